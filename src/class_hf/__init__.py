@@ -4,7 +4,9 @@ Public names are loaded on first use, so that ``import class_hf`` costs no torch
 """
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from class_hf._register import watch_auto_classes
 
 __version__ = "0.1.0"
 
@@ -20,24 +22,37 @@ _PUBLIC = {
     "data.prepare": ["prepare_molecules", "prepare_pairs"],
     "evaluation.retrieval": ["RetrievalEvaluator"],
     "losses.contrastive": ["ContrastiveLoss"],
-    "models": [
+    "models.configuration_graph": ["MoleculeGraphConfig"],
+    "models.configuration_text_molecule": [
         "LexicalConfig",
-        "LexicalModel",
-        "LexicalTokenizer",
         "MoleculeFingerprintConfig",
-        "MoleculeFingerprintFeatureExtractor",
-        "MoleculeFingerprintModel",
-        "MoleculeGraphConfig",
-        "MoleculeGraphFeatureExtractor",
-        "MoleculeGraphModel",
         "TextMoleculeDualEncoderConfig",
-        "TextMoleculeDualEncoderModel",
-        "TextMoleculeProcessor",
-        "TextSmilesProcessor",
     ],
+    "models.feature_extraction_fingerprint": ["MoleculeFingerprintFeatureExtractor"],
+    "models.feature_extraction_graph": ["MoleculeGraphFeatureExtractor"],
+    "models.modeling_bag": ["LexicalModel", "MoleculeFingerprintModel"],
+    "models.modeling_graph": ["MoleculeGraphModel"],
+    "models.modeling_text_molecule": ["TextMoleculeDualEncoderModel"],
+    "models.processing_text_molecule": ["TextMoleculeProcessor", "TextSmilesProcessor"],
+    "models.tokenization_lexical": ["LexicalTokenizer"],
     "trainer": ["CurriculumTrainer"],
     "training_args": ["CurriculumTrainingArguments"],
 }
 _MODULE_OF = {name: module for module, names in _PUBLIC.items() for name in names}
 
-__all__ = ["__version__", *_MODULE_OF]  # noqa: PLE0604
+__all__ = sorted(["__version__", *_MODULE_OF])
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{_MODULE_OF[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
+watch_auto_classes()

@@ -1,0 +1,109 @@
+"""Makes `AutoModel` and its kin know this package's classes, without importing transformers for it.
+
+Registration needs the classes, and those need torch; `import class_hf` must cost neither. So the auto modules of
+transformers are watched: each one registers our classes when it is imported, or at once if it already is.
+"""
+
+import importlib.abc
+import importlib.machinery
+import importlib.util
+import sys
+from collections.abc import Callable, Sequence
+from types import ModuleType
+from typing import Any
+
+_AUTO = "transformers.models.auto."
+
+
+def _register_configs(auto: ModuleType) -> None:
+    from class_hf.models.configuration_text_molecule import OWN_TOWERS, TextMoleculeDualEncoderConfig
+
+    for config in (*OWN_TOWERS.values(), TextMoleculeDualEncoderConfig):
+        auto.AutoConfig.register(config.model_type, config, exist_ok=True)
+
+
+def _register_models(auto: ModuleType) -> None:
+    from class_hf.models.modeling_bag import LexicalModel, MoleculeFingerprintModel
+    from class_hf.models.modeling_graph import MoleculeGraphModel
+    from class_hf.models.modeling_text_molecule import TextMoleculeDualEncoderModel
+
+    for model in (LexicalModel, MoleculeFingerprintModel, MoleculeGraphModel, TextMoleculeDualEncoderModel):
+        auto.AutoModel.register(model.config_class, model, exist_ok=True)
+
+
+def _register_tokenizers(auto: ModuleType) -> None:
+    from class_hf.models.configuration_text_molecule import LexicalConfig
+    from class_hf.models.tokenization_lexical import LexicalTokenizer
+
+    auto.AutoTokenizer.register(LexicalConfig, slow_tokenizer_class=LexicalTokenizer, exist_ok=True)
+
+
+def _register_feature_extractors(auto: ModuleType) -> None:
+    from class_hf.models.configuration_graph import MoleculeGraphConfig
+    from class_hf.models.configuration_text_molecule import MoleculeFingerprintConfig
+    from class_hf.models.feature_extraction_fingerprint import MoleculeFingerprintFeatureExtractor
+    from class_hf.models.feature_extraction_graph import MoleculeGraphFeatureExtractor
+
+    register = auto.AutoFeatureExtractor.register
+    register(MoleculeFingerprintConfig, MoleculeFingerprintFeatureExtractor, exist_ok=True)
+    register(MoleculeGraphConfig, MoleculeGraphFeatureExtractor, exist_ok=True)
+
+
+def _register_processors(auto: ModuleType) -> None:
+    from class_hf.models.configuration_text_molecule import TextMoleculeDualEncoderConfig
+    from class_hf.models.processing_text_molecule import TextMoleculeProcessor
+
+    auto.AutoProcessor.register(TextMoleculeDualEncoderConfig, TextMoleculeProcessor, exist_ok=True)
+
+
+_REGISTRATIONS: dict[str, Callable[[ModuleType], None]] = {
+    _AUTO + "configuration_auto": _register_configs,
+    _AUTO + "modeling_auto": _register_models,
+    _AUTO + "tokenization_auto": _register_tokenizers,
+    _AUTO + "feature_extraction_auto": _register_feature_extractors,
+    _AUTO + "processing_auto": _register_processors,
+}
+
+
+class _RegisteringLoader(importlib.abc.Loader):
+    """Loads a module as its own loader does, then registers."""
+
+    def __init__(self, loader: Any):
+        self._loader = loader
+
+    def create_module(self, spec: importlib.machinery.ModuleSpec) -> ModuleType | None:
+        return self._loader.create_module(spec)
+
+    def exec_module(self, module: ModuleType) -> None:
+        self._loader.exec_module(module)
+        _REGISTRATIONS[module.__name__](module)
+
+    def __getattr__(self, name: str) -> Any:  # get_source, get_filename and the like
+        return getattr(self._loader, name)
+
+
+class _AutoClassFinder(importlib.abc.MetaPathFinder):
+    """Finds the watched modules as the other finders do, with our loader around theirs."""
+
+    def find_spec(
+        self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> importlib.machinery.ModuleSpec | None:
+        if name not in _REGISTRATIONS:
+            return None
+        for finder in sys.meta_path:
+            if finder is self or not hasattr(finder, "find_spec"):
+                continue
+            spec = finder.find_spec(name, path, target)
+            if spec is not None and spec.loader is not None:
+                spec.loader = _RegisteringLoader(spec.loader)
+                return spec
+        return None
+
+
+def watch_auto_classes() -> None:
+    """Registers our classes with the auto modules that are imported, and with the others once they are."""
+    if not any(isinstance(finder, _AutoClassFinder) for finder in sys.meta_path):
+        sys.meta_path.insert(0, _AutoClassFinder())
+    for name, register in _REGISTRATIONS.items():
+        if name in sys.modules:
+            register(sys.modules[name])

@@ -1,0 +1,258 @@
+"""What a pair is made of, and how complex each half of it is.
+
+The features read here (words of a caption, substructures of a molecule) are also what
+[`~class_hf.curriculum.confusability.Confusability`] compares.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from hashlib import blake2b
+from typing import Any
+
+import numpy as np
+from rdkit import Chem, rdBase
+from rdkit.Chem import rdFingerprintGenerator, rdMolDescriptors
+
+_WORD = re.compile(r"[^\W_]+")
+
+
+@dataclass(frozen=True)
+class Ragged:
+    """Rows of different lengths, end to end: row i is ``values[offsets[i]:offsets[i + 1]]``.
+
+    Attributes:
+        values: (T,) the rows' values.
+        offsets: (N + 1,) int64, starting at 0 and ending at T.
+    """
+
+    values: np.ndarray
+    offsets: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    @property
+    def rows(self) -> np.ndarray:
+        """(T,) the row that each value belongs to."""
+        return np.repeat(np.arange(len(self)), np.diff(self.offsets))
+
+    @classmethod
+    def of(cls, rows: Sequence[Sequence[int]], dtype: type[np.unsignedinteger]) -> "Ragged":
+        """Lay lists of integers end to end."""
+        offsets = np.concatenate([[0], np.cumsum([len(row) for row in rows], dtype=np.int64)])
+        values = np.fromiter((value for row in rows for value in row), dtype, count=int(offsets[-1]))
+        return cls(values, offsets)
+
+    def distinct(self) -> tuple["Ragged", np.ndarray]:
+        """Each row's distinct values, ascending, and (T',) how often each occurs in its row."""
+        return self.count(self.values, self.rows, len(self))
+
+    @classmethod
+    def count(cls, values: np.ndarray, rows: np.ndarray, size: int) -> tuple["Ragged", np.ndarray]:
+        """The distinct values of each of ``size`` rows, given (T,) values and the row of each, in any order."""
+        order = np.lexsort((values, rows))
+        values, rows = values[order], rows[order]
+        first = np.ones(len(values), bool)
+        first[1:] = (values[1:] != values[:-1]) | (rows[1:] != rows[:-1])
+        counts = np.diff(np.append(np.flatnonzero(first), len(values)))
+        lengths = np.bincount(rows[first], minlength=size)
+        return cls(values[first], np.concatenate([[0], np.cumsum(lengths)])), counts
+
+    def mean(self, weights: np.ndarray) -> np.ndarray:
+        """(N,) the mean over each row of ``weights`` (T,); rows must not be empty."""
+        return np.bincount(self.rows, weights, minlength=len(self)) / np.diff(self.offsets)
+
+
+@dataclass(frozen=True)
+class PairFeatures:
+    """Pairs as the definitions of difficulty read them. Each field has one entry, or one row, a pair.
+
+    Attributes:
+        ids, descriptions, smiles: the pairs' columns.
+        words: 64-bit hashes of the caption's lower-cased words, in order. Any run of letters and digits
+            is a word, so ``N(6)-acetyl`` has three.
+        fragments: the molecule's distinct Morgan substructure ids (radius 2, chirality, not folded).
+        sizes: (N, 3) int64: heavy atoms, rings, stereo marks (chiral atoms and E/Z bonds as given).
+    """
+
+    ids: list[str]
+    descriptions: list[str]
+    smiles: list[str]
+    words: Ragged
+    fragments: Ragged
+    sizes: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+def read_pairs(
+    ids: Sequence[str], descriptions: Sequence[str], smiles: Sequence[str], rows: Sequence[int] | None = None
+) -> PairFeatures:
+    """Read the words of captions and the substructures of molecules.
+
+    Args:
+        ids, descriptions, smiles: the columns, N strings each.
+        rows: the rows' numbers in the user's data set, for the messages of errors.
+
+    Raises:
+        ValueError: if a caption holds no word, or RDKit cannot parse a SMILES or finds no atom in it. The
+            error names the row and its id.
+    """
+    hashes: dict[str, int] = {}
+    words: list[list[int]] = []
+    fragments: list[list[int]] = []
+    sizes = np.zeros((len(ids), 3), np.int64)
+    with rdBase.BlockLogs():
+        for i, (name, description, molecule) in enumerate(zip(ids, descriptions, smiles, strict=True)):
+            where = f"id {name}" if rows is None else f"row {rows[i]} (id {name})"
+            found = _WORD.findall(description.lower())
+            if not found:
+                raise ValueError(
+                    f"{where}: the description {description!r} holds no word. Mend the row, or drop it."
+                )
+            for word in found:
+                if word not in hashes:
+                    hashes[word] = int.from_bytes(blake2b(word.encode(), digest_size=8).digest(), "little")
+            words.append([hashes[word] for word in found])
+            mol = Chem.MolFromSmiles(molecule)
+            if mol is None or mol.GetNumAtoms() == 0:
+                raise ValueError(
+                    f"{where}: RDKit cannot parse the SMILES {molecule!r}. Mend the row, or load "
+                    'the data set with on_error="drop" to skip and list such rows.'
+                )
+            # The count vector is asked for, not the bit vector, because only its ids are the unfolded ones.
+            fragments.append(list(_morgan().GetSparseCountFingerprint(mol).GetNonzeroElements()))
+            sizes[i] = mol.GetNumHeavyAtoms(), rdMolDescriptors.CalcNumRings(mol), _stereo_marks(mol)
+    return PairFeatures(
+        list(ids),
+        list(descriptions),
+        list(smiles),
+        Ragged.of(words, np.uint64),
+        Ragged.of(fragments, np.uint64),
+        sizes,
+    )
+
+
+# Behind a cache, and not an attribute of the scorer: RDKit objects would make its pickle, and with it the
+# key under which `datasets` caches, differ from run to run.
+@lru_cache(maxsize=1)
+def _morgan() -> Any:
+    return rdFingerprintGenerator.GetMorganGenerator(radius=2, includeChirality=True)
+
+
+def _stereo_marks(mol: Any) -> int:
+    atoms = sum(atom.GetChiralTag() != Chem.ChiralType.CHI_UNSPECIFIED for atom in mol.GetAtoms())
+    return atoms + sum(bond.GetStereo() > Chem.BondStereo.STEREOANY for bond in mol.GetBonds())
+
+
+def rank_among(values: np.ndarray, reference: np.ndarray) -> np.ndarray:
+    """Rank of each value in [0, 1] among sorted reference values.
+
+    (number below + half the number equal) / N. For a value that is itself among the references this is
+    its mid-rank, (mid-rank - 1/2) / N with ranks from 1, so equal values get equal ranks, and the ranks
+    of the references average 1/2. Applied to ranks it changes nothing. The definition is ours.
+
+    Args:
+        values: (B,) raw scores.
+        reference: (N,) raw scores of the training pairs, ascending.
+
+    >>> rank_among(np.array([0.1, 0.2, 0.3]), np.array([0.1, 0.2, 0.2, 0.2])).tolist()
+    [0.125, 0.625, 1.0]
+    """
+    below = np.searchsorted(reference, values, side="left")
+    up_to = np.searchsorted(reference, values, side="right")
+    return (below + up_to) / (2 * len(reference))
+
+
+@dataclass(frozen=True)
+class Frequencies:
+    """In how many training rows each term occurs.
+
+    Attributes:
+        terms: (V,) distinct term hashes, ascending.
+        counts: (V,) rows that hold the term.
+        total: N, the number of rows.
+    """
+
+    terms: np.ndarray
+    counts: np.ndarray
+    total: int
+
+    @classmethod
+    def of(cls, rows: Ragged) -> "Frequencies":
+        """Count rows of *distinct* terms."""
+        terms, counts = np.unique(rows.values, return_counts=True)
+        return cls(terms, counts, len(rows))
+
+    def find(self, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(T,) place of each value in ``terms``, and whether it is there at all."""
+        places = np.minimum(np.searchsorted(self.terms, values), len(self.terms) - 1)
+        return places, self.terms[places] == values
+
+    def rarity(self, rows: Ragged, *, seen: bool) -> np.ndarray:
+        """(N,) mean over a row's distinct terms of -log of the smoothed share of *other* rows with the term.
+
+        -log((n + 1) / (M + 1)), with n of the M other training rows holding the term: a term that no other
+        row has weighs the same in a training row (``seen``) as in a new one.
+        """
+        rows, _ = rows.distinct()
+        places, known = self.find(rows.values)
+        others = np.where(known, self.counts[places], 0) - seen
+        return rows.mean(np.log((self.total - seen + 1) / (others + 1)))
+
+
+@dataclass(frozen=True)
+class Complexity:
+    """How much there is to read in a caption, and in a molecule. The definition is ours; sentence length and
+    word rarity as difficulty follow Platanios et al. (2019, section 3.1).
+
+    - text: mean of two ranks: the number of words, and the rarity of the words
+      (mean negative log document frequency).
+    - molecule: mean of four ranks: heavy atoms, rings, stereo marks (chiral atoms and E/Z bonds), and the
+      rarity of the Morgan substructures of radius 2 (the same mean over substructures).
+
+    Every rank is taken among the training pairs, see [`rank_among`]. The state is plain arrays.
+
+    Attributes:
+        words, substructures: document frequencies in the training pairs.
+        text_parts, molecule_parts: (N, 2) and (N, 4), each column the ascending values of the training pairs.
+    """
+
+    words: Frequencies
+    substructures: Frequencies
+    text_parts: np.ndarray
+    molecule_parts: np.ndarray
+
+    @classmethod
+    def fit(cls, pairs: PairFeatures) -> tuple["Complexity", np.ndarray]:
+        """Count the training pairs; also returns their raw scores, (N, 2) for text and molecule."""
+        words = Frequencies.of(pairs.words.distinct()[0])
+        substructures = Frequencies.of(pairs.fragments)
+        parts = _parts(pairs, words, substructures, seen=True)
+        fitted = cls(words, substructures, *(np.sort(part, axis=0) for part in parts))
+        return fitted, fitted._mean_ranks(*parts)
+
+    def score(self, pairs: PairFeatures) -> np.ndarray:
+        """Raw scores (B, 2), text and molecule, of pairs that were not fitted."""
+        return self._mean_ranks(*_parts(pairs, self.words, self.substructures, seen=False))
+
+    def _mean_ranks(self, text: np.ndarray, molecule: np.ndarray) -> np.ndarray:
+        halves = (text, self.text_parts), (molecule, self.molecule_parts)
+        return np.stack([_ranks(values, reference).mean(axis=1) for values, reference in halves], axis=1)
+
+
+def _parts(
+    pairs: PairFeatures, words: Frequencies, substructures: Frequencies, *, seen: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    lengths = np.diff(pairs.words.offsets)
+    text = np.stack([lengths, words.rarity(pairs.words, seen=seen)], axis=1)
+    rarity = substructures.rarity(pairs.fragments, seen=seen)
+    return text, np.concatenate([pairs.sizes, rarity[:, None]], axis=1)
+
+
+def _ranks(values: np.ndarray, reference: np.ndarray) -> np.ndarray:
+    columns = range(values.shape[1])
+    return np.stack([rank_among(values[:, c], reference[:, c]) for c in columns], axis=1)

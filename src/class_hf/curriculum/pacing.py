@@ -1,0 +1,63 @@
+"""Pacing: how fast the curriculum lets the training pairs in."""
+
+import math
+from typing import Literal, get_args
+
+Pacing = Literal["root", "linear", "geometric", "stages"]
+
+
+def competence(
+    progress: float, *, pacing: Pacing = "root", start: float = 0.3, power: float = 2.0, stages: int = 4
+) -> float:
+    """Share of the training pairs that the curriculum admits.
+
+    With t the progress, c0 the start and p the power:
+
+    - `root`: c(t) = (t (1 - c0^p) + c0^p)^(1/p). For p = 2 the square-root rule of Platanios et al. (2019, eq. 4).
+    - `linear`: c(t) = t (1 - c0) + c0, which is `root` with p = 1 (Platanios et al., 2019, eq. 3).
+    - `geometric`: c(t) = c0^(1 - t): the log of the share grows evenly, so most pairs come late (the geometric
+      progression of Penha & Hauff, 2020).
+    - `stages`: c(t) = c0 + (1 - c0) floor(t k) / k for k stages: the baby steps of Spitkovsky et al. (2010).
+
+    Args:
+        progress: position t in the pacing span, 0 at its start and 1 at its end; larger is clipped.
+        pacing: which rule.
+        start: share c0 admitted at t = 0, in (0, 1].
+        power: p >= 1 of `root`; larger admits more, earlier.
+        stages: number k >= 1 of steps of `stages`.
+
+    Returns:
+        c(t) in [start, 1], never falling in t.
+
+    Raises:
+        ValueError: if an argument is out of its range.
+
+    >>> [round(competence(t), 2) for t in (0, 0.5, 1)]
+    [0.3, 0.74, 1.0]
+    """
+    check_pacing(pacing, start, power, stages)
+    if not progress >= 0:  # also refuses NaN
+        raise ValueError(f"`progress` is {progress}; expected 0 or more.")
+    t = min(1.0, float(progress))
+    if t == 1.0:
+        return 1.0  # exactly, whatever the rounding of the formulas
+    if pacing == "geometric":
+        share = start ** (1.0 - t)
+    elif pacing == "stages":
+        share = start + (1.0 - start) * math.floor(t * stages) / stages
+    else:
+        p = power if pacing == "root" else 1.0
+        share = (t * (1.0 - start**p) + start**p) ** (1.0 / p)
+    return min(1.0, max(start, share))
+
+
+def check_pacing(pacing: str, start: float, power: float, stages: int) -> None:
+    """Raises ValueError, naming the value, if a setting of [`competence`] is out of its range."""
+    if pacing not in get_args(Pacing):
+        raise ValueError(f"pacing {pacing!r} is not known; choose one of {', '.join(get_args(Pacing))}.")
+    if not 0.0 < start <= 1.0:
+        raise ValueError(f"the start share is {start}; expected a share in (0, 1], for instance 0.3.")
+    if not power >= 1.0:
+        raise ValueError(f"the pacing power is {power}; expected 1 (linear) or more, for instance 2 (square root).")
+    if stages < 1:
+        raise ValueError(f"the number of stages is {stages}; expected at least 1.")

@@ -1,0 +1,47 @@
+"""The sampler: reads the plan from front to back."""
+
+from collections.abc import Iterator
+
+from torch.utils.data import Sampler
+
+from class_hf.curriculum.plan import CurriculumPlan
+
+
+class CurriculumSampler(Sampler[int]):
+    """Yields the rows of a whole run, epoch after epoch, as one sequence (ours).
+
+    To the Trainer the run is a single pass of known length, which is what makes it exact: the number of steps
+    and the learning rate's end are right before the first epoch, no `set_epoch` has to arrive, and a resumed
+    run only skips the batches that it has seen, at any number of processes, workers and accumulation steps.
+    Consecutive batches of the sequence go to the processes 0 .. W - 1 of the same step, so a global batch is one
+    block of `plan.batch_size` rows:
+
+    ```
+    N = 8 pairs, easiest first: a b c d e f g h     global batch 2, c0 = 0.5, 3 epochs
+    epoch 0  pool a-d   |c a|d b|                   2 steps
+    epoch 1  pool a-f   |f b|a e|c d|               3 steps
+    epoch 2  pool a-h   |g a|h d|b f|e c|           4 steps     9 steps in all, 12 without the curriculum
+    two processes: rank 0 sees c, d, f, a, ...      rank 1 sees a, b, b, e, ...
+    ```
+
+    It is a pure function of the plan: it reads no global random state and nothing of the trainer.
+
+    Args:
+        plan: the plan of the run.
+
+    Example:
+
+    >>> plan = CurriculumPlan(num_pairs=4, epochs=2, batch_size=2, order="none")
+    >>> len(CurriculumSampler(plan))
+    8
+    """
+
+    def __init__(self, plan: CurriculumPlan):
+        self.plan = plan
+
+    def __len__(self) -> int:
+        return self.plan.total_pairs
+
+    def __iter__(self) -> Iterator[int]:
+        for epoch in range(self.plan.epochs):
+            yield from self.plan.epoch_order(epoch).tolist()

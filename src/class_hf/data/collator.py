@@ -1,0 +1,67 @@
+"""Joins prepared rows into one flat dict of tensors."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from class_hf.data.prepare import MOLECULE_FEATURES, PAIR_KEYS, TEXT_FEATURES, pair_keys
+
+
+class TextMoleculeCollator:
+    """Batches rows that [`prepare_pairs`] or [`prepare_molecules`] made; a missing side is left out.
+
+    Args:
+        processor: the [`TextMoleculeProcessor`] that made them.
+        sentence_dropout: probability with which a sentence of a caption, the first excepted, is left out. Use it
+            in training only.
+        seed: of the sentence dropout. What is dropped depends on the seed and the members of the batch alone, so
+            a resumed run, with any number of workers, drops the same sentences as an uninterrupted one.
+
+    Example:
+
+    >>> from class_hf import LexicalTokenizer, MoleculeFingerprintFeatureExtractor, TextMoleculeProcessor
+    >>> processor = TextMoleculeProcessor(LexicalTokenizer(), MoleculeFingerprintFeatureExtractor())
+    >>> blobs = processor.encode_text(["An alcohol. It is small."])
+    >>> sorted(TextMoleculeCollator(processor)([{"text_features": blobs[0]}]))
+    ['input_ids', 'text_offsets']
+    """
+
+    def __init__(self, processor: Any, sentence_dropout: float = 0.0, seed: int = 0):
+        if not 0.0 <= sentence_dropout < 1.0:
+            raise ValueError(f"sentence_dropout is {sentence_dropout}; expected a probability in [0, 1).")
+        self.processor = processor
+        self.sentence_dropout = sentence_dropout
+        self.seed = seed
+
+    def __call__(self, features: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]:
+        """
+        Args:
+            features: B rows.
+
+        Returns:
+            the processor's batch, and `pair_keys` (B, 2) int64 where the rows have them.
+
+        Raises:
+            KeyError: if the rows hold neither captions nor molecules.
+        """
+        first = features[0]
+        if TEXT_FEATURES not in first and MOLECULE_FEATURES not in first:
+            raise KeyError(
+                f"rows have {sorted(first)}, but neither {TEXT_FEATURES!r} nor {MOLECULE_FEATURES!r}: "
+                "prepare the data set with `prepare_pairs` first."
+            )
+        batch: dict[str, torch.Tensor] = {}
+        keys = pair_keys(features) if all(name in first for name in PAIR_KEYS) else None
+        if TEXT_FEATURES in first:
+            blobs = [feature[TEXT_FEATURES] for feature in features]
+            generator = None
+            if self.sentence_dropout > 0.0 and keys is not None:
+                generator = np.random.default_rng([self.seed, *(keys[:, 0] & 0xFFFFFFFF).tolist()])
+            batch |= self.processor.collate_text(blobs, self.sentence_dropout, generator)
+        if MOLECULE_FEATURES in first:
+            batch |= self.processor.collate_molecules([feature[MOLECULE_FEATURES] for feature in features])
+        if keys is not None:
+            batch["pair_keys"] = torch.from_numpy(keys)
+        return batch

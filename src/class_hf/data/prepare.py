@@ -1,0 +1,84 @@
+"""Featurises every pair once: token ids and molecule features as compact blobs, cached by `datasets`."""
+
+import hashlib
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+from datasets import Dataset
+from datasets.fingerprint import Hasher
+from rdkit import Chem, rdBase
+
+TEXT_FEATURES = "text_features"
+MOLECULE_FEATURES = "molecule_features"
+PAIR_KEYS = ("text_key", "molecule_key")
+
+
+def stable_key(text: str) -> int:
+    """A 63-bit key of a string, the same in every process and run."""
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little") >> 1
+
+
+def molecule_key(smiles: str) -> int:
+    """A key of the molecule, the same for every way to write it as SMILES; of the text itself if RDKit fails."""
+    with rdBase.BlockLogs():
+        molecule = Chem.MolFromSmiles(smiles)
+    return stable_key(smiles if molecule is None else Chem.MolToSmiles(molecule))
+
+
+def _check_columns(dataset: Dataset, needed: Sequence[str]) -> None:
+    missing = [name for name in needed if name not in dataset.column_names]
+    if missing:
+        raise ValueError(f"the data set lacks the column(s) {missing}; it has {dataset.column_names}.")
+
+
+def _map(dataset: Dataset, function: Any, processor: Any, num_proc: int | None, description: str) -> Dataset:
+    # The key is ours: a tokenizer changes itself while it works, which would spoil the fingerprint.
+    key = Hasher.hash([dataset._fingerprint, processor.content_key(), function.__name__])
+    return dataset.map(
+        partial(function, processor=processor),
+        batched=True,
+        num_proc=num_proc,
+        desc=description,
+        new_fingerprint=key,
+    )
+
+
+def _encode_pairs(batch: dict[str, list[Any]], processor: Any) -> dict[str, list[Any]]:
+    return {
+        TEXT_FEATURES: processor.encode_text(batch["description"]),
+        MOLECULE_FEATURES: processor.encode_molecules(batch["smiles"]),
+        "text_key": [stable_key(text) for text in batch["description"]],
+        "molecule_key": [molecule_key(smiles) for smiles in batch["smiles"]],
+    }
+
+
+def _encode_molecules(batch: dict[str, list[Any]], processor: Any) -> dict[str, list[Any]]:
+    return {MOLECULE_FEATURES: processor.encode_molecules(batch["smiles"])}
+
+
+def prepare_pairs(dataset: Dataset, processor: Any, num_proc: int | None = None) -> Dataset:
+    """Adds what training reads: `text_features`, `molecule_features` (bytes), `text_key`, `molecule_key` (int64).
+
+    Args:
+        dataset: pairs with `smiles` and `description`.
+        processor: a [`TextMoleculeProcessor`].
+        num_proc: processes of `Dataset.map`.
+
+    Raises:
+        ValueError: if a column is missing, a caption empty or a SMILES not readable.
+    """
+    _check_columns(dataset, ("smiles", "description"))
+    return _map(dataset, _encode_pairs, processor, num_proc, "Preparing pairs")
+
+
+def prepare_molecules(dataset: Dataset, processor: Any, num_proc: int | None = None) -> Dataset:
+    """Adds `molecule_features` (bytes) to a data set with `smiles`, for instance the candidate pool."""
+    _check_columns(dataset, ("smiles",))
+    return _map(dataset, _encode_molecules, processor, num_proc, "Preparing molecules")
+
+
+def pair_keys(features: Sequence[dict[str, Any]]) -> np.ndarray:
+    """(B, 2) int64: the keys of caption and molecule of each row."""
+    return np.array([[feature[name] for name in PAIR_KEYS] for feature in features], dtype=np.int64)

@@ -1,0 +1,204 @@
+"""Embeds once, ranks in float32, and never holds a queries x pool matrix."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from datasets import Dataset
+from torch.utils.data import DataLoader
+from tqdm.auto import tqdm
+
+from class_hf.data.collator import TextMoleculeCollator
+from class_hf.data.prepare import MOLECULE_FEATURES, TEXT_FEATURES
+from class_hf.distributed import gather_ragged, rank, world_size
+from class_hf.evaluation.metrics import bootstrap_intervals, metrics_by_quartile, retrieval_metrics
+
+DIRECTIONS = ("text_to_molecule", "molecule_to_text")
+
+
+def rank_partners(
+    queries: torch.Tensor, candidates: torch.Tensor, gold: torch.Tensor, block_size: int = 256
+) -> np.ndarray:
+    """Rank of each query's true candidate by cosine, from 1; ties get their mean rank.
+
+    Args:
+        queries: (Q, D), any float type; brought to length 1 in float32.
+        candidates: (P, D).
+        gold: (Q,) the row of each query's true candidate.
+        block_size: queries ranked at once; memory is block_size x P.
+
+    Returns:
+        (Q,) float64.
+
+    Raises:
+        ValueError: if `gold` does not fit, or an embedding is not finite.
+
+    Example:
+
+    >>> rank_partners(torch.eye(3), torch.eye(3), torch.tensor([0, 1, 2])).tolist()
+    [1.0, 1.0, 1.0]
+    """
+    if gold.shape != (len(queries),) or (len(gold) and not 0 <= int(gold.min()) <= int(gold.max()) < len(candidates)):
+        raise ValueError(f"gold must name one of the {len(candidates)} candidates for each of {len(queries)} queries.")
+    for name, embeddings in (("queries", queries), ("candidates", candidates)):
+        if not torch.isfinite(embeddings).all():
+            raise ValueError(f"the embeddings of the {name} are not all finite: the model has diverged.")
+    pool = F.normalize(candidates.float(), dim=-1).T.contiguous()
+    ranks = np.empty(len(queries), dtype=np.float64)
+    for start in range(0, len(queries), block_size):
+        block = F.normalize(queries[start : start + block_size].float(), dim=-1) @ pool  # (block, P)
+        true = block.gather(1, gold[start : start + block_size, None])
+        # From the same product, so that a tie is a tie to the bit.
+        above, equal = (block > true).sum(1), (block == true).sum(1)
+        ranks[start : start + len(block)] = (above + (equal - 1) / 2 + 1).cpu().numpy()
+    return ranks
+
+
+def embed(
+    model: Any, dataset: Dataset, collator: Callable[..., dict[str, torch.Tensor]], side: str, batch_size: int = 256
+) -> torch.Tensor:
+    """One side of a prepared data set as (N, D) float32 on the CPU; several processes share the work.
+
+    Args:
+        model: a dual encoder; its own mode (training or evaluation) is put back afterwards.
+        dataset: prepared rows.
+        collator: makes a batch of rows.
+        side: `"text"` or `"molecule"`.
+        batch_size: rows a batch.
+    """
+    column, output = {"text": (TEXT_FEATURES, "text_embeds"), "molecule": (MOLECULE_FEATURES, "molecule_embeds")}[side]
+    device = next(model.parameters()).device
+    rows = dataset.select_columns([column])
+    if world_size() > 1:
+        rows = rows.shard(world_size(), rank(), contiguous=True)
+    training = model.training
+    model.eval()
+    try:
+        with torch.inference_mode():
+            parts = [
+                getattr(model(**{name: value.to(device) for name, value in batch.items()}), output).float()
+                for batch in _batches(rows, collator, batch_size, f"Embedding {side}s")
+            ]
+    finally:
+        model.train(training)
+    return gather_ragged(torch.cat(parts)).cpu()
+
+
+def _batches(
+    rows: Dataset, collator: Callable[..., dict[str, torch.Tensor]], batch_size: int, description: str
+) -> Iterator[dict[str, torch.Tensor]]:
+    loader: DataLoader = DataLoader(rows, batch_size=batch_size, collate_fn=collator)
+    # `disable=None` keeps the bar away where the output is not a terminal.
+    yield from tqdm(loader, desc=description, leave=False, disable=None)
+
+
+class RetrievalEvaluator:
+    """Ranks every query of a split over whole candidate pools, in both directions (protocol: Text2Mol, section 4).
+
+    Pools, always both and always named, for their numbers do not compare:
+
+    - `full`: every molecule of the candidate pool; for molecule to text, every caption known;
+    - `split`: the molecules (captions) of the queries' own split only.
+
+    Args:
+        pairs: prepared query pairs with `id`; `difficulty` if there is one gives the metrics by quartile.
+        pool: prepared candidate molecules with `id`; must hold every pair's molecule. None: the pairs' own.
+        captions: further prepared pairs whose captions are candidates of molecule to text in the full pool.
+        processor: the model's processor.
+        name: name of the split, for the report.
+        batch_size: rows embedded at once.
+        block_size: queries ranked at once.
+        bootstrap_samples: resamples of the 95 % intervals; 0 leaves the intervals out.
+
+    Raises:
+        ValueError: if a pair's molecule is not in the pool.
+    """
+
+    primary_metric = "mrr"
+
+    def __init__(
+        self,
+        pairs: Dataset,
+        pool: Dataset | None = None,
+        captions: Dataset | None = None,
+        *,
+        processor: Any,
+        name: str = "validation",
+        batch_size: int = 256,
+        block_size: int = 256,
+        bootstrap_samples: int = 1000,
+    ):
+        self.pairs = pairs
+        self.pool = pairs if pool is None else pool
+        self.captions = captions
+        self.collator = TextMoleculeCollator(processor)
+        self.name = name
+        self.batch_size = batch_size
+        self.block_size = block_size
+        self.bootstrap_samples = bootstrap_samples
+        self.difficulty = np.asarray(pairs["difficulty"][:]) if "difficulty" in pairs.column_names else None
+        row_of = {one: row for row, one in enumerate(self.pool["id"][:])}
+        ids = pairs["id"][:]
+        missing = [one for one in ids if one not in row_of]
+        if missing:
+            raise ValueError(
+                f"{len(missing)} of the {len(ids)} molecules of {name!r} are not in the pool of {len(row_of)}, "
+                f"for instance id {missing[0]!r}. Every query's molecule must be a candidate."
+            )
+        self.gold = torch.tensor([row_of[one] for one in ids])
+
+    def embeddings(self, model: Any) -> dict[str, torch.Tensor]:
+        """`text_embeds` (Q, D), `molecule_embeds` (P, D) of the pool, `gold` (Q,), `caption_embeds` (C, D).
+
+        The last holds the captions of all further pairs, and is left out without any.
+        """
+        result = {
+            "text_embeds": embed(model, self.pairs, self.collator, "text", self.batch_size),
+            "molecule_embeds": embed(model, self.pool, self.collator, "molecule", self.batch_size),
+            "gold": self.gold,
+        }
+        if self.captions is not None and len(self.captions):
+            result["caption_embeds"] = embed(model, self.captions, self.collator, "text", self.batch_size)
+        return result
+
+    def ranks(self, embeddings: dict[str, torch.Tensor]) -> dict[str, dict[str, tuple[np.ndarray, int]]]:
+        """(ranks, candidates) by pool and direction, from what [`embeddings`] gave."""
+        texts, molecules, gold = (embeddings[name] for name in ("text_embeds", "molecule_embeds", "gold"))
+        own = torch.arange(len(texts))
+        own_molecules = molecules[gold]
+        captions = torch.cat([texts, embeddings["caption_embeds"]]) if "caption_embeds" in embeddings else texts
+        pools = {
+            "full": ((texts, molecules, gold), (own_molecules, captions, own)),
+            "split": ((texts, own_molecules, own), (own_molecules, texts, own)),
+        }
+        return {
+            pool: {
+                direction: (rank_partners(*arguments, self.block_size), len(arguments[1]))
+                for direction, arguments in zip(DIRECTIONS, both, strict=True)
+            }
+            for pool, both in pools.items()
+        }
+
+    def report(self, ranks: dict[str, dict[str, tuple[np.ndarray, int]]]) -> dict[str, Any]:
+        """`{"split", "pools": {pool: {direction: metrics}}}` from what [`ranks`] gave."""
+        return {
+            "split": self.name,
+            "pools": {
+                pool: {direction: self._metrics(*values) for direction, values in both.items()}
+                for pool, both in ranks.items()
+            },
+        }
+
+    def _metrics(self, ranks: np.ndarray, candidates: int) -> dict[str, Any]:
+        metrics: dict[str, Any] = dict(retrieval_metrics(ranks, candidates))
+        if self.bootstrap_samples:
+            metrics["interval_95"] = bootstrap_intervals(ranks, candidates, samples=self.bootstrap_samples)
+        if self.difficulty is not None:
+            metrics["by_difficulty_quartile"] = metrics_by_quartile(ranks, self.difficulty, candidates)
+        return metrics
+
+    def __call__(self, model: Any) -> dict[str, Any]:
+        """Embeds, ranks and reports; see [`report`]."""
+        return self.report(self.ranks(self.embeddings(model)))

@@ -1,0 +1,94 @@
+"""Morgan substructures of a molecule as hashed ids."""
+
+import zlib
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import torch
+from rdkit import Chem, rdBase
+from rdkit.Chem import rdFingerprintGenerator
+from transformers import BatchFeature, FeatureExtractionMixin
+
+
+@lru_cache(maxsize=8)
+def _generator(radius: int) -> Any:
+    return rdFingerprintGenerator.GetMorganGenerator(radius=radius, includeChirality=True)
+
+
+def parse_smiles(smiles: str) -> Chem.Mol:
+    """The molecule of a SMILES.
+
+    Raises:
+        ValueError: if `smiles` is empty or RDKit cannot parse it; names the SMILES.
+    """
+    with rdBase.BlockLogs():
+        molecule = Chem.MolFromSmiles(smiles) if isinstance(smiles, str) and smiles.strip() else None
+    if molecule is None or molecule.GetNumAtoms() == 0:
+        raise ValueError(f"RDKit cannot parse the SMILES {smiles!r}; expected one non-empty molecule.")
+    return molecule
+
+
+class MoleculeFingerprintFeatureExtractor(FeatureExtractionMixin):
+    """Turns a SMILES into the hashed ids of its Morgan substructures (Rogers & Hahn, 2010), counts in unary.
+
+    A substructure that occurs n times gives one id for each threshold t <= n, so that a bag of embeddings can
+    tell one hydroxy group from three (ours). Charge, isotope and stereochemistry enter the substructures.
+
+    Args:
+        radius: largest radius of a substructure, in bonds.
+        num_buckets: number of ids.
+        count_thresholds: the counts that are told apart.
+
+    Example:
+
+    >>> extractor = MoleculeFingerprintFeatureExtractor(num_buckets=1000)
+    >>> batch = extractor(["CCO", "c1ccccc1"])
+    >>> batch["fragment_offsets"].shape
+    torch.Size([3])
+    """
+
+    model_input_names = ["fragment_ids", "fragment_offsets"]
+
+    def __init__(
+        self,
+        radius: int = 2,
+        num_buckets: int = 2**16,
+        count_thresholds: Sequence[int] = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32),
+        **kwargs: Any,
+    ):
+        if radius < 0:
+            raise ValueError(f"`radius` is {radius}; expected at least 0.")
+        if num_buckets < 1:
+            raise ValueError(f"`num_buckets` is {num_buckets}; expected at least 1.")
+        self.radius = radius
+        self.num_buckets = num_buckets
+        self.count_thresholds = [int(threshold) for threshold in count_thresholds]
+        super().__init__(**kwargs)
+
+    def encode(self, smiles: str) -> bytes:
+        """The ids of one molecule as little-endian int32 bytes.
+
+        Raises:
+            ValueError: if RDKit cannot parse the SMILES.
+        """
+        counts = _generator(self.radius).GetSparseCountFingerprint(parse_smiles(smiles)).GetNonzeroElements()
+        ids = [
+            zlib.crc32(b"%d:%d" % (fragment, threshold)) % self.num_buckets
+            for fragment, count in sorted(counts.items())
+            for threshold in self.count_thresholds
+            if count >= threshold
+        ]
+        return np.array(ids, dtype="<i4").tobytes()
+
+    def collate(self, blobs: Sequence[bytes]) -> dict[str, torch.Tensor]:
+        """Joins encoded molecules: `fragment_ids` (T,) int32 and `fragment_offsets` (B + 1,) int32."""
+        offsets = np.cumsum([0] + [len(blob) // 4 for blob in blobs], dtype=np.int32)
+        ids = np.frombuffer(b"".join(blobs), dtype="<i4").astype(np.int32)
+        return {"fragment_ids": torch.from_numpy(ids), "fragment_offsets": torch.from_numpy(offsets)}
+
+    def __call__(self, smiles: str | Sequence[str], **kwargs: Any) -> BatchFeature:
+        """Encodes and joins one SMILES or several."""
+        molecules = [smiles] if isinstance(smiles, str) else list(smiles)
+        return BatchFeature(self.collate([self.encode(one) for one in molecules]))

@@ -1,0 +1,278 @@
+"""Molecules as graphs of categorical atom and bond features: SMILES -> one compact blob -> ragged batch."""
+
+import struct
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import torch
+from rdkit import Chem, rdBase
+from rdkit.Chem import rdCIPLabeler
+from transformers import BatchFeature, FeatureExtractionMixin
+
+from .configuration_graph import ATOM_FEATURES, BOND_FEATURES, FEATURE_VERSION
+
+_HEADER = struct.Struct("<HHH")  # layout version, atoms, bonds
+_MAX_COUNT = 2**16 - 1  # counts and atom indices are uint16
+_NUM_ATOM_FEATURES = len(ATOM_FEATURES)
+_NUM_BOND_FEATURES = len(BOND_FEATURES)
+_BOND_ENDS_BYTES = 4  # begin and end, uint16 each
+
+# Ample: RDKit's documentation gives 600 iterations for a 20 kDa protein, and about a second for 1,250,000.
+_MAX_CIP_ITERATIONS = 100_000
+_ATOM_STEREO = {"R": 1, "S": 2, "r": 3, "s": 4}
+_BOND_STEREO = {"E": 1, "Z": 2, "e": 3, "z": 4}
+_UNLABELLED = 5
+
+# RDKit's own numbering of hybridisations moved between releases, so indices are given here.
+_HYBRIDISATION = {
+    Chem.HybridizationType.UNSPECIFIED: 0,
+    Chem.HybridizationType.S: 1,
+    Chem.HybridizationType.SP: 2,
+    Chem.HybridizationType.SP2: 3,
+    Chem.HybridizationType.SP2D: 4,
+    Chem.HybridizationType.SP3: 5,
+    Chem.HybridizationType.SP3D: 6,
+    Chem.HybridizationType.SP3D2: 7,
+}
+_OTHER_HYBRIDISATION = 8
+_BOND_TYPE = {
+    Chem.BondType.SINGLE: 1,
+    Chem.BondType.DOUBLE: 2,
+    Chem.BondType.TRIPLE: 3,
+    Chem.BondType.AROMATIC: 4,
+    Chem.BondType.DATIVE: 5,
+}
+_NO_TAG = Chem.ChiralType.CHI_UNSPECIFIED
+_NO_STEREO = Chem.BondStereo.STEREONONE
+
+
+class MoleculeGraphFeatureExtractor(FeatureExtractionMixin):
+    r"""Turns SMILES into the graphs that [`MoleculeGraphModel`] reads.
+
+    Every feature is a small categorical index that depends on the molecule and not on how its SMILES is
+    written (`ATOM_FEATURES` and `BOND_FEATURES` in `configuration_graph.py` list them). Stereo is therefore
+    given by CIP labels (Hanson et al., 2018, RDKit's `rdCIPLabeler`), never by the order-dependent `@` and `@@`;
+    a centre that it cannot label keeps RDKit's older label if there is one. Hydrogens are counted on their
+    atom, except those that RDKit keeps as atoms: isotopes, ions and H2.
+
+    Not told apart: geometries beyond the tetrahedron (cis- and transplatin), axial chirality (allenes,
+    atropisomers), the direction of a dative bond, and atom-map numbers.
+
+    Args:
+        version: layout of the features; only the current one, 1, is accepted.
+        atom_feature_sizes: categories of each atom feature, (F_a,); as for `version`.
+        bond_feature_sizes: categories of each bond feature, (F_b,); as for `version`.
+
+    Raises:
+        ValueError: if the layout asked for (by a checkpoint, say) is not the one that this code writes.
+
+    Example:
+
+    ```python
+    >>> from class_hf import MoleculeGraphFeatureExtractor
+    >>> extractor = MoleculeGraphFeatureExtractor()
+    >>> batch = extractor(["CCO", "[Na+].[Cl-]"])
+    >>> {name: tuple(tensor.shape) for name, tensor in batch.items()}
+    {'atom_features': (5, 10), 'atom_counts': (2,), 'bond_index': (2, 2), 'bond_features': (2, 4)}
+
+    ```
+    """
+
+    model_input_names = ["atom_features", "atom_counts", "bond_index", "bond_features"]
+
+    def __init__(
+        self,
+        version: int = FEATURE_VERSION,
+        atom_feature_sizes: Sequence[int] = tuple(ATOM_FEATURES.values()),
+        bond_feature_sizes: Sequence[int] = tuple(BOND_FEATURES.values()),
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.version = version
+        self.atom_feature_sizes = list(atom_feature_sizes)
+        self.bond_feature_sizes = list(bond_feature_sizes)
+        asked = (self.version, self.atom_feature_sizes, self.bond_feature_sizes)
+        written = (FEATURE_VERSION, [*ATOM_FEATURES.values()], [*BOND_FEATURES.values()])
+        if asked != written:
+            raise ValueError(
+                f"This checkpoint expects graph features of version {asked[0]} with atom sizes {asked[1]} and bond "
+                f"sizes {asked[2]}, but this code writes version {written[0]} with {written[1]} and {written[2]}. "
+                "Load it with the release that saved it, or train it anew."
+            )
+
+    def encode(self, smiles: str) -> bytes:
+        """Describe one molecule as one blob.
+
+        Args:
+            smiles: a SMILES as RDKit reads it; several fragments, single ions and `*` are fine.
+
+        Returns:
+            Little-endian bytes: layout version, N and E (uint16 each), atom features (N, F_a) uint8, begin and
+            end atoms of the bonds (E, 2) uint16, bond features (E, F_b) uint8. Each bond is there once. About
+            18 bytes an atom.
+
+        Raises:
+            ValueError: if RDKit cannot parse `smiles`, it has no atoms, or more than 65,535 of them.
+        """
+        mol = _parse(smiles)
+        atom_stereo, bond_stereo = _stereo(mol)
+        common_isotopes = _common_isotopes()
+        rings = mol.GetRingInfo()
+        atoms, ends, bonds = bytearray(), [], bytearray()
+        for index, atom in enumerate(mol.GetAtoms()):
+            number, isotope = atom.GetAtomicNum(), atom.GetIsotope()
+            atoms += bytes(
+                (
+                    number,
+                    min(atom.GetDegree(), 12),
+                    min(max(atom.GetFormalCharge(), -7), 7) + 7,
+                    min(max(32 + isotope - common_isotopes[number], 1), 63) if isotope else 0,
+                    # With neighbours: deuterium is an atom of its own, yet heavy water should resemble water.
+                    min(atom.GetTotalNumHs(includeNeighbors=True), 8),
+                    atom_stereo.get(index, 0),
+                    atom.GetIsAromatic(),
+                    min(rings.MinAtomRingSize(index), 20),
+                    _HYBRIDISATION.get(atom.GetHybridization(), _OTHER_HYBRIDISATION),
+                    min(atom.GetNumRadicalElectrons(), 5),
+                )
+            )
+        for index, bond in enumerate(mol.GetBonds()):
+            ends += (bond.GetBeginAtomIdx(), bond.GetEndAtomIdx())
+            bonds += bytes(
+                (
+                    _BOND_TYPE.get(bond.GetBondType(), 0),
+                    bond_stereo.get(index, 0),
+                    bond.GetIsConjugated(),
+                    bond.IsInRing(),
+                )
+            )
+        header = _HEADER.pack(FEATURE_VERSION, mol.GetNumAtoms(), mol.GetNumBonds())
+        return header + atoms + np.array(ends, "<u2").tobytes() + bonds
+
+    def collate(self, blobs: Sequence[bytes]) -> dict[str, torch.Tensor]:
+        """Put molecules side by side in one ragged batch; there is no padding.
+
+        Args:
+            blobs: B results of [`~MoleculeGraphFeatureExtractor.encode`], B >= 1.
+
+        Returns:
+            The arguments of [`MoleculeGraphModel`], for A atoms and E bonds in all: `atom_features` (A, F_a)
+            uint8, `atom_counts` (B,) int64, `bond_index` (2, E) int64, positions among the A atoms, each bond
+            once, and `bond_features` (E, F_b) uint8.
+
+        Raises:
+            ValueError: if `blobs` is empty, or one of them is of another layout version or damaged.
+        """
+        if not blobs:
+            raise ValueError("collate needs at least one molecule, got none.")
+        atoms, ends, bonds, sizes = [], [], [], []
+        for row, blob in enumerate(blobs):
+            num_atoms, num_bonds = _read_header(blob, row)
+            ends_start = _HEADER.size + num_atoms * _NUM_ATOM_FEATURES
+            bonds_start = ends_start + num_bonds * _BOND_ENDS_BYTES
+            atoms.append(blob[_HEADER.size : ends_start])
+            ends.append(blob[ends_start:bonds_start])
+            bonds.append(blob[bonds_start:])
+            sizes.append((num_atoms, num_bonds))
+        atom_counts, bond_counts = np.array(sizes, np.int64).T
+        first_atoms = np.cumsum(atom_counts) - atom_counts
+        bond_index = np.frombuffer(b"".join(ends), "<u2").reshape(-1, 2).astype(np.int64)
+        bond_index += np.repeat(first_atoms, bond_counts)[:, None]
+        return {
+            "atom_features": _rows(atoms, _NUM_ATOM_FEATURES),
+            "atom_counts": torch.from_numpy(atom_counts.copy()),
+            "bond_index": torch.from_numpy(np.ascontiguousarray(bond_index.T)),
+            "bond_features": _rows(bonds, _NUM_BOND_FEATURES),
+        }
+
+    def __call__(self, smiles: str | Sequence[str], return_tensors: str | None = "pt") -> BatchFeature:
+        """Encode and collate one SMILES or several.
+
+        Args:
+            smiles: one SMILES, or B of them.
+            return_tensors: `"pt"` (default) or `"np"`.
+
+        Returns:
+            What [`~MoleculeGraphFeatureExtractor.collate`] returns, for B molecules.
+
+        Raises:
+            ValueError: as `encode` and `collate` do.
+        """
+        batch = [smiles] if isinstance(smiles, str) else smiles
+        return BatchFeature(self.collate([self.encode(one) for one in batch]), tensor_type=return_tensors)
+
+
+def _parse(smiles: str) -> Chem.Mol:
+    """The sanitised molecule; its RDKit messages are silenced, since the error carries the SMILES."""
+    if not isinstance(smiles, str) or not smiles.strip():
+        raise ValueError(f"a SMILES must be a non-empty string, got {smiles!r}.")
+    with rdBase.BlockLogs():
+        mol = Chem.MolFromSmiles(smiles)
+    if mol is None:
+        raise ValueError(f"RDKit cannot parse the SMILES {smiles!r}. Mend it, or drop the molecule.")
+    if max(mol.GetNumAtoms(), mol.GetNumBonds()) > _MAX_COUNT:
+        raise ValueError(
+            f"the SMILES {smiles[:60]!r}... has {mol.GetNumAtoms()} atoms and {mol.GetNumBonds()} bonds; "
+            f"at most {_MAX_COUNT} of each fit a graph. Drop the molecule."
+        )
+    return mol
+
+
+def _stereo(mol: Chem.Mol) -> tuple[dict[int, int], dict[int, int]]:
+    """Stereo categories of the atoms and bonds that have one: {atom index: category}, {bond index: category}."""
+    centres = [atom for atom in mol.GetAtoms() if atom.GetChiralTag() != _NO_TAG]
+    double_bonds = [bond for bond in mol.GetBonds() if bond.GetStereo() != _NO_STEREO]
+    if not centres and not double_bonds:
+        return {}, {}
+    # The older labels are taken first, because the labeler removes those that it cannot confirm (it takes
+    # [1*] and [2*] for equals, say), and leaves none at all where it gives up.
+    older_atoms = {atom.GetIdx(): _label(atom) for atom in centres}
+    older_bonds = {bond.GetIdx(): str(bond.GetStereo()).removeprefix("STEREO") for bond in double_bonds}
+    try:
+        rdCIPLabeler.AssignCIPLabels(mol, maxRecursiveIterations=_MAX_CIP_ITERATIONS)
+    except RuntimeError:  # a symmetry so high that the iterations ran out; no label is then half right
+        atoms, bonds = older_atoms, older_bonds
+    else:
+        atoms = {index: _label(mol.GetAtomWithIdx(index)) or older for index, older in older_atoms.items()}
+        bonds = {index: _label(mol.GetBondWithIdx(index)) or older for index, older in older_bonds.items()}
+    return (
+        {index: _ATOM_STEREO.get(label, _UNLABELLED) for index, label in atoms.items()},
+        {index: _BOND_STEREO.get(label, _UNLABELLED) for index, label in bonds.items()},
+    )
+
+
+def _label(part: Chem.Atom | Chem.Bond) -> str:
+    return part.GetProp("_CIPCode") if part.HasProp("_CIPCode") else ""
+
+
+@lru_cache(maxsize=1)
+def _common_isotopes() -> tuple[int, ...]:
+    """Mass number of the commonest isotope by atomic number, 0 for the wildcard; (119,)."""
+    table = Chem.GetPeriodicTable()
+    return tuple(table.GetMostCommonIsotope(number) for number in range(ATOM_FEATURES["atomic_number"]))
+
+
+def _read_header(blob: bytes, row: int) -> tuple[int, int]:
+    """Number of atoms and of bonds in a blob, once its version and length are known to be right."""
+    version, num_atoms, num_bonds = _HEADER.unpack_from(blob) if len(blob) >= _HEADER.size else (None, 0, 0)
+    if version != FEATURE_VERSION:
+        raise ValueError(
+            f"blob {row} starts with layout version {version}, expected {FEATURE_VERSION}. "
+            "It was prepared by another release or another feature extractor: prepare the molecules again."
+        )
+    expected = (
+        _HEADER.size + num_atoms * _NUM_ATOM_FEATURES + num_bonds * (_BOND_ENDS_BYTES + _NUM_BOND_FEATURES)
+    )
+    if len(blob) != expected:
+        raise ValueError(
+            f"blob {row} has {len(blob)} bytes, expected {expected} for {num_atoms} atoms and {num_bonds} bonds. "
+            "It is damaged: prepare the molecules again."
+        )
+    return num_atoms, num_bonds
+
+
+def _rows(parts: list[bytes], width: int) -> torch.Tensor:
+    """Concatenate rows of bytes into a (rows, width) uint8 tensor; a bytearray makes it writable, as torch wants."""
+    return torch.from_numpy(np.frombuffer(bytearray().join(parts), np.uint8).reshape(-1, width))

@@ -1,0 +1,125 @@
+"""The two light towers: a bag of embeddings and a small MLP, over n-grams or over substructures."""
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from transformers import PreTrainedModel
+from transformers import initialization as init
+from transformers.modeling_outputs import BaseModelOutputWithPooling
+
+from .configuration_text_molecule import LexicalConfig, MoleculeFingerprintConfig
+
+
+class BagEncoder(nn.Module):
+    """Embeds ragged bags of ids: (T,) ids with (B + 1,) offsets to (B, H).
+
+    The sum of a bag's embeddings is divided by the square root of its size, so that long and short bags have
+    comparable norms at the start without making a long bag's single members vanish. One residual MLP follows.
+    """
+
+    def __init__(self, config: LexicalConfig | MoleculeFingerprintConfig):
+        super().__init__()
+        self.token_dropout = float(config.token_dropout)
+        self.embedding = nn.Embedding(config.num_buckets, config.embedding_size)
+        self.bag_norm = nn.LayerNorm(config.embedding_size)
+        self.dense_in = nn.Linear(config.embedding_size, config.intermediate_size)
+        self.dense_out = nn.Linear(config.intermediate_size, config.hidden_size)
+        self.shortcut = nn.Linear(config.embedding_size, config.hidden_size, bias=False)
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(self, ids: torch.Tensor, offsets: torch.Tensor) -> torch.Tensor:
+        """ids (T,) integers, offsets (B + 1,) with offsets[0] = 0 and offsets[B] = T; returns (B, H)."""
+        sizes = offsets.diff()
+        weights = None
+        if self.training and self.token_dropout > 0:
+            keep = 1.0 - self.token_dropout
+            weights = torch.rand(ids.shape, device=ids.device).lt(keep).to(self.embedding.weight.dtype) / keep
+        bag = F.embedding_bag(
+            ids, self.embedding.weight, offsets, mode="sum", per_sample_weights=weights, include_last_offset=True
+        )
+        bag = bag / sizes.clamp(min=1).to(bag.dtype).sqrt().unsqueeze(1)
+        bag = self.dropout(self.bag_norm(bag))
+        hidden = self.dropout(F.gelu(self.dense_in(bag)))
+        return self.shortcut(bag) + self.dense_out(hidden)
+
+
+class BagPreTrainedModel(PreTrainedModel):
+    """Weight initialisation that the two towers share."""
+
+    base_model_prefix = "encoder"
+    supports_gradient_checkpointing = False
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        std = self.config.initializer_range
+        if isinstance(module, nn.Linear):
+            init.xavier_uniform_(module.weight)
+            if module.bias is not None:
+                init.zeros_(module.bias)
+        elif isinstance(module, nn.Embedding):
+            init.normal_(module.weight, mean=0.0, std=std)
+        elif isinstance(module, nn.LayerNorm):
+            init.ones_(module.weight)
+            init.zeros_(module.bias)
+
+
+class LexicalModel(BagPreTrainedModel):
+    """Text tower over hashed n-grams (ours).
+
+    Example:
+
+    >>> model = LexicalModel(LexicalConfig(num_buckets=100, hidden_size=8))
+    >>> ids, offsets = torch.tensor([1, 5, 7]), torch.tensor([0, 2, 3])
+    >>> model(input_ids=ids, text_offsets=offsets).pooler_output.shape
+    torch.Size([2, 8])
+    """
+
+    config_class = LexicalConfig
+    main_input_name = "input_ids"
+
+    def __init__(self, config: LexicalConfig):
+        super().__init__(config)
+        self.encoder = BagEncoder(config)
+        self.post_init()
+
+    def forward(self, input_ids: torch.Tensor, text_offsets: torch.Tensor) -> BaseModelOutputWithPooling:
+        """
+        Args:
+            input_ids (T,): the n-gram ids of all captions, one caption after the other.
+            text_offsets (B + 1,): where each caption begins, and T.
+
+        Returns:
+            `pooler_output` (B, H).
+        """
+        return BaseModelOutputWithPooling(pooler_output=self.encoder(input_ids, text_offsets))
+
+
+class MoleculeFingerprintModel(BagPreTrainedModel):
+    """Molecule tower over hashed Morgan substructures; the learnable counterpart of mol2vec (ours).
+
+    Example:
+
+    >>> model = MoleculeFingerprintModel(MoleculeFingerprintConfig(num_buckets=100, hidden_size=8))
+    >>> ids, offsets = torch.tensor([1, 5, 7]), torch.tensor([0, 2, 3])
+    >>> model(fragment_ids=ids, fragment_offsets=offsets).pooler_output.shape
+    torch.Size([2, 8])
+    """
+
+    config_class = MoleculeFingerprintConfig
+    main_input_name = "fragment_ids"
+
+    def __init__(self, config: MoleculeFingerprintConfig):
+        super().__init__(config)
+        self.encoder = BagEncoder(config)
+        self.post_init()
+
+    def forward(self, fragment_ids: torch.Tensor, fragment_offsets: torch.Tensor) -> BaseModelOutputWithPooling:
+        """
+        Args:
+            fragment_ids (T,): the substructure ids of all molecules, one molecule after the other.
+            fragment_offsets (B + 1,): where each molecule begins, and T.
+
+        Returns:
+            `pooler_output` (B, H).
+        """
+        return BaseModelOutputWithPooling(pooler_output=self.encoder(fragment_ids, fragment_offsets))

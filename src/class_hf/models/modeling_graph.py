@@ -1,0 +1,345 @@
+"""Graph molecule tower in plain torch: GCN, GINE and graph transformer layers over ragged batches.
+
+A batch is one big graph of A atoms and E bonds; nothing is padded, so the cost follows the number of atoms.
+There is no statistic over the batch, so a molecule's output does not depend on its company.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel
+from transformers import initialization as init
+from transformers.modeling_layers import GradientCheckpointingLayer
+from transformers.modeling_outputs import BaseModelOutputWithPooling
+from transformers.utils import can_return_tuple
+
+from .configuration_graph import MoleculeGraphConfig
+
+
+class MoleculeGraph(NamedTuple):
+    """What the layers know of a batch. Each bond is there twice, once in either direction."""
+
+    source: torch.Tensor  # (2E,) int64, atom that a message leaves
+    target: torch.Tensor  # (2E,) int64, atom that it reaches
+    bonds: torch.Tensor  # (2E, C_b) float, multi-hot bond features
+    molecule: torch.Tensor  # (A,) int64, molecule of each atom
+    atom_counts: torch.Tensor  # (B,) int64
+
+
+def segment_sum(values: torch.Tensor, index: torch.Tensor, size: int) -> torch.Tensor:
+    """Sum the rows that share an index: values (M, ...), index (M,) -> (size, ...).
+
+    Deterministic on CPU; on CUDA only under `torch.use_deterministic_algorithms(True)`.
+    """
+    # Zeros of the values' own dtype: index_add refuses mixed dtypes, and autocast does not cover it.
+    return values.new_zeros(size, *values.shape[1:]).index_add(0, index, values)
+
+
+def segment_mean(values: torch.Tensor, index: torch.Tensor, counts: torch.Tensor) -> torch.Tensor:
+    """Mean of the rows that share an index: values (M, H), index (M,), counts (S,) -> (S, H)."""
+    # In float32, since a bf16 sum over hundreds of atoms loses the small ones.
+    return (segment_sum(values.float(), index, len(counts)) / counts.clamp(min=1)[:, None]).to(values.dtype)
+
+
+def segment_softmax(scores: torch.Tensor, index: torch.Tensor, size: int) -> torch.Tensor:
+    """Softmax over the rows that share an index, for each column: scores (M, K), index (M,) -> (M, K) float32."""
+    scores = scores.float()
+    with torch.no_grad():  # the softmax does not depend on the shift, so neither does its gradient
+        shift = scores.new_full((size, scores.shape[1]), -torch.inf)
+        shift = shift.scatter_reduce(0, index[:, None].expand_as(scores), scores, "amax")
+    weights = (scores - shift.index_select(0, index)).exp()
+    return weights / segment_sum(weights, index, size).index_select(0, index)
+
+
+def multi_hot(features: torch.Tensor, sizes: Sequence[int]) -> torch.Tensor:
+    """Mark the category of each column: features (M, F) integer, F sizes -> (M, sum(sizes)) bool.
+
+    >>> multi_hot(torch.tensor([[1, 0], [0, 2]]), (2, 3)).int().tolist()
+    [[0, 1, 1, 0, 0], [1, 0, 0, 0, 1]]
+    """
+    columns = zip(features.unbind(1), sizes, strict=True)
+    marks = [
+        column[:, None] == torch.arange(size, dtype=features.dtype, device=features.device)
+        for column, size in columns
+    ]
+    return torch.cat(marks, 1)
+
+
+class CategoricalEmbedding(nn.Linear):
+    """Sum of one embedding per categorical column: multi-hot features (M, sum(sizes)) -> (M, H).
+
+    As a matrix product rather than a look-up: the tables are small, no offsets have to be kept, and the
+    gradient is deterministic on every device.
+    """
+
+    def __init__(self, sizes: Sequence[int], hidden_size: int) -> None:
+        super().__init__(sum(sizes), hidden_size, bias=False)
+        self.num_columns = len(sizes)
+
+
+class GCN(nn.Module):
+    """Graph convolution (Kipf & Welling, 2017, eq. 2), with bond embeddings added to the messages (ours).
+
+    ReLU(W sum_j (h_j + e_ij) / sqrt(d_i d_j) + b) over the bonded atoms j and i itself, e_ii = 0, d the number
+    of bonds plus one. Without e, which the paper lacks, the layer could not tell E from Z.
+    """
+
+    def __init__(self, config: MoleculeGraphConfig) -> None:
+        super().__init__()
+        self.bond_embedding = CategoricalEmbedding(config.bond_feature_sizes, config.hidden_size)
+        self.linear = nn.Linear(config.hidden_size, config.hidden_size)
+
+    def forward(self, states: torch.Tensor, graph: MoleculeGraph) -> torch.Tensor:
+        """states (A, H) -> (A, H)."""
+        size = len(states)
+        degrees = 1 + segment_sum(states.new_ones(len(graph.target)), graph.target, size)
+        scale = degrees.rsqrt()[:, None]
+        scaled = scale * states
+        neighbours = segment_sum(scaled.index_select(0, graph.source), graph.target, size)
+        # Summed as multi-hot rows and embedded afterwards, which is the same and needs no (2E, H) embeddings.
+        bonds = segment_sum(graph.bonds * scale.index_select(0, graph.source), graph.target, size)
+        return self.linear(scale * (scaled + neighbours + self.bond_embedding(bonds))).relu()
+
+
+class GINE(nn.Module):
+    """Graph isomorphism network with edges (Hu et al., 2020), in the form known as GINE.
+
+    MLP((1 + eps) h_i + sum_j ReLU(h_j + e_ij)) over the bonded atoms j; eps is learnt and starts at 0, the MLP
+    is H -> 2H -> H. It has no batch norm, since a molecule's output must not depend on its company.
+    """
+
+    def __init__(self, config: MoleculeGraphConfig) -> None:
+        super().__init__()
+        self.bond_embedding = CategoricalEmbedding(config.bond_feature_sizes, config.hidden_size)
+        self.eps = nn.Parameter(torch.zeros(1))
+        self.mlp = FeedForward(config)
+
+    def forward(self, states: torch.Tensor, graph: MoleculeGraph) -> torch.Tensor:
+        """states (A, H) -> (A, H)."""
+        messages = (states.index_select(0, graph.source) + self.bond_embedding(graph.bonds)).relu()
+        return self.mlp((1 + self.eps) * states + segment_sum(messages, graph.target, len(states)))
+
+
+class GraphAttention(nn.Module):
+    """Multi-head attention of each atom over its bonded atoms, itself, and its molecule as a whole.
+
+    Over bonded atoms as in Shi et al. (2021, eq. 3 and 4): the bond's embedding is added to key and value. The
+    last place is like the relay node of the Star-Transformer (Guo et al., 2019), but without a state of its
+    own: its key and value are the means of those of the molecule's atoms (ours). So every atom hears of all
+    others in one layer, at a cost that follows the number of atoms. Full attention within molecules follows
+    its square: one molecule of 574 atoms would cost as much as 500 of 25.
+    """
+
+    def __init__(self, config: MoleculeGraphConfig) -> None:
+        super().__init__()
+        width = config.hidden_size
+        self.num_heads = config.num_heads
+        self.bond_embedding = CategoricalEmbedding(config.bond_feature_sizes, width)
+        self.place_embedding = nn.Embedding(
+            2, width
+        )  # in the bond's stead: of the atom itself, of the molecule
+        self.query = nn.Linear(width, width)
+        # No bias: shared by all keys of an atom, it would shift all scores alike and never learn.
+        self.key = nn.Linear(width, width, bias=False)
+        self.value = nn.Linear(width, width)
+        self.output = nn.Linear(width, width)
+
+    def forward(self, states: torch.Tensor, graph: MoleculeGraph) -> torch.Tensor:
+        """states (A, H) -> (A, H)."""
+        size, num_bonds = len(states), len(graph.target)
+        bonds = self.bond_embedding(graph.bonds)
+        query = self.query(states)
+        queries = query.index_select(0, graph.target), query, query
+        keys = self._places(self.key(states), bonds, graph)
+        values = self._places(self.value(states), bonds, graph)
+        scores = torch.cat(
+            [(self._heads(q) * self._heads(k)).sum(-1) for q, k in zip(queries, keys, strict=True)]
+        )
+        atoms = torch.arange(size, device=states.device)
+        index = torch.cat([graph.target, atoms, atoms])
+        weights = segment_softmax(scores * (query.shape[1] // self.num_heads) ** -0.5, index, size)
+        shares = weights.to(query.dtype).split([num_bonds, size, size])
+        along_bonds, itself, whole = (
+            (share[..., None] * self._heads(v)).flatten(1) for share, v in zip(shares, values, strict=True)
+        )
+        return self.output(segment_sum(along_bonds, graph.target, size) + itself + whole)
+
+    def _places(
+        self, projected: torch.Tensor, bonds: torch.Tensor, graph: MoleculeGraph
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Keys or values of the places an atom attends to: bonded atoms (2E, H), itself (A, H), molecule (A, H)."""
+        itself, whole = self.place_embedding.weight.to(projected.dtype)
+        means = segment_mean(projected, graph.molecule, graph.atom_counts) + whole
+        return (
+            projected.index_select(0, graph.source) + bonds,
+            projected + itself,
+            means.index_select(0, graph.molecule),
+        )
+
+    def _heads(self, rows: torch.Tensor) -> torch.Tensor:
+        """(M, H) -> (M, num_heads, H / num_heads)."""
+        return rows.unflatten(1, (self.num_heads, -1))
+
+
+class FeedForward(nn.Sequential):
+    """H -> 2H -> H with ReLU, on each atom: (A, H) -> (A, H)."""
+
+    def __init__(self, config: MoleculeGraphConfig) -> None:
+        width = config.hidden_size
+        super().__init__(nn.Linear(width, 2 * width), nn.ReLU(), nn.Linear(2 * width, width))
+
+
+_LAYERS = {"gcn": GCN, "gine": GINE, "transformer": GraphAttention}
+
+
+class MoleculeGraphLayer(GradientCheckpointingLayer):
+    """h + dropout(layer(norm(h))); a transformer layer then adds the same of a feed-forward block (H, 2H, H)."""
+
+    def __init__(self, config: MoleculeGraphConfig) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.messages = _LAYERS[config.layer_type](config)
+        self.dropout = nn.Dropout(config.dropout)
+        self.feed_forward = None
+        if config.layer_type == "transformer":
+            norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+            self.feed_forward = nn.Sequential(norm, FeedForward(config), nn.Dropout(config.dropout))
+
+    def forward(self, states: torch.Tensor, graph: MoleculeGraph) -> torch.Tensor:
+        """states (A, H) -> (A, H)."""
+        states = states + self.dropout(self.messages(self.norm(states), graph))
+        return states if self.feed_forward is None else states + self.feed_forward(states)
+
+
+class AttentionPooling(nn.Module):
+    """Mean of the atom states with learnt weights, softmax(w . h) over the atoms of a molecule (ours)."""
+
+    def __init__(self, config: MoleculeGraphConfig) -> None:
+        super().__init__()
+        self.score = nn.Linear(config.hidden_size, 1, bias=False)
+
+    def forward(self, states: torch.Tensor, graph: MoleculeGraph) -> torch.Tensor:
+        """states (A, H) -> (B, H)."""
+        size = len(graph.atom_counts)
+        weights = segment_softmax(self.score(states), graph.molecule, size)
+        return segment_sum(weights * states, graph.molecule, size).to(states.dtype)
+
+
+class MoleculeGraphModel(PreTrainedModel):
+    r"""Graph neural network that embeds molecules, from the features of [`MoleculeGraphFeatureExtractor`].
+
+    The embeddings of an atom's features are summed; `num_layers` layers follow, each with the norm in front and
+    a residual around it; a last norm, then pooling over each molecule.
+
+    Args:
+        config: a [`MoleculeGraphConfig`].
+
+    Example:
+
+    ```python
+    >>> from class_hf import MoleculeGraphConfig, MoleculeGraphFeatureExtractor, MoleculeGraphModel
+    >>> extractor, model = MoleculeGraphFeatureExtractor(), MoleculeGraphModel(MoleculeGraphConfig())
+    >>> model(**extractor(["CCO", "[Na+].[Cl-]"])).pooler_output.shape
+    torch.Size([2, 256])
+
+    ```
+    """
+
+    config_class = MoleculeGraphConfig
+    base_model_prefix = "molecule_graph"
+    main_input_name = "atom_features"
+    supports_gradient_checkpointing = True
+    _no_split_modules = ["MoleculeGraphLayer"]
+
+    def __init__(self, config: MoleculeGraphConfig) -> None:
+        super().__init__(config)
+        self.atom_embedding = CategoricalEmbedding(config.atom_feature_sizes, config.hidden_size)
+        self.layers = nn.ModuleList(MoleculeGraphLayer(config) for _ in range(config.num_layers))
+        self.norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.pooling = AttentionPooling(config) if config.pooling == "attention" else None
+        self.post_init()
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        if isinstance(module, CategoricalEmbedding):
+            init.normal_(module.weight, std=module.num_columns**-0.5)  # so that their sum has unit variance
+        elif isinstance(module, nn.Embedding):
+            init.normal_(module.weight)
+        elif isinstance(module, GINE):
+            init.zeros_(module.eps)
+        elif isinstance(module, AttentionPooling):
+            init.zeros_(module.score.weight)  # a plain mean at first
+            module.score._is_hf_initialized = True
+        elif isinstance(module, nn.Linear):
+            init.xavier_uniform_(module.weight)
+            if module.bias is not None:
+                init.zeros_(module.bias)
+        else:
+            super()._init_weights(module)
+
+    @can_return_tuple
+    def forward(
+        self,
+        atom_features: torch.Tensor,
+        atom_counts: torch.Tensor,
+        bond_index: torch.Tensor,
+        bond_features: torch.Tensor,
+    ) -> BaseModelOutputWithPooling:
+        """Embed B molecules of A atoms and E bonds in all.
+
+        Args:
+            atom_features: (A, F_a) uint8 or int64, the atoms of one molecule after those of another.
+            atom_counts: (B,) int64, atoms in each molecule; they add up to A.
+            bond_index: (2, E) int64, the two atoms of each bond, each bond once, in either direction.
+            bond_features: (E, F_b) uint8 or int64.
+
+        Returns:
+            `last_hidden_state` (A, H), the atoms' states, and `pooler_output` (B, H), the molecules' embeddings.
+
+        Raises:
+            ValueError: if a tensor's shape does not fit the configuration or the other tensors.
+        """
+        self._check_shapes(atom_features, bond_index, bond_features)
+        bonds = multi_hot(bond_features, self.config.bond_feature_sizes).to(self.dtype)
+        graph = MoleculeGraph(
+            source=bond_index.flatten(),
+            target=bond_index.flip(0).flatten(),
+            bonds=bonds.repeat(2, 1),
+            # Naming the output's size saves a wait for the device.
+            molecule=torch.repeat_interleave(atom_counts, output_size=len(atom_features)),
+            atom_counts=atom_counts,
+        )
+        atoms = multi_hot(atom_features, self.config.atom_feature_sizes).to(self.dtype)
+        states = self.atom_embedding(atoms)
+        for layer in self.layers:
+            states = layer(states, graph)
+        states = self.norm(states)
+        return BaseModelOutputWithPooling(last_hidden_state=states, pooler_output=self._pool(states, graph))
+
+    def _pool(self, states: torch.Tensor, graph: MoleculeGraph) -> torch.Tensor:
+        """(A, H) -> (B, H)."""
+        if self.pooling is not None:
+            return self.pooling(states, graph)
+        if self.config.pooling == "mean":
+            return segment_mean(states, graph.molecule, graph.atom_counts)
+        return segment_sum(states.float(), graph.molecule, len(graph.atom_counts)).to(states.dtype)
+
+    def _check_shapes(
+        self, atom_features: torch.Tensor, bond_index: torch.Tensor, bond_features: torch.Tensor
+    ) -> None:
+        for name, features, width in (
+            ("atom_features", atom_features, len(self.config.atom_feature_sizes)),
+            ("bond_features", bond_features, len(self.config.bond_feature_sizes)),
+        ):
+            if features.ndim != 2 or features.shape[1] != width:
+                raise ValueError(
+                    f"{name} has shape {tuple(features.shape)}, expected (any, {width}). "
+                    "Use the feature extractor that belongs to this model."
+                )
+        if bond_index.shape != (2, len(bond_features)):
+            raise ValueError(
+                f"bond_index has shape {tuple(bond_index.shape)}, expected (2, {len(bond_features)}) as "
+                "bond_features has that many rows: give each bond once."
+            )

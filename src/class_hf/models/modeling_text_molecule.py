@@ -1,0 +1,224 @@
+"""The dual encoder: a text tower, a molecule tower, and one space for both."""
+
+import inspect
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel
+from transformers import initialization as init
+from transformers.utils import ModelOutput
+
+from .configuration_graph import MoleculeGraphConfig
+from .configuration_text_molecule import (
+    OWN_TOWERS,
+    LexicalConfig,
+    MoleculeFingerprintConfig,
+    TextMoleculeDualEncoderConfig,
+)
+from .modeling_bag import LexicalModel, MoleculeFingerprintModel
+from .modeling_graph import MoleculeGraphModel
+
+MOLECULE_PREFIX = "molecule_"  # batch keys with it go to the molecule tower, without the prefix
+
+_OWN_MODELS: dict[str, type[PreTrainedModel]] = {
+    LexicalConfig.model_type: LexicalModel,
+    MoleculeFingerprintConfig.model_type: MoleculeFingerprintModel,
+    MoleculeGraphConfig.model_type: MoleculeGraphModel,
+}
+_SHORT_NAMES = {"lexical": "lexical", "fingerprint": "molecule_fingerprint", "graph": "molecule_graph"}
+
+
+@dataclass
+class TextMoleculeDualEncoderOutput(ModelOutput):
+    """
+    Args:
+        text_embeds (B, D): caption vectors of length 1.
+        molecule_embeds (B, D): molecule vectors of length 1.
+        logit_scale (): factor of the cosines, not its log.
+    """
+
+    text_embeds: torch.Tensor | None = None
+    molecule_embeds: torch.Tensor | None = None
+    logit_scale: torch.Tensor | None = None
+
+
+class LogitScale(nn.Module):
+    """The learnt factor of the cosines, kept as a bounded log (CLIP; Radford et al., 2021, section 2.5).
+
+    A module of its own, so that adapters can name it among the modules that they save.
+    """
+
+    def __init__(self, init_value: float, max_value: float, learnt: bool):
+        super().__init__()
+        self.init_value = init_value
+        self.max_value = max_value
+        self.log_scale = nn.Parameter(torch.tensor(float(init_value)), requires_grad=learnt)
+
+    def forward(self) -> torch.Tensor:
+        """() factor in (0, max_value]."""
+        return self.log_scale.clamp(max=math.log(self.max_value)).exp()
+
+
+def _build_tower(config: PreTrainedConfig) -> PreTrainedModel:
+    own = _OWN_MODELS.get(config.model_type)
+    if own is not None:
+        return own(config)
+    return AutoModel.from_config(config, **_without_pooler(AutoModel._model_mapping.get(type(config), None)))
+
+
+def _without_pooler(model_class: Any) -> dict[str, bool]:
+    """Keyword that leaves the pooler out where a model has one: mean pooling never trains it, and DDP minds."""
+    if isinstance(model_class, type) and "add_pooling_layer" in inspect.signature(model_class.__init__).parameters:
+        return {"add_pooling_layer": False}
+    return {}
+
+
+def _resolve_tower(tower: str | PreTrainedConfig | PreTrainedModel, **config_kwargs: Any) -> PreTrainedModel:
+    """A tower from its short name, its configuration, a folder or Hub id, or itself."""
+    if isinstance(tower, PreTrainedModel):
+        return tower
+    if isinstance(tower, PreTrainedConfig):
+        return _build_tower(tower)
+    if tower in _SHORT_NAMES:
+        return _build_tower(OWN_TOWERS[_SHORT_NAMES[tower]](**config_kwargs))
+    config = AutoConfig.from_pretrained(tower, **config_kwargs)
+    own = _OWN_MODELS.get(config.model_type)
+    if own is not None:
+        return own.from_pretrained(tower, config=config)
+    pooler = _without_pooler(AutoModel._model_mapping.get(type(config), None))
+    return AutoModel.from_pretrained(tower, config=config, **pooler)
+
+
+def mean_pool(last_hidden_state: torch.Tensor, attention_mask: torch.Tensor | None) -> torch.Tensor:
+    """Mean of the token states that the mask keeps: (B, L, H), (B, L) to (B, H)."""
+    if attention_mask is None:
+        return last_hidden_state.mean(1)
+    mask = attention_mask.unsqueeze(-1).to(last_hidden_state.dtype)
+    return (last_hidden_state * mask).sum(1) / mask.sum(1).clamp(min=1.0)
+
+
+class TextMoleculeDualEncoderModel(PreTrainedModel):
+    """Embeds captions and molecules in one space, where a caption lies next to its molecule.
+
+    Towers are this package's (`lexical`, `graph`, `fingerprint`) or any `AutoModel`; the latter's token states
+    are mean-pooled. A linear projection of each tower's vector is brought to length 1.
+
+    Example:
+
+    >>> model = TextMoleculeDualEncoderModel.from_towers(text="lexical", molecule="fingerprint", projection_dim=16)
+    >>> model.config.projection_dim, model.config.text_config.model_type
+    (16, 'lexical')
+    """
+
+    config_class = TextMoleculeDualEncoderConfig
+    base_model_prefix = "dual_encoder"
+    main_input_name = "input_ids"
+    supports_gradient_checkpointing = True
+    _supports_sdpa = True
+    _supports_flash_attn = True
+
+    def __init__(
+        self,
+        config: TextMoleculeDualEncoderConfig,
+        text_model: PreTrainedModel | None = None,
+        molecule_model: PreTrainedModel | None = None,
+    ):
+        super().__init__(config)
+        self.text_model = _build_tower(config.text_config) if text_model is None else text_model
+        self.molecule_model = _build_tower(config.molecule_config) if molecule_model is None else molecule_model
+        self.text_projection = nn.Linear(config.text_config.hidden_size, config.projection_dim, bias=False)
+        self.molecule_projection = nn.Linear(config.molecule_config.hidden_size, config.projection_dim, bias=False)
+        self.projection_dropout = nn.Dropout(config.projection_dropout)
+        self.logit_scale = LogitScale(config.logit_scale_init_value, config.logit_scale_max, config.learn_logit_scale)
+        self.post_init()
+        if config.freeze_text:
+            self.text_model.requires_grad_(False)
+        if config.freeze_molecule:
+            self.molecule_model.requires_grad_(False)
+
+    @classmethod
+    def from_towers(
+        cls,
+        text: str | PreTrainedConfig | PreTrainedModel = "lexical",
+        molecule: str | PreTrainedConfig | PreTrainedModel = "fingerprint",
+        *,
+        text_kwargs: dict[str, Any] | None = None,
+        molecule_kwargs: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> "TextMoleculeDualEncoderModel":
+        """Joins two towers; their weights are kept where they have any.
+
+        Args:
+            text: `"lexical"`, a folder or Hub id of any `AutoModel`, a configuration, or a model.
+            molecule: `"fingerprint"`, `"graph"`, a folder or Hub id of an `AutoModel` that reads SMILES, a
+                configuration, or a model.
+            text_kwargs, molecule_kwargs: fields of that tower's configuration.
+            **kwargs: fields of [`TextMoleculeDualEncoderConfig`].
+        """
+        text_model = _resolve_tower(text, **(text_kwargs or {}))
+        molecule_model = _resolve_tower(molecule, **(molecule_kwargs or {}))
+        config = TextMoleculeDualEncoderConfig(
+            text_config=text_model.config, molecule_config=molecule_model.config, **kwargs
+        )
+        return cls(config, text_model=text_model, molecule_model=molecule_model)
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        if isinstance(module, nn.Linear):
+            init.xavier_uniform_(module.weight)
+            if module.bias is not None:
+                init.zeros_(module.bias)
+        elif isinstance(module, LogitScale):
+            init.constant_(module.log_scale, float(module.init_value))
+        else:
+            super()._init_weights(module)
+
+    def train(self, mode: bool = True) -> "TextMoleculeDualEncoderModel":
+        """As `nn.Module.train`, but a frozen tower stays in evaluation mode: its output must not be random."""
+        super().train(mode)
+        if self.config.freeze_text:
+            self.text_model.eval()
+        if self.config.freeze_molecule:
+            self.molecule_model.eval()
+        return self
+
+    def _pooled(self, tower: PreTrainedModel, inputs: dict[str, Any], frozen: bool) -> torch.Tensor:
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not frozen):
+            outputs = tower(**inputs)
+            if tower.config.model_type in _OWN_MODELS:
+                return outputs.pooler_output
+            return mean_pool(outputs.last_hidden_state, inputs.get("attention_mask"))
+
+    def get_text_features(self, **text_inputs: torch.Tensor) -> torch.Tensor:
+        """Caption vectors of length 1: the text tower's inputs to (B, D)."""
+        pooled = self._pooled(self.text_model, text_inputs, self.config.freeze_text)
+        return F.normalize(self.text_projection(self.projection_dropout(pooled)).float(), dim=-1)
+
+    def get_molecule_features(self, **molecule_inputs: torch.Tensor) -> torch.Tensor:
+        """Molecule vectors of length 1: the molecule tower's inputs, with or without `molecule_`, to (B, D)."""
+        inputs = {name.removeprefix(MOLECULE_PREFIX): value for name, value in molecule_inputs.items()}
+        pooled = self._pooled(self.molecule_model, inputs, self.config.freeze_molecule)
+        return F.normalize(self.molecule_projection(self.projection_dropout(pooled)).float(), dim=-1)
+
+    def forward(self, **inputs: torch.Tensor) -> TextMoleculeDualEncoderOutput:
+        """
+        Args:
+            **inputs: what the processor gives: the text tower's inputs by their own names, the molecule tower's
+                with the prefix `molecule_`. Either side may be missing.
+
+        Returns:
+            [`TextMoleculeDualEncoderOutput`]; the embeddings of a missing side are None.
+        """
+        molecule_inputs = {name: value for name, value in inputs.items() if name.startswith(MOLECULE_PREFIX)}
+        text_inputs = {name: value for name, value in inputs.items() if name not in molecule_inputs}
+        if not inputs:
+            raise ValueError("no inputs: pass the processor's output for captions, molecules or both.")
+        return TextMoleculeDualEncoderOutput(
+            text_embeds=self.get_text_features(**text_inputs) if text_inputs else None,
+            molecule_embeds=self.get_molecule_features(**molecule_inputs) if molecule_inputs else None,
+            logit_scale=self.logit_scale(),
+        )

@@ -1,0 +1,257 @@
+"""Processors: captions and molecules to compact blobs once, and blobs to batches many times."""
+
+import hashlib
+import inspect
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import BatchFeature
+from transformers.processing_utils import ProcessorMixin
+
+from .modeling_text_molecule import MOLECULE_PREFIX
+from .tokenization_lexical import split_sentences
+
+
+class CaptionTokens:
+    """A caption's token ids with the bounds of its sentences, as one blob.
+
+    Layout, little-endian int32: prefix length, suffix length, number of sentences S, S sentence lengths, then the
+    ids: prefix (for instance [CLS]), the sentences one after the other, suffix (for instance [SEP]).
+    """
+
+    @staticmethod
+    def pack(prefix: np.ndarray, sentences: Sequence[np.ndarray], suffix: np.ndarray) -> bytes:
+        """Joins the parts of one caption."""
+        head = [len(prefix), len(suffix), len(sentences), *(len(sentence) for sentence in sentences)]
+        return np.concatenate([head, prefix, *sentences, suffix]).astype("<i4").tobytes()
+
+    @staticmethod
+    def unpack(blob: bytes) -> tuple[np.ndarray, list[np.ndarray], np.ndarray]:
+        """Prefix, sentences and suffix of one caption: int32 arrays."""
+        values = np.frombuffer(blob, dtype="<i4")
+        bounds = np.cumsum([3 + values[2], values[0], *values[3 : 3 + values[2]], values[1]])
+        parts = [values[bounds[i] : bounds[i + 1]] for i in range(len(bounds) - 1)]
+        return parts[0], parts[1:-1], parts[-1]
+
+
+def drop_sentences(
+    sentences: list[np.ndarray], probability: float, generator: np.random.Generator
+) -> list[np.ndarray]:
+    """Leaves out each sentence but the first with the given probability (ours).
+
+    The first sentence of a ChEBI caption says what the molecule is; the others add roles and relations, a third
+    of which repeat word by word in other captions.
+    """
+    keep = generator.random(max(len(sentences) - 1, 0)) >= probability
+    return sentences[:1] + [sentence for sentence, kept in zip(sentences[1:], keep, strict=True) if kept]
+
+
+class TextMoleculeProcessor(ProcessorMixin):
+    """Tokenizer and molecule featurizer of a dual encoder.
+
+    Preparation is split in two, so that no epoch but the first pays for tokenization or RDKit: `encode_text` and
+    `encode_molecules` give one compact blob an item, to be stored; `collate` joins blobs into a batch.
+
+    Args:
+        tokenizer: the text tower's tokenizer; [`LexicalTokenizer`] or any other.
+        feature_extractor: the molecule tower's featurizer.
+        max_text_length: captions are cut to so many tokens; ignored by the lexical tower.
+
+    Example:
+
+    >>> from class_hf import LexicalTokenizer, MoleculeFingerprintFeatureExtractor
+    >>> processor = TextMoleculeProcessor(LexicalTokenizer(), MoleculeFingerprintFeatureExtractor())
+    >>> sorted(processor(text=["An alcohol."], smiles=["CCO"]))
+    ['input_ids', 'molecule_fragment_ids', 'molecule_fragment_offsets', 'text_offsets']
+    """
+
+    valid_processor_kwargs = None
+
+    def __init__(self, tokenizer: Any, feature_extractor: Any, max_text_length: int = 256, **kwargs: Any):
+        super().__init__(tokenizer, feature_extractor, **kwargs)
+        if max_text_length < 3:
+            raise ValueError(f"`max_text_length` is {max_text_length}; expected at least 3 tokens.")
+        self.max_text_length = max_text_length
+
+    @property
+    def model_input_names(self) -> list[str]:
+        """Names of a batch: the tokenizer's, and the molecule side's with its prefix."""
+        molecule = self.feature_extractor.model_input_names
+        return [*self.tokenizer.model_input_names, *(MOLECULE_PREFIX + name for name in molecule)]
+
+    # -- captions ---------------------------------------------------------------------------------------------
+
+    def encode_text(self, texts: Sequence[str]) -> list[bytes]:
+        """One blob a caption: token ids and sentence bounds (see [`CaptionTokens`]).
+
+        Raises:
+            ValueError: if a caption is empty; names it by its place.
+        """
+        for place, text in enumerate(texts):
+            if not isinstance(text, str) or not text.strip():
+                raise ValueError(f"caption {place} of the batch is {text!r}; expected a non-empty text.")
+        if hasattr(self.tokenizer, "encode_sentences"):
+            nothing = np.array([], dtype=np.int32)
+            return [CaptionTokens.pack(nothing, self.tokenizer.encode_sentences(text), nothing) for text in texts]
+        fast = self.tokenizer.is_fast
+        encoded = self.tokenizer(
+            list(texts),
+            truncation=True,
+            max_length=self.max_text_length,
+            return_special_tokens_mask=True,
+            return_offsets_mapping=fast,
+        )
+        offsets = encoded["offset_mapping"] if fast else [None] * len(texts)
+        columns = (texts, encoded["input_ids"], encoded["special_tokens_mask"], offsets)
+        return [_pack_tokens(*row) for row in zip(*columns, strict=True)]
+
+    def collate_text(
+        self, blobs: Sequence[bytes], sentence_dropout: float = 0.0, generator: np.random.Generator | None = None
+    ) -> dict[str, torch.Tensor]:
+        """Joins encoded captions: ragged for the lexical tower, else `input_ids` and `attention_mask` (B, L)."""
+        captions = []
+        for blob in blobs:
+            prefix, sentences, suffix = CaptionTokens.unpack(blob)
+            if sentence_dropout > 0.0 and generator is not None:
+                sentences = drop_sentences(sentences, sentence_dropout, generator)
+            captions.append(np.concatenate([prefix, *sentences, suffix]))
+        lengths = np.array([len(caption) for caption in captions])
+        if "text_offsets" in self.tokenizer.model_input_names:
+            offsets = np.concatenate(([0], np.cumsum(lengths))).astype(np.int32)
+            return {
+                "input_ids": torch.from_numpy(np.concatenate(captions).astype(np.int32)),
+                "text_offsets": torch.from_numpy(offsets),
+            }
+        return pad_ids(captions, self.tokenizer.pad_token_id)
+
+    # -- molecules --------------------------------------------------------------------------------------------
+
+    def encode_molecules(self, smiles: Sequence[str]) -> list[bytes]:
+        """One blob a molecule.
+
+        Raises:
+            ValueError: if RDKit cannot parse a SMILES; names it.
+        """
+        return [self.feature_extractor.encode(one) for one in smiles]
+
+    def collate_molecules(self, blobs: Sequence[bytes]) -> dict[str, torch.Tensor]:
+        """Joins encoded molecules; the tower's input names with the prefix `molecule_`."""
+        return {MOLECULE_PREFIX + name: value for name, value in self.feature_extractor.collate(blobs).items()}
+
+    # -- both -------------------------------------------------------------------------------------------------
+
+    def __call__(
+        self, text: str | Sequence[str] | None = None, smiles: str | Sequence[str] | None = None, **kwargs: Any
+    ) -> BatchFeature:
+        """A batch straight from captions, molecules or both.
+
+        Raises:
+            ValueError: if neither is given, or a caption or SMILES is bad.
+        """
+        if text is None and smiles is None:
+            raise ValueError("neither `text` nor `smiles` is given; pass at least one.")
+        batch: dict[str, torch.Tensor] = {}
+        if text is not None:
+            batch |= self.collate_text(self.encode_text([text] if isinstance(text, str) else list(text)))
+        if smiles is not None:
+            molecules = [smiles] if isinstance(smiles, str) else list(smiles)
+            batch |= self.collate_molecules(self.encode_molecules(molecules))
+        return BatchFeature(batch)
+
+    def content_key(self) -> str:
+        """Hash of all that decides what `encode_text` and `encode_molecules` give: the key of their caches."""
+        parts = [type(self).__name__, json.dumps(self.to_dict(), sort_keys=True, default=str)]
+        for name in self.get_attributes():
+            part = getattr(self, name)
+            if "tokenizer" in name:
+                parts += [type(part).__name__, _tokenizer_content(part)]
+        return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+
+
+class TextSmilesProcessor(TextMoleculeProcessor):
+    """The processor of a dual encoder whose molecule tower reads SMILES as text.
+
+    Args:
+        tokenizer: the text tower's tokenizer.
+        molecule_tokenizer: the molecule tower's tokenizer, over SMILES.
+        max_text_length, max_smiles_length: captions and SMILES are cut to so many tokens.
+    """
+
+    def __init__(
+        self,
+        tokenizer: Any,
+        molecule_tokenizer: Any,
+        max_text_length: int = 256,
+        max_smiles_length: int = 256,
+        **kwargs: Any,
+    ):
+        ProcessorMixin.__init__(self, tokenizer, molecule_tokenizer, **kwargs)
+        self.max_text_length = max_text_length
+        self.max_smiles_length = max_smiles_length
+
+    @property
+    def model_input_names(self) -> list[str]:
+        """Names of a batch."""
+        molecule = [MOLECULE_PREFIX + name for name in ("input_ids", "attention_mask")]
+        return [*self.tokenizer.model_input_names, *molecule]
+
+    def encode_molecules(self, smiles: Sequence[str]) -> list[bytes]:
+        """One blob of int32 token ids a SMILES.
+
+        Raises:
+            ValueError: if a SMILES is empty.
+        """
+        for place, one in enumerate(smiles):
+            if not isinstance(one, str) or not one.strip():
+                raise ValueError(f"SMILES {place} of the batch is {one!r}; expected a non-empty SMILES.")
+        encoded = self.molecule_tokenizer(list(smiles), truncation=True, max_length=self.max_smiles_length)
+        return [np.array(ids, dtype="<i4").tobytes() for ids in encoded["input_ids"]]
+
+    def collate_molecules(self, blobs: Sequence[bytes]) -> dict[str, torch.Tensor]:
+        """`molecule_input_ids` and `molecule_attention_mask` (B, L)."""
+        rows = [np.frombuffer(blob, dtype="<i4") for blob in blobs]
+        padded = pad_ids(rows, self.molecule_tokenizer.pad_token_id)
+        return {MOLECULE_PREFIX + name: value for name, value in padded.items()}
+
+
+def pad_ids(rows: Sequence[np.ndarray], pad_token_id: int | None) -> dict[str, torch.Tensor]:
+    """Ragged ids to `input_ids` and `attention_mask`, both (B, longest) int64, padded at the end."""
+    lengths = np.array([len(row) for row in rows])
+    mask = np.arange(lengths.max()) < lengths[:, None]
+    ids = np.full(mask.shape, 0 if pad_token_id is None else pad_token_id, dtype=np.int64)
+    ids[mask] = np.concatenate(rows)
+    return {"input_ids": torch.from_numpy(ids), "attention_mask": torch.from_numpy(mask.astype(np.int64))}
+
+
+def _pack_tokens(text: str, ids: list[int], special: list[int], offsets: list[tuple[int, int]] | None) -> bytes:
+    """One tokenized caption with its sentence bounds; one sentence if the tokenizer knows no offsets."""
+    tokens, mask = np.array(ids, dtype=np.int32), np.array(special, dtype=bool)
+    body = np.flatnonzero(~mask)
+    if body.size == 0:
+        return CaptionTokens.pack(tokens, [tokens[:0]], tokens[:0])
+    first, last = int(body[0]), int(body[-1]) + 1
+    inner = tokens[first:last]
+    if offsets is None:
+        return CaptionTokens.pack(tokens[:first], [inner], tokens[last:])
+    ends, position = [], 0
+    for sentence in split_sentences(text):
+        position = text.index(sentence, position) + len(sentence)
+        ends.append(position)
+    starts = np.array([offset[0] for offset in offsets[first:last]])
+    owner = np.searchsorted(np.array(ends), starts, side="right")
+    sentences = [inner[owner == number] for number in range(len(ends))]
+    # A cut caption may end before its last sentences.
+    return CaptionTokens.pack(tokens[:first], [part for part in sentences if part.size], tokens[last:])
+
+
+def _tokenizer_content(tokenizer: Any) -> str:
+    """What decides a tokenizer's ids, without the bookkeeping that it changes while it works."""
+    if tokenizer.is_fast:
+        content = json.loads(tokenizer.backend_tokenizer.to_str())
+        return json.dumps({**content, "truncation": None, "padding": None}, sort_keys=True)
+    names = [name for name in inspect.signature(type(tokenizer).__init__).parameters if hasattr(tokenizer, name)]
+    settings = {name: getattr(tokenizer, name) for name in names}
+    return json.dumps([tokenizer.get_vocab(), settings], sort_keys=True, default=str)

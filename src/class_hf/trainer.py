@@ -1,0 +1,326 @@
+"""A `transformers` Trainer that follows a curriculum plan."""
+
+import copy
+import inspect
+import json
+import logging
+import os
+import time
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+from transformers import Trainer
+from transformers.trainer import TRAINING_ARGS_NAME
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
+
+from class_hf.callbacks import CurriculumCallback
+from class_hf.curriculum.plan import CurriculumPlan
+from class_hf.curriculum.sampler import CurriculumSampler
+from class_hf.evaluation.retrieval import RetrievalEvaluator
+from class_hf.losses.contrastive import ContrastiveLoss
+from class_hf.training_args import CurriculumTrainingArguments
+
+logger = logging.getLogger(__name__)
+
+CURRICULUM_STATE_NAME = "curriculum_state.json"
+_CONTRACT = ("text_embeds", "molecule_embeds", "logit_scale")
+
+
+class CurriculumTrainer(Trainer):
+    """Trains any dual encoder by a [`CurriculumPlan`], with intensity.
+
+    The model may be anything whose `forward(**batch)` returns an output with `text_embeds (B, D)`,
+    `molecule_embeds (B, D)` and `logit_scale ()`; which towers are inside is never asked. Further fields of the
+    output go to the loss if it has an argument of that name.
+
+    Args:
+        model, args, data_collator, train_dataset, eval_dataset, processing_class, ...: as of `transformers.Trainer`.
+            `train_dataset` needs `difficulty` (unless the order is `random` or `none`) and should have `id`.
+        loss: called as `loss(text_embeds, molecule_embeds, logit_scale, intensity=, pair_keys=)`; a
+            [`ContrastiveLoss`] if None.
+        evaluator: a [`RetrievalEvaluator`]; `evaluate()` and the evaluation during training use it.
+        plan: a plan made beforehand; None makes it from `args` and `train_dataset`.
+
+    Raises:
+        ValueError: if the plan does not fit the data set or the batch, several GPUs are seen by one process, or a
+            checkpoint belongs to another plan.
+
+    Example:
+
+    ```python
+    trainer = CurriculumTrainer(
+        model=model,
+        args=CurriculumTrainingArguments("out", per_device_train_batch_size=256, num_train_epochs=12),
+        train_dataset=prepare_pairs(score_dataset(data["train"]), processor),
+        data_collator=TextMoleculeCollator(processor, sentence_dropout=0.3),
+        processing_class=processor,
+        evaluator=evaluator,
+    )
+    trainer.train()
+    ```
+    """
+
+    # The loss is the mean of a micro-batch; the Trainer divides by the accumulation steps.
+    loss_is_scaled_for_ga = False
+
+    def __init__(
+        self,
+        model: nn.Module | None = None,
+        args: CurriculumTrainingArguments | None = None,
+        data_collator: Callable[..., Any] | None = None,
+        train_dataset: Any = None,
+        eval_dataset: Any = None,
+        processing_class: Any = None,
+        *,
+        loss: Callable[..., Any] | None = None,
+        evaluator: RetrievalEvaluator | None = None,
+        plan: CurriculumPlan | None = None,
+        **kwargs: Any,
+    ):
+        args = copy.copy(args) if args is not None else CurriculumTrainingArguments(output_dir="tmp_trainer")
+        if args.n_gpu > 1:
+            raise ValueError(
+                f"one process sees {args.n_gpu} GPUs, which would split ragged batches wrongly. Start it with "
+                "`accelerate launch`, one process a GPU, or hide all but one with CUDA_VISIBLE_DEVICES."
+            )
+        if plan is None and train_dataset is not None:
+            plan = plan_of(args, train_dataset)
+        if plan is not None:
+            self._check_plan(plan, args, train_dataset)
+            # The whole plan is one pass of the Trainer: its length is known, and resuming only skips batches.
+            args.max_steps = plan.total_steps
+        self.plan = plan
+        self.loss = loss if loss is not None else ContrastiveLoss(args.contrastive_label_smoothing)
+        forward = self.loss.forward if isinstance(self.loss, nn.Module) else self.loss
+        self._loss_arguments = set(inspect.signature(forward).parameters)
+        self.evaluator = evaluator
+        if evaluator is not None and eval_dataset is None:
+            eval_dataset = evaluator.pairs  # the Trainer insists on one when an evaluation strategy is set
+        super().__init__(
+            model=model,  # type: ignore[arg-type]
+            args=args,
+            data_collator=data_collator,
+            train_dataset=train_dataset,
+            eval_dataset=eval_dataset,
+            processing_class=processing_class,
+            **kwargs,
+        )
+        self.curriculum: CurriculumCallback | None = None
+        if plan is not None:
+            self.curriculum = CurriculumCallback(plan, args.intensity_schedule())
+            self.add_callback(self.curriculum)  # type: ignore[arg-type]
+
+    @staticmethod
+    def _check_plan(plan: CurriculumPlan, args: CurriculumTrainingArguments, train_dataset: Any) -> None:
+        if train_dataset is not None and plan.num_pairs != len(train_dataset):
+            raise ValueError(
+                f"the plan is for {plan.num_pairs} pairs, the training set has {len(train_dataset)}. Make it anew."
+            )
+        if plan.batch_size != args.global_batch_size:
+            raise ValueError(
+                f"the plan has a global batch of {plan.batch_size}, the arguments one of {args.global_batch_size} "
+                "(per_device_train_batch_size x processes x gradient_accumulation_steps). Make them equal."
+            )
+
+    # -- the order of the pairs -------------------------------------------------------------------------------
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> CurriculumSampler:
+        assert self.plan is not None  # made from the training set in __init__
+        return CurriculumSampler(self.plan)
+
+    # -- the loss ---------------------------------------------------------------------------------------------
+
+    def compute_loss(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: Any = None,
+    ) -> Any:
+        """Runs the model, then the loss at the step's intensity."""
+        inputs = dict(inputs)
+        pair_keys = inputs.pop("pair_keys", None)
+        outputs = model(**inputs)
+        missing = [name for name in _CONTRACT if getattr(outputs, name, None) is None]
+        if missing:
+            raise ValueError(
+                f"the model's output lacks {missing}: forward(**batch) must return text_embeds (B, D), "
+                "molecule_embeds (B, D) and logit_scale ()."
+            )
+        fields = outputs if isinstance(outputs, dict) else vars(outputs)
+        extras = {name: fields[name] for name in fields if name in self._loss_arguments and name not in _CONTRACT}
+        intensity = self.curriculum.at(self.state.global_step) if self.curriculum is not None else None
+        result = self.loss(
+            outputs.text_embeds,
+            outputs.molecule_embeds,
+            outputs.logit_scale,
+            intensity=intensity,
+            pair_keys=pair_keys,
+            **extras,
+        )
+        if self.curriculum is not None and model.training:
+            self.curriculum.accuracies.append(result.accuracy)
+        return (result.loss, outputs) if return_outputs else result.loss
+
+    def get_decay_parameter_names(self, model: nn.Module) -> list[str]:
+        """As the Trainer's, without the factor of the logits: decay would flatten every similarity."""
+        return [name for name in super().get_decay_parameter_names(model) if "logit_scale" not in name]
+
+    # -- logs and evaluation ----------------------------------------------------------------------------------
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Adds `curriculum_epoch`, `competence`, `pool_size`, `intensity`, `in_batch_accuracy` to training logs."""
+        if "loss" in logs and self.curriculum is not None and self.state.global_step > 0:
+            logs.update(self.curriculum.log_values(self.state.global_step - 1))
+        super().log(logs, start_time)
+
+    def evaluate(
+        self,
+        eval_dataset: Any = None,
+        ignore_keys: list[str] | None = None,
+        metric_key_prefix: str = "eval",
+    ) -> dict[str, float]:
+        """Retrieval metrics over whole pools, not an in-batch loss.
+
+        Args:
+            eval_dataset: prepared pairs to rank among themselves; None takes the trainer's evaluator.
+            ignore_keys: unused, kept for the Trainer's signature.
+            metric_key_prefix: before every key.
+
+        Returns:
+            `eval_mrr`, `eval_hits@1`, `eval_hits@10`, `eval_mean_rank` (text to molecule, full pool), and the MRR
+            of the other pools and directions.
+
+        Raises:
+            ValueError: if there is neither an evaluator nor an `eval_dataset`.
+        """
+        evaluator = self.evaluator
+        if eval_dataset is not None:
+            evaluator = RetrievalEvaluator(eval_dataset, processor=self.processing_class, name=metric_key_prefix)
+        if evaluator is None:
+            raise ValueError("nothing to evaluate on: pass `evaluator=` to the trainer, or prepared pairs.")
+        started = time.perf_counter()
+        pools = evaluator(self.model)["pools"]
+        main = pools["full"]["text_to_molecule"]
+        metrics = {f"{metric_key_prefix}_{name}": main[name] for name in ("mrr", "hits@1", "hits@10", "mean_rank")}
+        for pool, directions in pools.items():
+            for direction, values in directions.items():
+                metrics[f"{metric_key_prefix}_{pool}_{direction}_mrr"] = values["mrr"]
+        metrics[f"{metric_key_prefix}_runtime"] = round(time.perf_counter() - started, 3)
+        self.log(metrics)
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics
+
+    # -- checkpoints ------------------------------------------------------------------------------------------
+
+    def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> Any:
+        """As the Trainer's. `True` takes the last checkpoint that was written whole.
+
+        Raises:
+            ValueError: if the checkpoint was made by another plan; says in which settings they differ.
+        """
+        if self.plan is None or self.curriculum is None:
+            raise ValueError("there is nothing to train on: pass `train_dataset=` to the trainer.")
+        if resume_from_checkpoint is True:
+            resume_from_checkpoint = last_whole_checkpoint(str(self.args.output_dir))
+        self.curriculum.intensity = self.args.intensity_schedule()
+        if resume_from_checkpoint:
+            self._restore_curriculum(Path(str(resume_from_checkpoint)))
+        return super().train(resume_from_checkpoint, *args, **kwargs)
+
+    def _restore_curriculum(self, checkpoint: Path) -> None:
+        assert self.plan is not None and self.curriculum is not None
+        path = checkpoint / CURRICULUM_STATE_NAME
+        if not path.is_file():
+            raise ValueError(f"{checkpoint} has no {CURRICULUM_STATE_NAME}: it is no checkpoint of this trainer.")
+        state = json.loads(path.read_text())
+        if state["plan_fingerprint"] != self.plan.fingerprint():
+            now, then = self.plan.settings, state["plan_settings"]
+            differences = [f"{key} {then.get(key)!r} -> {now[key]!r}" for key in now if then.get(key) != now[key]]
+            raise ValueError(
+                f"{checkpoint} was made by another plan ({', '.join(differences) or 'other pairs or difficulties'}). "
+                "Resume with the settings and the data it began with, or start anew in another output_dir."
+            )
+        self.curriculum.intensity.load_state_dict(state["intensity"])
+
+    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        assert self.plan is not None and self.curriculum is not None
+        if self.args.should_save:
+            # First of all files: `trainer_state.json`, which comes last, then marks a checkpoint as whole.
+            folder = Path(self._get_output_dir(trial)) / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
+            folder.mkdir(parents=True, exist_ok=True)
+            state = {
+                "plan_fingerprint": self.plan.fingerprint(),
+                "plan_settings": self.plan.settings,
+                "intensity": self.curriculum.intensity.state_dict(),
+                "processes": self.args.world_size,
+            }
+            (folder / CURRICULUM_STATE_NAME).write_text(json.dumps(state, indent=2))
+        super()._save_checkpoint(model, trial)
+
+    def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
+        """As the Trainer's, with the arguments as JSON: a pickle is neither safe to load nor to publish."""
+        super()._save(output_dir, state_dict)
+        folder = Path(output_dir if output_dir is not None else str(self.args.output_dir))
+        pickled = folder / TRAINING_ARGS_NAME
+        if pickled.is_file():
+            pickled.unlink()
+            (folder / "training_args.json").write_text(self.args.to_json_string())
+
+
+def plan_of(args: CurriculumTrainingArguments, train_dataset: Any) -> CurriculumPlan:
+    """The plan that the arguments describe for a training set.
+
+    Args:
+        args: the arguments; batch and processes are taken from them.
+        train_dataset: with `difficulty` (unless the order needs none) and, if there is one, `id`.
+
+    Raises:
+        ValueError: if the order needs a difficulty that the data set lacks, or see [`CurriculumPlan`].
+    """
+    columns = getattr(train_dataset, "column_names", None) or []
+    needs_difficulty = args.curriculum_order in ("easy_first", "hard_first")
+    return CurriculumPlan(
+        train_dataset["difficulty"][:] if needs_difficulty and "difficulty" in columns else None,
+        ids=train_dataset["id"][:] if "id" in columns else None,
+        num_pairs=len(train_dataset),
+        epochs=args.num_train_epochs,  # type: ignore[arg-type]  # a float there; the plan checks that it is whole
+        batch_size=args.global_batch_size,
+        order=args.curriculum_order,
+        pacing=args.curriculum_pacing,
+        start=args.curriculum_start,
+        power=args.curriculum_power,
+        stages=args.curriculum_stages,
+        span=args.curriculum_span,
+        seed=args.seed if args.data_seed is None else args.data_seed,
+        max_steps=args.max_steps if args.max_steps > 0 else None,
+    )
+
+
+def last_whole_checkpoint(output_dir: str) -> str:
+    """The newest checkpoint in a folder that was written to its end; a run may be killed while it saves.
+
+    Raises:
+        ValueError: if there is none.
+    """
+    root = Path(output_dir)
+    folders = [folder for folder in root.glob(f"{PREFIX_CHECKPOINT_DIR}-*") if folder.name.split("-")[-1].isdigit()]
+    for folder in sorted(folders, key=lambda one: int(one.name.split("-")[-1]), reverse=True):
+        if _is_whole(folder):
+            return os.fspath(folder)
+        logger.warning("Passing over %s: it was not written to its end.", folder)
+    raise ValueError(f"{output_dir!r} holds no whole checkpoint to resume from. Start without resume_from_checkpoint.")
+
+
+def _is_whole(folder: Path) -> bool:
+    try:
+        json.loads((folder / "trainer_state.json").read_text())
+        processes = json.loads((folder / CURRICULUM_STATE_NAME).read_text())["processes"]
+        names = ["rng_state.pth"] if processes == 1 else [f"rng_state_{index}.pth" for index in range(processes)]
+    except (OSError, ValueError, KeyError):
+        return False
+    # A file of torch is a zip, whose directory stands at its end.
+    return all(zipfile.is_zipfile(folder / name) for name in names)
