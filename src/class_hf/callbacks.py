@@ -1,5 +1,7 @@
 """What the curriculum does at the Trainer's events."""
 
+import time
+
 import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_utils import IntervalStrategy, SaveStrategy
@@ -25,6 +27,7 @@ class CurriculumCallback(TrainerCallback):
         self.accuracies: list[torch.Tensor] = []  # of the micro-batches of the running step
         self.step_accuracies: list[torch.Tensor] = []  # of the steps since the last log
         self._learning_rates: list[float] = []
+        self._started = time.perf_counter()
 
     def at(self, step: int) -> Intensity:
         """The intensity of step `step`, counted from 0."""
@@ -35,6 +38,13 @@ class CurriculumCallback(TrainerCallback):
     ) -> None:
         state.num_train_epochs = self.plan.epochs
         self.accuracies, self.step_accuracies = [], []
+        earlier = [entry["wall_seconds"] for entry in state.log_history if "wall_seconds" in entry]
+        self._started = time.perf_counter() - (earlier[-1] if earlier else 0.0)
+
+    @property
+    def wall_seconds(self) -> float:
+        """Wall time of the training so far, the time before a resume included."""
+        return time.perf_counter() - self._started
 
     def on_pre_optimizer_step(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object

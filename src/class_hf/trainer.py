@@ -20,7 +20,9 @@ from class_hf.callbacks import CurriculumCallback
 from class_hf.curriculum.plan import CurriculumPlan
 from class_hf.curriculum.sampler import CurriculumSampler
 from class_hf.evaluation.retrieval import RetrievalEvaluator
+from class_hf.files import write_text
 from class_hf.losses.contrastive import ContrastiveLoss
+from class_hf.model_card import model_card
 from class_hf.training_args import CurriculumTrainingArguments
 
 logger = logging.getLogger(__name__)
@@ -172,9 +174,14 @@ class CurriculumTrainer(Trainer):
     # -- logs and evaluation ----------------------------------------------------------------------------------
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Adds `curriculum_epoch`, `competence`, `pool_size`, `intensity`, `in_batch_accuracy` to training logs."""
+        """Adds `curriculum_epoch`, `competence`, `pool_size`, `intensity` and `in_batch_accuracy` to training logs.
+
+        All logs made while training carry `wall_seconds`.
+        """
         if "loss" in logs and self.curriculum is not None and self.state.global_step > 0:
             logs.update(self.curriculum.log_values(self.state.global_step - 1))
+        if self.is_in_train and self.curriculum is not None:
+            logs["wall_seconds"] = round(self.curriculum.wall_seconds, 3)
         super().log(logs, start_time)
 
     def evaluate(
@@ -213,6 +220,28 @@ class CurriculumTrainer(Trainer):
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
+
+    def create_model_card(self, *args: Any, metrics: dict[str, Any] | None = None, **kwargs: Any) -> None:
+        """Writes `README.md` into the output folder.
+
+        Args:
+            *args: as of the Trainer; `language`, `license`, `tags`, `model_name`, `finetuned_from`, `tasks`,
+                `dataset_tags`, `dataset` in this order.
+            metrics: the report of a [`RetrievalEvaluator`], for the tables and the `model-index`.
+            **kwargs: the same by name, and `command`, with which the run can be repeated.
+        """
+        if not self.is_world_process_zero():
+            return
+        names = ("language", "license", "tags", "model_name", "finetuned_from", "tasks", "dataset_tags", "dataset")
+        given = dict(zip(names, args, strict=False)) | kwargs
+        text = model_card(
+            self.model,
+            plan=self.plan,
+            log_history=self.state.log_history,
+            metrics=metrics,
+            **{name: given[name] for name in ("license", "tags", "model_name", "dataset", "command") if name in given},
+        )
+        write_text(Path(str(self.args.output_dir)) / "README.md", text)
 
     # -- checkpoints ------------------------------------------------------------------------------------------
 

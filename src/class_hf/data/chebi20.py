@@ -113,14 +113,15 @@ def load_chebi20(
     Example:
 
     ```python
-    >>> from class_hf import load_chebi20
-    >>> data = load_chebi20()
-    >>> data["train"].column_names, data["pool"].column_names
-    (['id', 'smiles', 'description'], ['id', 'smiles', 'split'])
-    >>> data, report = load_chebi20("my_folder", on_error="drop", return_report=True)
-    >>> for row in report.dropped:
-    ...     print(row)
-    train row 17 (id 999999, train.tsv line 19): RDKit cannot parse the SMILES 'C1CC('.
+    from class_hf import load_chebi20
+
+    data = load_chebi20()
+    data["train"].column_names  # ['id', 'smiles', 'description']
+    data["pool"].column_names  # ['id', 'smiles', 'split']
+
+    data, report = load_chebi20("my_folder", on_error="drop", return_report=True)
+    for row in report.dropped:
+        print(row)  # train row 17 (id 999999, train.tsv line 19): RDKit cannot parse the SMILES 'C1CC('.
     ```
     """
     mapping = _checked_arguments(on_error, column_mapping)
@@ -166,8 +167,9 @@ def load_pairs(
     Example:
 
     ```python
-    >>> from class_hf.data.chebi20 import load_pairs
-    >>> pairs = load_pairs("more_pairs.csv", column_mapping={"blurb": "description"})
+    from class_hf.data.chebi20 import load_pairs
+
+    pairs = load_pairs("more_pairs.csv", column_mapping={"blurb": "description"})
     ```
     """
     mapping = _checked_arguments(on_error, column_mapping)
@@ -195,14 +197,15 @@ def _load_files(
     on_error: OnError,
     cache_dir: str | os.PathLike[str] | None,
 ) -> tuple[DatasetDict, LoadReport]:
-    digest = hashlib.sha256()
-    # SDF files beside the pairs may be where Text2Mol's SMILES come from.
+    # With the names, because the report quotes them.
+    contents = [
+        (split, file.name, hashlib.sha256(file.path.read_bytes()).hexdigest())
+        for split, file in files.items()
+    ]
+    # SDF files beside the pairs may be where Text2Mol's SMILES come from; too large to read on every call.
     beside = {path for file in files.values() for path in file.path.parent.glob("*.[sS][dD][fF]")}
-    for label, path in [(split, file.path) for split, file in files.items()] + [
-        ("sdf", p) for p in sorted(beside)
-    ]:
-        digest.update(f"{label}\n{hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
-    return _cached(digest.hexdigest(), lambda: read_files(files, mapping), mapping, on_error, cache_dir)
+    stats = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in sorted(beside)]
+    return _cached(repr((contents, stats)), lambda: read_files(files, mapping), mapping, on_error, cache_dir)
 
 
 def _load_hub(

@@ -1,7 +1,7 @@
-"""Chemical vocabulary of the demo captions: ring systems, substituents, acids and functional groups.
+"""Chemical vocabulary of the demo captions: ring systems, substituents and components of salts.
 
 Tables only; :mod:`class_hf.data.demo_names` turns structures into names with them and
-:mod:`class_hf.data.demo_captions` turns names and groups into sentences. Names follow the usage of
+:mod:`class_hf.data.demo_captions` turns names into sentences. Names follow the usage of
 ChEBI and of the IUPAC 2013 recommendations; the selection is ours, made to cover the NCI molecules
 that RDKit ships.
 """
@@ -21,18 +21,6 @@ class Ring(NamedTuple):
     locants: str = ""
 
 
-class Group(NamedTuple):
-    """A functional group: a SMARTS pattern, the class of compounds it makes, and its own noun.
-
-    ``{n}`` in the class is the number of groups as mono, di, tri, ... ; an empty class or noun is
-    never mentioned. Occurrences are told apart by the first two atoms of the pattern.
-    """
-
-    smarts: str
-    compound_class: str
-    noun: str
-
-
 _SIX = "1 2 3 4 5 6"
 _FIVE = "1 2 3 4 5"
 _NAPHTHO = "1 2 3 4 4a 5 6 7 8 8a"
@@ -41,6 +29,7 @@ _ANTHRA = "1 2 3 4 4a 10 10a 5 6 7 8 8a 9 9a"
 _PHENOTHIA = "1 2 3 4 4a 5 5a 6 7 8 9 9a 10 10a"
 _PHENANTHRA = "1 2 3 4 4a 4b 5 6 7 8 8a 9 10 10a"
 _CARBAZO = "1 2 3 4 4a 4b 5 6 7 8 8a 9 9a"
+_DIBENZO = "1 2 3 4 4a 5 5a 6 7 8 9 9a 9b"
 
 RINGS: tuple[Ring, ...] = (
     # carbocycles
@@ -63,13 +52,13 @@ RINGS: tuple[Ring, ...] = (
     Ring("c1cccc2cc3ccccc3cc12", "anthracene", _ANTHRA),
     Ring("c1cccc2c3ccccc3ccc12", "phenanthrene", _PHENANTHRA),
     Ring("C1CCCC2c3ccccc3CCC12", "octahydrophenanthrene", _PHENANTHRA),
-    Ring("c1cccc2c3ccccc3Cc12", "fluorene", _CARBAZO),
+    Ring("c1cccc2-c3ccccc3Cc12", "fluorene", _CARBAZO),
     Ring("C1Cc2cccc3cccc1c23", "acenaphthene", "1 2 2a 3 4 5 5a 6 7 8 8a 8b"),
     Ring("c1cc2cccc3ccc4cccc1c4c23", "pyrene"),
     Ring("C12CCC(CC1)C2", "bicyclo[2.2.1]heptane", "1 2 3 4 5 6 7"),
     Ring("C12CCC(CC1)CC2", "bicyclo[2.2.2]octane", "1 2 3 4 5 6 7 8"),
     Ring("C12CCCC(C1)C2", "bicyclo[3.1.1]heptane", "1 2 3 4 5 7 6"),
-    Ring("C1C2CC3CC1CC(C2)C3", "adamantane", "2 1 8 7 6 5 4 3 10 9"),
+    Ring("C12CC3CC4CC5C1.C24.C35", "adamantane", "1 2 3 4 5 6 7 8 9 10"),
     # oxo derivatives with names of their own
     Ring("C1(=O)C=CC(=O)C=C1", "1,4-benzoquinone", "1 - 2 3 4 - 5 6"),
     Ring("C1(=O)C=CC(=O)c2ccccc12", "1,4-naphthoquinone", "1 - 2 3 4 - 4a 5 6 7 8 8a"),
@@ -91,13 +80,13 @@ RINGS: tuple[Ring, ...] = (
     Ring("o1c(=O)ccc2ccccc12", "coumarin", "1 2 - 3 4 4a 5 6 7 8 8a"),
     Ring("o1ccc(=O)c2ccccc12", "chromone", "1 2 3 4 - 4a 5 6 7 8 8a"),
     Ring("O1CCC(=O)c2ccccc12", "chromanone"),
-    Ring("c1cccc2oc3ccccc3c(=O)c12", "xanthone", "1 2 3 4 4a - 4b 5 6 7 8 8a 9 - 9a"),
+    Ring("c1cccc2oc3ccccc3c(=O)c12", "xanthone", "1 2 3 4 4a 10 10a 5 6 7 8 8a 9 - 9a"),
     Ring("c1cccc2[nH]c3ccccc3c(=O)c12", "acridone"),
     Ring("N1C(=O)NC(=O)CC1=O", "barbituric acid", "1 2 - 3 4 - 5 6 -"),
     Ring("N1C(=O)NC(=O)C1", "hydantoin", "1 2 - 3 4 - 5"),
-    Ring("S1C(=S)NC(=O)C1", "rhodanine"),
+    Ring("S1C(=S)NC(=O)C1", "rhodanine", "1 2 - 3 4 - 5"),
     Ring("[nH]1c(=O)[nH]c(=O)cc1", "uracil", "1 2 - 3 4 - 5 6"),
-    Ring("[nH]1c(=O)[nH]c(=O)c2c1nc[nH]2", "xanthine", "1 2 - 3 6 - 5 4 9 8 7"),
+    Ring("[nH]1c(=O)[nH]c2nc[nH]c2c1=O", "xanthine", "1 2 - 3 4 9 8 7 5 6 -"),
     Ring("[nH]1cnc2c(c1=O)nc[nH]2", "hypoxanthine"),
     Ring("[nH]1c(=O)nc2[nH]c(=O)nc-2c1=O", "pteridinetrione"),
     Ring("n1c(=O)nc2nc3ccccc3[nH]c-2c1=O", "isoalloxazine"),
@@ -118,10 +107,10 @@ RINGS: tuple[Ring, ...] = (
     Ring("c1nccc2ccccc12", "isoquinoline", _NAPHTHO),
     Ring("C1NCCc2ccccc12", "1,2,3,4-tetrahydroisoquinoline", _NAPHTHO),
     Ring("c1[nH+]ccc2ccccc12", "isoquinolinium", _NAPHTHO),
-    Ring("c1cccc2[nH]c3ccccc3c12", "carbazole", "1 2 3 4 4a - - 5 6 7 8 - -"),
+    Ring("c1cccc2c3ccccc3[nH]c12", "carbazole", _CARBAZO),
     Ring("c1cccc2nc3ccccc3cc12", "acridine", _ANTHRA),
     Ring("C1CCCc2nc3ccccc3cc12", "1,2,3,4-tetrahydroacridine", _ANTHRA),
-    Ring("c1cccc2c1[nH+]cc1ccccc21", "phenanthridinium"),
+    Ring("c1ccc2c(c1)c[nH+]c1ccccc12", "phenanthridinium"),
     Ring("N12CCC(CC1)CC2", "quinuclidine", "1 2 3 4 5 6 7 8"),
     # two and more nitrogens
     Ring("N1CCNCC1", "piperazine", _SIX),
@@ -149,12 +138,12 @@ RINGS: tuple[Ring, ...] = (
     Ring("n1nccc2ccccc12", "cinnoline", _NAPHTHO),
     Ring("n1cccc2cccnc12", "1,8-naphthyridine", _NAPHTHO),
     Ring("n1cnc2c(c1)nc[nH]2", "purine", "1 2 3 4 5 6 7 8 9"),
-    Ring("[nH]1ncc2cncnc12", "pyrazolo[3,4-d]pyrimidine", "1 2 3 3a 4 5 6 7 7a"),
-    Ring("[nH]1nnc2cncnc12", "[1,2,3]triazolo[4,5-d]pyrimidine"),
+    Ring("[nH]1ncc2cncnc12", "pyrazolo[3,4-d]pyrimidine", _INDO),
+    Ring("n1n[nH]c2ncncc12", "[1,2,3]triazolo[4,5-d]pyrimidine", _INDO),
     Ring("n1ccn2nccc2c1", "pyrazolo[1,5-a]pyrazine"),
     Ring("n1cccn2nccc12", "pyrazolo[1,5-a]pyrimidine"),
     Ring("n1cnc2ncncc2n1", "pyrimido[5,4-e][1,2,4]triazine"),
-    Ring("n1cnc2nccnc2c1", "pteridine", "1 2 3 4a 8 7 6 5 - 4"),
+    Ring("n1cncc2nccnc12", "pteridine", _NAPHTHO),
     Ring("c1cccc2nc3ccccc3nc12", "phenazine", "1 2 3 4 4a 5 5a 6 7 8 9 9a 10 10a"),
     Ring("c1cccc2[nH+]c3ccccc3nc12", "phenazinium"),
     Ring("c1cc2ccc3cccnc3c2nc1", "1,10-phenanthroline"),
@@ -173,13 +162,13 @@ RINGS: tuple[Ring, ...] = (
     Ring("O1COc2ccccc12", "1,3-benzodioxole", _INDO),
     Ring("O1CCOc2ccccc12", "1,4-benzodioxane", _NAPHTHO),
     Ring("O1CCCc2ccccc12", "chromane", _NAPHTHO),
-    Ring("c1cccc2oc3ccccc3c12", "dibenzofuran", "1 2 3 4 4a - - 6 7 8 9 - -"),
+    Ring("c1cccc2oc3ccccc3c12", "dibenzofuran", _DIBENZO),
     Ring("c1cccc2Oc3ccccc3Cc12", "xanthene", "1 2 3 4 4a 10 10a 5 6 7 8 8a 9 9a"),
     # sulfur and mixed heteroatoms
     Ring("S1CCCC1", "thiolane", _FIVE),
     Ring("s1cccc1", "thiophene", _FIVE),
     Ring("s1ccc2ccccc12", "1-benzothiophene", _INDO),
-    Ring("c1cccc2sc3ccccc3c12", "dibenzothiophene", "1 2 3 4 4a - - 6 7 8 9 - -"),
+    Ring("c1cccc2sc3ccccc3c12", "dibenzothiophene", _DIBENZO),
     Ring("S1CCSCC1", "1,4-dithiane", _SIX),
     Ring("S1CSCSC1", "1,3,5-trithiane", _SIX),
     Ring("c1cccc2Sc3ccccc3Sc12", "thianthrene", _PHENOTHIA),
@@ -196,7 +185,7 @@ RINGS: tuple[Ring, ...] = (
     Ring("s1nccc1", "1,2-thiazole", _FIVE),
     Ring("o1cnc2ccccc12", "1,3-benzoxazole", _INDO),
     Ring("s1cnc2ccccc12", "1,3-benzothiazole", _INDO),
-    Ring("n1snc2ccccc12", "2,1,3-benzothiadiazole", "1 2 3 3a 4 5 6 7 7a"),
+    Ring("n1snc2ccccc12", "2,1,3-benzothiadiazole", _INDO),
 )
 
 # Classes whose plural of the ring's name would not be said: "a member of oxiranes" is an epoxide.

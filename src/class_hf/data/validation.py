@@ -57,8 +57,8 @@ class LoadReport:
             f"{split} {count:,} rows ({self.repaired.get(split, 0):,} SMILES repaired)"
             for split, count in self.rows.items()
         ]
-        dropped = f"{len(self.dropped):,} rows dropped{':' if self.dropped else ''}"
-        return f"Loaded {', '.join(parts)}; {dropped}{_listing(self.dropped)}"
+        colon = ":" if self.dropped else ""
+        return f"Loaded {', '.join(parts)}; {len(self.dropped):,} dropped{colon}{_listing(self.dropped)}"
 
     def to_json(self) -> str:
         """The report as JSON, for :meth:`from_json`."""
@@ -173,7 +173,7 @@ def _row_faults(columns: Columns, unparsable: set[str]) -> dict[int, str]:
         key, smiles = record["id"], record["smiles"]
         empty = [name for name in names if not record[name]]
         if empty:
-            faults[row] = f"the {' and the '.join(empty)} is missing or empty"
+            faults[row] = f"empty or missing: {', '.join(empty)}"
         elif len(smiles.split()) > 1:
             # RDKit would take what follows the space for a name, and parse the rest.
             faults[row] = f"the SMILES '{smiles}' holds white space"

