@@ -30,9 +30,11 @@ from class_hf.curriculum.difficulty import DifficultyScorer
 from class_hf.data.collator import TextMoleculeCollator
 from class_hf.data.prepare import prepare_molecules, prepare_pairs
 from class_hf.distributed import world_size
+from class_hf.evaluation.retrieval import captions_besides
 from class_hf.files import write_json
 from class_hf.plots import plot_loss, plot_plan, plot_ranks, plot_validation
 from class_hf.recipe import DataArguments, ModelArguments, exit_with, parse_recipe
+from class_hf.report import metrics_line, plan_table, summary_table
 from class_hf.trainer import plan_of
 
 DIFFICULTY = ("text_difficulty", "molecule_difficulty", "difficulty")
@@ -129,7 +131,7 @@ def main(argv: list[str]) -> None:
     if args.should_save:
         ranks = evaluator.ranks(embeddings)
         metrics = evaluator.report(ranks)
-        metrics["untrained_on_sample"] = {"pool": "split", "text_to_molecule": untrained}
+        metrics["untrained"] = {"pool": "split", "sample": True, "text_to_molecule": untrained}
         write_json(output / "metrics.json", metrics)
         steps = trainer.state.global_step
         write_json(
@@ -157,6 +159,7 @@ def main(argv: list[str]) -> None:
             command=f"accelerate launch recipes/train.py {' '.join(argv)}",
         )
         print(summary_table(metrics))
+        print(metrics_line(f"untrained, split sample ({untrained['candidates']:,})", untrained))
         print(f"everything is in {output}")
     if dist.is_initialized():
         # gloo can abort when one process leaves while another still talks to it.
@@ -218,48 +221,12 @@ def sample_evaluator(
     )
 
 
-def captions_besides(prepared: dict[str, datasets.Dataset], split: str) -> datasets.Dataset | None:
-    """The captions of all other splits: candidates of molecule to text in the full pool."""
-    others = [pairs.select_columns(["text_features"]) for name, pairs in prepared.items() if name != split]
-    return datasets.concatenate_datasets(others) if others else None
-
-
 def peak_memory_bytes() -> int:
     """Peak memory of this process on its accelerator, or of the process itself where there is none."""
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated()
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
-
-
-def plan_table(plan: CurriculumPlan) -> str:
-    """The plan as text, an epoch a line."""
-    lines = [f"{plan}", f"{'epoch':>6} {'competence':>11} {'pool':>9} {'steps':>7} {'steps so far':>13}"]
-    for row in plan.table():
-        lines.append(
-            f"{row['epoch']:>6} {row['competence']:>11.3f} {row['pool_size']:>9,} {row['steps']:>7,} "
-            f"{row['steps_so_far']:>13,}"
-        )
-    return "\n".join(lines)
-
-
-def summary_table(metrics: dict[str, Any]) -> str:
-    """The metrics as text, a pool and direction a line."""
-    lines = [f"{metrics['split']:<34} {'Hits@1':>7} {'Hits@10':>8} {'MRR':>7} {'mean rank':>10}"]
-    for pool, directions in metrics["pools"].items():
-        for direction, row in directions.items():
-            name = f"{direction.replace('_', ' ')}, {pool} ({row['candidates']:,})"
-            lines.append(
-                f"{name:<34} {row['hits@1']:>7.3f} {row['hits@10']:>8.3f} {row['mrr']:>7.3f} {row['mean_rank']:>10.1f}"
-            )
-    untrained = metrics.get("untrained_on_sample", {}).get("text_to_molecule")
-    if untrained:
-        name = f"untrained, split sample ({untrained['candidates']:,})"
-        lines.append(
-            f"{name:<34} {untrained['hits@1']:>7.3f} {untrained['hits@10']:>8.3f} {untrained['mrr']:>7.3f} "
-            f"{untrained['mean_rank']:>10.1f}"
-        )
-    return "\n".join(lines)
 
 
 if __name__ == "__main__":

@@ -65,6 +65,19 @@ _REGISTRATIONS: dict[str, Callable[[ModuleType], None]] = {
 }
 
 
+_OURS = "class_hf.models."
+_loading: set[str] = set()  # our modules whose import has begun and not ended
+_waiting: set[str] = set()  # auto modules that came while ours were loading, for ours import them
+
+
+def _register(name: str) -> None:
+    """Registers with one auto module, or once our own modules are whole if they are being imported just now."""
+    if _loading:
+        _waiting.add(name)
+    else:
+        _REGISTRATIONS[name](sys.modules[name])
+
+
 class _RegisteringLoader(importlib.abc.Loader):
     """Loads a module as its own loader does, then registers."""
 
@@ -75,8 +88,18 @@ class _RegisteringLoader(importlib.abc.Loader):
         return self._loader.create_module(spec)
 
     def exec_module(self, module: ModuleType) -> None:
-        self._loader.exec_module(module)
-        _REGISTRATIONS[module.__name__](module)
+        name = module.__name__
+        if name in _REGISTRATIONS:
+            self._loader.exec_module(module)
+            _register(name)
+            return
+        _loading.add(name)
+        try:
+            self._loader.exec_module(module)
+        finally:
+            _loading.discard(name)
+        while _waiting and not _loading:
+            _register(_waiting.pop())
 
     def __getattr__(self, name: str) -> Any:  # get_source, get_filename and the like
         return getattr(self._loader, name)
@@ -88,7 +111,7 @@ class _AutoClassFinder(importlib.abc.MetaPathFinder):
     def find_spec(
         self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> importlib.machinery.ModuleSpec | None:
-        if name not in _REGISTRATIONS:
+        if name not in _REGISTRATIONS and not name.startswith(_OURS):
             return None
         for finder in sys.meta_path:
             if finder is self or not hasattr(finder, "find_spec"):
@@ -104,6 +127,6 @@ def watch_auto_classes() -> None:
     """Registers our classes with the auto modules that are imported, and with the others once they are."""
     if not any(isinstance(finder, _AutoClassFinder) for finder in sys.meta_path):
         sys.meta_path.insert(0, _AutoClassFinder())
-    for name, register in _REGISTRATIONS.items():
+    for name in _REGISTRATIONS:
         if name in sys.modules:
-            register(sys.modules[name])
+            _register(name)

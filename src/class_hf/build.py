@@ -7,7 +7,7 @@ from datasets import DatasetDict, load_from_disk
 from transformers import AutoTokenizer
 
 from class_hf.data.chebi20 import load_chebi20
-from class_hf.data.demo import load_demo
+#from class_hf.data.demo import load_demo
 from class_hf.models.feature_extraction_fingerprint import MoleculeFingerprintFeatureExtractor
 from class_hf.models.feature_extraction_graph import MoleculeGraphFeatureExtractor
 from class_hf.models.modeling_text_molecule import TextMoleculeDualEncoderModel

@@ -47,8 +47,7 @@ def model_card(
     )
     content = (files("class_hf") / "templates" / "model_card.md").read_text(encoding="utf-8")
     values = {
-        "card_data": data.to_yaml(),
-        "name": name,
+        "title": name,
         "towers": _towers(model),
         "dataset": dataset_name,
         "metrics_table": _metrics_table(metrics),

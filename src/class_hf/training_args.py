@@ -81,6 +81,8 @@ class CurriculumTrainingArguments(TrainingArguments):
         # `none` lets a command line switch off what a recipe switched on.
         self.intensity_actions = [action for action in self.intensity_actions if action != "none"]
         super().__post_init__()
+        # Pinning serves copies to an accelerator; without one torch only warns.
+        self.dataloader_pin_memory = self.dataloader_pin_memory and self.device.type != "cpu"
         check_pacing(self.curriculum_pacing, self.curriculum_start, self.curriculum_power, self.curriculum_stages)
         if not 0.0 < self.curriculum_span <= 1.0:
             raise ValueError(f"curriculum_span is {self.curriculum_span}; expected a share of the run in (0, 1].")

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import nn
 from tqdm.auto import tqdm
 
-from .complexity import PairFeatures
+from class_hf.curriculum.complexity import PairFeatures
 
 # Two pairs to train on and two to rank, or there is nothing to tell apart.
 MIN_PAIRS = 4
@@ -31,8 +31,8 @@ class ReferenceModel(nn.Module):
     """The lexical and the fingerprint tower, without projections, and a learnt temperature."""
 
     def __init__(self) -> None:
-        from ..models.configuration_text_molecule import LexicalConfig, MoleculeFingerprintConfig
-        from ..models.modeling_bag import LexicalModel, MoleculeFingerprintModel
+        from class_hf.models.configuration_text_molecule import LexicalConfig, MoleculeFingerprintConfig
+        from class_hf.models.modeling_bag import LexicalModel, MoleculeFingerprintModel
 
         super().__init__()
         sizes: dict[str, Any] = dict(
@@ -123,8 +123,8 @@ def _models(fitted: Alignment) -> list[ReferenceModel]:
 
 def _encode(pairs: PairFeatures) -> tuple[list[np.ndarray], list[np.ndarray]]:
     """The hashed n-grams of each caption and the hashed substructures of each molecule, int32."""
-    from ..models.feature_extraction_fingerprint import MoleculeFingerprintFeatureExtractor
-    from ..models.tokenization_lexical import LexicalTokenizer
+    from class_hf.models.feature_extraction_fingerprint import MoleculeFingerprintFeatureExtractor
+    from class_hf.models.tokenization_lexical import LexicalTokenizer
 
     tokenizer = LexicalTokenizer(num_buckets=_BUCKETS, char_ngrams=(0, 0))
     extractor = MoleculeFingerprintFeatureExtractor(num_buckets=_BUCKETS)

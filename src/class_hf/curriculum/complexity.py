@@ -51,7 +51,7 @@ class Ragged:
 
     @classmethod
     def count(cls, values: np.ndarray, rows: np.ndarray, size: int) -> tuple["Ragged", np.ndarray]:
-        """The distinct values of each of ``size`` rows, given (T,) values and the row of each, in any order."""
+        """The distinct values of each of ``size`` rows; (T,) values and the row of each come in any order."""
         order = np.lexsort((values, rows))
         values, rows = values[order], rows[order]
         first = np.ones(len(values), bool)

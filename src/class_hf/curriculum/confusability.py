@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.sparse import csr_array
 
-from .complexity import Frequencies, PairFeatures, Ragged
+from class_hf.curriculum.complexity import Frequencies, PairFeatures, Ragged
 
 FINGERPRINT_BITS = 2048
 
@@ -16,7 +16,8 @@ FINGERPRINT_BITS = 2048
 _LENGTH = 4095
 
 # Terms in more than this share of the rows are multiplied as dense columns (BLAS), the others through their
-# postings. The first costs N^2 a term, the second the squared number of rows with the term, at ~1/100 the speed.
+# postings. The first costs N^2 a term, the second the squared number of rows with the term, but each product
+# takes about 100 times as long.
 _FREQUENT = 0.05
 
 # Dot products held at a time: 64 MiB of float32, whatever N.

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from .alignment import MIN_PAIRS, Alignment
-from .complexity import Complexity, PairFeatures, rank_among, read_pairs
-from .confusability import Confusability
+from class_hf.curriculum.alignment import MIN_PAIRS, Alignment
+from class_hf.curriculum.complexity import Complexity, PairFeatures, rank_among, read_pairs
+from class_hf.curriculum.confusability import Confusability
 
 DEFINITIONS = ("complexity", "confusability", "alignment")
 COLUMNS = ("id", "smiles", "description")
@@ -123,8 +123,8 @@ class DifficultyScorer:
         self._check_size(len(ids))
         # In the order of their ids, so that shuffled rows give the same state, bit for bit.
         order = sorted(range(len(ids)), key=ids.__getitem__)
-        columns = ([values[i] for i in order] for values in (ids, descriptions, smiles))
-        pairs = read_pairs(*columns, rows=order)
+        ids, smiles, descriptions = ([column[i] for i in order] for column in (ids, smiles, descriptions))
+        pairs = read_pairs(ids, descriptions, smiles, rows=order)
         self._measures: dict[str, Complexity | Confusability | Alignment] = {}
         self._raw: dict[str, np.ndarray] = {}
         for name in self.definition:
@@ -205,7 +205,9 @@ class DifficultyScorer:
             )
         new = np.flatnonzero(~seen)
         if len(new):
-            pairs = read_pairs([ids[i] for i in new], [descriptions[i] for i in new], [smiles[i] for i in new])
+            pairs = read_pairs(
+                [ids[i] for i in new], [descriptions[i] for i in new], [smiles[i] for i in new]
+            )
         scores = {}
         for name in self.definition:
             scores[name] = self._raw[name][places]
@@ -272,14 +274,16 @@ def _columns(rows: Any, names: Sequence[str]) -> tuple[list[str], list[str], lis
         )
     columns = [rows[column] for column in COLUMNS]
     if any(isinstance(values, str) for values in columns):
-        raise ValueError("A single row was given: the scorer takes batches, as in ds.map(scorer, batched=True).")
+        raise ValueError(
+            "A single row was given: the scorer takes batches, as in ds.map(scorer, batched=True)."
+        )
     ids, smiles, descriptions = (list(values[:]) for values in columns)
     for column, values in zip(COLUMNS, (ids, smiles, descriptions), strict=True):
         for row, value in enumerate(values):
             if not isinstance(value, str):
                 raise ValueError(
-                    f"row {row} (id {ids[row]}): {column} is {value!r}, expected text. Cast the column to string, "
-                    "or mend the row."
+                    f"row {row} (id {ids[row]}): {column} is {value!r}, expected text. Cast the column to "
+                    "string, or mend the row."
                 )
     return ids, smiles, descriptions
 

@@ -89,7 +89,7 @@ RINGS: tuple[Ring, ...] = (
     Ring("[nH]1c(=O)[nH]c2nc[nH]c2c1=O", "xanthine", "1 2 - 3 4 9 8 7 5 6 -"),
     Ring("[nH]1cnc2c(c1=O)nc[nH]2", "hypoxanthine"),
     Ring("[nH]1c(=O)nc2[nH]c(=O)nc-2c1=O", "pteridinetrione"),
-    Ring("n1c(=O)nc2nc3ccccc3[nH]c-2c1=O", "isoalloxazine"),
+    Ring("[nH]1c(=O)nc2[nH]c3ccccc3nc-2c1=O", "isoalloxazine"),
     # one nitrogen
     Ring("C1CN1", "aziridine"),
     Ring("N1CCC1", "azetidine", "1 2 3 4"),
@@ -205,7 +205,7 @@ RING_CLASSES: dict[str, str] = {
     "steroid": "steroid",
 }
 
-# Rooted SMILES of a substituent ("=" in front: attached by a double bond) and its prefix.
+# SMILES of a substituent, written from its free valence ("=" in front: a double one), and its prefix.
 SUBSTITUENTS: dict[str, str] = {
     "F": "fluoro",
     "Cl": "chloro",
@@ -214,11 +214,9 @@ SUBSTITUENTS: dict[str, str] = {
     "O": "hydroxy",
     "S": "sulfanyl",
     "N": "amino",
-    "[O-]": "oxido",
     "=O": "oxo",
     "=S": "thioxo",
     "=N": "imino",
-    "=NO": "hydroxyimino",
     "=C": "methylidene",
     "=Cc1ccccc1": "benzylidene",
     "[N+](=O)[O-]": "nitro",
@@ -229,28 +227,17 @@ SUBSTITUENTS: dict[str, str] = {
     "N=C=S": "isothiocyanato",
     "N=C=O": "isocyanato",
     "C(=O)O": "carboxy",
-    "C(=O)[O-]": "carboxylato",
     "C=O": "formyl",
     "C(N)=O": "carbamoyl",
     "C(N)=S": "carbamothioyl",
     "C(=N)N": "carbamimidoyl",
-    "C=NO": "(hydroxyimino)methyl",
-    "NC(N)=O": "carbamoylamino",
-    "NC(N)=S": "carbamothioylamino",
     "NC(=N)N": "carbamimidamido",
-    "SC(=N)N": "carbamimidoylsulfanyl",
-    "C(=O)NN": "hydrazinecarbonyl",
     "NN": "hydrazinyl",
-    "NO": "hydroxyamino",
     "S(=O)(=O)O": "sulfo",
     "S(=O)(=O)[O-]": "sulfonato",
     "S(N)(=O)=O": "sulfamoyl",
-    "S(=O)(=O)Cl": "chlorosulfonyl",
-    "S(=O)(=O)F": "fluorosulfonyl",
     "S(=O)O": "sulfino",
-    "C(=O)Cl": "chlorocarbonyl",
     "P(=O)(O)O": "phosphono",
-    "OP(=O)(O)O": "phosphonooxy",
     "B(O)O": "borono",
     "[As](=O)(O)O": "arsono",
     "C": "methyl",
@@ -263,22 +250,42 @@ SUBSTITUENTS: dict[str, str] = {
     "CC(C)(C)C": "neopentyl",
     "C=C": "ethenyl",
     "CC=C": "allyl",
-    "C=CC": "prop-1-enyl",
     "C#C": "ethynyl",
-    "CC#C": "prop-2-ynyl",
-    "C(F)(F)F": "trifluoromethyl",
-    "C(Cl)(Cl)Cl": "trichloromethyl",
     "C(C)=O": "acetyl",
     "C(=O)c1ccccc1": "benzoyl",
     "OC(C)=O": "acetoxy",
-    "OC(=O)c1ccccc1": "benzoyloxy",
     "NC(C)=O": "acetamido",
     "NC=O": "formamido",
     "NC(=O)c1ccccc1": "benzamido",
     "Nc1ccccc1": "anilino",
+    "c1ccccc1": "phenyl",
     "Cc1ccccc1": "benzyl",
-    "C(c1ccccc1)c1ccccc1": "diphenylmethyl",
     "C(c1ccccc1)(c1ccccc1)c1ccccc1": "trityl",
+}
+
+# The same for prefixes that are put into brackets when a longer name is made with them.
+COMPOSITE_SUBSTITUENTS: dict[str, str] = {
+    "=NO": "hydroxyimino",
+    "=NNC(N)=O": "carbamoylhydrazinylidene",
+    "=NNC(N)=S": "carbamothioylhydrazinylidene",
+    "C=NO": "(hydroxyimino)methyl",
+    "C=NNC(N)=O": "(carbamoylhydrazinylidene)methyl",
+    "C=NNC(N)=S": "(carbamothioylhydrazinylidene)methyl",
+    "NC(N)=O": "carbamoylamino",
+    "NC(N)=S": "carbamothioylamino",
+    "SC(=N)N": "carbamimidoylsulfanyl",
+    "C(=O)NN": "hydrazinecarbonyl",
+    "NO": "hydroxyamino",
+    "S(=O)(=O)Cl": "chlorosulfonyl",
+    "S(=O)(=O)F": "fluorosulfonyl",
+    "C(=O)Cl": "chlorocarbonyl",
+    "OP(=O)(O)O": "phosphonooxy",
+    "C=CC": "prop-1-enyl",
+    "CC#C": "prop-2-ynyl",
+    "C(F)(F)F": "trifluoromethyl",
+    "C(Cl)(Cl)Cl": "trichloromethyl",
+    "OC(=O)c1ccccc1": "benzoyloxy",
+    "C(c1ccccc1)c1ccccc1": "diphenylmethyl",
     "[N+](C)(C)C": "trimethylammonio",
 }
 
@@ -311,6 +318,14 @@ BENZENE_NAMES: dict[str, str] = {
     "1,2-diol": "catechol",
     "1,3-diol": "resorcinol",
     "1,4-diol": "hydroquinone",
+}
+# Benzenes that are named after one substituent which is no suffix, most senior first.
+BENZENE_PARENTS: dict[str, str] = {
+    "acetyl": "acetophenone",
+    "benzoyl": "benzophenone",
+    "ethenyl": "styrene",
+    "methoxy": "anisole",
+    "methyl": "toluene",
 }
 
 RETAINED_NAMES: dict[str, str] = {

@@ -1,12 +1,12 @@
 """Embeds once, ranks in float32, and never holds a queries x pool matrix."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from datasets import Dataset
+from datasets import Dataset, concatenate_datasets
 from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
@@ -92,6 +92,12 @@ def _batches(
     loader: DataLoader = DataLoader(rows, batch_size=batch_size, collate_fn=collator)
     # `disable=None` keeps the bar away where the output is not a terminal.
     yield from tqdm(loader, desc=description, leave=False, disable=None)
+
+
+def captions_besides(prepared: Mapping[str, Dataset], split: str) -> Dataset | None:
+    """The captions of all splits but one: what the full pool of molecule to text adds. None if there is no other."""
+    others = [pairs.select_columns([TEXT_FEATURES]) for name, pairs in prepared.items() if name != split]
+    return concatenate_datasets(others) if others else None
 
 
 class RetrievalEvaluator:

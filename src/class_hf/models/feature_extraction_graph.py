@@ -97,8 +97,8 @@ class MoleculeGraphFeatureExtractor(FeatureExtractionMixin):
         written = (FEATURE_VERSION, [*ATOM_FEATURES.values()], [*BOND_FEATURES.values()])
         if asked != written:
             raise ValueError(
-                f"This checkpoint expects graph features of version {asked[0]} with atom sizes {asked[1]} and "
-                f"bond sizes {asked[2]}, but this code writes version {written[0]} with {written[1]} and "
+                f"This checkpoint expects graph features of version {asked[0]} with atom sizes {asked[1]} "
+                f"and bond sizes {asked[2]}, but this code writes version {written[0]} with {written[1]} and "
                 f"{written[2]}. Load it with the release that saved it, or train it anew."
             )
 
@@ -166,7 +166,7 @@ class MoleculeGraphFeatureExtractor(FeatureExtractionMixin):
         Raises:
             ValueError: if `blobs` is empty, or one of them is of another layout version or damaged.
         """
-        if not blobs:
+        if len(blobs) == 0:
             raise ValueError("collate needs at least one molecule, got none.")
         atoms, ends, bonds, sizes = [], [], [], []
         for row, blob in enumerate(blobs):

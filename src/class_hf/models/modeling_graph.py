@@ -55,6 +55,8 @@ def segment_softmax(scores: torch.Tensor, index: torch.Tensor, size: int) -> tor
 def multi_hot(features: torch.Tensor, sizes: Sequence[int]) -> torch.Tensor:
     """Mark the category of each column: features (M, F) integer, F sizes -> (M, sum(sizes)) bool.
 
+    A category beyond its size is marked nowhere.
+
     >>> multi_hot(torch.tensor([[1, 0], [0, 2]]), (2, 3)).int().tolist()
     [[0, 1, 1, 0, 0], [1, 0, 0, 0, 1]]
     """
@@ -69,8 +71,8 @@ def multi_hot(features: torch.Tensor, sizes: Sequence[int]) -> torch.Tensor:
 class CategoricalEmbedding(nn.Linear):
     """Sum of one embedding per categorical column: multi-hot features (M, sum(sizes)) -> (M, H).
 
-    As a matrix product rather than a look-up: the tables are small, no offsets have to be kept, and the
-    gradient is deterministic on every device.
+    A matrix product rather than a look-up: the tables are small, no offsets have to be kept, and the gradient
+    needs no scattered additions.
     """
 
     def __init__(self, sizes: Sequence[int], hidden_size: int) -> None:
@@ -81,8 +83,8 @@ class CategoricalEmbedding(nn.Linear):
 class GCN(nn.Module):
     """Graph convolution (Kipf & Welling, 2017, eq. 2), with bond embeddings added to the messages (ours).
 
-    ReLU(W sum_j (h_j + e_ij) / sqrt(d_i d_j) + b) over the bonded atoms j and i itself, with e_ii = 0 and d the
-    number of bonds plus one. Without e, which the paper lacks, the layer could not tell E from Z.
+    ReLU(W sum_j (h_j + e_ij) / sqrt(d_i d_j) + b) over the bonded atoms j and i itself, with e_ii = 0 and d
+    the number of bonds plus one. Without e, which the paper lacks, the layer could not tell E from Z.
     """
 
     def __init__(self, config: MoleculeGraphConfig) -> None:
@@ -105,8 +107,8 @@ class GCN(nn.Module):
 class GINE(nn.Module):
     """Graph isomorphism network with edges (Hu et al., 2020), in the form known as GINE.
 
-    MLP((1 + eps) h_i + sum_j ReLU(h_j + e_ij)) over the bonded atoms j; eps is learnt and starts at 0, and the
-    MLP is H -> 2H -> H. No batch norm, since a molecule's output must not depend on its company.
+    MLP((1 + eps) h_i + sum_j ReLU(h_j + e_ij)) over the bonded atoms j; eps is learnt and starts at 0, and
+    the MLP is H -> 2H -> H. No batch norm, since a molecule's output must not depend on its company.
     """
 
     def __init__(self, config: MoleculeGraphConfig) -> None:
@@ -136,9 +138,8 @@ class GraphAttention(nn.Module):
         width = config.hidden_size
         self.num_heads = config.num_heads
         self.bond_embedding = CategoricalEmbedding(config.bond_feature_sizes, width)
-        self.place_embedding = nn.Embedding(
-            2, width
-        )  # in the bond's stead: of the atom itself, of the molecule
+        # In the bond's stead at the other two places: the atom itself, the molecule.
+        self.place_embedding = nn.Embedding(2, width)
         self.query = nn.Linear(width, width)
         # No bias: shared by all keys of an atom, it would shift all scores alike and never learn.
         self.key = nn.Linear(width, width, bias=False)

@@ -1,0 +1,96 @@
+"""Rank a whole candidate pool with a trained model, in both directions, and report the metrics.
+
+    python recipes/evaluate.py --model O --data_dir D --split validation --output metrics.json [--save_embeddings E.npz]
+"""
+
+import argparse
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import datasets
+import torch
+import transformers
+from transformers import AutoModel, AutoProcessor
+
+import class_hf
+from class_hf.build import load_data
+from class_hf.data.prepare import prepare_molecules, prepare_pairs
+from class_hf.evaluation.retrieval import RetrievalEvaluator, captions_besides
+from class_hf.files import write_arrays, write_json
+from class_hf.plots import plot_ranks
+from class_hf.recipe import exit_with
+from class_hf.report import summary_table
+
+
+def parse(argv: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="recipes/evaluate.py", description=__doc__.splitlines()[0], allow_abbrev=False)
+    parser.add_argument("--model", required=True, help="folder or Hub id of a trained dual encoder")
+    parser.add_argument("--revision", help="revision of a model on the Hub")
+    parser.add_argument("--data_dir", help="folder with the pairs")
+    parser.add_argument("--dataset_name", help="Hub id of a data set of pairs")
+    parser.add_argument("--demo", action="store_true", help="evaluate on the embedded synthetic data set")
+    parser.add_argument("--on_error", choices=("raise", "drop"), default="raise", help="what to do with bad rows")
+    parser.add_argument("--split", default="validation", help="whose pairs are the queries: validation, test or train")
+    parser.add_argument("--output", default="metrics.json", help="where the metrics go")
+    parser.add_argument("--save_embeddings", help="an .npz file for the embeddings: text_embeds, molecule_embeds, gold")
+    parser.add_argument("--plot", help="a .png file for the curve of Hits@k")
+    parser.add_argument("--batch_size", type=int, default=256, help="rows embedded at once")
+    parser.add_argument("--bootstrap_samples", type=int, default=1000, help="resamples of the intervals; 0 for none")
+    parser.add_argument("--num_proc", type=int, help="processes that prepare the data")
+    return parser.parse_args(argv)
+
+
+def main(argv: Sequence[str]) -> None:
+    args = parse(argv)
+    if not sys.stderr.isatty():
+        datasets.disable_progress_bars()
+        transformers.logging.disable_progress_bar()
+    for path in (args.output, args.save_embeddings, args.plot):
+        if path is not None and Path(path).is_dir():
+            raise ValueError(f"{path!r} is a folder; expected the name of a file.")
+    data = load_data(args.data_dir, args.dataset_name, args.demo, args.on_error)
+    if args.split not in data or args.split == "pool":
+        splits = sorted(set(data) - {"pool"})
+        raise ValueError(f"the data has no split {args.split!r}; it has {splits}.")
+    if Path(args.model).is_dir() and not (Path(args.model) / "config.json").is_file():
+        raise ValueError(f"{args.model!r} holds no model (no config.json). Give the output folder of recipes/train.py.")
+    model = AutoModel.from_pretrained(args.model, revision=args.revision)
+    processor = AutoProcessor.from_pretrained(args.model, revision=args.revision)
+    model.to(torch.accelerator.current_accelerator() or "cpu")
+
+    prepared = {
+        split: prepare_pairs(pairs, processor, args.num_proc) for split, pairs in data.items() if split != "pool"
+    }
+    evaluator = RetrievalEvaluator(
+        prepared[args.split],
+        prepare_molecules(data["pool"], processor, args.num_proc),
+        captions=captions_besides(prepared, args.split),
+        processor=processor,
+        name=args.split,
+        batch_size=args.batch_size,
+        bootstrap_samples=args.bootstrap_samples,
+    )
+    started = time.perf_counter()
+    embeddings = evaluator.embeddings(model)
+    ranks = evaluator.ranks(embeddings)
+    metrics = evaluator.report(ranks)
+    metrics["model"] = args.model
+    metrics["seconds"] = round(time.perf_counter() - started, 3)
+    metrics["class_hf_version"] = class_hf.__version__
+    if args.save_embeddings:
+        names = ("text_embeds", "molecule_embeds", "gold")
+        write_arrays(args.save_embeddings, **{name: embeddings[name].numpy() for name in names})
+    if args.plot:
+        plot_ranks(ranks, args.plot, args.split)
+    write_json(args.output, metrics)
+    print(summary_table(metrics))
+    print(f"written to {args.output}")
+
+
+if __name__ == "__main__":
+    try:
+        main(sys.argv[1:])
+    except ValueError as error:
+        exit_with(error)

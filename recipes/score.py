@@ -1,0 +1,258 @@
+"""Score the difficulty of text-molecule pairs, and look at the easiest and the hardest.
+
+    python recipes/score.py --data_dir chebi20 --output_dir scored
+    python recipes/score.py --demo --output_dir scored-demo --definition confusability,complexity
+
+The scorer is fitted on the training split and applied to every split of pairs. The output folder holds
+dataset/ (for datasets.load_from_disk), summary.json and plots/; it appears whole or not at all.
+"""
+
+import argparse
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from datasets import Dataset, DatasetDict, disable_progress_bars
+
+from class_hf.curriculum.difficulty import DEFINITIONS, DifficultyScorer, score_dataset
+from class_hf.plots_difficulty import draw_pairs, plot_histograms, plot_text_against_molecule, spearman
+from class_hf.recipe import exit_with
+
+SCORES = ("text_difficulty", "molecule_difficulty", "difficulty")
+QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
+
+
+def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument(
+        "--data_dir", help="folder, or data set of the Hub, in a format that load_chebi20 reads"
+    )
+    source.add_argument("--demo", action="store_true", help="score the small demo pairs; needs no files")
+    parser.add_argument(
+        "--output_dir", type=Path, required=True, help="folder to write; must not hold anything"
+    )
+    parser.add_argument(
+        "--overwrite", action="store_true", help="replace output_dir if this recipe wrote what is in it"
+    )
+    parser.add_argument(
+        "--definition",
+        type=lambda names: names.split(","),
+        default=["confusability"],
+        help=f"one or several, with commas between, of {', '.join(DEFINITIONS)} (default: confusability)",
+    )
+    parser.add_argument(
+        "--combination",
+        default="mean",
+        help="of text and molecule: mean, max, product, text or molecule (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--text_weight",
+        type=float,
+        default=0.5,
+        help="of the text in the mean, 0 to 1 (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--neighbours",
+        type=int,
+        default=8,
+        help="neighbours that confusability averages over (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--seed", type=int, default=0, help="of alignment's reference models (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--reference_steps",
+        type=int,
+        default=300,
+        help="training steps of each of alignment's two reference models (default: %(default)s)",
+    )
+    parser.add_argument("--num_proc", type=int, help="processes that score (default: this one)")
+    parser.add_argument(
+        "--on_error",
+        choices=("raise", "drop"),
+        default="raise",
+        help="at a row that cannot be used: stop, or drop and list it (default: %(default)s)",
+    )
+    return parser.parse_args(arguments)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Load, fit, score, write, report."""
+    args = parse_arguments(arguments)
+    # Wrong arguments should fail in the first second, not after loading.
+    scorer = DifficultyScorer(
+        args.definition, args.combination, args.text_weight, args.neighbours, args.seed, args.reference_steps
+    )
+    if not sys.stderr.isatty():
+        disable_progress_bars()
+    with written_whole(args.output_dir, overwrite=args.overwrite) as folder:
+        clock = {"start": time.perf_counter()}
+        data = load(args)
+        clock["load"] = time.perf_counter()
+        scorer.fit(data["train"])
+        clock["fit"] = time.perf_counter()
+        scored = score_splits(data, scorer, args.num_proc)
+        clock["score"] = time.perf_counter()
+        scored.save_to_disk(folder / "dataset")
+        draw(scored, scorer, folder / "plots")
+        clock["write"] = time.perf_counter()
+        summary = summarise(scored, scorer, clock)
+        (folder / "summary.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+    print(table(summary, scored["train"]))
+    print(f"\nWritten to {args.output_dir}: dataset/, plots/, summary.json")
+
+
+def load(args: argparse.Namespace) -> DatasetDict:
+    """The splits of pairs, and the pool."""
+    if args.demo:
+        from class_hf.data.demo import load_demo
+
+        data = load_demo()
+    else:
+        from class_hf.data.chebi20 import load_chebi20
+
+        data = load_chebi20(args.data_dir, on_error=args.on_error)
+    if "train" not in data:
+        raise ValueError(f"no train split, only {', '.join(data)}: the scorer is fitted on training pairs.")
+    return data
+
+
+def score_splits(data: DatasetDict, scorer: DifficultyScorer, num_proc: int | None) -> DatasetDict:
+    """Every split of pairs with the three difficulty columns; the pool of candidates as it is."""
+    return DatasetDict(
+        {
+            split: ds if split == "pool" else score_dataset(ds, scorer, num_proc=num_proc)
+            for split, ds in data.items()
+        }
+    )
+
+
+def draw(scored: DatasetDict, scorer: DifficultyScorer, folder: Path) -> None:
+    """Write the figures as PNG."""
+    folder.mkdir()
+    pairs = {split: ds for split, ds in scored.items() if split != "pool"}
+    train = scored["train"]
+    shown = min(8, len(train))
+    ends = extremes(train, shown)
+    figures = {
+        "raw_scores": plot_histograms({split: scorer.raw_scores(ds[:]) for split, ds in pairs.items()}),
+        "difficulty": plot_histograms(
+            {split: {score: ds[score][:] for score in SCORES} for split, ds in pairs.items()}, bins=20
+        ),
+        "text_against_molecule": plot_text_against_molecule(train),
+        "easiest": draw_pairs(train, ends["easiest"], title=f"The {shown} easiest training pairs"),
+        "hardest": draw_pairs(
+            train, ends["hardest"], title=f"The {shown} hardest training pairs, hardest first"
+        ),
+    }
+    for name, figure in figures.items():
+        figure.savefig(folder / f"{name}.png")
+
+
+def extremes(ds: Dataset, count: int) -> dict[str, list[int]]:
+    """The rows of the easiest and of the hardest pairs, the most extreme first; ties by id."""
+    order = sorted(range(len(ds)), key=list(zip(ds["difficulty"][:], ds["id"][:], strict=True)).__getitem__)
+    return {"easiest": order[:count], "hardest": order[::-1][:count]}
+
+
+def summarise(scored: DatasetDict, scorer: DifficultyScorer, clock: dict[str, float]) -> dict[str, Any]:
+    """What was scored, how, how long each part took, and how the scores are spread."""
+    train = scored["train"]
+    splits: dict[str, dict[str, Any]] = {}
+    for split, ds in scored.items():
+        splits[split] = {"rows": len(ds)}
+        if split != "pool" and len(ds):
+            columns = {score: np.asarray(ds[score][:]) for score in SCORES}
+            splits[split] |= {
+                "spearman_text_molecule": spearman(
+                    columns["text_difficulty"], columns["molecule_difficulty"]
+                ),
+                "mean": {score: float(values.mean()) for score, values in columns.items()},
+                "quantiles": {
+                    score: dict(
+                        zip(map(str, QUANTILES), np.quantile(values, QUANTILES).tolist(), strict=True)
+                    )
+                    for score, values in columns.items()
+                },
+            }
+    ends = extremes(train, 10)
+    return {
+        "definition": list(scorer.definition),
+        "combination": scorer.combination,
+        "text_weight": scorer.text_weight,
+        "neighbours": scorer.neighbours,
+        "seed": scorer.seed,
+        "reference_steps": scorer.reference_steps,
+        "splits": splits,
+        "easiest": [train[row]["id"] for row in ends["easiest"]],
+        "hardest": [train[row]["id"] for row in ends["hardest"]],
+        "seconds": {
+            part: round(end - start, 2)
+            for (part, end), start in zip(list(clock.items())[1:], clock.values(), strict=False)
+        },
+    }
+
+
+def table(summary: dict[str, Any], train: Dataset) -> str:
+    """The summary as a few lines of text."""
+    lines = [f"{'split':<12}{'pairs':>8}{'text':>8}{'molecule':>10}{'both':>8}{'Spearman':>10}"]
+    for split, numbers in summary["splits"].items():
+        if "mean" in numbers:
+            text, molecule, both = (numbers["mean"][score] for score in SCORES)
+            rho = numbers["spearman_text_molecule"]
+            shown = "-" if rho is None else f"{rho:.2f}"
+            lines.append(
+                f"{split:<12}{numbers['rows']:>8,}{text:>8.2f}{molecule:>10.2f}{both:>8.2f}{shown:>10}"
+            )
+    rows = {name: row for row, name in enumerate(train["id"][:])}
+    for end in ("easiest", "hardest"):
+        lines.append(f"\n{end} training pairs")
+        for name in summary[end][:5]:
+            lines.append(f"  {name:<12} {train[rows[name]]['description'][:90]}")
+    lines.append(
+        "\nseconds: " + ", ".join(f"{part} {spent:.1f}" for part, spent in summary["seconds"].items())
+    )
+    return "\n".join(lines)
+
+
+@contextmanager
+def written_whole(folder: Path, *, overwrite: bool) -> Iterator[Path]:
+    """A temporary folder beside ``folder`` that takes its place at the end; an error leaves nothing behind.
+
+    Raises:
+        FileExistsError: if ``folder`` holds something that is no earlier run's, or ``overwrite`` is not set.
+    """
+    folder = folder.absolute()
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        if not overwrite:
+            raise FileExistsError(f"{folder} is not empty. Choose another --output_dir, or pass --overwrite.")
+        if not (folder / "summary.json").is_file():
+            raise FileExistsError(
+                f"{folder} was not written by this recipe (it has no summary.json): not replaced."
+            )
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    # In the same folder, because a rename is atomic only within a file system.
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as scratch:
+        new, old = Path(scratch, "new"), Path(scratch, "old")
+        new.mkdir()
+        yield new
+        if folder.exists():
+            folder.rename(old)
+        new.rename(folder)
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except (ValueError, OSError) as error:
+        exit_with(error)

@@ -1,0 +1,84 @@
+"""Shared fixtures: hand-written pairs, tiny towers, no network."""
+
+import os
+import tempfile
+
+# Before any import of the libraries that read them.
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["HF_DATASETS_CACHE"] = tempfile.mkdtemp(prefix="class_hf_tests_")
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
+os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
+
+import datasets  # noqa: E402
+import pytest  # noqa: E402
+import torch  # noqa: E402
+
+from class_hf import (  # noqa: E402
+    LexicalTokenizer,
+    MoleculeFingerprintFeatureExtractor,
+    TextMoleculeDualEncoderModel,
+    TextMoleculeProcessor,
+    prepare_pairs,
+)
+
+datasets.disable_progress_bars()
+
+CHAINS = {"methan": "C", "ethan": "CC", "propan": "CCC", "butan": "CCCC", "pentan": "CCCCC", "hexan": "CCCCCC"}
+GROUPS = {
+    "ol": ("{}O", "a primary alcohol"),
+    "amine": ("{}N", "a primary amine"),
+    "oic acid": ("{}C(=O)O", "a carboxylic acid"),
+    "thiol": ("{}S", "a thiol"),
+}
+
+
+def rows_of_pairs(count: int) -> dict[str, list]:
+    """Columns of `count` <= 24 different pairs with a made-up difficulty."""
+    named = [(chain + group, form, kind, smiles) for chain, smiles in CHAINS.items() for group, (form, kind) in GROUPS.items()]
+    named = named[:count]
+    return {
+        "id": [f"m{index:02d}" for index in range(count)],
+        "smiles": [form.format(smiles) for _, form, _, smiles in named],
+        "description": [f"The molecule is {kind}, {name}. It has a role as a metabolite." for name, _, kind, _ in named],
+        "difficulty": [((7 * index) % count) / count for index in range(count)],
+    }
+
+
+@pytest.fixture(scope="session")
+def pairs() -> datasets.Dataset:
+    """24 pairs with `id`, `smiles`, `description`, `difficulty`."""
+    return datasets.Dataset.from_dict(rows_of_pairs(24))
+
+
+@pytest.fixture(scope="session")
+def processor() -> TextMoleculeProcessor:
+    """Processor of the tiny dual encoder."""
+    return TextMoleculeProcessor(
+        LexicalTokenizer(num_buckets=512), MoleculeFingerprintFeatureExtractor(num_buckets=256, radius=1)
+    )
+
+
+@pytest.fixture(scope="session")
+def prepared(pairs, processor) -> datasets.Dataset:
+    """The pairs with their features."""
+    return prepare_pairs(pairs, processor)
+
+
+def tiny_model(seed: int = 0, dropout: float = 0.1, **kwargs) -> TextMoleculeDualEncoderModel:
+    """A dual encoder with some ten thousand weights."""
+    torch.manual_seed(seed)
+    sizes = {"embedding_size": 8, "hidden_size": 16, "intermediate_size": 16, "dropout": dropout}
+    return TextMoleculeDualEncoderModel.from_towers(
+        text="lexical",
+        molecule="fingerprint",
+        text_kwargs={"num_buckets": 512, "token_dropout": dropout, **sizes},
+        molecule_kwargs={"num_buckets": 256, **sizes},
+        projection_dim=8,
+        **kwargs,
+    )
+
+
+@pytest.fixture
+def model() -> TextMoleculeDualEncoderModel:
+    """A fresh tiny dual encoder."""
+    return tiny_model()
