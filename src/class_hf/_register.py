@@ -51,9 +51,13 @@ def _register_feature_extractors(auto: ModuleType) -> None:
 
 def _register_processors(auto: ModuleType) -> None:
     from class_hf.models.configuration_text_molecule import TextMoleculeDualEncoderConfig
-    from class_hf.models.processing_text_molecule import TextMoleculeProcessor
+    from class_hf.models.processing_text_molecule import TextMoleculeProcessor, TextSmilesProcessor
 
     auto.AutoProcessor.register(TextMoleculeDualEncoderConfig, TextMoleculeProcessor, exist_ok=True)
+    # A saved processor is found by its class's name among those registered, one for each configuration; the
+    # second processor of the same model needs a configuration of its own to stand under.
+    key = type("TextSmilesDualEncoderConfig", (TextMoleculeDualEncoderConfig,), {})
+    auto.AutoProcessor.register(key, TextSmilesProcessor, exist_ok=True)
 
 
 _REGISTRATIONS: dict[str, Callable[[ModuleType], None]] = {

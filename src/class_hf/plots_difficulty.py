@@ -53,9 +53,11 @@ def plot_histograms(scores: Mapping[str, Mapping[str, Sequence[float]]], *, bins
     names = list(next(iter(scores.values()), {}))
     if not names or any(list(columns) != names for columns in scores.values()):
         raise ValueError(f"expected the same scores in every split, got {_outline(scores)}.")
-    figure = _figure(width=4.4 * min(len(names), 3), height=3.2 * -(-len(names) // 3))
+    across = 2 if len(names) % 2 == 0 else min(len(names), 3)
+    down = -(-len(names) // across)
+    figure = _figure(width=4.4 * across, height=3.2 * down)
     for number, name in enumerate(names, start=1):
-        ax = figure.add_subplot(-(-len(names) // 3), min(len(names), 3), number)
+        ax = figure.add_subplot(down, across, number)
         values = np.concatenate([columns[name] for columns in scores.values()])
         edges = np.histogram_bin_edges(values, bins, range=(0, 1) if name.endswith("difficulty") else None)
         for split, columns in scores.items():

@@ -366,8 +366,9 @@ def test_graph_attention_equals_dense(extractor):
 
 
 def test_multi_hot():
-    features = torch.tensor([[1, 0], [0, 2]], dtype=torch.uint8)
-    assert multi_hot(features, (2, 3)).int().tolist() == [[0, 1, 1, 0, 0], [1, 0, 0, 0, 1]]
+    features = torch.tensor([[1, 0], [0, 2], [2, 255]], dtype=torch.uint8)
+    marks = multi_hot(features, (2, 256))
+    assert marks.nonzero().tolist() == [[0, 1], [0, 2], [1, 0], [1, 4], [2, 257]]
 
 
 # Model
@@ -521,6 +522,7 @@ def test_parameters_missing_from_a_checkpoint_are_initialised(layer_type, nan_me
             lambda value: value[:, 1:],
             r"bond_features has shape \(2, 3\), expected \(any, 4\)",
         ),
+        ("atom_counts", lambda value: value - 1, "atom_counts add up to 2, expected 3"),
         ("bond_index", lambda value: value.repeat(1, 2), r"bond_index has shape \(2, 4\), expected \(2, 2\)"),
     ],
 )

@@ -26,6 +26,9 @@ _WIDTH = 128
 # confusability.py) and ranks do not depend on how many rows are compared at a time.
 _LENGTH = 4095
 
+# Dot products held at a time: 64 MiB of float32.
+_MAX_DOTS = 2**24
+
 
 class ReferenceModel(nn.Module):
     """The lexical and the fingerprint tower, without projections, and a learnt temperature."""
@@ -92,7 +95,7 @@ class Alignment:
                 seen, held_out = np.flatnonzero(half == fold), np.flatnonzero(half != fold)
                 model = _train([text[i] for i in seen], [molecule[i] for i in seen], seed + fold, steps, bar)
                 pool = _embed(model, [text[i] for i in held_out], [molecule[i] for i in held_out], _BATCH)
-                raw[held_out] = np.log(_mid_ranks(pool, pool, own=np.arange(len(held_out))))
+                raw[held_out] = np.log(_mid_ranks(pool, pool, own=True))
                 weights.append({name: value.detach().numpy() for name, value in model.named_parameters()})
                 pools.append(pool)
         return cls(tuple(weights), tuple(pools)), raw
@@ -105,7 +108,7 @@ class Alignment:
         # parent has used it; one row at a time, because the last bits depend on the size of a batch.
         with _single_thread():
             for model, pool in zip(_models(self), self.pools, strict=True):
-                raw.append(np.log(_mid_ranks(_embed(model, *rows, batch=1), pool)))
+                raw.append(np.log(_mid_ranks(_embed(model, *rows, batch=1), pool, own=False)))
         return np.mean(raw, axis=0)
 
 
@@ -146,7 +149,7 @@ def _train(
     with torch.random.fork_rng(devices=[]), torch.enable_grad():
         torch.manual_seed(seed)
         model = ReferenceModel().train()
-        optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3, weight_decay=0.01)
+        optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3, weight_decay=0.01, fused=True)
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=2e-3, total_steps=steps + 1)
         for _, rows in zip(range(steps), _batches(len(text)), strict=False):
             text_embeds, molecule_embeds = model([text[i] for i in rows], [molecule[i] for i in rows])
@@ -180,22 +183,22 @@ def _embed(
     return torch.cat(parts, dim=1).mul(_LENGTH).trunc().numpy()
 
 
-def _mid_ranks(pairs: np.ndarray, pool: np.ndarray, own: np.ndarray | None = None) -> np.ndarray:
+def _mid_ranks(pairs: np.ndarray, pool: np.ndarray, *, own: bool) -> np.ndarray:
     """(B, 2) mid-ranks of the true partner: of the molecule for the caption, and the other way round.
 
     Args:
         pairs: (2, B, H) text and molecule embeddings.
         pool: (2, n, H) the candidates'.
-        own: (B,) where each pair is in the pool; without it, each pair's own partner joins the candidates.
+        own: the pairs are the pool itself; if not, each pair's partner joins the candidates.
     """
     ranks = np.empty((pairs.shape[1], 2))
-    block = max(1, 2**24 // pool.shape[1])
+    block = max(1, _MAX_DOTS // pool.shape[1])
     for start in range(0, len(ranks), block):
         part = slice(start, start + block)
         true = (pairs[0, part] * pairs[1, part]).sum(axis=1, keepdims=True)
         for side in range(2):
             dots = pairs[side, part] @ pool[1 - side].T
-            equal = (dots == true).sum(axis=1) - (0 if own is None else 1)
+            equal = (dots == true).sum(axis=1) - own
             ranks[part, side] = 1 + (dots > true).sum(axis=1) + equal / 2
     return ranks
 

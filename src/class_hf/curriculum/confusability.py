@@ -21,7 +21,7 @@ _LENGTH = 4095
 _FREQUENT = 0.05
 
 # Dot products held at a time: 64 MiB of float32, whatever N.
-_BLOCK = 2**24
+_MAX_DOTS = 2**24
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class ExactDots:
 
     def products(self, matrix: csr_array) -> Iterator[tuple[slice, np.ndarray]]:
         """Blocks of the (B, N) dot products with (B, V) rows: which of the B rows, and their products."""
-        block = max(1, _BLOCK // len(self))
+        block = max(1, _MAX_DOTS // len(self))
         shape = (len(self.columns) - self.frequent.shape[1], len(self))
         postings = csr_array((self.weights, self.rows, self.postings), shape=shape)
         for start in range(0, matrix.shape[0], block):

@@ -1,42 +1,52 @@
-"""Names of rings, substituents and compounds for the demo captions, by a subset of the IUPAC rules.
+"""Names of compounds for the demo captions: substitutive names, and the two halves of a condensation.
 
-Substitutive names of one parent: a numbered ring of :data:`~class_hf.data.demo_vocabulary.RINGS` or a
-saturated chain, with its senior principal group as the suffix and everything else as prefixes, lowest
-locants first (IUPAC 2013, P-31 and P-44, as far as they go). What the subset cannot name has no name:
-every function returns ``None`` rather than an approximation.
+Substitutive names of one parent: a numbered ring of the vocabulary or a chain, with its senior
+principal group as the suffix and everything else as prefixes, lowest locants first (IUPAC 2013, P-31,
+P-41 and P-44, as far as the subset goes). A compound outside the subset has no name.
 """
 
 import re
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
-from rdkit import Chem
+from rdkit import Chem, rdBase
 
+from .demo_prefixes import (
+    MULTIPLIERS,
+    assemble,
+    chain_bonds,
+    chain_groups,
+    chain_paths,
+    in_order,
+    is_chain,
+    is_cycloalkane,
+    prefix,
+    ring_groups,
+    unsaturated,
+)
+from .demo_skeleton import DOUBLE, SINGLE, RingSystem, Skeleton, letters, number_ring, place, skeleton
 from .demo_vocabulary import (
-    ALKANE_STEMS,
     BENZENE_NAMES,
     BENZENE_PARENTS,
     CHAIN_SUFFIXES,
     COMPONENTS,
-    COMPOSITE_SUBSTITUENTS,
     RETAINED_NAMES,
-    RINGS,
-    SUBSTITUENTS,
     SUFFIXES,
     Ring,
 )
 
-MULTIPLIERS = ("", "", "di", "tri", "tetra", "penta", "hexa", "hepta", "octa", "nona", "deca")
-_DOUBLE = Chem.BondType.DOUBLE
+_SENIORITY = {name: rank for rank, name in enumerate(SUFFIXES)}
+_ACID = re.compile("carboxy|sulfo(?!n)")
+_LONGEST = 110  # characters of a name that one still reads
 
 
 @dataclass(frozen=True)
 class Name:
     """A compound as its parent and its substituents.
 
-    ``substituents`` holds (locant, prefix) pairs; the locant is empty where there is no choice.
-    ``str()`` is the whole name.
+    ``substituents`` are (locant, prefix) pairs in alphabetical order; the locant is empty where there
+    is no choice, and "N" on the nitrogen of the principal group. ``str()`` is the whole name.
 
     >>> str(Name("benzoic acid", (("2", "chloro"), ("4", "nitro"))))
     '2-chloro-4-nitrobenzoic acid'
@@ -46,193 +56,104 @@ class Name:
     substituents: tuple[tuple[str, str], ...] = ()
 
     def __str__(self) -> str:
-        return _assemble(self.substituents, self.parent)
+        name = assemble(self.substituents, self.parent)
+        return RETAINED_NAMES.get(name, name)
 
 
-@dataclass(frozen=True)
-class RingSystem:
-    """Rings that share atoms: their atoms, the same with doubly bonded O and S, and the table's entry."""
+class _Candidate(NamedTuple):
+    """A parent with its seniority (smaller is senior): of the parent, then of its numbering."""
 
-    core: frozenset[int]
-    atoms: frozenset[int]
-    ring: Ring | None
-
-
-@dataclass(frozen=True)
-class Skeleton:
-    """A molecule with its ring systems, the view of it that all naming functions take."""
-
-    molecule: Chem.Mol
-    systems: tuple[RingSystem, ...]
-
-    def system_of(self, atom: int) -> RingSystem | None:
-        """Ring system that an atom is a ring atom of, if any."""
-        return next((system for system in self.systems if atom in system.core), None)
+    seniority: tuple
+    numbering: tuple
+    name: Name
 
 
-# --- rings ------------------------------------------------------------------------------------------
+def _multiplied(suffix: str, count: int) -> str:
+    """A suffix with its multiplier, whose final a falls before a vowel: diol, tetrol."""
+    multiplier = MULTIPLIERS[count]
+    return (multiplier.removesuffix("a") if suffix[0] in "ao" else multiplier) + suffix
 
 
-def _ring_key(molecule: Chem.Mol, atoms: Iterable[int]) -> str:
-    """Canonical SMILES of some atoms without hydrogens, so that all tautomers of a ring are one."""
-    symbols = []
-    for atom in molecule.GetAtoms():
-        symbol = atom.GetSymbol().lower() if atom.GetIsAromatic() else atom.GetSymbol()
-        symbols.append(f"[{symbol}{atom.GetFormalCharge() or ''}]")
-    return Chem.MolFragmentToSmiles(molecule, list(atoms), atomSymbols=symbols)
+def _elided(stem: str, suffix: str) -> str:
+    """A stem without its final e before a vowel: pyridin-, but pyridine-."""
+    return stem.removesuffix("e") if suffix[0] in "aeiouy" else stem
 
 
-@lru_cache(maxsize=1)
-def _rings() -> dict[str, tuple[Ring, Chem.Mol]]:
-    """The table of rings by key, each with its molecule as the pattern that numbers it."""
-    rings = {}
-    for ring in RINGS:
-        pattern = Chem.MolFromSmiles(ring.smiles)
-        rings[_ring_key(pattern, range(pattern.GetNumAtoms()))] = (ring, pattern)
-    return rings
+def _on_nitrogen(view: Skeleton, start: int, origin: int) -> tuple[str, list[str]] | None:
+    """The plain form of a substituted amino, carbamoyl or sulfamoyl group, and what is on its nitrogen."""
+    oxo = [kid for kid in view.neighbours(start, origin) if view.bond(start, kid) == DOUBLE]
+    kids = view.neighbours(start, origin, *oxo)
+    form = {("N", 0): "amino", ("C", 1): "carbamoyl", ("S", 2): "sulfamoyl"}.get((view.symbol(start), len(oxo)))
+    if form is None or any(view.symbol(kid) != "O" for kid in oxo):
+        return None
+    if form == "amino":
+        nitrogen = start
+    elif len(kids) == 1 and view.symbol(kids[0]) == "N":
+        nitrogen, kids = kids[0], view.neighbours(kids[0], start)
+    else:
+        return None
+    atom = view.molecule.GetAtomWithIdx(nitrogen)
+    if atom.IsInRing() or atom.GetFormalCharge() or not kids:
+        return None
+    names = []
+    for kid in kids:
+        plain = view.symbol(kid) == "C" and all(
+            view.bond(kid, other) == SINGLE or view.symbol(other) == "C" or view.molecule.GetAtomWithIdx(kid).IsInRing()
+            for other in view.neighbours(kid)
+        )
+        name = prefix(view, kid, nitrogen) if plain and view.bond(kid, nitrogen) == SINGLE else None
+        if name is None:
+            return None
+        names.append(name)
+    return form, names
 
 
-def skeleton(molecule: Chem.Mol) -> Skeleton:
-    """Find and look up the ring systems of a molecule.
+def _principal(
+    view: Skeleton, groups: list[tuple[int, str]], atoms: list[int], inside: frozenset[int] | set[int]
+) -> tuple[str | None, list[tuple[int, str]], list[str]]:
+    """Senior group of a parent, its groups with that one in plain form, and what is on its nitrogen.
 
-    A ring takes its doubly bonded O and S into its name where the table has one (anthraquinone);
-    otherwise they are substituents (oxo).
-
-    >>> [system.ring.name for system in skeleton(Chem.MolFromSmiles("c1ccccc1C1CCNCC1")).systems]
-    ['benzene', 'piperidine']
+    ``groups`` refer to parent atoms by their index in ``atoms``.
     """
-    cores: list[set[int]] = []
-    for ring in molecule.GetRingInfo().AtomRings():
-        merged = set(ring)
-        for core in [core for core in cores if core & merged]:
-            merged |= core
-            cores.remove(core)
-        cores.append(merged)
-    systems = []
-    for core in sorted(cores, key=min):
-        outside = {
-            other.GetIdx()
-            for index in core
-            for other in molecule.GetAtomWithIdx(index).GetNeighbors()
-            if other.GetIdx() not in core
-            and other.GetSymbol() in "OS"
-            and molecule.GetBondBetweenAtoms(index, other.GetIdx()).GetBondType() == _DOUBLE
-        }
-        for atoms in (core | outside, core):
-            entry = _rings().get(_ring_key(molecule, atoms))
-            if entry:
-                break
-        systems.append(RingSystem(frozenset(core), frozenset(atoms), entry[0] if entry else None))
-    return Skeleton(molecule, tuple(systems))
+    best = next((name for name in SUFFIXES if any(name == group for _, group in groups)), None)
+    rank = _SENIORITY[best] if best else len(SUFFIXES)
+    for position, (at, name) in enumerate(groups):
+        for start in view.neighbours(atoms[at], *inside):
+            found = _on_nitrogen(view, start, atoms[at])
+            if found and prefix(view, start, atoms[at]) == name and _SENIORITY[found[0]] < rank:
+                plain = [*groups[:position], (at, found[0]), *groups[position + 1 :]]
+                return found[0], plain, found[1]
+    return best, groups, []
 
 
-def _place(locant: str) -> tuple[int, str]:
-    """Sort key of a locant: 4 < 4a < 10."""
-    number = re.match(r"\d*", locant).group()
-    return (int(number or 0), locant[len(number) :])
-
-
-def _numbering(view: Skeleton, system: RingSystem, groups: list[tuple[int, str]], first: set[int]) -> dict[int, str]:
-    """Locant of each ring atom: lowest for the atoms in ``first``, then for all groups, then by name."""
-    _, pattern = _rings()[_ring_key(view.molecule, system.atoms)]
-    locants = system.ring.locants.split()
-    best: tuple | None = None
-    for match in view.molecule.GetSubstructMatches(pattern, uniquify=False, maxMatches=5000):
-        if not system.atoms.issuperset(match):
-            continue
-        place = dict(zip(match, locants, strict=True))
-        # A nitrogen that carries hydrogen in the table ("1H") carries hydrogen or a group in the molecule.
-        hydrogen = sum(
-            not (other.GetTotalNumHs() or other.GetDegree() == 3)
-            for atom, index in zip(pattern.GetAtoms(), match, strict=True)
-            if atom.GetIsAromatic() and atom.GetTotalNumHs() and atom.GetSymbol() == "N"
-            for other in (view.molecule.GetAtomWithIdx(index),)
-        )
-        rank = (
-            hydrogen,
-            sorted(_place(place[atom]) for atom in first),
-            sorted(_place(place[atom]) for atom, _ in groups),
-            [_place(place[atom]) for atom, prefix in sorted(groups, key=lambda group: _letters(group[1]))],
-        )
-        if best is None or rank < best[0]:
-            best = (rank, place)
-    return best[1]
-
-
-def _ring_groups(view: Skeleton, system: RingSystem, skip: int = -1) -> list[tuple[int, str]] | None:
-    """(ring atom, prefix) of everything attached to a ring system except through ``skip``."""
-    groups = []
-    for index in sorted(system.core):
-        for other in view.molecule.GetAtomWithIdx(index).GetNeighbors():
-            if other.GetIdx() in system.atoms or other.GetIdx() == skip:
-                continue
-            name = prefix(view, other.GetIdx(), index)
-            if name is None or (name in _YLIDENE and view.molecule.GetAtomWithIdx(index).GetIsAromatic()):
-                return None
-            groups.append((index, name))
-    return groups
-
-
-_YLIDENE = {
-    name
-    for table in (SUBSTITUENTS, COMPOSITE_SUBSTITUENTS)
-    for key, name in table.items()
-    if key.startswith("=")
-}
-
-
-def _ring_prefix(view: Skeleton, start: int, origin: int) -> str | None:
-    system = view.system_of(start)
+def _ring_parent(view: Skeleton, system: RingSystem) -> _Candidate | None:
     ring = system.ring
-    if ring is None or not ring.locants or ring.name.endswith(("acid", "anhydride")):
+    groups = ring_groups(view, system) if ring is not None and ring.locants else None
+    if ring is None or groups is None:
         return None
-    groups = _ring_groups(view, system, skip=origin)
-    if groups is None:
-        return None
-    place = _numbering(view, system, groups, {start})
-    if ring.name == "benzene":
-        stem = "phenyl"
-    elif ring.name.endswith("imide") and view.molecule.GetAtomWithIdx(start).GetSymbol() == "N":
-        stem = ring.name[:-1] + "o"
-    elif _is_cycloalkane(ring):
-        stem = ring.name.removesuffix("ane") + "yl"
-    else:
-        stem = f"{ring.name.removesuffix('e')}-{place[start]}-yl"
-    return _assemble([(place[atom], name) for atom, name in groups], stem)
-
-
-def _is_cycloalkane(ring: Ring) -> bool:
-    return ring.name.startswith("cyclo") and ring.name.endswith("ane")
-
-
-def _ring_parent(view: Skeleton, system: RingSystem) -> tuple[tuple, Name] | None:
-    """A ring system as the parent of the whole compound, with its seniority (smaller is senior)."""
-    ring = system.ring
-    if ring is None or not ring.locants:
-        return None
-    groups = _ring_groups(view, system)
-    if groups is None:
-        return None
-    neutral = system.atoms == system.core and "+" not in ring.smiles
+    principal, nitrogen = None, []
+    if system.atoms == system.core and "+" not in ring.smiles:
+        atoms = list(range(view.molecule.GetNumAtoms()))
+        principal, groups, nitrogen = _principal(view, groups, atoms, system.atoms)
     names = [name for _, name in groups]
-    principal = next((name for name in SUFFIXES if neutral and name in names), None)
-    parents = [name for name in BENZENE_PARENTS if ring.name == "benzene" and names.count(name) == 1]
-    seniority = _SENIORITY[principal] if principal else len(SUFFIXES)
-    if parents and parents[0] in ("acetyl", "benzoyl") and seniority > _SENIORITY["oxo"]:
-        principal, seniority = None, _SENIORITY["oxo"]
-    named = principal or (parents[0] if parents else None)
-    place = _numbering(view, system, groups, {atom for atom, name in groups if name == named})
-    rest = [(place[atom], name) for atom, name in groups if name != named]
+    rank = _SENIORITY[principal] if principal else len(SUFFIXES)
+    named, parent = principal, ring.name
+    trivial = [name for name in BENZENE_PARENTS if ring.name == "benzene" and names.count(name) == 1]
+    if trivial and rank > (_SENIORITY["oxo"] if trivial[0] in ("acetyl", "benzoyl") else len(SUFFIXES) - 1):
+        named, principal, parent = trivial[0], None, BENZENE_PARENTS[trivial[0]]
+        rank = _SENIORITY["oxo"] if named in ("acetyl", "benzoyl") else rank
+        nitrogen = []
+        groups = ring_groups(view, system) or []
+    at = number_ring(view, system, groups, {atom for atom, name in groups if name == named})
+    rest = [(at[atom], name) for atom, name in groups if name != named]
+    where = sorted((at[atom] for atom, name in groups if name == named), key=place)
     if principal:
-        at = sorted((place[atom] for atom, name in groups if name == principal), key=_place)
-        parent = _with_suffix(ring, at, SUFFIXES[principal], alone=not rest)
-    else:
-        parent = BENZENE_PARENTS[named] if named else ring.name
-        if not named and len(rest) == 1 and (ring.name == "benzene" or _is_cycloalkane(ring)):
-            rest = [("", rest[0][1])]
-    heteroatoms = sum(view.molecule.GetAtomWithIdx(atom).GetSymbol() != "C" for atom in system.core)
-    order = ((seniority, -names.count(principal), 0, -heteroatoms, -len(system.core), -len(groups)), ())
-    return order, Name(parent, _sorted(rest))
+        parent = _with_suffix(ring, where, SUFFIXES[principal], alone=not rest)
+    elif not named and len(rest) == 1 and (ring.name == "benzene" or is_cycloalkane(ring)):
+        rest = [("", rest[0][1])]
+    heteroatoms = sum(view.symbol(atom) != "C" for atom in system.core)
+    seniority = (rank, -len(where), 0, 0, -heteroatoms, -len(system.core), -len(groups))
+    return _Candidate(seniority, (), Name(parent, in_order([*rest, *(("N", name) for name in nitrogen)])))
 
 
 def _with_suffix(ring: Ring, locants: list[str], suffix: str, alone: bool) -> str:
@@ -243,384 +164,165 @@ def _with_suffix(ring: Ring, locants: list[str], suffix: str, alone: bool) -> st
             return BENZENE_NAMES.get(suffix, "benzene" + suffix)
         where = f"{','.join(locants)}-{suffix}"
         return BENZENE_NAMES.get(where, "benzene-" + where)
-    stem = ring.name.removesuffix("e") if suffix[0] in "aeiou" else ring.name
-    if len(locants) == 1 and alone and _is_cycloalkane(ring):
+    stem = _elided(ring.name, suffix)
+    if len(locants) == 1 and alone and is_cycloalkane(ring):
         return stem + suffix
     return f"{stem}-{','.join(locants)}-{suffix}"
 
 
-def _multiplied(suffix: str, count: int) -> str:
-    """A suffix with its multiplier, whose final a falls before a vowel (tetrol)."""
-    multiplier = MULTIPLIERS[count]
-    return (multiplier.removesuffix("a") if suffix[0] in "ao" else multiplier) + suffix
-
-
-# --- chains -----------------------------------------------------------------------------------------
-
-
-def _is_chain(atom: Chem.Atom) -> bool:
-    """Whether an atom can be in a chain: acyclic carbon, saturated or the carbonyl carbon of a ketone."""
-    if atom.GetSymbol() != "C" or atom.IsInRing() or atom.GetFormalCharge():
-        return False
-    for bond in atom.GetBonds():
-        if bond.GetBondType() != Chem.BondType.SINGLE:
-            ketone = bond.GetOtherAtom(atom).GetSymbol() == "O" and atom.GetDegree() == 3
-            if not ketone or sum(other.GetSymbol() == "C" for other in atom.GetNeighbors()) != 2:
-                return False
-    return True
-
-
-def _paths(molecule: Chem.Mol, start: int, origin: int) -> Iterator[list[int]]:
-    """Paths of chain carbons from ``start`` to every end of the chain, away from ``origin``."""
-    stack = [[start]]
-    while stack:
-        path = stack.pop()
-        further = [
-            other.GetIdx()
-            for other in molecule.GetAtomWithIdx(path[-1]).GetNeighbors()
-            if other.GetIdx() != origin and other.GetIdx() not in path and _is_chain(other)
-        ]
-        stack.extend([*path, index] for index in further)
-        if not further:
-            yield path
-
-
-def _chain_groups(view: Skeleton, path: list[int], origin: int = -1) -> list[tuple[int, str]] | None:
-    """(position in the path from 1, prefix) of everything attached to a chain."""
-    groups = []
-    for position, index in enumerate(path, start=1):
-        for other in view.molecule.GetAtomWithIdx(index).GetNeighbors():
-            if other.GetIdx() in path or other.GetIdx() == origin:
-                continue
-            name = prefix(view, other.GetIdx(), index)
-            if name is None:
-                return None
-            groups.append((position, name))
-    return groups
-
-
-def _longest(view: Skeleton, start: int, origin: int) -> tuple[int, list[tuple[int, str]]] | None:
-    """Length and groups of the main chain of a substituent that begins at ``start``."""
-    ranked = []
-    paths = list(_paths(view.molecule, start, origin))
-    longest = max(map(len, paths))
-    for path in paths:
-        if len(path) == longest:
-            groups = _chain_groups(view, path, origin)
-            if groups is None:
-                return None
-            ranked.append((-len(groups), sorted(groups)))
-    return longest, min(ranked)[1]
-
-
-def _alkane(length: int) -> str | None:
-    return ALKANE_STEMS[length - 1] + "ane" if length <= len(ALKANE_STEMS) else None
-
-
-def _alkyl(view: Skeleton, start: int, origin: int) -> str | None:
-    found = _longest(view, start, origin)
-    if found is None or _alkane(found[0]) is None:
-        return None
-    length, groups = found
-    stem = ALKANE_STEMS[length - 1] + "yl"
-    return _assemble([("" if length == 1 else str(at), name) for at, name in groups], stem)
-
-
-def _acyl(view: Skeleton, start: int, origin: int) -> str | None:
-    """Acyl group whose carbonyl carbon is ``origin``: acetyl, 3-phenylpropanoyl."""
-    found = _longest(view, start, origin)
-    if found is None or _alkane(found[0] + 1) is None:
-        return None
-    length, groups = found
-    stem = "acetyl" if length == 1 else ALKANE_STEMS[length] + "anoyl"
-    return _assemble([("" if length == 1 else str(at + 1), name) for at, name in groups], stem)
-
-
-def _chain_parent(view: Skeleton, path: list[int]) -> tuple[tuple, Name] | None:
-    """A chain as the parent of the whole compound, with its seniority (smaller is senior)."""
-    groups = _chain_groups(view, path)
+def _chain_parent(view: Skeleton, path: list[int]) -> _Candidate | None:
+    groups = chain_groups(view, path)
     if groups is None:
         return None
-    names = [name for _, name in groups]
-    principal = next((name for name in SUFFIXES if name in names), None)
-    if principal == "oxo" and len(path) == 1:
-        return None
-    ends = [at for at, name in groups if name == principal and principal in CHAIN_SUFFIXES]
-    left, right = 1 in ends, len(path) in ends and (len(path) > 1 or len(ends) > 1)
-    if right and not left:
-        return None  # the same chain is seen from its other end, too
-    included = len(ends) == left + right and bool(ends)  # the groups' carbons belong to the chain
-    length = len(path) + (left + right if included else 0)
-    base = _alkane(length)
-    if base is None:
-        return None
+    principal, groups, nitrogen = _principal(view, groups, [-1, *path], set(path))
+    where = sorted(at for at, name in groups if name == principal)
+    first, last = 1 in where, len(path) in where and (len(path) > 1 or len(where) > 1)
+    included = principal in CHAIN_SUFFIXES and bool(where) and len(where) == first + last
+    if (included and last and not first) or (principal == "oxo" and len(path) == 1):
+        return None  # the chain is seen from its other end, too; a ketone needs a longer one
     shift = 1 if included else 0
-    rest = [(at + shift, name) for at, name in groups if name != principal]
-    at = sorted(position for position, name in groups if name == principal)
+    length = len(path) + (len(where) if included else 0)
+    bonds = [(at + shift, kind) for at, kind in chain_bonds(view, path)]
+    stem = unsaturated(length, bonds)
+    if stem is None:
+        return None
     if included:
-        suffix = _multiplied(CHAIN_SUFFIXES[principal], left + right)
-        parent = (base.removesuffix("e") if suffix[0] in "aeiou" else base) + suffix
-        parent = RETAINED_NAMES.get(parent, parent)
+        suffix = _multiplied(CHAIN_SUFFIXES[principal], len(where))
+        parent = _elided(stem + "e", suffix) + suffix
     elif principal:
-        suffix = _multiplied(SUFFIXES[principal], len(at))
-        stem = base.removesuffix("e") if suffix[0] in "aeiou" else base
-        single = length == 1 or (length == 2 and len(at) == 1)
-        parent = stem + suffix if single else f"{stem}-{','.join(map(str, at))}-{suffix}"
-        parent = RETAINED_NAMES.get(parent, parent)
+        suffix = _multiplied(SUFFIXES[principal], len(where))
+        needless = length == 1 or (length == 2 and len(where) == 1)
+        parent = _elided(stem + "e", suffix) + ("" if needless else f"-{','.join(map(str, where))}-") + suffix
     else:
-        parent = base
-    only = length == 1 or (length == 2 and included) or parent == "malonic acid"
-    placed = [("" if only else str(position), name) for position, name in rest]
-    seniority = _SENIORITY[principal] if principal else len(SUFFIXES)
-    order = (
-        (seniority, -names.count(principal), 1, -length, -len(groups), 0),
-        (at, sorted(position for position, _ in rest), sorted(rest, key=lambda group: _letters(group[1]))),
+        parent = stem + "e"
+    rest = [(at + shift, name) for at, name in groups if name != principal]
+    single = length == 1 or (included and len(path) == 1)  # one carbon has room: no locant
+    placed = [("" if single else str(at), name) for at, name in rest] + [("N", name) for name in nitrogen]
+    rank = _SENIORITY[principal] if principal else len(SUFFIXES)
+    return _Candidate(
+        (rank, -len(where), 1, not included, -length, -len(bonds), -len(groups)),
+        (
+            where,
+            sorted(bonds),
+            sorted(at for at, _ in rest),
+            [at for at, _ in sorted(rest, key=lambda group: (letters(group[1]), group[0]))],
+        ),
+        Name(RETAINED_NAMES.get(parent, parent), in_order(placed)),
     )
-    return order, Name(parent, _sorted(placed))
-
-
-_SENIORITY = {name: rank for rank, name in enumerate(SUFFIXES)}
-
-
-# --- substituents -----------------------------------------------------------------------------------
-
-
-def _branch(molecule: Chem.Mol, start: int, origin: int) -> list[int] | None:
-    """Atoms on the side of ``start`` of its bond to ``origin``; none if the bond is in a ring."""
-    seen, stack = {start}, [start]
-    while stack:
-        index = stack.pop()
-        for other in molecule.GetAtomWithIdx(index).GetNeighbors():
-            neighbour = other.GetIdx()
-            if neighbour == origin and index != start:
-                return None
-            if neighbour != origin and neighbour not in seen:
-                seen.add(neighbour)
-                stack.append(neighbour)
-    return sorted(seen)
-
-
-def _branch_key(molecule: Chem.Mol, branch: list[int], start: int, origin: int) -> str:
-    bond = molecule.GetBondBetweenAtoms(start, origin)
-    smiles = Chem.MolFragmentToSmiles(molecule, branch, rootedAtAtom=start)
-    # Atoms bound to a metal are written in brackets.
-    smiles = re.sub(r"\[([A-Za-z][a-z]?)H?\d*\]", r"\1", smiles)
-    return ("=" if bond.GetBondType() == _DOUBLE else "") + smiles
-
-
-@lru_cache(maxsize=1)
-def _substituents() -> dict[str, str]:
-    """Both tables of prefixes by the key of their branch."""
-    prefixes = {}
-    for smiles, name in (SUBSTITUENTS | COMPOSITE_SUBSTITUENTS).items():
-        molecule = Chem.MolFromSmiles("*" + smiles)
-        prefixes[_branch_key(molecule, list(range(1, molecule.GetNumAtoms())), 1, 0)] = name
-    return prefixes
-
-
-def prefix(view: Skeleton, start: int, origin: int) -> str | None:
-    """Prefix of the substituent that begins at atom ``start`` and hangs on atom ``origin``.
-
-    >>> view = skeleton(Chem.MolFromSmiles("CN(C)CCOc1ccccc1"))
-    >>> prefix(view, 5, 6)
-    '2-(dimethylamino)ethoxy'
-    """
-    molecule = view.molecule
-    branch = _branch(molecule, start, origin)
-    if branch is None or len(branch) > 40:
-        return None
-    key = _branch_key(molecule, branch, start, origin)
-    if key in _substituents():
-        return _substituents()[key]
-    atom = molecule.GetAtomWithIdx(start)
-    if key.startswith("=") or atom.GetFormalCharge() and not atom.IsInRing():
-        return None
-    if atom.IsInRing():
-        return _ring_prefix(view, start, origin)
-    kids = [other.GetIdx() for other in atom.GetNeighbors() if other.GetIdx() != origin]
-    oxo = [kid for kid in kids if _is_oxo(molecule, kid, start)]
-    kids = [kid for kid in kids if kid not in oxo]
-    if any(molecule.GetBondBetweenAtoms(start, kid).GetBondType() != Chem.BondType.SINGLE for kid in kids):
-        return _unsaturated_prefix(view, start, kids)
-    match atom.GetSymbol(), len(oxo), len(kids):
-        case "C", 0, _:
-            return _alkyl(view, start, origin)
-        case "C", 1, 1:
-            return _carbonyl_prefix(view, kids[0], start)
-        case "N", 0, _:
-            return _amino_prefix([prefix(view, kid, start) for kid in kids])
-        case "O", 0, 1:
-            return _oxy(prefix(view, kids[0], start))
-        case "S", count, 1 if count < 3:
-            return _sulfur_prefix(prefix(view, kids[0], start), ("sulfanyl", "sulfinyl", "sulfonyl")[count])
-    return None
-
-
-def _is_oxo(molecule: Chem.Mol, atom: int, origin: int) -> bool:
-    bond = molecule.GetBondBetweenAtoms(atom, origin)
-    return molecule.GetAtomWithIdx(atom).GetSymbol() == "O" and bond.GetBondType() == _DOUBLE
-
-
-def _carbonyl_prefix(view: Skeleton, kid: int, carbon: int) -> str | None:
-    atom = view.molecule.GetAtomWithIdx(kid)
-    if _is_chain(atom):
-        return _acyl(view, kid, carbon)
-    name = prefix(view, kid, carbon)
-    if name is None:
-        return None
-    if atom.GetSymbol() == "N" and not atom.IsInRing():
-        return _amide_prefix(name, "carbamoyl")
-    if name.endswith("phenyl"):
-        return name.removesuffix("phenyl") + "benzoyl"
-    return _enclosed(name) + "carbonyl"
-
-
-def _amide_prefix(amine: str, stem: str) -> str | None:
-    """dimethylamino -> dimethylcarbamoyl."""
-    if amine == "anilino":
-        return "phenyl" + stem
-    return amine.removesuffix("amino") + stem if amine.endswith("amino") else None
-
-
-def _sulfur_prefix(name: str | None, stem: str) -> str | None:
-    if name is None:
-        return None
-    if stem == "sulfanyl" and name.endswith("sulfanyl"):
-        return name.removesuffix("sulfanyl") + "disulfanyl"
-    if stem == "sulfonyl" and (name.endswith("amino") or name == "anilino"):
-        return _amide_prefix(name, "sulfamoyl")
-    return _enclosed(name) + stem
-
-
-def _oxy(name: str | None) -> str | None:
-    """methyl -> methoxy, 4-chlorophenyl -> 4-chlorophenoxy, benzyl -> benzyloxy."""
-    if name is None:
-        return None
-    if name.endswith(("methyl", "ethyl", "propyl", "butyl", "phenyl")) and not name.startswith("("):
-        return name.removesuffix("yl") + "oxy"
-    return _enclosed(name) + "oxy"
-
-
-def _amino_prefix(names: list[str | None]) -> str | None:
-    if None in names or not names:
-        return None
-    first, *more = sorted(map(str, names), key=_letters)
-    if not more:
-        return _enclosed(first) + "amino"
-    if first == more[0]:
-        return _times(first, 2) + "amino"
-    second = more[0] if more[0].startswith("(") else f"({more[0]})"
-    return f"{_enclosed(first)}{_bracketed(more[0]) if '(' in more[0] else second}amino"
-
-
-def _unsaturated_prefix(view: Skeleton, start: int, kids: list[int]) -> str | None:
-    """Groups that begin with a double bond: R-diazenyl, 2-R-ethenyl, (R-imino)methyl, (R-methylidene)amino."""
-    if len(kids) != 1:
-        return None
-    kid = view.molecule.GetAtomWithIdx(kids[0])
-    bond = view.molecule.GetBondBetweenAtoms(start, kids[0])
-    far = [other.GetIdx() for other in kid.GetNeighbors() if other.GetIdx() != start]
-    if bond.GetBondType() != _DOUBLE or len(far) != 1 or kid.IsInRing() or kid.GetFormalCharge():
-        return None
-    if view.molecule.GetBondBetweenAtoms(kids[0], far[0]).GetBondType() != Chem.BondType.SINGLE:
-        return None
-    name = prefix(view, far[0], kids[0])
-    if name is None:
-        return None
-    match view.molecule.GetAtomWithIdx(start).GetSymbol(), kid.GetSymbol():
-        case "N", "N":
-            return _enclosed(name) + "diazenyl"
-        case "C", "C":
-            return f"2-{_enclosed(name)}ethenyl"
-        case "C", "N" if not name.endswith(("amino", "anilino")):
-            return f"{_bracketed(_enclosed(name) + 'imino')}methyl"
-        case "N", "C":
-            return f"{_bracketed(_enclosed(name) + 'methylidene')}amino"
-    return None
-
-
-# --- writing names ----------------------------------------------------------------------------------
-
-_SIMPLE = {
-    *SUBSTITUENTS.values(),
-    *(stem + "yl" for stem in ALKANE_STEMS),
-    *("methoxy", "ethoxy", "propoxy", "butoxy", "phenoxy", "isopropoxy", "tert-butoxy", "benzyloxy"),
-    *("cyclopropyl", "cyclobutyl", "cyclopentyl", "cyclohexyl", "cycloheptyl", "cyclooctyl"),
-}
-
-
-def _letters(name: str) -> str:
-    """Sort key of a prefix: its letters, without sec- and tert-."""
-    return re.sub(r"[^a-z]", "", name.removeprefix("sec-").removeprefix("tert-"))
-
-
-def _bracketed(name: str) -> str:
-    """A name in the brackets that come next after those inside: ( [ {."""
-    left, right = "{}" if "[" in name else "[]" if "(" in name else "()"
-    return left + name + right
-
-
-def _enclosed(name: str) -> str:
-    return name if name in _SIMPLE else _bracketed(name)
-
-
-def _times(name: str, count: int) -> str:
-    """A prefix with its multiplier: dichloro, bis(trifluoromethyl)."""
-    if count == 1:
-        return _enclosed(name)
-    if name in _SIMPLE:
-        return MULTIPLIERS[count] + name
-    return ("", "", "bis", "tris", "tetrakis", "pentakis", "hexakis")[min(count, 6)] + _bracketed(name)
-
-
-def _sorted(groups: Iterable[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
-    return tuple(sorted(groups, key=lambda group: (_letters(group[1]), group[1], _place(group[0]))))
-
-
-def _assemble(groups: Iterable[tuple[str, str]], stem: str) -> str:
-    """Prefixes in alphabetical order with their locants, then the stem."""
-    text = ""
-    places: dict[str, list[str]] = {}
-    for locant, name in _sorted(groups):
-        places.setdefault(name, []).append(locant)
-    for name, locants in places.items():
-        where = ",".join(filter(None, locants))
-        part = _times(name, len(locants))
-        if where:
-            text += ("-" if text else "") + f"{where}-{part}"
-        else:
-            text += part
-    return text + ("-" if text and stem[0].isdigit() else "") + stem
-
-
-# --- compounds --------------------------------------------------------------------------------------
 
 
 def compound_name(molecule: Chem.Mol) -> Name | None:
-    """Name of a connected, neutral or cationic organic compound, if the subset of rules has one.
+    """Name of a connected organic compound, if the subset of rules has one.
 
     Args:
-        molecule: one fragment without metals, isotopes or stereo marks (they would be left out).
+        molecule: one fragment. Isotopes and stereo marks are left out of the name.
 
     Returns:
         Parent and substituents, or ``None``.
 
     >>> str(compound_name(Chem.MolFromSmiles("OC(=O)c1ccc(cc1Cl)[N+](=O)[O-]")))
     '2-chloro-4-nitrobenzoic acid'
-    >>> str(compound_name(Chem.MolFromSmiles("CCCCCCO")))
-    'hexan-1-ol'
+    >>> str(compound_name(Chem.MolFromSmiles("CCN(CC)CCO")))
+    '2-(diethylamino)ethanol'
     """
-    smiles = Chem.MolToSmiles(molecule)
-    if smiles in COMPONENTS:
-        return Name(COMPONENTS[smiles])
+    component = COMPONENTS.get(Chem.MolToSmiles(molecule))
+    if component:
+        return Name(component)
     view = skeleton(molecule)
-    found = [_ring_parent(view, system) for system in view.systems]
-    chains = {atom.GetIdx() for atom in molecule.GetAtoms() if _is_chain(atom)}
-    ends = [
+    candidates = [_ring_parent(view, system) for system in view.systems]
+    chain = [atom.GetIdx() for atom in molecule.GetAtoms() if is_chain(atom)]
+    # A chain begins at an end, or at a carbon whose neighbour the suffix includes (-oic acid).
+    starts = [
         index
-        for index in sorted(chains)
-        if sum(other.GetIdx() in chains for other in molecule.GetAtomWithIdx(index).GetNeighbors()) < 2
+        for index in chain
+        if len(set(view.neighbours(index)) & set(chain)) < 2
+        or any(prefix(view, other, index) in CHAIN_SUFFIXES for other in view.neighbours(index, *chain))
     ]
-    found += [_chain_parent(view, path) for index in ends for path in _paths(molecule, index, -1)]
-    named = [entry for entry in found if entry]
-    return min(named, key=lambda entry: (entry[0], str(entry[1])))[1] if named else None
+    if len(starts) <= 12:
+        candidates += [_chain_parent(view, path) for index in starts for path in chain_paths(view, index)]
+    named = [candidate for candidate in candidates if candidate]
+    if not named:
+        return None
+    best = min(named, key=lambda candidate: (*candidate[:2], str(candidate.name)))
+    # An acid inside a prefix would have to be the parent.
+    hidden = best.seniority[0] > 1 and any(_ACID.search(name) for _, name in best.name.substituents)
+    return None if hidden or len(str(best.name)) > _LONGEST else best.name
+
+
+# --- condensations ----------------------------------------------------------------------------------
+
+
+class Condensation(NamedTuple):
+    """A compound as the formal condensation of others with loss of water.
+
+    ``acids`` bring the carboxy, sulfo or carbonyl group, ``bases`` the hydroxy or amino group; one name
+    for each molecule, sorted. ``partial`` tells for either side whether it has more such groups.
+    """
+
+    kind: str
+    acids: tuple[str, ...]
+    bases: tuple[str, ...]
+    partial: tuple[bool, bool] = (False, False)
+
+
+_CARBOXY, _SULFO = "[CX3](=[OX1])[OX2H]", "[SX4](=[OX1])(=[OX1])[OX2H]"
+_CARBONYL = "[CX3;$(C([#6])[#6]),$([CX3H1][#6])]=[OX1]"
+_HYDROXY, _AMINO = "[OX2H][#6;!$(C=[O,S])]", "[NX3;!H0;+0;!$(N[#6]=[O,S,N]);!$(N~[!#6])]"
+_OXO_ACID = "$([SX3](=[OX1])([OX2])[OX2]),$([SX4](=[OX1])(=[OX1])([OX2])[OX2]),$([CX3](=[OX1])([OX2])[OX2])"
+
+# Kind, pattern that begins with the atom of the acid and ends with that of the base, the order of the
+# bond by which the acid gets its oxygen back, and the groups that acid and base bring.
+_CONDENSATIONS = (
+    ("hydrazone", "[CX3;$(C[#6])]=!@[NX2;$(N[N,O])]", DOUBLE, _CARBONYL, "[NX3;H2]"),
+    ("ester", "[#6X3;$([#6][#6]),$([CX3H1])](=[OX1])-!@[OX2;$(O[#6;!$([#6]=[O,S,N])])]", SINGLE, _CARBOXY, _HYDROXY),
+    ("inorganic ester", f"[BX3,PX3,PX4,{_OXO_ACID}]-!@[OX2;$(O[#6;!$([#6]=[O,S,N])])]", SINGLE, "", ""),
+    ("sulfonic ester", "[SX4;$(S[#6])](=[OX1])(=[OX1])-!@[OX2;$(O[#6])]", SINGLE, _SULFO, _HYDROXY),
+    ("sulfonamide", "[SX4;$(S[#6])](=[OX1])(=[OX1])-!@[NX3;+0;!$(N[!#6;!$(S(=O)=O)])]", SINGLE, _SULFO, _AMINO),
+    ("amide", "[CX3;$(C[#6]),$([CX3H1])](=[OX1])-!@[NX3;+0;!$(N~[!#6]);!$(N(C=[O,S,N])C=[O,S,N])]", SINGLE, _CARBOXY, _AMINO),
+    ("imine", "[CX3;$(C[#6]),$([CX3H2]);!$(C~[!#6;!#7])]=!@[NX2;$(N-[#6])]", DOUBLE, _CARBONYL, _AMINO),
+)
+
+
+@lru_cache(maxsize=1)
+def _condensation_patterns() -> list[tuple[str, Chem.Mol, Chem.BondType, tuple[Chem.Mol, Chem.Mol]]]:
+    return [
+        (kind, Chem.MolFromSmarts(bond), order, (Chem.MolFromSmarts(acid), Chem.MolFromSmarts(base)))
+        for kind, bond, order, acid, base in _CONDENSATIONS
+    ]
+
+
+def condensation(molecule: Chem.Mol) -> Condensation | None:
+    """Undo the esters, amides or imines of a connected compound, if all that remains has a name.
+
+    Bonds of one kind are undone together, three at the most.
+
+    >>> condensation(Chem.MolFromSmiles("CCCCOC(=O)c1ccccc1"))
+    Condensation(kind='ester', acids=('benzoic acid',), bases=('butan-1-ol',))
+    """
+    for kind, pattern, order, groups in _condensation_patterns():
+        bonds = {(match[0], match[-1]) for match in molecule.GetSubstructMatches(pattern)}
+        if not 0 < len(bonds) < 4:
+            continue
+        parts = Chem.RWMol(molecule)
+        for acid, base in bonds:
+            parts.RemoveBond(acid, base)
+            parts.AddBond(acid, parts.AddAtom(Chem.Atom("O")), order)
+        with rdBase.BlockLogs():
+            if Chem.SanitizeMol(parts, catchErrors=True) != Chem.SanitizeFlags.SANITIZE_NONE:
+                continue
+        sides = [
+            ({acid for acid, _ in bonds} & set(atoms), {base for _, base in bonds} & set(atoms))
+            for atoms in Chem.GetMolFrags(parts)
+        ]
+        fragments = Chem.GetMolFrags(parts, asMols=True)
+        names = [compound_name(fragment) for fragment in fragments]
+        if None in names or any(acid and base for acid, base in sides):
+            continue
+        halves: tuple[list[str], list[str]] = ([], [])
+        partial = [False, False]
+        for fragment, name, ends in zip(fragments, names, sides, strict=True):
+            side = 0 if ends[0] else 1
+            halves[side].append(str(name))
+            partial[side] |= len(fragment.GetSubstructMatches(groups[side])) > len(ends[side])
+        return Condensation(kind, tuple(sorted(halves[0])), tuple(sorted(halves[1])), (partial[0], partial[1]))
+    return None

@@ -10,7 +10,7 @@ from functools import lru_cache
 
 from rdkit import Chem
 
-from .demo_skeleton import DOUBLE, SINGLE, Skeleton, letters, number_ring, place
+from .demo_skeleton import DOUBLE, SINGLE, RingSystem, Skeleton, letters, number_ring, place, skeleton
 from .demo_vocabulary import ALKANE_STEMS, COMPOSITE_SUBSTITUENTS, SUBSTITUENTS, Ring
 
 MULTIPLIERS = (
@@ -35,7 +35,8 @@ _YLIDENES = {
 
 def bracketed(name: str) -> str:
     """A name in the brackets that come next after those inside: ( [ {."""
-    left, right = "{}" if "[" in name else "[]" if "(" in name else "()"
+    inside = re.sub(r"\[[\d.,]+\]", "", name)  # bicyclo[2.2.1] has no say in it
+    left, right = "{}" if "[" in inside else "[]" if "(" in inside else "()"
     return left + name + right
 
 
@@ -174,7 +175,7 @@ def _chain_prefix(view: Skeleton, start: int, origin: int, acyl: bool = False) -
 # --- rings ------------------------------------------------------------------------------------------
 
 
-def ring_groups(view: Skeleton, system, skip: int = -1) -> list[tuple[int, str]] | None:
+def ring_groups(view: Skeleton, system: RingSystem, skip: int = -1) -> list[tuple[int, str]] | None:
     """(ring atom, prefix) of everything attached to a ring system except the atom ``skip``."""
     groups = []
     for index in sorted(system.core):
@@ -241,7 +242,7 @@ def _table() -> tuple[dict[str, str], int]:
     for smiles, name in (SUBSTITUENTS | COMPOSITE_SUBSTITUENTS).items():
         molecule = Chem.MolFromSmiles("*" + smiles)
         branch = list(range(1, molecule.GetNumAtoms()))
-        names[_branch_key(Skeleton(molecule, ()), branch, 1, 0)] = name
+        names[_branch_key(skeleton(molecule), branch, 1, 0)] = name
         largest = max(largest, len(branch))
     return names, largest
 
@@ -255,8 +256,8 @@ def prefix(view: Skeleton, start: int, origin: int) -> str | None:
     """
     if (start, origin) not in view.prefixes:
         name = _prefix(view, start, origin)
-        # Names that nest more than three kinds of brackets are beyond reading.
-        view.prefixes[start, origin] = None if name and re.search(r"\{.*[{]", name) else name
+        # Names that need more than one pair of each kind of brackets are beyond reading.
+        view.prefixes[start, origin] = None if name and name.count("{") > 1 else name
     return view.prefixes[start, origin]
 
 
@@ -331,13 +332,13 @@ def _oxy_prefix(name: str | None) -> str | None:
     """methyl -> methoxy, 4-chlorophenyl -> 4-chlorophenoxy, benzyl -> benzyloxy."""
     if name is None or name.endswith("oxy"):  # a peroxide
         return None
-    if name.endswith(("methyl", "ethyl", "propyl", "butyl", "phenyl")) and "carb" not in name:
+    if name.endswith(("methyl", "ethyl", "propyl", "butyl", "phenyl")):
         return name.removesuffix("yl") + "oxy"
     return enclosed(name) + "oxy"
 
 
 def _amino_prefix(names: list[str | None]) -> str | None:
-    if None in names:
+    if any(name is None or name.endswith(("amino", "anilino", "hydrazinyl", "oxy")) for name in names):
         return None
     first, *more = sorted(filter(None, names), key=letters)
     if not more:

@@ -25,12 +25,13 @@ class RingSystem:
 class Skeleton:
     """A molecule with its ring systems: the view of it that all naming functions take.
 
-    ``prefixes`` remembers the names of substituents by (first atom, atom they hang on), since the
+    ``adjacent`` holds the neighbours of each atom. ``prefixes`` remembers the names of substituents by (first atom, atom they hang on), since the
     candidates for the parent of a name ask for the same ones.
     """
 
     molecule: Chem.Mol
     systems: tuple[RingSystem, ...]
+    adjacent: tuple[tuple[int, ...], ...]
     prefixes: dict[tuple[int, int], str | None] = field(default_factory=dict)
 
     def system_of(self, atom: int) -> RingSystem | None:
@@ -47,8 +48,7 @@ class Skeleton:
 
     def neighbours(self, atom: int, *without: int) -> list[int]:
         """Atoms bound to an atom, except some."""
-        found = [other.GetIdx() for other in self.molecule.GetAtomWithIdx(atom).GetNeighbors()]
-        return [other for other in found if other not in without]
+        return [other for other in self.adjacent[atom] if other not in without]
 
 
 def _symbols(molecule: Chem.Mol) -> list[str]:
@@ -113,9 +113,13 @@ def skeleton(molecule: Chem.Mol) -> Skeleton:
         found = [(atoms, _rings().get(_key(molecule, atoms, symbols))) for atoms in named]
         atoms, ring = next((pair for pair in found if pair[1]), found[-1])
         systems.append(RingSystem(frozenset(core), frozenset(atoms), ring))
-    return Skeleton(molecule, tuple(systems))
+    adjacent = tuple(
+        tuple(other.GetIdx() for other in atom.GetNeighbors()) for atom in molecule.GetAtoms()
+    )
+    return Skeleton(molecule, tuple(systems), adjacent)
 
 
+@lru_cache(maxsize=None)
 def place(locant: str) -> tuple[int, str]:
     """Sort key of a locant: N < 4 < 4a < 10.
 

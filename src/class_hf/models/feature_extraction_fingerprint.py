@@ -1,6 +1,7 @@
 """Morgan substructures of a molecule as hashed ids."""
 
 import zlib
+from collections import Counter
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
@@ -73,10 +74,14 @@ class MoleculeFingerprintFeatureExtractor(FeatureExtractionMixin):
         Raises:
             ValueError: if RDKit cannot parse the SMILES.
         """
-        counts = _generator(self.radius).GetSparseCountFingerprint(parse_smiles(smiles)).GetNonzeroElements()
+        molecule = parse_smiles(smiles)
+        morgan = _generator(self.radius).GetSparseCountFingerprint(molecule).GetNonzeroElements()
+        counts = {str(fragment): count for fragment, count in morgan.items()}
+        # RDKit's invariants round an isotope's mass difference down, so that 13C would pass for carbon.
+        isotopes = Counter(f"{atom.GetIsotope()}{atom.GetSymbol()}" for atom in molecule.GetAtoms() if atom.GetIsotope())
         ids = [
-            zlib.crc32(b"%d:%d" % (fragment, threshold)) % self.num_buckets
-            for fragment, count in sorted(counts.items())
+            zlib.crc32(f"{fragment}:{threshold}".encode()) % self.num_buckets
+            for fragment, count in sorted((counts | isotopes).items())
             for threshold in self.count_thresholds
             if count >= threshold
         ]

@@ -298,9 +298,10 @@ class MoleculeGraphModel(PreTrainedModel):
             the molecules.
 
         Raises:
-            ValueError: if a tensor's shape does not fit the configuration or the other tensors.
+            ValueError: if a tensor's shape does not fit the configuration or the other tensors; the sum of
+                `atom_counts` is checked on the CPU only.
         """
-        self._check_shapes(atom_features, bond_index, bond_features)
+        self._check_shapes(atom_features, atom_counts, bond_index, bond_features)
         bonds = multi_hot(bond_features, self.config.bond_feature_sizes).to(self.dtype)
         graph = MoleculeGraph(
             source=bond_index.flatten(),
@@ -326,7 +327,11 @@ class MoleculeGraphModel(PreTrainedModel):
         return segment_sum(states.float(), graph.molecule, len(graph.atom_counts)).to(states.dtype)
 
     def _check_shapes(
-        self, atom_features: torch.Tensor, bond_index: torch.Tensor, bond_features: torch.Tensor
+        self,
+        atom_features: torch.Tensor,
+        atom_counts: torch.Tensor,
+        bond_index: torch.Tensor,
+        bond_features: torch.Tensor,
     ) -> None:
         for name, features, width in (
             ("atom_features", atom_features, len(self.config.atom_feature_sizes)),
@@ -341,4 +346,10 @@ class MoleculeGraphModel(PreTrainedModel):
             raise ValueError(
                 f"bond_index has shape {tuple(bond_index.shape)}, expected (2, {len(bond_features)}) as "
                 "bond_features has that many rows: give each bond once."
+            )
+        # Elsewhere the sum would make the host wait for the device.
+        if atom_counts.device.type == "cpu" and atom_counts.sum() != len(atom_features):
+            raise ValueError(
+                f"atom_counts add up to {int(atom_counts.sum())}, expected {len(atom_features)}, the rows of "
+                "atom_features. A batch of graphs cannot be sliced like a padded one: collate anew."
             )

@@ -1,0 +1,165 @@
+import socket
+
+import numpy as np
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+import torch.nn.functional as F
+
+from class_hf import ContrastiveLoss
+from class_hf.curriculum.intensity import Intensity
+
+
+def embeddings(rows=12, width=6, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    texts = F.normalize(torch.randn(rows, width, generator=generator, dtype=torch.float64), dim=-1).float()
+    molecules = F.normalize(texts + 0.5 * torch.randn(rows, width, generator=generator), dim=-1)
+    return texts.requires_grad_(), molecules.requires_grad_()
+
+
+def by_hand(texts, molecules, scale, intensity, keys):
+    """The loss of the docstring, pair by pair, in float64."""
+    u, v = texts.detach().double().numpy(), molecules.detach().double().numpy()
+    n = len(u)
+    losses, probabilities, hits = np.zeros(n), np.zeros(n), np.zeros(n)
+    for rows, columns in ((u, v), (v, u)):
+        for i in range(n):
+            others = [j for j in range(n) if j == i or keys is None or not (keys[i] == keys[j]).any()]
+            logits = np.array([intensity.sharpness * scale * rows[i] @ columns[j] for j in others])
+            p = np.exp(logits - logits.max())
+            p = (p / p.sum())[others.index(i)]
+            losses[i] += -np.log(p) / 2
+            probabilities[i] += p / 2
+            hits[i] += (others[int(logits.argmax())] == i) / 2
+    weights = (1 - probabilities) ** intensity.focus
+    return (weights * losses).sum() / weights.sum(), losses, hits.mean()
+
+
+KEYS = torch.tensor([[i % 5, 100 + i // 3] for i in range(12)])
+
+
+@pytest.mark.parametrize("keys", (None, KEYS))
+@pytest.mark.parametrize("intensity", (Intensity(), Intensity(sharpness=0.5), Intensity(focus=1.5), Intensity(0.7, 0.5)))
+def test_equals_the_calculation_by_hand(keys, intensity):
+    texts, molecules = embeddings()
+    out = ContrastiveLoss()(texts, molecules, torch.tensor(8.0), intensity, keys)
+    loss, per_pair, accuracy = by_hand(texts, molecules, 8.0, intensity, None if keys is None else keys.numpy())
+    assert out.loss.item() == pytest.approx(loss, abs=1e-5)
+    np.testing.assert_allclose(out.per_pair.numpy(), per_pair, atol=1e-5)
+    assert out.accuracy.item() == pytest.approx(accuracy)
+
+
+def test_duplicates_are_never_negatives():
+    keys = torch.tensor([[1, 10], [2, 10], [3, 30], [3, 40]])  # 0 and 1 share a molecule, 2 and 3 a caption
+    texts, molecules = embeddings(4)
+    before = ContrastiveLoss()(texts, molecules, 10.0, pair_keys=keys).per_pair
+    moved = molecules.detach().clone()
+    moved[1] = texts[0].detach()  # as confusing for text 0 as can be, were it a negative
+    after = ContrastiveLoss()(texts, moved, 10.0, pair_keys=keys).per_pair
+    unmasked = ContrastiveLoss()(texts, moved, 10.0).per_pair
+    assert after[0] == before[0] < unmasked[0]
+
+
+def test_label_smoothing_is_torchs_where_nothing_is_masked():
+    texts, molecules = embeddings()
+    out = ContrastiveLoss(label_smoothing=0.2)(texts, molecules, 5.0)
+    logits = 5.0 * texts @ molecules.T
+    target = torch.arange(12)
+    both = [F.cross_entropy(one, target, label_smoothing=0.2) for one in (logits, logits.T)]
+    assert out.loss.item() == pytest.approx((sum(both) / 2).item(), abs=1e-6)
+
+
+def test_label_smoothing_is_finite_with_masked_pairs():
+    texts, molecules = embeddings()
+    out = ContrastiveLoss(label_smoothing=0.2)(texts, molecules, 5.0, pair_keys=KEYS)
+    out.loss.backward()
+    assert torch.isfinite(out.loss) and torch.isfinite(texts.grad).all()
+
+
+def test_certain_batch_with_focus_stays_finite():
+    eye = torch.eye(4, requires_grad=True)
+    out = ContrastiveLoss()(eye, eye.detach(), 100.0, Intensity(focus=2.0))
+    out.loss.backward()
+    assert torch.isfinite(out.loss) and torch.isfinite(eye.grad).all()
+
+
+def test_bf16_embeddings_are_compared_in_float32():
+    texts, molecules = embeddings()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        out = ContrastiveLoss()(texts.bfloat16(), molecules.bfloat16(), torch.tensor(20.0))
+    assert out.loss.dtype == torch.float32
+    assert out.loss.item() == ContrastiveLoss()(texts.bfloat16().float(), molecules.bfloat16().float(), 20.0).loss.item()
+
+
+@pytest.mark.parametrize("intensity", (Intensity(sharpness=0.5), Intensity(focus=2.0)))
+def test_action_changes_the_direction_of_the_adamw_update(intensity):
+    """Scaling the loss does nothing under Adam; each action must turn the update, not only stretch it."""
+
+    def update(intensity, factor=1.0):
+        texts, molecules = embeddings(16, 8)
+        weight = torch.nn.Parameter(torch.eye(8))
+        optimizer = torch.optim.AdamW([weight], lr=0.1, weight_decay=0.0)
+        out = ContrastiveLoss()(texts.detach() @ weight, molecules.detach() @ weight, 8.0, intensity)
+        (factor * out.loss).backward()
+        optimizer.step()
+        gradient = weight.grad.flatten()
+        return (weight.detach() - torch.eye(8)).flatten(), gradient / gradient.norm()
+
+    plain, plain_gradient = update(None)
+    scaled, _ = update(None, factor=0.5)
+    changed, gradient = update(intensity)
+    torch.testing.assert_close(plain, scaled, atol=1e-5, rtol=0)
+    assert F.cosine_similarity(plain, changed, dim=0) < 0.999
+    assert torch.dot(plain_gradient, gradient) < 0.999
+
+
+def test_shapes_are_checked():
+    with pytest.raises(ValueError, match=r"text_embeds \(3, 4\) and molecule_embeds \(2, 4\)"):
+        ContrastiveLoss()(torch.zeros(3, 4), torch.zeros(2, 4), 1.0)
+    with pytest.raises(ValueError, match="label_smoothing is 1.0"):
+        ContrastiveLoss(label_smoothing=1.0)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def _worker(rank, processes, port, folder):
+    dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=processes)
+    texts, molecules = embeddings(12)
+    weight = torch.nn.Parameter(torch.eye(6))
+    scale = torch.nn.Parameter(torch.tensor(8.0))
+    rows = slice(rank * 12 // processes, (rank + 1) * 12 // processes)
+    out = ContrastiveLoss(0.1)(
+        (texts @ weight)[rows], (molecules @ weight)[rows], scale, Intensity(0.7, 1.5), KEYS[rows]
+    )
+    out.loss.backward()
+    gradients = [weight.grad, scale.grad]
+    for gradient in gradients:  # as DDP does
+        dist.all_reduce(gradient)
+        gradient /= processes
+    value = out.loss.detach().clone()
+    dist.all_reduce(value)
+    if rank == 0:
+        torch.save({"gradients": gradients, "loss": value / processes, "accuracy": out.accuracy}, folder / "out.pt")
+    dist.barrier()
+    dist.destroy_process_group()
+
+
+@pytest.mark.distributed
+@pytest.mark.parametrize("processes", (2, 4))
+def test_several_processes_give_the_single_process_gradient(processes, tmp_path):
+    mp.spawn(_worker, args=(processes, free_port(), tmp_path), nprocs=processes)
+    several = torch.load(tmp_path / "out.pt")
+    texts, molecules = embeddings(12)
+    weight = torch.nn.Parameter(torch.eye(6))
+    scale = torch.nn.Parameter(torch.tensor(8.0))
+    out = ContrastiveLoss(0.1)(texts @ weight, molecules @ weight, scale, Intensity(0.7, 1.5), KEYS)
+    out.loss.backward()
+    for one, other in zip((weight.grad, scale.grad), several["gradients"], strict=True):
+        assert (one - other).norm() / one.norm() < 1e-5
+    assert several["loss"].item() == pytest.approx(out.loss.item(), rel=1e-5)
+    assert several["accuracy"].item() == pytest.approx(out.accuracy.item())

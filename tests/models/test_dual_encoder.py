@@ -1,0 +1,216 @@
+import json
+
+import pytest
+import torch
+from conftest import tiny_model
+from transformers import AutoModel, AutoProcessor, BertConfig, BertModel, BertTokenizerFast
+
+from class_hf import (
+    LexicalTokenizer,
+    MoleculeFingerprintFeatureExtractor,
+    MoleculeGraphFeatureExtractor,
+    TextMoleculeCollator,
+    TextMoleculeDualEncoderConfig,
+    TextMoleculeDualEncoderModel,
+    TextMoleculeProcessor,
+    TextSmilesProcessor,
+)
+
+TEXTS = ["The molecule is an acid. It has a role.", "The molecule is an alcohol."]
+SMILES = ["CC(=O)O", "CCO"]
+WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "the", "molecule", "is", "an", "acid", "alcohol", "it", "has", "."]
+SYMBOLS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "c", "##c", "##o", "##(", "(", ")", "=", "o"]
+
+
+def bert_tokenizer(words):
+    return BertTokenizerFast(vocab={word: index for index, word in enumerate(words)})
+
+
+def bert_config(words):
+    return BertConfig(
+        vocab_size=len(words),
+        hidden_size=16,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=16,
+        max_position_embeddings=64,
+    )
+
+
+def make(kind):
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 16, "dropout": 0.1}
+    fingerprint = {"num_buckets": 64, "embedding_size": 8, "intermediate_size": 8, **sizes}
+    if kind == "lexical+fingerprint":
+        model = tiny_model()
+        processor = TextMoleculeProcessor(
+            LexicalTokenizer(num_buckets=512), MoleculeFingerprintFeatureExtractor(num_buckets=256, radius=1)
+        )
+    elif kind == "bert+graph":
+        model = TextMoleculeDualEncoderModel.from_towers(
+            text=bert_config(WORDS), molecule="graph", molecule_kwargs={**sizes, "num_layers": 2}, projection_dim=8
+        )
+        processor = TextMoleculeProcessor(bert_tokenizer(WORDS), MoleculeGraphFeatureExtractor())
+    elif kind == "bert+fingerprint":
+        model = TextMoleculeDualEncoderModel.from_towers(
+            text=bert_config(WORDS), molecule="fingerprint", molecule_kwargs=fingerprint, projection_dim=8
+        )
+        extractor = MoleculeFingerprintFeatureExtractor(num_buckets=64)
+        processor = TextMoleculeProcessor(bert_tokenizer(WORDS), extractor)
+    else:
+        model = TextMoleculeDualEncoderModel.from_towers(
+            text=bert_config(WORDS), molecule=bert_config(SYMBOLS), projection_dim=8
+        )
+        processor = TextSmilesProcessor(bert_tokenizer(WORDS), bert_tokenizer(SYMBOLS))
+    return model, processor
+
+
+KINDS = ("lexical+fingerprint", "bert+fingerprint", "bert+graph", "bert+bert")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_contract(kind):
+    model, processor = make(kind)
+    output = model.eval()(**processor(text=TEXTS, smiles=SMILES))
+    assert output.text_embeds.shape == output.molecule_embeds.shape == (2, 8)
+    torch.testing.assert_close(output.text_embeds.norm(dim=-1), torch.ones(2))
+    torch.testing.assert_close(output.molecule_embeds.norm(dim=-1), torch.ones(2))
+    assert output.logit_scale.shape == () and output.logit_scale.item() == pytest.approx(1 / 0.07, rel=1e-3)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_saved_equals_loaded_bit_for_bit(kind, tmp_path):
+    model, processor = make(kind)
+    with torch.no_grad():
+        model.logit_scale.log_scale.add_(0.3)
+    model.save_pretrained(tmp_path), processor.save_pretrained(tmp_path)
+    assert sorted(path.name for path in tmp_path.glob("*.safetensors")) == ["model.safetensors"]
+    assert not list(tmp_path.glob("*.bin"))
+    loaders = [(TextMoleculeDualEncoderModel, type(processor)), (AutoModel, AutoProcessor)]
+    expected = model.eval()(**processor(text=TEXTS, smiles=SMILES))
+    for load_model, load_processor in loaders:
+        loaded, again = load_model.from_pretrained(tmp_path), load_processor.from_pretrained(tmp_path)
+        assert type(again) is type(processor) and again.content_key() == processor.content_key()
+        output = loaded(**again(text=TEXTS, smiles=SMILES))
+        for name in ("text_embeds", "molecule_embeds", "logit_scale"):
+            assert torch.equal(output[name], expected[name]), name
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_parameter_gets_a_gradient(kind):
+    model, processor = make(kind)
+    output = model.train()(**processor(text=TEXTS, smiles=SMILES))
+    (output.logit_scale * (output.text_embeds @ output.molecule_embeds.T)).square().sum().backward()
+    assert [name for name, parameter in model.named_parameters() if parameter.grad is None] == []
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_prepared_blobs_equal_the_direct_way(kind):
+    model, processor = make(kind)
+    model.eval()
+    columns = (processor.encode_text(TEXTS), processor.encode_molecules(SMILES))
+    rows = [{"text_features": text, "molecule_features": molecule} for text, molecule in zip(*columns, strict=True)]
+    one, other = model(**TextMoleculeCollator(processor)(rows)), model(**processor(text=TEXTS, smiles=SMILES))
+    assert torch.equal(one.text_embeds, other.text_embeds) and torch.equal(one.molecule_embeds, other.molecule_embeds)
+
+
+def test_one_side_alone():
+    model, processor = make("lexical+fingerprint")
+    assert model(**processor(text=TEXTS)).molecule_embeds is None
+    assert model(**processor(smiles=SMILES)).text_embeds is None
+    with pytest.raises(ValueError, match="no inputs"):
+        model()
+    with pytest.raises(ValueError, match="neither `text` nor `smiles`"):
+        processor()
+
+
+def test_towers_keep_their_weights(tmp_path):
+    torch.manual_seed(3)
+    BertModel(bert_config(WORDS)).save_pretrained(tmp_path)
+    loaded = AutoModel.from_pretrained(tmp_path, add_pooling_layer=False)
+    for text in (str(tmp_path), loaded):
+        model = TextMoleculeDualEncoderModel.from_towers(text=text, molecule="fingerprint")
+        for name, value in loaded.state_dict().items():
+            assert torch.equal(model.text_model.state_dict()[name], value), name
+
+
+def test_own_towers_come_from_folders_too(tmp_path):
+    model, _ = make("lexical+fingerprint")
+    model.text_model.save_pretrained(tmp_path)
+    other = TextMoleculeDualEncoderModel.from_towers(text=str(tmp_path), molecule="fingerprint")
+    assert torch.equal(other.text_model.encoder.embedding.weight, model.text_model.encoder.embedding.weight)
+
+
+def test_frozen_towers_neither_learn_nor_drop_out():
+    model = tiny_model(dropout=0.5, freeze_text=True, freeze_molecule=True)
+    _, processor = make("lexical+fingerprint")
+    model.train()
+    assert not model.text_model.training and not model.molecule_model.training
+    output = model(**processor(text=TEXTS, smiles=SMILES))
+    (output.text_embeds.sum() + output.molecule_embeds.sum()).backward()
+    learnt = {name for name, parameter in model.named_parameters() if parameter.grad is not None}
+    assert learnt == {"text_projection.weight", "molecule_projection.weight"}
+
+
+def test_the_scale_is_clamped_and_can_be_fixed():
+    model = tiny_model(logit_scale_max=20.0, learn_logit_scale=False)
+    with torch.no_grad():
+        model.logit_scale.log_scale.fill_(10.0)
+    assert model.logit_scale().item() == pytest.approx(20.0)
+    assert not model.logit_scale.log_scale.requires_grad
+
+
+def test_sentences_of_a_bert_caption():
+    from class_hf.models.processing_text_molecule import CaptionTokens
+
+    _, processor = make("bert+fingerprint")
+    blob = processor.encode_text(["The molecule is an acid. It has an acid."])[0]
+    prefix, sentences, suffix = CaptionTokens.unpack(blob)
+    decode = processor.tokenizer.convert_ids_to_tokens
+    assert decode(prefix.tolist()) == ["[CLS]"] and decode(suffix.tolist()) == ["[SEP]"]
+    assert [" ".join(decode(part.tolist())) for part in sentences] == ["the molecule is an acid .", "it has an acid ."]
+
+
+def test_a_cut_caption_keeps_its_length():
+    model, processor = make("bert+fingerprint")
+    processor.max_text_length = 8
+    batch = processor(text=["The molecule is an acid. It has an acid.", "An acid."])
+    assert batch["input_ids"].shape == (2, 8) and batch["attention_mask"].sum(1).tolist() == [8, 5]
+
+
+def test_padding_does_not_change_a_caption():
+    model, processor = make("bert+fingerprint")
+    model.eval()
+    together = model(**processor(text=TEXTS)).text_embeds
+    alone = torch.cat([model(**processor(text=text)).text_embeds for text in TEXTS])
+    torch.testing.assert_close(together, alone, atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "message"),
+    [
+        ({"projection_dim": 0}, "`projection_dim` is 0"),
+        ({"projection_dropout": 1.5}, "`projection_dropout` is 1.5"),
+        ({"logit_scale_max": 0}, "`logit_scale_max` is 0"),
+        ({"text_config": {"hidden_size": 4}}, "`text_config` has no `model_type`"),
+    ],
+)
+def test_bad_configs(kwargs, message):
+    with pytest.raises(Exception, match=message):
+        TextMoleculeDualEncoderConfig(**kwargs)
+
+
+def test_config_survives_json(tmp_path):
+    model, _ = make("bert+graph")
+    model.save_pretrained(tmp_path)
+    config = TextMoleculeDualEncoderConfig.from_pretrained(tmp_path)
+    assert config.text_config.to_dict() == model.config.text_config.to_dict()
+    assert json.loads((tmp_path / "config.json").read_text())["molecule_config"]["model_type"] == "molecule_graph"
+
+
+def test_gradient_checkpointing_reaches_the_tower():
+    model, processor = make("bert+fingerprint")
+    model.train()
+    model.activation_checkpointing_enable()
+    assert model.text_model.is_gradient_checkpointing
+    model(**processor(text=TEXTS, smiles=SMILES)).text_embeds.sum().backward()
