@@ -5,6 +5,7 @@ import pickle
 import numpy as np
 import pytest
 import torch
+
 from class_hf.curriculum import alignment
 from class_hf.curriculum.alignment import Alignment, _halves, _mid_ranks
 from class_hf.curriculum.complexity import read_pairs

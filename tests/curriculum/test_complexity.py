@@ -2,9 +2,10 @@
 
 import numpy as np
 import pytest
-from class_hf.curriculum.complexity import Complexity, Frequencies, Ragged, rank_among, read_pairs
 from rdkit import Chem
 from rdkit.Chem import rdFingerprintGenerator
+
+from class_hf.curriculum.complexity import Complexity, Frequencies, Ragged, rank_among, read_pairs
 
 TEXTS = [
     "The molecule is an alcohol.",

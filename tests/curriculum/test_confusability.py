@@ -6,12 +6,13 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from class_hf.curriculum import confusability
-from class_hf.curriculum.complexity import read_pairs
-from class_hf.curriculum.confusability import Confusability, ExactDots, cosine, fingerprints, nearest_mean
 from rdkit import Chem, DataStructs
 from rdkit.Chem import rdFingerprintGenerator
 from scipy.sparse import csr_array
+
+from class_hf.curriculum import confusability
+from class_hf.curriculum.complexity import read_pairs
+from class_hf.curriculum.confusability import Confusability, ExactDots, cosine, fingerprints, nearest_mean
 
 GROUPS = ["O", "N", "C(=O)O", "Cl", "c1ccccc1", "C#N", "S", "[C@H](N)C(=O)O"]
 NAMES = ["alcohol", "amine", "acid", "chloride", "arene", "nitrile", "thiol", "amino acid"]

@@ -212,5 +212,5 @@ def test_gradient_checkpointing_reaches_the_tower():
     model, processor = make("bert+fingerprint")
     model.train()
     model.activation_checkpointing_enable()
-    assert model.text_model.is_gradient_checkpointing
+    assert model.text_model.is_activation_checkpointing
     model(**processor(text=TEXTS, smiles=SMILES)).text_embeds.sum().backward()

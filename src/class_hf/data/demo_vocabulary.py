@@ -188,21 +188,35 @@ RINGS: tuple[Ring, ...] = (
     Ring("n1snc2ccccc12", "2,1,3-benzothiadiazole", _INDO),
 )
 
-# Classes whose plural of the ring's name would not be said: "a member of oxiranes" is an epoxide.
+# Classes of rings where "member of <name>s" is not what one says; empty: none worth a mention.
 RING_CLASSES: dict[str, str] = {
-    "benzene": "member of benzenes",
+    **dict.fromkeys(("cyclopropane", "cyclobutane", "cyclopentane", "cyclohexane", "cycloheptane"), ""),
+    **dict.fromkeys(("cyclooctane", "cyclopentene", "cyclohexene", "decahydronaphthalene"), ""),
+    **dict.fromkeys(("cyclohexa-1,3-diene", "cyclopenta-1,3-diene", "octahydrophenanthrene"), ""),
+    **dict.fromkeys(("bicyclo[2.2.1]heptane", "bicyclo[2.2.2]octane", "bicyclo[3.1.1]heptane"), ""),
+    **dict.fromkeys(("succinimide", "maleimide", "glutarimide"), "dicarboximide"),
+    **dict.fromkeys(
+        ("phthalic anhydride", "succinic anhydride", "maleic anhydride"), "cyclic dicarboxylic anhydride"
+    ),
+    **dict.fromkeys(("xanthine", "hypoxanthine"), "oxopurine"),
+    **{
+        f"{name}ium": f"{name}ium ion"
+        for name in ("pyridin", "quinolin", "isoquinolin", "phenanthridin", "phenazin", "pyryl")
+    },
+    "9,10-anthraquinone": "anthraquinone",
+    "1,2,3,4-tetrahydronaphthalene": "member of tetralins",
+    "1,2,3,4-tetrahydroquinoline": "member of quinolines",
+    "1,2,3,4-tetrahydroisoquinoline": "member of isoquinolines",
+    "1,2,3,4-tetrahydroacridine": "member of acridines",
+    "4,5-dihydropyrazole": "member of pyrazoles",
+    "4,5-dihydroimidazole": "member of imidazoles",
     "oxirane": "epoxide",
-    "pyridinium": "pyridinium ion",
-    "quinolinium": "quinolinium ion",
-    "isoquinolinium": "isoquinolinium ion",
-    "phenanthridinium": "phenanthridinium ion",
-    "phenazinium": "phenazinium ion",
-    "pyrylium": "pyrylium ion",
-    "phthalic anhydride": "cyclic dicarboxylic anhydride",
-    "succinic anhydride": "cyclic dicarboxylic anhydride",
-    "maleic anhydride": "cyclic dicarboxylic anhydride",
+    "gamma-butyrolactone": "gamma-lactone",
     "barbituric acid": "member of barbiturates",
-    "steroid": "steroid",
+    "hydantoin": "imidazolidine-2,4-dione",
+    "uracil": "pyrimidone",
+    "isoalloxazine": "flavin",
+    "2,3-dihydro-1-benzofuran": "member of 1-benzofurans",
 }
 
 # SMILES of a substituent, written from its free valence ("=" in front: a double one), and its prefix.
@@ -404,4 +418,48 @@ COMPONENTS: dict[str, str] = {
     "O=C(O)c1ccccc1O": "salicylic acid",
     "CCO": "ethanol",
     "CO": "methanol",
+}
+
+# Components that make a salt of the other ones, and the adjective of that salt.
+SALTS: dict[str, str] = {
+    "Cl": "hydrochloride",
+    "Br": "hydrobromide",
+    "O=S(=O)(O)O": "sulfate",
+    "O=S(=O)([O-])O": "hydrogensulfate",
+    "O=P(O)(O)O": "phosphate",
+    "O=[N+]([O-])O": "nitrate",
+    "[O-][Cl+3]([O-])([O-])[O-]": "perchlorate",
+    "N#CS": "thiocyanate",
+    "O=C(O)O": "carbonate",
+    "O=C(O)C(=O)O": "oxalate",
+    "O=C(O)C=CC(=O)O": "butenedioate",
+    "O=C(O)CC(O)(CC(=O)O)C(=O)O": "citrate",
+    "CC(=O)O": "acetate",
+    "O=C(O)c1ccccc1O": "salicylate",
+    "Cc1ccc(S(=O)(=O)O)cc1": "tosylate",
+    "Cc1ccc(S(=O)(=O)[O-])cc1": "tosylate",
+    "O=S(=O)([O-])c1ccccc1": "benzenesulfonate",
+    "O=[N+]([O-])c1cc([N+](=O)[O-])c(O)c([N+](=O)[O-])c1": "picrate",
+}
+
+# Ligands by the neutral molecule that is left without the metal.
+LIGANDS: dict[str, str] = {
+    "N": "ammine",
+    "O": "hydroxide",
+    "F": "fluoride",
+    "Cl": "chloride",
+    "Br": "bromide",
+    "I": "iodide",
+    "C#N": "cyanide",
+    "N#CS": "thiocyanate",
+    "N=C=S": "isothiocyanate",
+    "[N-]=[N+]=N": "azide",
+    "O=[N+]([O-])O": "nitrate",
+    "O=[NH+][O-]": "nitrite",
+    "NCCN": "ethylenediamine",
+    "O=C(O)C(=O)O": "oxalate",
+    "CC(=O)O": "acetate",
+    "CC(O)C(=O)O": "lactate",
+    "CC(=O)CC(C)=O": "acetylacetonate",
+    "NC(N)=O": "urea",
 }

@@ -1,0 +1,219 @@
+"""Tests of recipes/score.py and of the figures that it writes."""
+
+import csv
+import importlib.util
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import datasets
+import numpy as np
+import pytest
+from datasets import Dataset, load_from_disk
+from matplotlib.image import imread
+
+from class_hf import DifficultyScorer, score_dataset
+from class_hf.plots_difficulty import draw_pairs, plot_histograms, plot_text_against_molecule, spearman
+
+RECIPE = Path(__file__).parents[2] / "recipes" / "score.py"
+SCORES = ["text_difficulty", "molecule_difficulty", "difficulty"]
+PLOTS = ["difficulty", "easiest", "hardest", "raw_scores", "text_against_molecule"]
+
+
+@pytest.fixture(scope="module")
+def recipe():
+    spec = importlib.util.spec_from_file_location("recipe_score", RECIPE)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def write(path, pairs, rows):
+    with path.open("w", newline="") as file:
+        table = csv.writer(file, delimiter="\t", lineterminator="\n", quoting=csv.QUOTE_NONE, quotechar=None)
+        table.writerow(["CID", "SMILES", "description"])
+        table.writerows([pairs[row]["id"], pairs[row]["smiles"], pairs[row]["description"]] for row in rows)
+
+
+@pytest.fixture
+def folder(tmp_path, pairs, monkeypatch):
+    """A folder of 18 training and 6 validation pairs."""
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    source = tmp_path / "source"
+    source.mkdir()
+    write(source / "train.tsv", pairs, range(18))
+    write(source / "validation.tsv", pairs, range(18, 24))
+    return source
+
+
+def arguments(folder, output, *more):
+    return ["--data_dir", str(folder), "--output_dir", str(output), "--neighbours", "3", *more]
+
+
+def test_writes_data_set_summary_and_plots(recipe, folder, tmp_path, capsys):
+    output = tmp_path / "new" / "scored"
+    recipe.main(arguments(folder, output, "--definition", "confusability,complexity", "--combination", "max"))
+    assert sorted(path.name for path in output.iterdir()) == ["dataset", "plots", "summary.json"]
+    assert list(output.parent.iterdir()) == [output]
+    scored = load_from_disk(str(output / "dataset"))
+    assert {split: ds.num_rows for split, ds in scored.items()} == {"train": 18, "validation": 6, "pool": 24}
+    assert scored["validation"].column_names == ["id", "smiles", "description", *SCORES]
+    assert scored["pool"].column_names == ["id", "smiles", "split"]
+    definition = ["confusability", "complexity"]
+    scorer = DifficultyScorer(definition, "max", neighbours=3).fit(scored["train"])
+    for split in ("train", "validation"):
+        assert {score: scored[split][score][:] for score in SCORES} == scorer(scored[split][:])
+    printed = capsys.readouterr().out
+    assert "18" in printed and "hardest training pairs" in printed
+
+    summary = json.loads((output / "summary.json").read_text())
+    assert summary["definition"] == definition
+    assert summary["combination"] == "max"
+    order = np.argsort(scored["train"]["difficulty"][:])
+    assert scored["train"]["id"][int(order[0])] == summary["easiest"][0]
+    assert scored["train"]["id"][int(order[-1])] == summary["hardest"][0]
+    train = summary["splits"]["train"]
+    assert train["rows"] == 18
+    assert -1 <= train["spearman_text_molecule"] <= 1
+    assert train["quantiles"]["difficulty"]["0.5"] == pytest.approx(0.5, abs=0.05)
+    assert set(summary["seconds"]) == {"load", "fit", "score", "write"}
+
+    assert sorted(path.stem for path in (output / "plots").iterdir()) == PLOTS
+    for path in (output / "plots").iterdir():
+        picture = imread(path)
+        assert (picture[0, 0] == 1).all(), "white corner"
+        assert (picture[..., :3].min(axis=-1) < 0.5).any(), "something drawn"
+
+
+def test_scores_the_demo_pairs(recipe, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    recipe.main(["--demo", "--output_dir", str(tmp_path / "demo")])
+    assert set(load_from_disk(str(tmp_path / "demo" / "dataset"))["train"].column_names) >= set(SCORES)
+
+
+def test_a_folder_that_holds_something_is_not_touched(recipe, folder, tmp_path):
+    output = tmp_path / "mine"
+    output.mkdir()
+    (output / "thesis.tex").write_text("years of work")
+    with pytest.raises(FileExistsError, match="not empty. Choose another --output_dir, or pass --overwrite"):
+        recipe.main(arguments(folder, output))
+    with pytest.raises(FileExistsError, match="was not written by this recipe"):
+        recipe.main(arguments(folder, output, "--overwrite"))
+    assert [path.name for path in output.iterdir()] == ["thesis.tex"]
+
+
+def test_overwrite_replaces_an_earlier_run(recipe, folder, tmp_path, capsys):
+    output = tmp_path / "scored"
+    recipe.main(arguments(folder, output))
+    with pytest.raises(FileExistsError, match="not empty"):
+        recipe.main(arguments(folder, output))
+    recipe.main(arguments(folder, output, "--overwrite", "--text_weight", "1"))
+    assert json.loads((output / "summary.json").read_text())["text_weight"] == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["cache", "scored", "source"]
+
+
+def test_an_error_leaves_nothing_behind(recipe, folder, tmp_path, monkeypatch):
+    def fail(*_):
+        raise OSError("disk full")
+
+    monkeypatch.setattr(recipe, "draw", fail)
+    with pytest.raises(OSError, match="disk full"):
+        recipe.main(arguments(folder, tmp_path / "out" / "scored"))
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_bad_rows_stop_the_run_or_are_dropped(recipe, folder, tmp_path, capsys):
+    with (folder / "train.tsv").open("a") as file:
+        file.write("999999\tC1CC(\tThe molecule is broken.\n")
+    with pytest.raises(ValueError, match=r"999999.*C1CC\("):
+        recipe.main(arguments(folder, tmp_path / "scored"))
+    recipe.main(arguments(folder, tmp_path / "scored", "--on_error", "drop"))
+    assert load_from_disk(str(tmp_path / "scored" / "dataset"))["train"].num_rows == 18
+
+
+def test_a_source_without_training_pairs(recipe, folder, tmp_path):
+    (folder / "train.tsv").unlink()
+    with pytest.raises(ValueError, match="no train split, only validation, pool"):
+        recipe.main(arguments(folder, tmp_path / "scored"))
+
+
+def test_the_script_ends_with_one_line_at_an_error(folder, tmp_path):
+    command = [sys.executable, str(RECIPE), *arguments(folder, tmp_path / "scored", "--combination", "sum")]
+    run = subprocess.run(command, capture_output=True, text=True)
+    assert run.returncode == 1
+    assert run.stderr.strip().splitlines()[-1].startswith("error: combination='sum': expected one of mean")
+    assert "Traceback" not in run.stderr
+    assert not (tmp_path / "scored").exists()
+
+
+def test_the_source_is_named_once(recipe, tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        recipe.parse_arguments(["--output_dir", str(tmp_path)])
+    with pytest.raises(SystemExit):
+        recipe.parse_arguments(["--output_dir", str(tmp_path), "--demo", "--data_dir", "x"])
+    assert "--data_dir" in capsys.readouterr().err
+
+
+# The figures
+
+
+@pytest.fixture(scope="module")
+def scored(pairs):
+    return score_dataset(pairs.remove_columns("difficulty"), neighbours=3)
+
+
+def test_histograms_have_a_panel_a_score_and_a_line_a_split(scored):
+    columns = {score: scored[score][:] for score in SCORES}
+    figure = plot_histograms({"train": columns, "validation": columns})
+    assert [ax.get_xlabel() for ax in figure.axes] == [
+        "difficulty of the text",
+        "difficulty of the molecule",
+        "difficulty",
+    ]
+    assert all(len(ax.patches) == 2 for ax in figure.axes)
+    assert len({patch.get_edgecolor() for patch in figure.axes[0].patches}) == 2
+
+
+@pytest.mark.parametrize("scores", [{}, {"train": {}}, {"train": {"a": [1.0]}, "validation": {"b": [1.0]}}])
+def test_histograms_need_the_same_scores_in_every_split(scores):
+    with pytest.raises(ValueError, match="expected the same scores in every split"):
+        plot_histograms(scores)
+
+
+def test_text_against_molecule_counts_every_pair(scored):
+    figure = plot_text_against_molecule(scored)
+    (cells,) = figure.axes[0].collections
+    assert cells.get_array().sum() == 24
+    rho = spearman(np.array(scored["text_difficulty"][:]), np.array(scored["molecule_difficulty"][:]))
+    assert figure.axes[0].get_title() == f"Training pairs (24), Spearman {rho:.2f}"
+
+
+def test_drawn_pairs_carry_id_scores_and_a_cut_caption(scored):
+    rows = scored.select([0, 1]).map(
+        lambda row: {"description": "A $5 caption. " * 60, "id": row["id"] + "x" * 60}
+    )
+    figure = draw_pairs(rows, [1, 0], title="Two pairs")
+    texts = [text.get_text() for ax in figure.axes for text in ax.texts]
+    assert texts[0].startswith("m01xxx") and len(texts[0].splitlines()[0]) == 40
+    assert "text 0." in texts[0] and "both 0." in texts[0]
+    assert len(texts[1].splitlines()) == 8 and texts[1].endswith(" ...")
+    figure.canvas.draw()
+
+
+def test_drawing_errors(scored):
+    with pytest.raises(ValueError, match="rows is empty"):
+        draw_pairs(scored, [])
+    broken = Dataset.from_dict({**scored[:1], "smiles": ["C1CC("]})
+    with pytest.raises(ValueError, match=r"id m00: RDKit cannot parse the SMILES 'C1CC\('"):
+        draw_pairs(broken, [0])
+
+
+def test_spearman_equals_scipy_and_has_no_value_for_a_constant():
+    from scipy.stats import spearmanr
+
+    rng = np.random.default_rng(0)
+    a = rng.integers(0, 9, 60).astype(float)
+    b = a + rng.integers(0, 9, 60)
+    assert spearman(a, b) == pytest.approx(spearmanr(a, b).statistic)
+    assert spearman(a, np.ones(60)) is None

@@ -1,0 +1,92 @@
+"""A small training run as a script, for the tests that need several processes or a kill.
+
+    python tests/run_trainer.py SETTINGS.json
+
+`settings` holds `args` (of CurriculumTrainingArguments), `resume`, `kill_at` (a step, before whose end the process
+kills itself) and `trace` (a file prefix for the rows that each rank draws). The final weights go to
+`output_dir/final.pt`.
+"""
+
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+
+import datasets
+import torch
+import torch.distributed as dist
+from conftest import rows_of_pairs, tiny_model
+from transformers import TrainerCallback
+
+from class_hf import (
+    CurriculumTrainer,
+    CurriculumTrainingArguments,
+    LexicalTokenizer,
+    MoleculeFingerprintFeatureExtractor,
+    RetrievalEvaluator,
+    TextMoleculeCollator,
+    TextMoleculeProcessor,
+    prepare_pairs,
+)
+
+
+class KillAt(TrainerCallback):
+    """Ends the process the hard way in the middle of a step."""
+
+    def __init__(self, step):
+        self.step = step
+
+    def on_pre_optimizer_step(self, args, state, control, **kwargs):
+        if state.global_step == self.step:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+class TracingCollator(TextMoleculeCollator):
+    """Notes the rows of every batch."""
+
+    def __init__(self, *args, path=None, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.path = path
+
+    def __call__(self, features):
+        if self.path is not None:
+            with open(self.path, "a") as file:
+                file.write(json.dumps([feature["id"] for feature in features]) + "\n")
+        return super().__call__(features)
+
+
+def build(settings):
+    """The trainer that the settings describe."""
+    torch.set_num_threads(1)
+    args = CurriculumTrainingArguments(use_cpu=True, report_to="none", disable_tqdm=True, **settings["args"])
+    processor = TextMoleculeProcessor(
+        LexicalTokenizer(num_buckets=512), MoleculeFingerprintFeatureExtractor(num_buckets=256, radius=1)
+    )
+    prepared = prepare_pairs(datasets.Dataset.from_dict(rows_of_pairs(24)), processor)
+    trace = settings.get("trace")
+    collator = TracingCollator(
+        processor, sentence_dropout=0.3, seed=args.seed, path=f"{trace}{args.process_index}" if trace else None
+    )
+    callbacks = [KillAt(settings["kill_at"])] if settings.get("kill_at") is not None else []
+    return CurriculumTrainer(
+        model=tiny_model(dropout=0.2),
+        args=args,
+        train_dataset=prepared,
+        data_collator=collator,
+        processing_class=processor,
+        evaluator=RetrievalEvaluator(prepared.select(range(8)), prepared, processor=processor, bootstrap_samples=0),
+        callbacks=callbacks,
+    )
+
+
+if __name__ == "__main__":
+    settings = json.loads(Path(sys.argv[1]).read_text())
+    trainer = build(settings)
+    trainer.train(resume_from_checkpoint=settings.get("resume"))
+    if trainer.is_world_process_zero():
+        torch.save(trainer.model.state_dict(), Path(trainer.args.output_dir) / "final.pt")
+        (Path(trainer.args.output_dir) / "log.json").write_text(json.dumps(trainer.state.log_history))
+    if dist.is_initialized():
+        dist.barrier()
+        dist.destroy_process_group()
