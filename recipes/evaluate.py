@@ -1,6 +1,6 @@
 """Rank a whole candidate pool with a trained model, in both directions, and report the metrics.
 
-    python recipes/evaluate.py --model O --data_dir D --split validation --output metrics.json [--save_embeddings E.npz]
+python recipes/evaluate.py --model O --data_dir D --split validation --output metrics.json [--save_embeddings E.npz]
 """
 
 import argparse
@@ -25,7 +25,9 @@ from class_hf.report import summary_table
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="recipes/evaluate.py", description=__doc__.splitlines()[0], allow_abbrev=False)
+    parser = argparse.ArgumentParser(
+        prog="recipes/evaluate.py", description=__doc__.splitlines()[0], allow_abbrev=False
+    )
     parser.add_argument("--model", required=True, help="folder or Hub id of a trained dual encoder")
     parser.add_argument("--revision", help="revision of a model on the Hub")
     parser.add_argument("--data_dir", help="folder with the pairs")
@@ -34,7 +36,9 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--on_error", choices=("raise", "drop"), default="raise", help="what to do with bad rows")
     parser.add_argument("--split", default="validation", help="whose pairs are the queries: validation, test or train")
     parser.add_argument("--output", default="metrics.json", help="where the metrics go")
-    parser.add_argument("--save_embeddings", help="an .npz file for the embeddings: text_embeds, molecule_embeds, gold")
+    parser.add_argument(
+        "--save_embeddings", help="an .npz file for the embeddings: text_embeds, molecule_embeds, gold"
+    )
     parser.add_argument("--plot", help="a .png file for the curve of Hits@k")
     parser.add_argument("--batch_size", type=int, default=256, help="rows embedded at once")
     parser.add_argument("--bootstrap_samples", type=int, default=1000, help="resamples of the intervals; 0 for none")
@@ -55,7 +59,9 @@ def main(argv: Sequence[str]) -> None:
         splits = sorted(set(data) - {"pool"})
         raise ValueError(f"the data has no split {args.split!r}; it has {splits}.")
     if Path(args.model).is_dir() and not (Path(args.model) / "config.json").is_file():
-        raise ValueError(f"{args.model!r} holds no model (no config.json). Give the output folder of recipes/train.py.")
+        raise ValueError(
+            f"{args.model!r} holds no model (no config.json). Give the output folder of recipes/train.py."
+        )
     model = AutoModel.from_pretrained(args.model, revision=args.revision)
     processor = AutoProcessor.from_pretrained(args.model, revision=args.revision)
     model.to(torch.accelerator.current_accelerator() or "cpu")

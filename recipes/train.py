@@ -53,6 +53,7 @@ def main(argv: list[str]) -> None:
     if args.output_dir in (None, "trainer_output"):  # the latter is transformers' own default
         args.output_dir = str(Path("outputs") / recipe.stem)
     output = Path(args.output_dir)
+    refuse_lost_processes(args)
     quiet = not sys.stderr.isatty() or not args.should_log
     if quiet:
         datasets.disable_progress_bars()
@@ -165,6 +166,16 @@ def main(argv: list[str]) -> None:
         # gloo can abort when one process leaves while another still talks to it.
         dist.barrier()
         dist.destroy_process_group()
+
+
+def refuse_lost_processes(args: CurriculumTrainingArguments) -> None:
+    """`accelerate launch --num_processes 2` on a CPU starts one process without a word; say so."""
+    launched = "ACCELERATE_MIXED_PRECISION" in os.environ and "MASTER_ADDR" in os.environ
+    if launched and "RANK" not in os.environ and args.world_size == 1:
+        raise ValueError(
+            "accelerate was asked for several processes and started one, as it does on a CPU. Launch with "
+            "`accelerate launch --config_file recipes/accelerate/cpu_2_processes.yaml --num_processes N ...`."
+        )
 
 
 def say(args: CurriculumTrainingArguments, text: str) -> None:

@@ -34,12 +34,18 @@ GROUPS = {
 
 def rows_of_pairs(count: int) -> dict[str, list]:
     """Columns of `count` <= 24 different pairs with a made-up difficulty."""
-    named = [(chain + group, form, kind, smiles) for chain, smiles in CHAINS.items() for group, (form, kind) in GROUPS.items()]
+    named = [
+        (chain + group, form, kind, smiles)
+        for chain, smiles in CHAINS.items()
+        for group, (form, kind) in GROUPS.items()
+    ]
     named = named[:count]
     return {
         "id": [f"m{index:02d}" for index in range(count)],
         "smiles": [form.format(smiles) for _, form, _, smiles in named],
-        "description": [f"The molecule is {kind}, {name}. It has a role as a metabolite." for name, _, kind, _ in named],
+        "description": [
+            f"The molecule is {kind}, {name}. It has a role as a metabolite." for name, _, kind, _ in named
+        ],
         "difficulty": [((7 * index) % count) / count for index in range(count)],
     }
 

@@ -109,7 +109,11 @@ def test_strategies_by_epoch_fire_at_curriculum_epochs(trainer_for, tmp_path):
 
 def test_the_best_model_by_mrr_is_loaded_at_the_end(trainer_for):
     trainer = trainer_for(
-        eval_strategy="epoch", save_strategy="epoch", load_best_model_at_end=True, num_train_epochs=6, learning_rate=0.05
+        eval_strategy="epoch",
+        save_strategy="epoch",
+        load_best_model_at_end=True,
+        num_train_epochs=6,
+        learning_rate=0.05,
     )
     trainer.train()
     history = [entry["eval_mrr"] for entry in trainer.state.log_history if "eval_mrr" in entry]
@@ -150,7 +154,9 @@ def test_step_size_scales_the_rate_of_the_step_and_nothing_else(trainer_for, acc
     )
     trainer.train()
     start = trainer.plan.competence(0)
-    kappas = [0.5 + 0.5 * (trainer.plan.competence(trainer.plan.epoch_at(s)) - start) / (1 - start) for s in range(len(used))]
+    kappas = [
+        0.5 + 0.5 * (trainer.plan.competence(trainer.plan.epoch_at(s)) - start) / (1 - start) for s in range(len(used))
+    ]
     assert used == pytest.approx([0.01 * kappa for kappa in kappas])
     assert trainer.optimizer.param_groups[0]["lr"] == 0.01
 
@@ -333,7 +339,10 @@ def test_saved_model_and_card(trainer_for, tmp_path, prepared):
 
     metadata = ModelCard(card).data
     assert metadata.license == "mit" and metadata.library_name == "class_hf"
-    assert {result.metric_type for result in metadata.eval_results} >= {"text_to_molecule_mrr", "molecule_to_text_hits@10"}
+    assert {result.metric_type for result in metadata.eval_results} >= {
+        "text_to_molecule_mrr",
+        "molecule_to_text_hits@10",
+    }
     assert "python train.py" in card and f"{trainer.plan.total_steps} steps" in card
     names = {path.name for path in tmp_path.iterdir()}
     assert "training_args.bin" not in names and "model.safetensors" in names

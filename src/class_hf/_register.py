@@ -18,8 +18,9 @@ _AUTO = "transformers.models.auto."
 def _register_configs(auto: ModuleType) -> None:
     from class_hf.models.configuration_text_molecule import OWN_TOWERS, TextMoleculeDualEncoderConfig
 
-    for config in (*OWN_TOWERS.values(), TextMoleculeDualEncoderConfig):
-        auto.AutoConfig.register(config.model_type, config, exist_ok=True)
+    for model_type, config in OWN_TOWERS.items():
+        auto.AutoConfig.register(model_type, config, exist_ok=True)
+    auto.AutoConfig.register(TextMoleculeDualEncoderConfig.model_type, TextMoleculeDualEncoderConfig, exist_ok=True)
 
 
 def _register_models(auto: ModuleType) -> None:

@@ -1,13 +1,21 @@
 """From arguments to data, towers and processor: what the recipes share."""
 
+import difflib
+from collections.abc import Iterable
+from inspect import signature
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from datasets import DatasetDict, load_from_disk
-from transformers import AutoTokenizer
+from transformers import AutoConfig, AutoTokenizer
 
 from class_hf.data.chebi20 import load_chebi20
-#from class_hf.data.demo import load_demo
+from class_hf.models.configuration_graph import MoleculeGraphConfig
+from class_hf.models.configuration_text_molecule import (
+    LexicalConfig,
+    MoleculeFingerprintConfig,
+    TextMoleculeDualEncoderConfig,
+)
 from class_hf.models.feature_extraction_fingerprint import MoleculeFingerprintFeatureExtractor
 from class_hf.models.feature_extraction_graph import MoleculeGraphFeatureExtractor
 from class_hf.models.modeling_text_molecule import TextMoleculeDualEncoderModel
@@ -17,7 +25,10 @@ from class_hf.recipe import ModelArguments, package_model
 
 
 def load_data(
-    data_dir: str | None, dataset_name: str | None = None, demo: bool = False, on_error: str = "raise"
+    data_dir: str | None,
+    dataset_name: str | None = None,
+    demo: bool = False,
+    on_error: Literal["raise", "drop"] = "raise",
 ) -> DatasetDict:
     """Pairs by split, and `pool`, from exactly one source; from ChEBI-20's authors if none is named.
 
@@ -33,12 +44,32 @@ def load_data(
     if sum((data_dir is not None, dataset_name is not None, demo)) > 1:
         raise ValueError("name one source only: --data_dir, --dataset_name or --demo.")
     if demo:
+        from class_hf.data.demo import load_demo
+
         return load_demo()
     if data_dir is not None:
         for folder in (Path(data_dir), Path(data_dir) / "dataset"):
             if (folder / "dataset_dict.json").is_file():
                 return load_from_disk(str(folder))
     return load_chebi20(data_dir if data_dir is not None else dataset_name, on_error=on_error)
+
+
+def _check_fields(name: str, given: dict[str, Any], known: Iterable[str]) -> None:
+    # Configurations keep unknown fields without a word; a recipe's typing error must not pass.
+    known = set(known)
+    for field in given:
+        if field not in known:
+            close = difflib.get_close_matches(field, known, n=1)
+            raise ValueError(
+                f"{name} has the unknown field {field!r}" + (f"; did you mean {close[0]!r}?" if close else ".")
+            )
+
+
+def _fields(model: str) -> Iterable[str]:
+    """Names of a tower's configuration fields."""
+    short = {"lexical": LexicalConfig, "fingerprint": MoleculeFingerprintConfig, "graph": MoleculeGraphConfig}
+    config = short[model]() if model in short else AutoConfig.from_pretrained(package_model(model))
+    return [*config.to_dict(), "attn_implementation"]
 
 
 def build_model(arguments: ModelArguments) -> tuple[TextMoleculeDualEncoderModel, TextMoleculeProcessor]:
@@ -50,13 +81,20 @@ def build_model(arguments: ModelArguments) -> tuple[TextMoleculeDualEncoderModel
     text_kwargs, molecule_kwargs = arguments.as_dict("text_config"), arguments.as_dict("molecule_config")
     tokenizer_kwargs = arguments.as_dict("tokenizer_config")
     featurizer_kwargs = arguments.as_dict("featurizer_config")
+    _check_fields("text_config", text_kwargs, _fields(arguments.text_model))
+    _check_fields("molecule_config", molecule_kwargs, _fields(arguments.molecule_model))
+    dual_encoder_kwargs = arguments.as_dict("dual_encoder_config")
+    _check_fields("dual_encoder_config", dual_encoder_kwargs, TextMoleculeDualEncoderConfig().to_dict())
     if arguments.text_model == "lexical":
-        tokenizer = LexicalTokenizer(**tokenizer_kwargs)
+        _check_fields("tokenizer_config", tokenizer_kwargs, signature(LexicalTokenizer.__init__).parameters)
+        tokenizer: Any = LexicalTokenizer(**tokenizer_kwargs)
         text_kwargs.setdefault("num_buckets", tokenizer.num_buckets)
     else:
         tokenizer = AutoTokenizer.from_pretrained(package_model(arguments.text_model), **tokenizer_kwargs)
     extractor: Any = None
     if arguments.molecule_model == "fingerprint":
+        accepted = signature(MoleculeFingerprintFeatureExtractor.__init__).parameters
+        _check_fields("featurizer_config", featurizer_kwargs, accepted)
         extractor = MoleculeFingerprintFeatureExtractor(**featurizer_kwargs)
         molecule_kwargs.setdefault("num_buckets", extractor.num_buckets)
     elif arguments.molecule_model == "graph":
@@ -66,7 +104,7 @@ def build_model(arguments: ModelArguments) -> tuple[TextMoleculeDualEncoderModel
         molecule=package_model(arguments.molecule_model),
         text_kwargs=text_kwargs,
         molecule_kwargs=molecule_kwargs,
-        **arguments.as_dict("dual_encoder_config"),
+        **dual_encoder_kwargs,
     )
     if extractor is not None:
         return model, TextMoleculeProcessor(tokenizer, extractor, max_text_length=arguments.max_text_length)

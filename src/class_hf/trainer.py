@@ -65,6 +65,7 @@ class CurriculumTrainer(Trainer):
     ```
     """
 
+    args: CurriculumTrainingArguments
     # The loss is the mean of a micro-batch; the Trainer divides by the accumulation steps.
     loss_is_scaled_for_ga = False
 
@@ -102,7 +103,7 @@ class CurriculumTrainer(Trainer):
         if evaluator is not None and eval_dataset is None:
             eval_dataset = evaluator.pairs  # the Trainer insists on one when an evaluation strategy is set
         super().__init__(
-            model=model,  # type: ignore[arg-type]
+            model=model,
             args=args,
             data_collator=data_collator,
             train_dataset=train_dataset,
@@ -113,7 +114,7 @@ class CurriculumTrainer(Trainer):
         self.curriculum: CurriculumCallback | None = None
         if plan is not None:
             self.curriculum = CurriculumCallback(plan, args.intensity_schedule())
-            self.add_callback(self.curriculum)  # type: ignore[arg-type]
+            self.add_callback(self.curriculum)
 
     @staticmethod
     def _check_plan(plan: CurriculumPlan, args: CurriculumTrainingArguments, train_dataset: Any) -> None:

@@ -30,7 +30,10 @@ def test_geometric_grows_by_a_constant_factor():
 
 
 def test_stages_are_steps():
-    assert {round(competence(t, pacing="stages", stages=2, start=0.4), 6) for t in np.linspace(0, 0.999, 50)} == {0.4, 0.7}
+    assert {round(competence(t, pacing="stages", stages=2, start=0.4), 6) for t in np.linspace(0, 0.999, 50)} == {
+        0.4,
+        0.7,
+    }
 
 
 @pytest.mark.parametrize(

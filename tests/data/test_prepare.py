@@ -71,7 +71,9 @@ def long_rows(processor, count=20):
     text = "The molecule is an acid. " + " ".join(f"It has the role number {n}." for n in range(10))
     blobs = processor.encode_text([text] * count)
     keys = range(count)
-    return [{"text_features": blob, "text_key": key, "molecule_key": key} for blob, key in zip(blobs, keys, strict=True)]
+    return [
+        {"text_features": blob, "text_key": key, "molecule_key": key} for blob, key in zip(blobs, keys, strict=True)
+    ]
 
 
 def test_sentence_dropout_depends_on_seed_and_members_only(processor):

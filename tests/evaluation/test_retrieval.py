@@ -52,7 +52,9 @@ def test_both_pools_both_directions(prepared, processor, model):
     evaluator = RetrievalEvaluator(queries, pool, captions=others, processor=processor, bootstrap_samples=50)
     report = evaluator(model)
     sizes = {
-        (name, direction): row["candidates"] for name, both in report["pools"].items() for direction, row in both.items()
+        (name, direction): row["candidates"]
+        for name, both in report["pools"].items()
+        for direction, row in both.items()
     }
     assert sizes == {
         ("full", "text_to_molecule"): 24,

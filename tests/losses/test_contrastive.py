@@ -40,7 +40,9 @@ KEYS = torch.tensor([[i % 5, 100 + i // 3] for i in range(12)])
 
 
 @pytest.mark.parametrize("keys", (None, KEYS))
-@pytest.mark.parametrize("intensity", (Intensity(), Intensity(sharpness=0.5), Intensity(focus=1.5), Intensity(0.7, 0.5)))
+@pytest.mark.parametrize(
+    "intensity", (Intensity(), Intensity(sharpness=0.5), Intensity(focus=1.5), Intensity(0.7, 0.5))
+)
 def test_equals_the_calculation_by_hand(keys, intensity):
     texts, molecules = embeddings()
     out = ContrastiveLoss()(texts, molecules, torch.tensor(8.0), intensity, keys)
@@ -89,7 +91,9 @@ def test_bf16_embeddings_are_compared_in_float32():
     with torch.autocast("cpu", dtype=torch.bfloat16):
         out = ContrastiveLoss()(texts.bfloat16(), molecules.bfloat16(), torch.tensor(20.0))
     assert out.loss.dtype == torch.float32
-    assert out.loss.item() == ContrastiveLoss()(texts.bfloat16().float(), molecules.bfloat16().float(), 20.0).loss.item()
+    assert (
+        out.loss.item() == ContrastiveLoss()(texts.bfloat16().float(), molecules.bfloat16().float(), 20.0).loss.item()
+    )
 
 
 @pytest.mark.parametrize("intensity", (Intensity(sharpness=0.5), Intensity(focus=2.0)))

@@ -18,7 +18,22 @@ from class_hf import (
 
 TEXTS = ["The molecule is an acid. It has a role.", "The molecule is an alcohol."]
 SMILES = ["CC(=O)O", "CCO"]
-WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "the", "molecule", "is", "an", "acid", "alcohol", "it", "has", "."]
+WORDS = [
+    "[PAD]",
+    "[UNK]",
+    "[CLS]",
+    "[SEP]",
+    "[MASK]",
+    "the",
+    "molecule",
+    "is",
+    "an",
+    "acid",
+    "alcohol",
+    "it",
+    "has",
+    ".",
+]
 SYMBOLS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "c", "##c", "##o", "##(", "(", ")", "=", "o"]
 
 

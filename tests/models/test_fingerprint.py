@@ -9,7 +9,9 @@ def ids(smiles, **kwargs):
     return sorted(MoleculeFingerprintFeatureExtractor(**kwargs)(smiles)["fragment_ids"].tolist())
 
 
-@pytest.mark.parametrize("smiles", ["CC(=O)Oc1ccccc1C(=O)O", "C[C@H](N)C(=O)O", "[Na+].[Cl-]", r"C/C=C\C", "[2H]C([2H])O"])
+@pytest.mark.parametrize(
+    "smiles", ["CC(=O)Oc1ccccc1C(=O)O", "C[C@H](N)C(=O)O", "[Na+].[Cl-]", r"C/C=C\C", "[2H]C([2H])O"]
+)
 def test_any_writing_of_a_molecule_gives_the_same_ids(smiles):
     molecule = Chem.MolFromSmiles(smiles)
     for seed in range(3):

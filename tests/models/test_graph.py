@@ -222,9 +222,7 @@ def test_collate_refuses_what_it_cannot_read(extractor):
     blob = extractor.encode("CCO")
     with pytest.raises(ValueError, match="at least one molecule"):
         extractor.collate([])
-    with pytest.raises(
-        ValueError, match="blob 1 starts with layout version 7, expected 1.*prepare the molecules"
-    ):
+    with pytest.raises(ValueError, match="blob 1 starts with layout version 7, expected 1.*prepare the molecules"):
         extractor.collate([blob, b"\x07\x00" + blob[2:]])
     with pytest.raises(ValueError, match="blob 0 has 51 bytes, expected 52 for 3 atoms and 2 bonds"):
         extractor.collate([blob[:-1]])
@@ -243,9 +241,7 @@ def test_extractor_saved_equals_loaded(extractor, tmp_path):
     "layout", [{"version": 2}, {"atom_feature_sizes": [119, 13]}, {"bond_feature_sizes": [6, 6, 2, 3]}]
 )
 def test_extractor_of_another_layout(layout):
-    with pytest.raises(
-        ValueError, match="expects graph features of version .* but this code writes version 1"
-    ):
+    with pytest.raises(ValueError, match="expects graph features of version .* but this code writes version 1"):
         MoleculeGraphFeatureExtractor(**layout)
 
 
@@ -502,9 +498,7 @@ def test_parameters_missing_from_a_checkpoint_are_initialised(layer_type, nan_me
     # Loading builds on the meta device, so that whatever _init_weights leaves out is uninitialised memory.
     loaded = MoleculeGraphModel.from_pretrained(None, config=config, state_dict={})
     for (name, one), other in zip(fresh.named_parameters(), loaded.parameters(), strict=True):
-        torch.testing.assert_close(
-            other.std(correction=0), one.std(correction=0), rtol=0.2, atol=1e-6, msg=name
-        )
+        torch.testing.assert_close(other.std(correction=0), one.std(correction=0), rtol=0.2, atol=1e-6, msg=name)
         torch.testing.assert_close(other.mean(), one.mean(), rtol=0, atol=0.3, msg=name)
     assert not list(loaded.buffers())
 

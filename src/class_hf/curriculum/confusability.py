@@ -20,8 +20,8 @@ _LENGTH = 4095
 # takes about 100 times as long.
 _FREQUENT = 0.05
 
-# Dot products held at a time: 64 MiB of float32, whatever N.
-_MAX_DOTS = 2**24
+# Dot products held at a time: 32 MiB of float32, whatever N.
+_MAX_DOTS = 2**23
 
 
 @dataclass(frozen=True)
@@ -128,7 +128,9 @@ def nearest_mean(
 class Confusability:
     """Mean similarity of a pair to its k nearest other training pairs, in each modality. Ours.
 
-    A pair whose neighbours look alike is hard to tell from them, so it scores high.
+    A pair whose neighbours look alike is hard to tell from them, so it scores high. Neighbours are also what a
+    model learns a pair from, so pairs without any score low here and can still be retrieved badly:
+    [`~class_hf.curriculum.alignment.Alignment`] measures that, and the two may disagree.
 
     - text: cosine of TF-IDF vectors over words and pairs of adjacent words, with idf =
       log((1 + N) / (1 + df)) + 1 (the smoothed form of scikit-learn). A term that no training caption holds

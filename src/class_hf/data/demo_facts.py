@@ -6,12 +6,11 @@ ChEBI's where ChEBI has one.
 """
 
 from collections import Counter
-from functools import lru_cache
+from functools import cache
 
 from rdkit import Chem
 from rdkit.Chem import rdMolDescriptors
 
-from .demo_groups import functional_groups
 from .demo_skeleton import DOUBLE, RingSystem, Skeleton
 from .demo_vocabulary import RING_CLASSES
 
@@ -50,7 +49,6 @@ _IMPLIED = {
     "benzoate ester": {"carboxylic ester"},
     "terminal acetylenic compound": {"acetylenic compound"},
     "member of acetamides": {"secondary carboxamide", "tertiary carboxamide", "primary carboxamide"},
-    "member of toluenes": set(),
 }
 
 _LINKERS = {
@@ -115,7 +113,7 @@ def listed(items: list[str]) -> str:
 # --- rings ------------------------------------------------------------------------------------------
 
 
-@lru_cache(maxsize=1)
+@cache
 def _gonane() -> Chem.Mol:
     return Chem.MolFromSmarts(_GONANE)
 
@@ -126,7 +124,7 @@ def _rings_in(view: Skeleton, system: RingSystem) -> list[tuple[int, ...]]:
 
 def _heteroatoms(view: Skeleton, system: RingSystem) -> str:
     """The heteroatoms of a ring system: one nitrogen and two oxygen atoms."""
-    counts = Counter(view.molecule.GetAtomWithIdx(atom).GetAtomicNum() for atom in system.core)
+    counts = Counter(view.atoms[atom].GetAtomicNum() for atom in system.core)
     counts.pop(6, None)
     table = Chem.GetPeriodicTable()
     names = [f"{number(n)} {table.GetElementName(z).lower()}" for z, n in sorted(counts.items())]
@@ -181,7 +179,8 @@ def _oxo_name(view: Skeleton, system: RingSystem) -> str:
     oxygen, sulfur = min(exocyclic["O"], 4), min(exocyclic["S"], 4)
     if oxygen:
         stem = name.removesuffix("e") if oxygen == 1 else name
-        return f"{'thioxo' if sulfur else ''}{'-' if sulfur and name[0].isdigit() else ''}{stem}{counts[oxygen]}one"
+        thioxo = f"thioxo{'-' * name[0].isdigit()}" if sulfur else ""
+        return f"{thioxo}{stem}{counts[oxygen]}one"
     return f"{name}{counts[sulfur]}thione" if sulfur else name
 
 
@@ -244,11 +243,12 @@ def benzene_pattern(view: Skeleton) -> str | None:
     benzenes = [system for system in view.systems if system.ring and system.ring.name == "benzene"]
     if len(benzenes) != 1:
         return None
-    order = list(next(ring for ring in view.molecule.GetRingInfo().AtomRings() if set(ring) == benzenes[0].core))
-    taken = [bool(view.neighbours(atom, *benzenes[0].core)) for atom in order]
+    core = benzenes[0].core
+    order = next(ring for ring in view.molecule.GetRingInfo().AtomRings() if core.issuperset(ring))
+    taken = [bool(view.neighbours(atom, *core)) for atom in order]
     turns = [taken[shift:] + taken[:shift] for shift in range(6)]
-    patterns = [[at for at, flag in enumerate(turn, 1) if flag] for turn in turns + [turn[::-1] for turn in turns]]
-    lowest = min(patterns)
+    turns += [turn[::-1] for turn in turns]
+    lowest = min([at for at, flag in enumerate(turn, 1) if flag] for turn in turns)
     if len(lowest) == 2:
         return {2: "ortho", 3: "meta", 4: "para"}[lowest[1]] + "-disubstituted"
     if 2 < len(lowest) < 6:
@@ -262,51 +262,55 @@ def benzene_pattern(view: Skeleton) -> str | None:
 def classes(view: Skeleton) -> list[str]:
     """Classes that a molecule belongs to, functional ones first, without those that others imply."""
     found = []
-    for group, count in functional_groups(view.molecule):
+    for group, count in view.groups:
         if group.compound_class:
             found.append(group.compound_class.format(n=_COUNTS[min(count, 4)] if count < 5 else "poly"))
     found += _framework_classes(view, bool(found))
     found += ring_classes(view)
     implied = set().union(*(_IMPLIED.get(name, set()) for name in found))
     found = [name for name in dict.fromkeys(found) if name not in implied]
-    return [name for name in found if name != "member of benzenes"] or found
+    found = [name for name in found if name != "member of benzenes"] or found
+    organic = any(atom.GetSymbol() == "C" for atom in view.atoms)
+    return found or ["organic molecular entity" if organic else "inorganic molecular entity"]
 
 
 def _framework_classes(view: Skeleton, functional: bool) -> list[str]:
     """Classes for the elements and the carbon framework: fatty acids, hydrocarbons, organosilicons."""
-    molecule = view.molecule
-    elements = Counter(atom.GetSymbol() for atom in molecule.GetAtoms())
-    found = []
-    for symbol, name in _ORGANO.items():
-        if any(
-            view.symbol(other) == "C"
-            for atom in molecule.GetAtoms()
-            if atom.GetSymbol() == symbol
-            for other in view.neighbours(atom.GetIdx())
-        ):
-            found.append(name)
+    elements = Counter(atom.GetSymbol() for atom in view.atoms)
+    bound = {
+        view.symbol(other)
+        for at, atom in enumerate(view.atoms)
+        if atom.GetSymbol() == "C"
+        for other in view.adjacent[at]
+    }
+    found = [name for symbol, name in _ORGANO.items() if symbol in bound]
     if set(elements) == {"C"}:
-        if any(atom.GetIsAromatic() for atom in molecule.GetAtoms()):
+        if any(atom.GetIsAromatic() for atom in view.atoms):
             found.append("arene")
-        elif not functional:
-            found.append("cycloalkane" if view.systems else "alkane")
-        else:
+        elif functional:
             found.append("hydrocarbon")
-    acid = molecule.HasSubstructMatch(_fatty_acid())
-    if acid and not view.systems and elements["O"] == 2 and set(elements) == {"C", "O"} and elements["C"] > 3:
-        branched = any(
-            sum(view.symbol(other) == "C" for other in view.neighbours(atom.GetIdx())) > 2
-            for atom in molecule.GetAtoms()
-        )
-        saturated = "olefinic compound" not in {
-            group.compound_class for group, _ in functional_groups(molecule)
-        }
-        shape = "branched-chain" if branched else "straight-chain"
-        found.append(f"{shape} {'' if saturated else 'un'}saturated fatty acid")
-        length = elements["C"]
-        size = "short" if length < 6 else "medium" if length < 13 else "long" if length < 23 else "very long"
-        found.append(f"{size}-chain fatty acid")
+        else:
+            found.append("cycloalkane" if view.systems else "alkane")
+    acids = [count for group, count in view.groups if group.noun == "carboxy group"]
+    if acids == [1] and not view.systems and elements["O"] == 2 and set(elements) == {"C", "O"}:
+        found += _fatty_acid_classes(view, elements["C"])
     return found
+
+
+def _fatty_acid_classes(view: Skeleton, length: int) -> list[str]:
+    if length < 4:
+        return []
+    carbons = [
+        [other for other in view.adjacent[at] if view.symbol(other) == "C"] for at in range(len(view.atoms))
+    ]
+    shape = (
+        "branched"
+        if any(len(found) > 2 for at, found in enumerate(carbons) if view.symbol(at) == "C")
+        else "straight"
+    )
+    multiple = any("compound" in group.compound_class for group, _ in view.groups)
+    size = "short" if length < 6 else "medium" if length < 13 else "long" if length < 23 else "very long"
+    return [f"{shape}-chain {'un' * multiple}saturated fatty acid", f"{size}-chain fatty acid"]
 
 
 _ORGANO = {
@@ -323,15 +327,10 @@ _ORGANO = {
 }
 
 
-@lru_cache(maxsize=1)
-def _fatty_acid() -> Chem.Mol:
-    return Chem.MolFromSmarts("[OX2H]C(=O)[CX4,CX3]")
-
-
-def group_nouns(molecule: Chem.Mol) -> list[tuple[str, int]]:
+def group_nouns(view: Skeleton) -> list[tuple[str, int]]:
     """Functional groups as (noun, count), in the order of the table."""
     counts: Counter[str] = Counter()
-    for group, count in functional_groups(molecule):
+    for group, count in view.groups:
         if group.noun:
             counts[group.noun] += count
     return list(counts.items())
@@ -344,7 +343,7 @@ def longest_chain(view: Skeleton) -> int:
     """Length of the longest unbranched chain of CH2 groups, with a CH3 at its end if there is one."""
     links = {
         atom.GetIdx()
-        for atom in view.molecule.GetAtoms()
+        for atom in view.atoms
         if atom.GetSymbol() == "C"
         and atom.GetHybridization() == Chem.HybridizationType.SP3
         and not atom.IsInRing()
@@ -362,9 +361,9 @@ def longest_chain(view: Skeleton) -> int:
     return longest
 
 
-def composition(molecule: Chem.Mol) -> tuple[int, list[tuple[str, int]]]:
+def composition(view: Skeleton) -> tuple[int, list[tuple[str, int]]]:
     """Number of carbon atoms, and (element, count) of the heteroatoms by atomic number."""
-    counts = Counter(atom.GetAtomicNum() for atom in molecule.GetAtoms())
+    counts = Counter(atom.GetAtomicNum() for atom in view.atoms)
     table = Chem.GetPeriodicTable()
     others = [(table.GetElementName(z).lower(), n) for z, n in sorted(counts.items()) if z not in (1, 6)]
     return counts[6], others
@@ -386,10 +385,11 @@ def stereo(molecule: Chem.Mol) -> list[str]:
     return found
 
 
-def isotopes(molecule: Chem.Mol) -> list[str]:
+def isotopes(view: Skeleton) -> list[str]:
     """Isotopic labels in words: two deuterium atoms, a carbon-13 atom."""
     table = Chem.GetPeriodicTable()
-    counts = Counter((atom.GetAtomicNum(), atom.GetIsotope()) for atom in molecule.GetAtoms() if atom.GetIsotope())
+    labelled = [atom for atom in view.atoms if atom.GetIsotope()]
+    counts = Counter((atom.GetAtomicNum(), atom.GetIsotope()) for atom in labelled)
     named = {(1, 2): "deuterium", (1, 3): "tritium"}
     return [
         plural(named.get(key, f"{table.GetElementName(key[0]).lower()}-{key[1]}") + " atom", count)

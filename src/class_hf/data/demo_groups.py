@@ -3,7 +3,8 @@
 The selection and the exclusions between patterns are ours; classes are named as ChEBI names them.
 """
 
-from functools import lru_cache
+from collections.abc import Iterable
+from functools import cache
 from typing import NamedTuple
 
 from rdkit import Chem
@@ -27,7 +28,7 @@ _ACYL = "$([#6X3][#6]),$([CX3H1])"
 _R = "[#6;!$([#6]=[O,S,N]);!$(C#N)]"
 _AMINE = "+0;!$(N[#6]=[!#6]);!$(NC#N);!$(N~[!#6])"
 _CARBINOL = "!$(C(O)[O,N,S])"
-_PHENYL = "c1ccccc1"
+_PHENYL = "[cR1]1[cR1][cR1][cR1][cR1][cR1]1"  # not fused to another ring
 
 GROUPS: tuple[Group, ...] = (
     # acids and their anions
@@ -119,7 +120,11 @@ GROUPS: tuple[Group, ...] = (
     Group("[NX2;!R](=[CX3])[NX2;!R]=[CX3]", "azine", "azine group"),
     Group("[NX2;!R](=[CX3H1;!R;$(C[#6])])[#6]", "aldimine", "imine group"),
     Group("[NX2;!R;$(N-[#6]),$([NH])]=[CX3;$(C([#6])[#6])]", "ketimine", "imine group"),
-    Group("[NX3;!R;+0;!$(N[#6]=[!#6])][NX3;!R;+0;!$(N[#6]=[!#6])]", "member of hydrazines", "hydrazine group"),
+    Group("[NX3][NX3][CX3;!R](=[OX1])[NX3;!R]", "semicarbazide", "semicarbazide group"),
+    Group("[NX3][NX3][CX3;!R](=[SX1])[NX3;!R]", "thiosemicarbazide", "thiosemicarbazide group"),
+    Group(
+        "[NX3;!R;+0;!$(N[#6]=[!#6])][NX3;!R;+0;!$(N[#6]=[!#6])]", "member of hydrazines", "hydrazine group"
+    ),
     Group("[NX3;+0;!$(N[#6]=[!#6])]([#6])[OX2]", "member of hydroxylamines", "hydroxylamine group"),
     # amines and ammonium ions
     Group(f"[NX3;H2;{_AMINE}][CX4]", "primary amino compound", "primary amino group"),
@@ -137,12 +142,12 @@ GROUPS: tuple[Group, ...] = (
     Group(f"[OX2H][CX4;H0;{_CARBINOL}]", "tertiary alcohol", "hydroxy group"),
     Group("[OX2H][CX4][OX2][#6]", "hemiacetal", "hydroxy group"),
     Group("[OX2H][CX4][NX3]", "hemiaminal", "hydroxy group"),
-    Group(f"[OX2H]{_PHENYL}", "member of phenols", "phenolic hydroxy group"),
+    Group("[OX2H]c1ccccc1", "member of phenols", "phenolic hydroxy group"),
     Group("[OX2H][c;$(c1cccc2ccccc12),$(c1ccc2ccccc2c1)]", "naphthol"),
     Group("[OX2H]c1ccccc1[OX2H]", "member of catechols"),
     Group("[OX2H]c1cccc([OX2H])c1", "member of resorcinols"),
     Group("[OX2H]c1ccc([OX2H])cc1", "member of hydroquinones"),
-    Group(f"[OX2H][c;!$({_PHENYL})]", "heteroaryl hydroxy compound", "heteroaryl hydroxy group"),
+    Group("[OX2H][c;!$(c1ccccc1)]", "heteroaryl hydroxy compound", "heteroaryl hydroxy group"),
     Group("[OX2H][CX3]=[CX3]", "enol", "enolic hydroxy group"),
     Group(f"[OX2;!R]([c]){_R}", "aromatic ether"),
     Group("[OX2;!R]([c])[c]", "diaryl ether", "diaryl ether linkage"),
@@ -220,14 +225,20 @@ GROUPS: tuple[Group, ...] = (
 )
 
 
-@lru_cache(maxsize=1)
-def _patterns() -> list[tuple[Group, Chem.Mol, frozenset[int]]]:
-    """Each group with its pattern and the elements other than carbon without which it cannot match."""
+def _traits(atoms: Iterable[Chem.Atom]) -> set[int]:
+    """Elements among some atoms other than carbon, and 0 if one of them is aromatic."""
+    atoms = list(atoms)
+    return {atom.GetAtomicNum() for atom in atoms} - {0, 6} | {0 for atom in atoms if atom.GetIsAromatic()}
+
+
+@cache
+def _patterns() -> list[tuple[Group, Chem.Mol, set[int]]]:
+    """Each group with its pattern and the traits without which a molecule cannot match it."""
     patterns = []
     for group in GROUPS:
         pattern = Chem.MolFromSmarts(group.smarts)
-        certain = {atom.GetAtomicNum() for atom in pattern.GetAtoms() if "," not in atom.GetSmarts()}
-        patterns.append((group, pattern, frozenset(certain - {0, 6})))
+        certain = (atom for atom in pattern.GetAtoms() if "," not in atom.GetSmarts())
+        patterns.append((group, pattern, _traits(certain)))
     return patterns
 
 
@@ -238,9 +249,9 @@ def functional_groups(molecule: Chem.Mol) -> list[tuple[Group, int]]:
     >>> [(group.noun, count) for group, count in functional_groups(mol) if group.noun]
     [('carboxy group', 2)]
     """
-    elements = {atom.GetAtomicNum() for atom in molecule.GetAtoms()}
+    traits = _traits(molecule.GetAtoms())
     found = []
     for group, pattern, needed in _patterns():
-        if needed <= elements and (matches := molecule.GetSubstructMatches(pattern)):
+        if needed <= traits and (matches := molecule.GetSubstructMatches(pattern)):
             found.append((group, len({frozenset(match[:2]) for match in matches})))
     return found

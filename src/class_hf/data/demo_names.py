@@ -7,7 +7,7 @@ P-41 and P-44, as far as the subset goes). A compound outside the subset has no 
 
 import re
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from typing import NamedTuple
 
 from rdkit import Chem, rdBase
@@ -23,6 +23,7 @@ from .demo_prefixes import (
     is_cycloalkane,
     prefix,
     ring_groups,
+    takes_suffix,
     unsaturated,
 )
 from .demo_skeleton import DOUBLE, SINGLE, RingSystem, Skeleton, letters, number_ring, place, skeleton
@@ -83,7 +84,9 @@ def _on_nitrogen(view: Skeleton, start: int, origin: int) -> tuple[str, list[str
     """The plain form of a substituted amino, carbamoyl or sulfamoyl group, and what is on its nitrogen."""
     oxo = [kid for kid in view.neighbours(start, origin) if view.bond(start, kid) == DOUBLE]
     kids = view.neighbours(start, origin, *oxo)
-    form = {("N", 0): "amino", ("C", 1): "carbamoyl", ("S", 2): "sulfamoyl"}.get((view.symbol(start), len(oxo)))
+    form = {("N", 0): "amino", ("C", 1): "carbamoyl", ("S", 2): "sulfamoyl"}.get(
+        (view.symbol(start), len(oxo))
+    )
     if form is None or any(view.symbol(kid) != "O" for kid in oxo):
         return None
     if form == "amino":
@@ -92,13 +95,13 @@ def _on_nitrogen(view: Skeleton, start: int, origin: int) -> tuple[str, list[str
         nitrogen, kids = kids[0], view.neighbours(kids[0], start)
     else:
         return None
-    atom = view.molecule.GetAtomWithIdx(nitrogen)
+    atom = view.atoms[nitrogen]
     if atom.IsInRing() or atom.GetFormalCharge() or not kids:
         return None
     names = []
     for kid in kids:
         plain = view.symbol(kid) == "C" and all(
-            view.bond(kid, other) == SINGLE or view.symbol(other) == "C" or view.molecule.GetAtomWithIdx(kid).IsInRing()
+            view.bond(kid, other) == SINGLE or view.symbol(other) == "C" or view.atoms[kid].IsInRing()
             for other in view.neighbours(kid)
         )
         name = prefix(view, kid, nitrogen) if plain and view.bond(kid, nitrogen) == SINGLE else None
@@ -132,7 +135,7 @@ def _ring_parent(view: Skeleton, system: RingSystem) -> _Candidate | None:
     if ring is None or groups is None:
         return None
     principal, nitrogen = None, []
-    if system.atoms == system.core and "+" not in ring.smiles:
+    if takes_suffix(system):
         atoms = list(range(view.molecule.GetNumAtoms()))
         principal, groups, nitrogen = _principal(view, groups, atoms, system.atoms)
     names = [name for _, name in groups]
@@ -230,7 +233,7 @@ def compound_name(molecule: Chem.Mol) -> Name | None:
         return Name(component)
     view = skeleton(molecule)
     candidates = [_ring_parent(view, system) for system in view.systems]
-    chain = [atom.GetIdx() for atom in molecule.GetAtoms() if is_chain(atom)]
+    chain = [index for index, atom in enumerate(view.atoms) if is_chain(atom)]
     # A chain begins at an end, or at a carbon whose neighbour the suffix includes (-oic acid).
     starts = [
         index
@@ -274,16 +277,34 @@ _OXO_ACID = "$([SX3](=[OX1])([OX2])[OX2]),$([SX4](=[OX1])(=[OX1])([OX2])[OX2]),$
 # bond by which the acid gets its oxygen back, and the groups that acid and base bring.
 _CONDENSATIONS = (
     ("hydrazone", "[CX3;$(C[#6])]=!@[NX2;$(N[N,O])]", DOUBLE, _CARBONYL, "[NX3;H2]"),
-    ("ester", "[#6X3;$([#6][#6]),$([CX3H1])](=[OX1])-!@[OX2;$(O[#6;!$([#6]=[O,S,N])])]", SINGLE, _CARBOXY, _HYDROXY),
+    (
+        "ester",
+        "[#6X3;$([#6][#6]),$([CX3H1])](=[OX1])-!@[OX2;$(O[#6;!$([#6]=[O,S,N])])]",
+        SINGLE,
+        _CARBOXY,
+        _HYDROXY,
+    ),
     ("inorganic ester", f"[BX3,PX3,PX4,{_OXO_ACID}]-!@[OX2;$(O[#6;!$([#6]=[O,S,N])])]", SINGLE, "", ""),
     ("sulfonic ester", "[SX4;$(S[#6])](=[OX1])(=[OX1])-!@[OX2;$(O[#6])]", SINGLE, _SULFO, _HYDROXY),
-    ("sulfonamide", "[SX4;$(S[#6])](=[OX1])(=[OX1])-!@[NX3;+0;!$(N[!#6;!$(S(=O)=O)])]", SINGLE, _SULFO, _AMINO),
-    ("amide", "[CX3;$(C[#6]),$([CX3H1])](=[OX1])-!@[NX3;+0;!$(N~[!#6]);!$(N(C=[O,S,N])C=[O,S,N])]", SINGLE, _CARBOXY, _AMINO),
+    (
+        "sulfonamide",
+        "[SX4;$(S[#6])](=[OX1])(=[OX1])-!@[NX3;+0;!$(N[!#6;!$(S(=O)=O)])]",
+        SINGLE,
+        _SULFO,
+        _AMINO,
+    ),
+    (
+        "amide",
+        "[CX3;$(C[#6]),$([CX3H1])](=[OX1])-!@[NX3;+0;!$(N~[!#6]);!$(N(C=[O,S,N])C=[O,S,N])]",
+        SINGLE,
+        _CARBOXY,
+        _AMINO,
+    ),
     ("imine", "[CX3;$(C[#6]),$([CX3H2]);!$(C~[!#6;!#7])]=!@[NX2;$(N-[#6])]", DOUBLE, _CARBONYL, _AMINO),
 )
 
 
-@lru_cache(maxsize=1)
+@cache
 def _condensation_patterns() -> list[tuple[str, Chem.Mol, Chem.BondType, tuple[Chem.Mol, Chem.Mol]]]:
     return [
         (kind, Chem.MolFromSmarts(bond), order, (Chem.MolFromSmarts(acid), Chem.MolFromSmarts(base)))
@@ -324,5 +345,7 @@ def condensation(molecule: Chem.Mol) -> Condensation | None:
             side = 0 if ends[0] else 1
             halves[side].append(str(name))
             partial[side] |= len(fragment.GetSubstructMatches(groups[side])) > len(ends[side])
-        return Condensation(kind, tuple(sorted(halves[0])), tuple(sorted(halves[1])), (partial[0], partial[1]))
+        return Condensation(
+            kind, tuple(sorted(halves[0])), tuple(sorted(halves[1])), (partial[0], partial[1])
+        )
     return None

@@ -6,7 +6,7 @@ return ``None`` rather than an approximation.
 
 import re
 from collections.abc import Iterable, Iterator
-from functools import lru_cache
+from functools import cache
 
 from rdkit import Chem
 
@@ -24,10 +24,9 @@ _SIMPLE = {
     *("methoxy", "ethoxy", "propoxy", "butoxy", "phenoxy", "isopropoxy", "tert-butoxy", "benzyloxy"),
     *("cyclopropyl", "cyclobutyl", "cyclopentyl", "cyclohexyl", "cycloheptyl", "cyclooctyl"),
 }
-# Prefixes of doubly bonded groups: an aromatic ring that carries one is no longer the ring of its name.
-_YLIDENES = {
-    name for key, name in (SUBSTITUENTS | COMPOSITE_SUBSTITUENTS).items() if key.startswith("=")
-}
+# Prefixes of doubly bonded groups: an aromatic ring that carries one is no longer the ring of its name,
+# and on sulfur or phosphorus they are named in other ways.
+_YLIDENES = {name for key, name in (SUBSTITUENTS | COMPOSITE_SUBSTITUENTS).items() if key.startswith("=")}
 
 
 # --- writing names ----------------------------------------------------------------------------------
@@ -119,11 +118,7 @@ def chain_paths(view: Skeleton, start: int, origin: int = -1) -> Iterator[list[i
     stack = [[start]]
     while stack:
         path = stack.pop()
-        further = [
-            index
-            for index in view.neighbours(path[-1], origin, *path)
-            if is_chain(view.molecule.GetAtomWithIdx(index))
-        ]
+        further = [index for index in view.neighbours(path[-1], origin, *path) if is_chain(view.atoms[index])]
         stack.extend([*path, index] for index in further)
         if not further:
             yield path
@@ -181,7 +176,8 @@ def ring_groups(view: Skeleton, system: RingSystem, skip: int = -1) -> list[tupl
     for index in sorted(system.core):
         for other in view.neighbours(index, skip, *system.atoms):
             name = prefix(view, other, index)
-            if name is None or (name in _YLIDENES and view.molecule.GetAtomWithIdx(index).GetIsAromatic()):
+            atom = view.atoms[index]
+            if name is None or (name in _YLIDENES and (atom.GetIsAromatic() or atom.GetSymbol() != "C")):
                 return None
             groups.append((index, name))
     return groups
@@ -192,18 +188,26 @@ def is_cycloalkane(ring: Ring) -> bool:
     return ring.name.startswith("cyclo") and ring.name.endswith("ane")
 
 
+def takes_suffix(system: RingSystem) -> bool:
+    """Whether a ring's name takes a suffix as it stands: no cation, no -one, no double bond at a locant."""
+    name = system.ring.name if system.ring is not None else "cation"
+    movable = name.startswith("cyclo") and not name.endswith("ane")
+    return system.atoms == system.core and not name.endswith("ium") and not movable
+
+
 def _ring_prefix(view: Skeleton, start: int, origin: int) -> str | None:
     system = view.system_of(start)
     if system is None or system.ring is None or not system.ring.locants:
         return None
     ring = system.ring
+    imide = ring.name.endswith("imide") and view.symbol(start) == "N"
     groups = ring_groups(view, system, skip=origin)
-    if groups is None or ring.name.endswith(("acid", "anhydride")):
+    if groups is None or not (takes_suffix(system) or imide or ring.name.endswith(("ium", "coumarin"))):
         return None
     at = number_ring(view, system, groups, {start})
     if ring.name == "benzene":
         stem = "phenyl"
-    elif ring.name.endswith("imide") and view.symbol(start) == "N":
+    elif imide:
         stem = ring.name.removesuffix("e") + "o"
     elif is_cycloalkane(ring):
         stem = ring.name.removesuffix("ane") + "yl"
@@ -230,12 +234,15 @@ def _branch(view: Skeleton, start: int, origin: int) -> list[int] | None:
 
 
 def _branch_key(view: Skeleton, branch: list[int], start: int, origin: int) -> str:
-    smiles = Chem.MolFragmentToSmiles(view.molecule, branch, rootedAtAtom=start)
-    smiles = re.sub(r"\[([A-Za-z][a-z]?)H?\d*\]", r"\1", smiles)  # brackets of atoms bound to a metal
+    if len(branch) == 1 and not view.atoms[start].GetFormalCharge():
+        smiles = view.symbol(start)
+    else:
+        smiles = Chem.MolFragmentToSmiles(view.molecule, branch, rootedAtAtom=start)
+        smiles = re.sub(r"\[([A-Za-z][a-z]?)H?\d*\]", r"\1", smiles)  # brackets of atoms bound to a metal
     return ("=" if view.bond(start, origin) == DOUBLE else "") + smiles
 
 
-@lru_cache(maxsize=1)
+@cache
 def _table() -> tuple[dict[str, str], int]:
     """Both tables of prefixes by the key of their branch, and the number of atoms of the largest."""
     names, largest = {}, 0
@@ -270,7 +277,7 @@ def _prefix(view: Skeleton, start: int, origin: int) -> str | None:
         name = names.get(_branch_key(view, branch, start, origin))
         if name:
             return name
-    atom = view.molecule.GetAtomWithIdx(start)
+    atom = view.atoms[start]
     if view.bond(start, origin) != SINGLE:
         return None
     if atom.IsInRing():
@@ -292,13 +299,15 @@ def _prefix(view: Skeleton, start: int, origin: int) -> str | None:
         case "O", 0, 1:
             return _oxy_prefix(prefix(view, kids[0], start))
         case "S", 0 | 1 | 2, 1:
-            return _sulfur_prefix(prefix(view, kids[0], start), ("sulfanyl", "sulfinyl", "sulfonyl")[len(oxo)])
+            return _sulfur_prefix(
+                prefix(view, kids[0], start), ("sulfanyl", "sulfinyl", "sulfonyl")[len(oxo)]
+            )
     return None
 
 
 def _carbonyl_prefix(view: Skeleton, kid: int, carbon: int) -> str | None:
     """Acyl groups: acetyl, 4-chlorobenzoyl, methoxycarbonyl, dimethylcarbamoyl."""
-    atom = view.molecule.GetAtomWithIdx(kid)
+    atom = view.atoms[kid]
     if is_chain(atom):
         return _chain_prefix(view, kid, carbon, acyl=True)
     name = prefix(view, kid, carbon)
@@ -350,7 +359,7 @@ def _amino_prefix(names: list[str | None]) -> str | None:
 
 def _double_prefix(view: Skeleton, start: int, kids: list[int]) -> str | None:
     """Groups that begin with N=N, C=N or N=C: phenyldiazenyl, (phenylimino)methyl, (benzylidene)amino."""
-    kid = view.molecule.GetAtomWithIdx(kids[0])
+    kid = view.atoms[kids[0]]
     far = view.neighbours(kids[0], start)
     if view.bond(start, kids[0]) != DOUBLE or len(far) != 1 or kid.IsInRing() or kid.GetFormalCharge():
         return None

@@ -3,10 +3,11 @@
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cache, cached_property
 
 from rdkit import Chem
 
+from .demo_groups import Group, functional_groups
 from .demo_vocabulary import RINGS, Ring
 
 SINGLE, DOUBLE = Chem.BondType.SINGLE, Chem.BondType.DOUBLE
@@ -25,14 +26,21 @@ class RingSystem:
 class Skeleton:
     """A molecule with its ring systems: the view of it that all naming functions take.
 
-    ``adjacent`` holds the neighbours of each atom. ``prefixes`` remembers the names of substituents by (first atom, atom they hang on), since the
-    candidates for the parent of a name ask for the same ones.
+    ``atoms`` and ``adjacent`` hold its atoms and their neighbours, which RDKit is slow to walk through
+    again and again. ``prefixes`` remembers the names of substituents by
+    (first atom, atom they hang on), since the candidates for the parent of a name ask for the same ones.
     """
 
     molecule: Chem.Mol
     systems: tuple[RingSystem, ...]
+    atoms: tuple[Chem.Atom, ...]
     adjacent: tuple[tuple[int, ...], ...]
     prefixes: dict[tuple[int, int], str | None] = field(default_factory=dict)
+
+    @cached_property
+    def groups(self) -> list[tuple[Group, int]]:
+        """Functional groups of the molecule with their numbers."""
+        return functional_groups(self.molecule)
 
     def system_of(self, atom: int) -> RingSystem | None:
         """Ring system that an atom is a ring atom of, if any."""
@@ -40,7 +48,7 @@ class Skeleton:
 
     def symbol(self, atom: int) -> str:
         """Element of an atom."""
-        return self.molecule.GetAtomWithIdx(atom).GetSymbol()
+        return self.atoms[atom].GetSymbol()
 
     def bond(self, atom: int, other: int) -> Chem.BondType:
         """Order of a bond."""
@@ -51,12 +59,13 @@ class Skeleton:
         return [other for other in self.adjacent[atom] if other not in without]
 
 
-def _symbols(molecule: Chem.Mol) -> list[str]:
+def _symbols(atoms: Iterable[Chem.Atom]) -> list[str]:
     """Atoms as written in ring keys: element, aromaticity and charge, no hydrogens."""
-    return [
-        f"[{atom.GetSymbol().lower() if atom.GetIsAromatic() else atom.GetSymbol()}{atom.GetFormalCharge() or ''}]"
-        for atom in molecule.GetAtoms()
-    ]
+    symbols = []
+    for atom in atoms:
+        symbol = atom.GetSymbol().lower() if atom.GetIsAromatic() else atom.GetSymbol()
+        symbols.append(f"[{symbol}{atom.GetFormalCharge() or ''}]")
+    return symbols
 
 
 def _key(molecule: Chem.Mol, atoms: Iterable[int], symbols: list[str]) -> str:
@@ -64,21 +73,24 @@ def _key(molecule: Chem.Mol, atoms: Iterable[int], symbols: list[str]) -> str:
     return Chem.MolFragmentToSmiles(molecule, list(atoms), atomSymbols=symbols)
 
 
-@lru_cache(maxsize=1)
+@cache
 def _rings() -> dict[str, Ring]:
     rings = {}
     for ring in RINGS:
         molecule = Chem.MolFromSmiles(ring.smiles)
-        rings[_key(molecule, range(molecule.GetNumAtoms()), _symbols(molecule))] = ring
+        rings[_key(molecule, range(molecule.GetNumAtoms()), _symbols(molecule.GetAtoms()))] = ring
     return rings
 
 
-@lru_cache(maxsize=None)
+@cache
 def _pattern(ring: Ring) -> tuple[Chem.Mol, list[str], list[int]]:
     """Pattern of a ring, the locant of each of its atoms, and its atoms of the kind "1H"."""
     pattern = Chem.MolFromSmiles(ring.smiles)
-    hydrogens = [atom.GetIdx() for atom in pattern.GetAtoms() if atom.GetIsAromatic() and atom.GetTotalNumHs()]
-    nitrogens = [index for index in hydrogens if pattern.GetAtomWithIdx(index).GetSymbol() == "N"]
+    nitrogens = [
+        atom.GetIdx()
+        for atom in pattern.GetAtoms()
+        if atom.GetSymbol() == "N" and atom.GetIsAromatic() and atom.GetTotalNumHs()
+    ]
     return pattern, ring.locants.split(), nitrogens
 
 
@@ -98,28 +110,27 @@ def skeleton(molecule: Chem.Mol) -> Skeleton:
             merged |= core
             cores.remove(core)
         cores.append(merged)
-    symbols = _symbols(molecule)
+    atoms = tuple(molecule.GetAtoms())
+    symbols = _symbols(atoms) if cores else []
     systems = []
     for core in sorted(cores, key=min):
         outside = {
             bond.GetOtherAtomIdx(index)
             for index in core
-            for bond in molecule.GetAtomWithIdx(index).GetBonds()
+            for bond in atoms[index].GetBonds()
             if bond.GetBondType() == DOUBLE
             and bond.GetOtherAtomIdx(index) not in core
-            and molecule.GetAtomWithIdx(bond.GetOtherAtomIdx(index)).GetSymbol() in ("O", "S")
+            and atoms[bond.GetOtherAtomIdx(index)].GetSymbol() in ("O", "S")
         }
         named = [core | outside, core] if outside else [core]
-        found = [(atoms, _rings().get(_key(molecule, atoms, symbols))) for atoms in named]
-        atoms, ring = next((pair for pair in found if pair[1]), found[-1])
-        systems.append(RingSystem(frozenset(core), frozenset(atoms), ring))
-    adjacent = tuple(
-        tuple(other.GetIdx() for other in atom.GetNeighbors()) for atom in molecule.GetAtoms()
-    )
-    return Skeleton(molecule, tuple(systems), adjacent)
+        found = [(inside, _rings().get(_key(molecule, inside, symbols))) for inside in named]
+        inside, ring = next((pair for pair in found if pair[1]), found[-1])
+        systems.append(RingSystem(frozenset(core), frozenset(inside), ring))
+    adjacent = tuple(tuple(other.GetIdx() for other in atom.GetNeighbors()) for atom in atoms)
+    return Skeleton(molecule, tuple(systems), atoms, adjacent)
 
 
-@lru_cache(maxsize=None)
+@cache
 def place(locant: str) -> tuple[int, str]:
     """Sort key of a locant: N < 4 < 4a < 10.
 
@@ -158,7 +169,7 @@ def number_ring(
         if not system.atoms.issuperset(match):
             continue
         at = dict(zip(match, locants, strict=True))
-        carriers = [view.molecule.GetAtomWithIdx(match[index]) for index in nitrogens]
+        carriers = [view.atoms[match[index]] for index in nitrogens]
         rank = (
             sum(atom.GetTotalNumHs() == 0 and atom.GetDegree() < 3 for atom in carriers),
             sorted(place(at[atom]) for atom in first),

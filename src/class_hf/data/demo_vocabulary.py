@@ -77,6 +77,7 @@ RINGS: tuple[Ring, ...] = (
     Ring("O1C(=O)CCC1", "gamma-butyrolactone", "1 2 - 3 4 5"),
     Ring("O1C(=O)CCC1=O", "succinic anhydride", "1 2 - 3 4 5 -"),
     Ring("O1C(=O)C=CC1=O", "maleic anhydride", "1 2 - 3 4 5 -"),
+    Ring("o1ccc(=O)cc1", "pyran-4-one", "1 2 3 4 - 5 6"),
     Ring("o1c(=O)ccc2ccccc12", "coumarin", "1 2 - 3 4 4a 5 6 7 8 8a"),
     Ring("o1ccc(=O)c2ccccc12", "chromone", "1 2 3 4 - 4a 5 6 7 8 8a"),
     Ring("O1CCC(=O)c2ccccc12", "chromanone"),
@@ -140,6 +141,7 @@ RINGS: tuple[Ring, ...] = (
     Ring("n1cnc2c(c1)nc[nH]2", "purine", "1 2 3 4 5 6 7 8 9"),
     Ring("[nH]1ncc2cncnc12", "pyrazolo[3,4-d]pyrimidine", _INDO),
     Ring("n1n[nH]c2ncncc12", "[1,2,3]triazolo[4,5-d]pyrimidine", _INDO),
+    Ring("[nH]1ncc2ncncc12", "pyrazolo[4,3-d]pyrimidine", _INDO),
     Ring("n1ccn2nccc2c1", "pyrazolo[1,5-a]pyrazine"),
     Ring("n1cccn2nccc12", "pyrazolo[1,5-a]pyrimidine"),
     Ring("n1cnc2ncncc2n1", "pyrimido[5,4-e][1,2,4]triazine"),
@@ -182,6 +184,7 @@ RINGS: tuple[Ring, ...] = (
     Ring("S1CNCC1", "1,3-thiazolidine", _FIVE),
     Ring("s1cnnc1", "1,3,4-thiadiazole", _FIVE),
     Ring("o1cnnc1", "1,3,4-oxadiazole", _FIVE),
+    Ring("o1nccn1", "1,2,5-oxadiazole", _FIVE),
     Ring("s1nccc1", "1,2-thiazole", _FIVE),
     Ring("o1cnc2ccccc12", "1,3-benzoxazole", _INDO),
     Ring("s1cnc2ccccc12", "1,3-benzothiazole", _INDO),
@@ -316,7 +319,12 @@ SUFFIXES: dict[str, str] = {
     "amino": "amine",
 }
 # Suffixes that include the carbon of a chain's end, by the prefix they stand for.
-CHAIN_SUFFIXES: dict[str, str] = {"carboxy": "oic acid", "carbamoyl": "amide", "cyano": "nitrile", "formyl": "al"}
+CHAIN_SUFFIXES: dict[str, str] = {
+    "carboxy": "oic acid",
+    "carbamoyl": "amide",
+    "cyano": "nitrile",
+    "formyl": "al",
+}
 
 BENZENE_NAMES: dict[str, str] = {
     "carboxylic acid": "benzoic acid",

@@ -94,8 +94,7 @@ class MoleculeGraphConfig(PreTrainedConfig):
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be greater than 0.")
         if self.layer_type == "transformer" and self.hidden_size % self.num_heads:
             raise ValueError(
-                f"hidden_size {self.hidden_size} is not a multiple of num_heads {self.num_heads}; "
-                "change one of them."
+                f"hidden_size {self.hidden_size} is not a multiple of num_heads {self.num_heads}; change one of them."
             )
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout is {self.dropout}; it must be in [0, 1).")

@@ -78,7 +78,9 @@ class MoleculeFingerprintFeatureExtractor(FeatureExtractionMixin):
         morgan = _generator(self.radius).GetSparseCountFingerprint(molecule).GetNonzeroElements()
         counts = {str(fragment): count for fragment, count in morgan.items()}
         # RDKit's invariants round an isotope's mass difference down, so that 13C would pass for carbon.
-        isotopes = Counter(f"{atom.GetIsotope()}{atom.GetSymbol()}" for atom in molecule.GetAtoms() if atom.GetIsotope())
+        isotopes = Counter(
+            f"{atom.GetIsotope()}{atom.GetSymbol()}" for atom in molecule.GetAtoms() if atom.GetIsotope()
+        )
         ids = [
             zlib.crc32(f"{fragment}:{threshold}".encode()) % self.num_buckets
             for fragment, count in sorted((counts | isotopes).items())

@@ -263,9 +263,7 @@ def _read_header(blob: bytes, row: int) -> tuple[int, int]:
             f"blob {row} starts with layout version {version}, expected {FEATURE_VERSION}. "
             "It was prepared by another release or another feature extractor: prepare the molecules again."
         )
-    expected = (
-        _HEADER.size + num_atoms * _NUM_ATOM_FEATURES + num_bonds * (_BOND_ENDS_BYTES + _NUM_BOND_FEATURES)
-    )
+    expected = _HEADER.size + num_atoms * _NUM_ATOM_FEATURES + num_bonds * (_BOND_ENDS_BYTES + _NUM_BOND_FEATURES)
     if len(blob) != expected:
         raise ValueError(
             f"blob {row} has {len(blob)} bytes, expected {expected} for {num_atoms} atoms and {num_bonds} "

@@ -62,8 +62,7 @@ def multi_hot(features: torch.Tensor, sizes: Sequence[int]) -> torch.Tensor:
     """
     columns = zip(features.unbind(1), sizes, strict=True)
     marks = [
-        column[:, None] == torch.arange(size, dtype=features.dtype, device=features.device)
-        for column, size in columns
+        column[:, None] == torch.arange(size, dtype=features.dtype, device=features.device) for column, size in columns
     ]
     return torch.cat(marks, 1)
 
@@ -154,9 +153,7 @@ class GraphAttention(nn.Module):
         queries = query.index_select(0, graph.target), query, query
         keys = self._places(self.key(states), bonds, graph)
         values = self._places(self.value(states), bonds, graph)
-        scores = torch.cat(
-            [(self._heads(q) * self._heads(k)).sum(-1) for q, k in zip(queries, keys, strict=True)]
-        )
+        scores = torch.cat([(self._heads(q) * self._heads(k)).sum(-1) for q, k in zip(queries, keys, strict=True)])
         atoms = torch.arange(size, device=states.device)
         index = torch.cat([graph.target, atoms, atoms])
         weights = segment_softmax(scores * (query.shape[1] // self.num_heads) ** -0.5, index, size)

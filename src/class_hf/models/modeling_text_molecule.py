@@ -72,7 +72,7 @@ def _build_tower(config: PreTrainedConfig) -> PreTrainedModel:
 
 def _without_pooler(model_class: Any) -> dict[str, bool]:
     """Keyword that leaves the pooler out where a model has one: mean pooling never trains it, and DDP minds."""
-    if isinstance(model_class, type) and "add_pooling_layer" in inspect.signature(model_class.__init__).parameters:
+    if isinstance(model_class, type) and "add_pooling_layer" in inspect.signature(model_class).parameters:
         return {"add_pooling_layer": False}
     return {}
 
@@ -128,10 +128,12 @@ class TextMoleculeDualEncoderModel(PreTrainedModel):
         molecule_model: PreTrainedModel | None = None,
     ):
         super().__init__(config)
-        self.text_model = _build_tower(config.text_config) if text_model is None else text_model
-        self.molecule_model = _build_tower(config.molecule_config) if molecule_model is None else molecule_model
-        self.text_projection = nn.Linear(config.text_config.hidden_size, config.projection_dim, bias=False)
-        self.molecule_projection = nn.Linear(config.molecule_config.hidden_size, config.projection_dim, bias=False)
+        text_config: Any = config.text_config  # the configuration has made objects of dicts
+        molecule_config: Any = config.molecule_config
+        self.text_model = _build_tower(text_config) if text_model is None else text_model
+        self.molecule_model = _build_tower(molecule_config) if molecule_model is None else molecule_model
+        self.text_projection = nn.Linear(text_config.hidden_size, config.projection_dim, bias=False)
+        self.molecule_projection = nn.Linear(molecule_config.hidden_size, config.projection_dim, bias=False)
         self.projection_dropout = nn.Dropout(config.projection_dropout)
         self.logit_scale = LogitScale(config.logit_scale_init_value, config.logit_scale_max, config.learn_logit_scale)
         self.post_init()

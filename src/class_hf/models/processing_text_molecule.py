@@ -68,8 +68,6 @@ class TextMoleculeProcessor(ProcessorMixin):
     ['input_ids', 'molecule_fragment_ids', 'molecule_fragment_offsets', 'text_offsets']
     """
 
-    valid_processor_kwargs = None
-
     def __init__(self, tokenizer: Any, feature_extractor: Any, max_text_length: int = 256, **kwargs: Any):
         super().__init__(tokenizer, feature_extractor, **kwargs)
         if max_text_length < 3:
@@ -188,6 +186,7 @@ class TextSmilesProcessor(TextMoleculeProcessor):
         max_smiles_length: int = 256,
         **kwargs: Any,
     ):
+        self.molecule_tokenizer: Any = molecule_tokenizer
         ProcessorMixin.__init__(self, tokenizer, molecule_tokenizer, **kwargs)
         self.max_text_length = max_text_length
         self.max_smiles_length = max_smiles_length

@@ -55,7 +55,9 @@ class LexicalTokenizer(PreTrainedTokenizer):
             raise ValueError(f"`num_buckets` is {num_buckets}; expected at least 1.")
         shortest, longest = (int(n) for n in char_ngrams)
         if not 0 <= shortest <= longest:
-            raise ValueError(f"`char_ngrams` is {char_ngrams}; expected (shortest, longest) with 0 <= shortest <= longest.")
+            raise ValueError(
+                f"`char_ngrams` is {char_ngrams}; expected (shortest, longest) with 0 <= shortest <= longest."
+            )
         self.num_buckets = num_buckets
         self.char_ngrams = (shortest, longest)
         self._word_cache: dict[str, tuple[list[str], np.ndarray]] = {}

@@ -1,0 +1,266 @@
+"""The recipes run as a user runs them, at a tiny size; wrong input ends in one clear line."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from conftest import rows_of_pairs
+from transformers import AutoModel, AutoProcessor
+
+import class_hf  # noqa: F401  (registers the model with AutoModel)
+
+ROOT = Path(__file__).parents[2]
+TINY = {
+    "text_config": '{"embedding_size": 16, "hidden_size": 16, "intermediate_size": 16}',
+    "molecule_config": '{"embedding_size": 16, "hidden_size": 16, "intermediate_size": 16}',
+    "per_device_train_batch_size": 4,
+    "num_train_epochs": 3,
+    "use_cpu": "true",
+}
+
+
+def run(script: str, *arguments: str, processes: int = 1) -> subprocess.CompletedProcess:
+    command = [sys.executable, str(ROOT / "recipes" / script), *map(str, arguments)]
+    if processes > 1:
+        launcher = [sys.executable, "-m", "accelerate.commands.launch"]
+        config = ROOT / "recipes" / "accelerate" / "cpu_2_processes.yaml"
+        command = [*launcher, "--config_file", str(config), "--main_process_port", "0", *command[1:]]
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
+
+
+def train(recipe: Path | str, *arguments: str, processes: int = 1, **kwargs) -> subprocess.CompletedProcess:
+    flags = [item for name, value in {**TINY, **kwargs}.items() for item in (f"--{name}", value)]
+    return run("train.py", str(recipe), *arguments, *flags, processes=processes)
+
+
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory) -> Path:
+    """A folder as ChEBI-20's, with 16 training, 4 validation and 4 test pairs."""
+    folder = tmp_path_factory.mktemp("data")
+    rows = rows_of_pairs(24)
+    splits = {"train": range(0, 16), "validation": range(16, 20), "test": range(20, 24)}
+    lines = ["CID\tSMILES\tsplit\thas_description"]
+    for split, indices in splits.items():
+        pairs = [f"{1000 + i}\t{rows['smiles'][i]}\t{rows['description'][i]}" for i in indices]
+        (folder / f"{split}.tsv").write_text("\n".join(["CID\tSMILES\tdescription", *pairs]) + "\n")
+        lines += [f"{1000 + i}\t{rows['smiles'][i]}\t{split}\t1" for i in indices]
+    (folder / "molecules.tsv").write_text("\n".join(lines) + "\n")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def recipe(tmp_path_factory) -> Path:
+    """A recipe that leaves all but the towers to the command line."""
+    path = tmp_path_factory.mktemp("recipe") / "tiny.yaml"
+    path.write_text("text_model: lexical\nmolecule_model: fingerprint\nlearning_rate: 1e-2\nlogging_steps: 1\n")
+    return path
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory, recipe, data_dir) -> Path:
+    output = tmp_path_factory.mktemp("out") / "run"
+    done = train(recipe, data_dir=data_dir, output_dir=output, eval_strategy="epoch", num_train_epochs=8)
+    assert done.returncode == 0, done.stderr
+    assert "text to molecule, full (24)" in done.stdout and "untrained" in done.stdout
+    return output
+
+
+def test_the_output_folder(trained):
+    names = {path.relative_to(trained).as_posix() for path in trained.rglob("*") if path.is_file()}
+    expected = {"model.safetensors", "config.json", "processor_config.json", "tokenizer_config.json", "metrics.json"}
+    expected |= {"plan.json", "train_summary.json", "README.md"}
+    expected |= {f"plots/{name}.png" for name in ("plan", "loss", "validation", "ranks")}
+    assert expected <= names and not [
+        name for name in names if name.startswith((".", "plots/.")) or name.endswith(".bin")
+    ]
+    summary = json.loads((trained / "train_summary.json").read_text())
+    assert {"wall_seconds", "steps", "pairs_seen", "pairs_per_second", "peak_memory_bytes"} <= set(summary)
+    plan = json.loads((trained / "plan.json").read_text())
+    assert summary["steps"] == plan["total_steps"] < plan["steps_without_curriculum"]
+    assert summary["pairs_seen"] == summary["steps"] * 4
+    metrics = json.loads((trained / "metrics.json").read_text())
+    keys = {"hits@1", "hits@10", "mrr", "mean_rank", "median_rank", "queries", "candidates"}
+    for pool in ("full", "split"):
+        for direction in ("text_to_molecule", "molecule_to_text"):
+            assert keys <= set(metrics["pools"][pool][direction])
+    assert metrics["split"] == "validation" and metrics["pools"]["full"]["text_to_molecule"]["queries"] == 4
+    assert all((trained / "plots" / f"{name}.png").stat().st_size > 5000 for name in ("plan", "loss", "ranks"))
+
+
+def test_evaluate_gives_the_numbers_of_training(trained, data_dir, tmp_path):
+    done = run("evaluate.py", "--model", trained, "--data_dir", data_dir, "--output", tmp_path / "m.json",
+               "--save_embeddings", tmp_path / "e.npz", "--plot", tmp_path / "r.png")  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    metrics, before = (json.loads(path.read_text()) for path in (tmp_path / "m.json", trained / "metrics.json"))
+    for pool, directions in before["pools"].items():
+        for direction, row in directions.items():
+            for name in ("hits@1", "hits@10", "mrr", "mean_rank", "median_rank", "queries", "candidates"):
+                assert metrics["pools"][pool][direction][name] == row[name]
+    arrays = np.load(tmp_path / "e.npz")
+    assert arrays["text_embeds"].shape[0] == 4 and arrays["molecule_embeds"].shape[0] == 24
+    scores = arrays["text_embeds"] @ arrays["molecule_embeds"].T
+    gold = scores[np.arange(4), arrays["gold"]]
+    ranks = (scores > gold[:, None]).sum(1) + 1
+    assert (1 / ranks).mean() == pytest.approx(metrics["pools"]["full"]["text_to_molecule"]["mrr"])
+    assert (tmp_path / "r.png").stat().st_size > 5000
+
+
+def test_evaluate_takes_the_test_split(trained, data_dir, tmp_path):
+    output = tmp_path / "m.json"
+    assert (
+        run(
+            "evaluate.py", "--model", trained, "--data_dir", data_dir, "--split", "test", "--output", output
+        ).returncode
+        == 0
+    )
+    assert json.loads(output.read_text())["split"] == "test"
+
+
+def test_the_cards_snippet_runs(trained, monkeypatch):
+    card = (trained / "README.md").read_text()
+    snippet = card.split("```python\n")[1].split("```")[0]
+    monkeypatch.chdir(trained)
+    names: dict = {}
+    exec(snippet, names)
+    assert names["scores"].shape == (1, 2)
+    model, processor = AutoModel.from_pretrained("."), AutoProcessor.from_pretrained(".")
+    assert model(**processor(text="An acid.")).text_embeds.shape[0] == 1
+
+
+def test_a_finished_run_is_not_overwritten(trained, recipe, data_dir):
+    done = train(recipe, data_dir=data_dir, output_dir=trained)
+    assert done.returncode == 1 and "already holds a finished run" in done.stderr
+
+
+def test_dry_run_shows_the_plan_and_trains_nothing(recipe, data_dir, tmp_path):
+    done = train(recipe, "--dry_run", data_dir=data_dir, output_dir=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "competence" in done.stdout and "without the curriculum" in done.stdout
+    assert [path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.*")] == ["plots/plan.png"]
+
+
+@pytest.mark.parametrize("order", ("none", "random", "hard_first"))
+def test_every_order(recipe, data_dir, tmp_path, order):
+    done = train(recipe, data_dir=data_dir, output_dir=tmp_path, curriculum_order=order, max_steps=3)
+    assert done.returncode == 0, done.stderr
+    assert json.loads((tmp_path / "plan.json").read_text())["order"] == order
+
+
+def test_resume_on_the_command_line(recipe, data_dir, tmp_path):
+    flags = {"data_dir": data_dir, "output_dir": tmp_path, "save_strategy": "steps", "save_steps": 2}
+    assert train(recipe, **flags).returncode == 0
+    whole = (tmp_path / "model.safetensors").read_bytes()
+    done = train(recipe, **flags, resume_from_checkpoint="true")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "model.safetensors").read_bytes() == whole
+    other = train(recipe, **flags, resume_from_checkpoint="true", seed=9)
+    assert other.returncode == 1 and "made by another plan" in other.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.distributed
+def test_two_processes(recipe, data_dir, tmp_path):
+    done = train(recipe, data_dir=data_dir, output_dir=tmp_path, per_device_train_batch_size=2, processes=2)
+    assert done.returncode == 0, done.stderr
+    summary = json.loads((tmp_path / "train_summary.json").read_text())
+    plan = json.loads((tmp_path / "plan.json").read_text())
+    assert summary["processes"] == 2 and plan["batch_size"] == 4 and summary["steps"] == plan["total_steps"]
+    assert done.stdout.count("text to molecule, full") == 1
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "recipes").glob("**/*.yaml")), ids=lambda path: path.stem)
+def test_every_recipe_parses(path):
+    """All keys are known and all values convert; accelerate's own configurations load."""
+    if path.parent.name == "accelerate":
+        from accelerate.commands.config.config_args import load_config_from_file
+
+        assert load_config_from_file(str(path)).num_processes >= 1
+        return
+    from class_hf import CurriculumTrainingArguments
+    from class_hf.recipe import DataArguments, ModelArguments, parse_recipe
+
+    argv = [str(path), "--bf16", "false", "--use_cpu", "true"]
+    _, data, model, args = parse_recipe(argv, (DataArguments, ModelArguments, CurriculumTrainingArguments), "train")
+    values = yaml.safe_load(path.read_text())
+    assert args.learning_rate == float(values["learning_rate"]) and args.num_train_epochs == values["num_train_epochs"]
+    assert model.text_model == values["text_model"] and data.sentence_dropout == values["sentence_dropout"]
+
+
+BAD = {
+    "unknown key": ("learning_rat: 1e-3\n", {}, "unknown argument 'learning_rat'; did you mean 'learning_rate'?"),
+    "text for a number": ("learning_rate: fast\n", {}, "invalid float value"),
+    "illegal choice": ("curriculum_order: sideways\n", {}, "invalid choice: 'sideways'"),
+    "not a mapping": ("- a\n- b\n", {}, "must be a mapping"),
+    "broken YAML": ("a: [1\n", {}, "not valid YAML"),
+    "bad JSON": ("text_model: lexical\n", {"text_config": "{hidden"}, "expected JSON"),
+    "unknown option": ("text_model: lexical\n", {"no_such_thing": "1"}, "unknown argument 'no_such_thing'"),
+    "batch above the pool": ("text_model: lexical\n", {"per_device_train_batch_size": "64"}, "fewer than one global batch"),
+    "unknown tower field": (
+        "text_model: lexical\n", {"text_config": '{"hiden_size": 3}'}, "hiden_size",
+    ),
+    "no such package": ("text_model: package:nonesuch\n", {}, "'nonesuch' is not installed"),
+    "two sources": ("text_model: lexical\ndemo: true\n", {}, "name one source only"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_wrong_input_is_one_clear_error_and_nothing_half_written(case, data_dir, tmp_path):
+    content, kwargs, message = BAD[case]
+    path = tmp_path / "recipe.yaml"
+    path.write_text(content)
+    output = tmp_path / "out"
+    done = train(path, data_dir=data_dir, output_dir=output, **kwargs)
+    assert done.returncode != 0 and message in done.stderr, done.stderr
+    assert "Traceback" not in done.stderr
+    assert not list(output.rglob("*.json"))
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("7\tC1CC(\tThe molecule is broken.\n", "RDKit cannot parse the SMILES 'C1CC('"),
+        ("7\tCCO\t\n", "1000"),
+        ("1000\tCCCCO\tThe molecule is another.\n", "1000"),
+    ],
+    ids=("SMILES", "empty caption", "duplicate id"),
+)
+def test_bad_rows_stop_training_or_are_dropped(line, message, recipe, data_dir, tmp_path):
+    folder = tmp_path / "data"
+    folder.mkdir()
+    for name in ("validation.tsv", "test.tsv"):
+        (folder / name).write_text((data_dir / name).read_text())
+    (folder / "train.tsv").write_text((data_dir / "train.tsv").read_text() + line)
+    done = train(recipe, data_dir=folder, output_dir=tmp_path / "out", max_steps=2)
+    assert done.returncode == 1 and (message in done.stderr or "empty" in done.stderr)
+    assert "Traceback" not in done.stderr and not (tmp_path / "out").exists()
+    done = train(recipe, data_dir=folder, output_dir=tmp_path / "out", max_steps=2, on_error="drop")
+    assert done.returncode == 0, done.stderr
+    assert "16 training pairs" in done.stdout
+
+
+def test_recipe_must_come_first_and_exist(data_dir):
+    done = run("train.py", "--data_dir", str(data_dir), "recipe.yaml")
+    assert done.returncode == 1 and "expected the recipe" in done.stderr
+    done = run("train.py", "nowhere.yaml")
+    assert done.returncode == 1 and "'nowhere.yaml' does not exist" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--split", "tests"), "no split 'tests'"),
+        (("--split", "pool"), "no split 'pool'"),
+        (("--model", "RECIPES"), "holds no model"),
+        (("--output", "RECIPES"), "is a folder"),
+    ],
+)
+def test_wrong_input_to_evaluate(arguments, message, trained, data_dir):
+    arguments = [str(ROOT / "recipes") if one == "RECIPES" else one for one in arguments]
+    done = run("evaluate.py", "--model", trained, "--data_dir", data_dir, *arguments)
+    assert done.returncode == 1 and message in done.stderr and "Traceback" not in done.stderr
