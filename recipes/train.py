@@ -24,7 +24,7 @@ import transformers
 from accelerate.utils import broadcast_object_list
 from transformers import EarlyStoppingCallback, set_seed
 
-from class_hf import CurriculumPlan, CurriculumTrainer, CurriculumTrainingArguments, RetrievalEvaluator
+from class_hf import CurriculumTrainer, CurriculumTrainingArguments, RetrievalEvaluator
 from class_hf.build import build_model, load_data
 from class_hf.curriculum.difficulty import DifficultyScorer
 from class_hf.data.collator import TextMoleculeCollator

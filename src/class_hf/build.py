@@ -10,6 +10,7 @@ from datasets import DatasetDict, load_from_disk
 from transformers import AutoConfig, AutoTokenizer
 
 from class_hf.data.chebi20 import load_chebi20
+from class_hf.data.demo import load_demo
 from class_hf.models.configuration_graph import MoleculeGraphConfig
 from class_hf.models.configuration_text_molecule import (
     LexicalConfig,
@@ -44,8 +45,6 @@ def load_data(
     if sum((data_dir is not None, dataset_name is not None, demo)) > 1:
         raise ValueError("name one source only: --data_dir, --dataset_name or --demo.")
     if demo:
-        from class_hf.data.demo import load_demo
-
         return load_demo()
     if data_dir is not None:
         for folder in (Path(data_dir), Path(data_dir) / "dataset"):

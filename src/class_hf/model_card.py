@@ -112,8 +112,8 @@ def _plan(plan: CurriculumPlan | None) -> str:
         return "No plan was recorded."
     s = plan.settings
     return (
-        f"Order `{s['order']}`, {s['pacing']} pacing from {s['start']:g} over {s['span']:.0%} of {plan.epochs} epochs, "
-        f"global batch {plan.batch_size}, seed {s['seed']}: {plan.total_steps:,} steps, where training without a "
+        f"Order `{s['order']}`, {s['pacing']} pacing from {s['start']:g} over {s['span']:.0%} of {plan.epochs} "
+        f"epochs, global batch {plan.batch_size}, seed {s['seed']}: {plan.total_steps:,} steps, where training without a "
         f"curriculum takes {plan.full_steps:,}."
     )
 

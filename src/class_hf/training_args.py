@@ -68,7 +68,7 @@ class CurriculumTrainingArguments(TrainingArguments):
         default=0.0, metadata={"help": "Share of the contrastive target spread over the batch, [0, 1)."}
     )
     dataloader_drop_last: bool = field(default=True, metadata={"help": "Must stay true: whole global batches."})
-    remove_unused_columns: bool | None = field(default=False, metadata={"help": "The collator picks the columns."})
+    remove_unused_columns: bool = field(default=False, metadata={"help": "The collator picks the columns."})
     metric_for_best_model: str | None = field(default="mrr", metadata={"help": "Metric that selects the model."})
     label_names: list[str] | None = field(default_factory=list, metadata={"help": "There are no labels."})
 

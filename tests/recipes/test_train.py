@@ -200,10 +200,8 @@ BAD = {
     "broken YAML": ("a: [1\n", {}, "not valid YAML"),
     "bad JSON": ("text_model: lexical\n", {"text_config": "{hidden"}, "expected JSON"),
     "unknown option": ("text_model: lexical\n", {"no_such_thing": "1"}, "unknown argument 'no_such_thing'"),
-    "batch above the pool": ("text_model: lexical\n", {"per_device_train_batch_size": "64"}, "fewer than one global batch"),
-    "unknown tower field": (
-        "text_model: lexical\n", {"text_config": '{"hiden_size": 3}'}, "hiden_size",
-    ),
+    "large batch": ("text_model: lexical\n", {"per_device_train_batch_size": "64"}, "fewer than one global batch"),
+    "tower field": ("text_model: lexical\n", {"text_config": '{"hiden_size": 3}'}, "did you mean 'hidden_size'?"),
     "no such package": ("text_model: package:nonesuch\n", {}, "'nonesuch' is not installed"),
     "two sources": ("text_model: lexical\ndemo: true\n", {}, "name one source only"),
 }  # fmt: skip

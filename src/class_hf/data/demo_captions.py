@@ -13,7 +13,7 @@ from typing import NamedTuple, TypeVar
 
 from rdkit import Chem, rdBase
 
-from .demo_facts import (
+from class_hf.data.demo_facts import (
     article,
     benzene_pattern,
     classes,
@@ -28,10 +28,10 @@ from .demo_facts import (
     ring_nouns,
     stereo,
 )
-from .demo_names import Condensation, Name, compound_name, condensation
-from .demo_parts import central_atom, metal_compound, metals, mixture, onium_name
-from .demo_skeleton import Skeleton, place, skeleton
-from .demo_vocabulary import BENZENE_NAMES, BENZENE_PARENTS
+from class_hf.data.demo_names import Condensation, Name, compound_name, condensation
+from class_hf.data.demo_parts import central_atom, main_component, metal_compound, metals, mixture, onium_name
+from class_hf.data.demo_skeleton import Skeleton, place, skeleton
+from class_hf.data.demo_vocabulary import BENZENE_NAMES, BENZENE_PARENTS
 
 _T = TypeVar("_T")
 _SIDES = {"2": "ortho", "3": "meta", "4": "para"}
@@ -202,12 +202,12 @@ class _Opening(NamedTuple):
 
 
 def _opening(view: Skeleton, dice: _Dice) -> _Opening:
-    found = classes(view)
     several = len(Chem.GetMolFrags(view.molecule)) > 1
     if several or metals(view):
         kind, clause = mixture(view.molecule) if several else metal_compound(view)
-        rest = [] if metals(view) else found
+        rest = [] if metals(view) else classes(skeleton(main_component(view.molecule)))
         return _Opening(f"The molecule is {article(kind)} {clause}.", rest, True)
+    found = classes(view)
     head = dice.pick(found[:3])
     rest = [name for name in found if name != head]
     lead = article(head)
@@ -239,9 +239,7 @@ def _details(view: Skeleton, opening: _Opening, dice: _Dice) -> list[str]:
             sentences.append(f"It {dice.pick(['is a derivative of', 'derives from'])} {name.parent}.")
     groups = [plural(noun, count) for noun, count in group_nouns(view)]
     if groups and organic and opening.listed != "groups" and dice.chance(often):
-        verb = dice.pick(
-            ["It contains", "It carries", "The compound contains", "Its functional groups include"]
-        )
+        verb = dice.pick(["It contains", "It carries", "The compound contains", "Its functional groups include"])
         sentences.append(f"{verb} {listed(dice.some(groups, 4))}.")
     rings = [plural(noun, count) for noun, count in ring_nouns(view)]
     if rings and organic and opening.listed != "rings" and dice.chance(often):

@@ -11,8 +11,9 @@ from functools import cache
 from rdkit import Chem
 from rdkit.Chem import rdMolDescriptors
 
-from .demo_skeleton import DOUBLE, RingSystem, Skeleton
-from .demo_vocabulary import RING_CLASSES
+from class_hf.data.demo_prefixes import is_charged
+from class_hf.data.demo_skeleton import DOUBLE, RingSystem, Skeleton
+from class_hf.data.demo_vocabulary import RING_CLASSES
 
 _NUMBERS = (
     "no one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen "
@@ -101,8 +102,11 @@ def article(noun: str) -> str:
 
 
 def plural(noun: str, count: int) -> str:
-    """A count and a noun: a nitro group, three nitro groups."""
-    return article(noun) if count == 1 else f"{number(count)} {noun}s"
+    """A count and a noun: a nitro group, three nitro groups, two rings with one oxygen atom."""
+    if count == 1:
+        return article(noun)
+    head, with_, tail = noun.partition(" with ")
+    return f"{number(count)} {head}s{with_}{tail}"
 
 
 def listed(items: list[str]) -> str:
@@ -127,8 +131,8 @@ def _heteroatoms(view: Skeleton, system: RingSystem) -> str:
     counts = Counter(view.atoms[atom].GetAtomicNum() for atom in system.core)
     counts.pop(6, None)
     table = Chem.GetPeriodicTable()
-    names = [f"{number(n)} {table.GetElementName(z).lower()}" for z, n in sorted(counts.items())]
-    return listed(names) + (" atom" if sum(counts.values()) == 1 else " atoms") if names else ""
+    names = [(table.GetElementName(z).lower(), n) for z, n in sorted(counts.items())]
+    return listed([f"{number(n)} {name} atom{'s' * (n > 1)}" for name, n in names]) if names else ""
 
 
 def is_steroid(view: Skeleton, system: RingSystem) -> bool:
@@ -166,6 +170,8 @@ def _fusion(view: Skeleton, rings: list[tuple[int, ...]]) -> str:
 def _oxo_name(view: Skeleton, system: RingSystem) -> str:
     """Name of a ring with the doubly bonded O and S that the name does not include: pyrimidinedione."""
     name = system.ring.name
+    if is_charged(view, system):
+        return name.removesuffix("e") + "ium"
     if system.atoms != system.core or name.endswith("ium"):
         return name
     carbons = [atom for atom in system.core if view.symbol(atom) == "C"]
@@ -196,9 +202,9 @@ def ring_classes(view: Skeleton) -> list[str]:
     for system in sorted(view.systems, key=lambda system: (-len(system.core), min(system.core))):
         if is_steroid(view, system):
             found.append("steroid")
-        elif system.ring is not None:
+        elif system.ring is not None and not is_charged(view, system):
             found.append(RING_CLASSES.get(system.ring.name, f"member of {system.ring.name}s"))
-        else:
+        elif system.ring is None:
             found.append(_cyclic_class(view, system))
         rings = _rings_in(view, system)
         if len(system.core) >= 12 and max(map(len, rings)) >= 12:
@@ -300,13 +306,9 @@ def _framework_classes(view: Skeleton, functional: bool) -> list[str]:
 def _fatty_acid_classes(view: Skeleton, length: int) -> list[str]:
     if length < 4:
         return []
-    carbons = [
-        [other for other in view.adjacent[at] if view.symbol(other) == "C"] for at in range(len(view.atoms))
-    ]
+    carbons = [[other for other in view.adjacent[at] if view.symbol(other) == "C"] for at in range(len(view.atoms))]
     shape = (
-        "branched"
-        if any(len(found) > 2 for at, found in enumerate(carbons) if view.symbol(at) == "C")
-        else "straight"
+        "branched" if any(len(found) > 2 for at, found in enumerate(carbons) if view.symbol(at) == "C") else "straight"
     )
     multiple = any("compound" in group.compound_class for group, _ in view.groups)
     size = "short" if length < 6 else "medium" if length < 13 else "long" if length < 23 else "very long"

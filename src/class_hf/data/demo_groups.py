@@ -122,9 +122,7 @@ GROUPS: tuple[Group, ...] = (
     Group("[NX2;!R;$(N-[#6]),$([NH])]=[CX3;$(C([#6])[#6])]", "ketimine", "imine group"),
     Group("[NX3][NX3][CX3;!R](=[OX1])[NX3;!R]", "semicarbazide", "semicarbazide group"),
     Group("[NX3][NX3][CX3;!R](=[SX1])[NX3;!R]", "thiosemicarbazide", "thiosemicarbazide group"),
-    Group(
-        "[NX3;!R;+0;!$(N[#6]=[!#6])][NX3;!R;+0;!$(N[#6]=[!#6])]", "member of hydrazines", "hydrazine group"
-    ),
+    Group("[NX3;!R;+0;!$(N[#6]=[!#6])][NX3;!R;+0;!$(N[#6]=[!#6])]", "member of hydrazines", "hydrazine group"),
     Group("[NX3;+0;!$(N[#6]=[!#6])]([#6])[OX2]", "member of hydroxylamines", "hydroxylamine group"),
     # amines and ammonium ions
     Group(f"[NX3;H2;{_AMINE}][CX4]", "primary amino compound", "primary amino group"),

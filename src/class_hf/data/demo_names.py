@@ -12,22 +12,25 @@ from typing import NamedTuple
 
 from rdkit import Chem, rdBase
 
-from .demo_prefixes import (
+from class_hf.data.demo_prefixes import (
+    DEEPEST,
     MULTIPLIERS,
     assemble,
     chain_bonds,
     chain_groups,
     chain_paths,
+    depth,
     in_order,
     is_chain,
+    is_charged,
     is_cycloalkane,
     prefix,
     ring_groups,
     takes_suffix,
     unsaturated,
 )
-from .demo_skeleton import DOUBLE, SINGLE, RingSystem, Skeleton, letters, number_ring, place, skeleton
-from .demo_vocabulary import (
+from class_hf.data.demo_skeleton import DOUBLE, SINGLE, RingSystem, Skeleton, letters, number_ring, place, skeleton
+from class_hf.data.demo_vocabulary import (
     BENZENE_NAMES,
     BENZENE_PARENTS,
     CHAIN_SUFFIXES,
@@ -84,9 +87,7 @@ def _on_nitrogen(view: Skeleton, start: int, origin: int) -> tuple[str, list[str
     """The plain form of a substituted amino, carbamoyl or sulfamoyl group, and what is on its nitrogen."""
     oxo = [kid for kid in view.neighbours(start, origin) if view.bond(start, kid) == DOUBLE]
     kids = view.neighbours(start, origin, *oxo)
-    form = {("N", 0): "amino", ("C", 1): "carbamoyl", ("S", 2): "sulfamoyl"}.get(
-        (view.symbol(start), len(oxo))
-    )
+    form = {("N", 0): "amino", ("C", 1): "carbamoyl", ("S", 2): "sulfamoyl"}.get((view.symbol(start), len(oxo)))
     if form is None or any(view.symbol(kid) != "O" for kid in oxo):
         return None
     if form == "amino":
@@ -131,7 +132,8 @@ def _principal(
 
 def _ring_parent(view: Skeleton, system: RingSystem) -> _Candidate | None:
     ring = system.ring
-    groups = ring_groups(view, system) if ring is not None and ring.locants else None
+    nameable = ring is not None and ring.locants and not is_charged(view, system)
+    groups = ring_groups(view, system) if nameable else None
     if ring is None or groups is None:
         return None
     principal, nitrogen = None, []
@@ -249,7 +251,8 @@ def compound_name(molecule: Chem.Mol) -> Name | None:
     best = min(named, key=lambda candidate: (*candidate[:2], str(candidate.name)))
     # An acid inside a prefix would have to be the parent.
     hidden = best.seniority[0] > 1 and any(_ACID.search(name) for _, name in best.name.substituents)
-    return None if hidden or len(str(best.name)) > _LONGEST else best.name
+    text = str(best.name)
+    return None if hidden or len(text) > _LONGEST or depth(text) > DEEPEST else best.name
 
 
 # --- condensations ----------------------------------------------------------------------------------
@@ -345,7 +348,5 @@ def condensation(molecule: Chem.Mol) -> Condensation | None:
             side = 0 if ends[0] else 1
             halves[side].append(str(name))
             partial[side] |= len(fragment.GetSubstructMatches(groups[side])) > len(ends[side])
-        return Condensation(
-            kind, tuple(sorted(halves[0])), tuple(sorted(halves[1])), (partial[0], partial[1])
-        )
+        return Condensation(kind, tuple(sorted(halves[0])), tuple(sorted(halves[1])), (partial[0], partial[1]))
     return None

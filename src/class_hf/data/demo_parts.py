@@ -9,11 +9,11 @@ from collections import Counter
 
 from rdkit import Chem, rdBase
 
-from .demo_facts import article, classes, listed, number, plural
-from .demo_names import compound_name
-from .demo_prefixes import assemble, prefix
-from .demo_skeleton import SINGLE, Skeleton, skeleton
-from .demo_vocabulary import LIGANDS, SALTS
+from class_hf.data.demo_facts import article, classes, listed, number, plural
+from class_hf.data.demo_names import compound_name
+from class_hf.data.demo_prefixes import assemble, prefix
+from class_hf.data.demo_skeleton import DOUBLE, SINGLE, Skeleton, skeleton
+from class_hf.data.demo_vocabulary import LIGANDS, SALTS
 
 _NONMETALS = {"*", "H", "B", "C", "N", "O", "F", "Si", "P", "S", "Cl", "As", "Se", "Br", "Te", "I", "At"}
 _ALKALI = {"lithium", "sodium", "potassium", "rubidium", "caesium"}
@@ -56,6 +56,13 @@ def component_name(molecule: Chem.Mol) -> str:
     return str(name) if name else article(classes(view)[0])
 
 
+def main_component(molecule: Chem.Mol) -> Chem.Mol:
+    """The largest component of a compound that does not make a salt of the others."""
+    parts = Chem.GetMolFrags(molecule, asMols=True)
+    rank = {part: (Chem.MolToSmiles(part) not in SALTS, part.GetNumAtoms(), Chem.MolToSmiles(part)) for part in parts}
+    return max(parts, key=lambda part: rank[part])
+
+
 def mixture(molecule: Chem.Mol) -> tuple[str, str]:
     """Kind of a compound with several fragments, and the clause that names them.
 
@@ -72,10 +79,15 @@ def mixture(molecule: Chem.Mol) -> tuple[str, str]:
             return f"{SALTS[acid]} salt", f"composed of {base} and {named[acid]} ions"
         dose = "one equivalent" if count == 1 else f"{number(count)} equivalents"
         return f"{SALTS[acid]} salt", f"obtained by combining {base} with {dose} of {named[acid]}"
-    parts = [
-        named[smiles] if count == 1 else f"{number(count)} molecules of {named[smiles]}"
-        for smiles, count in fragments.items()
-    ]
+    kinds: dict[str, list[int]] = {}
+    for smiles, name in named.items():
+        kinds.setdefault(name, []).append(fragments[smiles])
+    parts = []
+    for name, counts in kinds.items():
+        if len(counts) > 1:
+            parts.append(f"{number(len(counts))} kinds of {name.removeprefix('an ').removeprefix('a ')}")
+        else:
+            parts.append(name if counts[0] == 1 else f"{number(counts[0])} molecules of {name}")
     return f"{number(sum(fragments.values()))}-component compound", f"made up of {listed(sorted(parts))}"
 
 
@@ -86,6 +98,8 @@ def _ligands(view: Skeleton) -> list[tuple[str, int]]:
     """(name, count) of what is left without the metals of a complex; empty if that makes no sense."""
     parts = Chem.RWMol(view.molecule)
     for index in metals(view):
+        if any(view.bond(index, other) == DOUBLE for other in view.neighbours(index)):
+            return []
         for other in parts.GetAtomWithIdx(index).GetNeighbors():
             other.SetFormalCharge(0)
             other.SetNumExplicitHs(0)
@@ -98,8 +112,9 @@ def _ligands(view: Skeleton) -> list[tuple[str, int]]:
             return []
     counts: Counter[str] = Counter()
     for part in Chem.GetMolFrags(parts, asMols=True):
-        name = LIGANDS.get(Chem.MolToSmiles(part)) or compound_name(part)
-        counts[str(name) if name else classes(skeleton(part))[0].removeprefix("member of ")] += 1
+        named = LIGANDS.get(Chem.MolToSmiles(part)) or compound_name(part)
+        name = str(named) if named else classes(skeleton(part))[0].removeprefix("member of ")
+        counts[name.removesuffix("ic acid") + "ate" if name.endswith("ic acid") else name] += 1
     return sorted(counts.items(), key=lambda item: (-item[1], item[0]))
 
 
@@ -114,13 +129,10 @@ def metal_compound(view: Skeleton) -> tuple[str, str]:
     carbons = [
         other
         for other in view.neighbours(centre)
-        if view.symbol(other) == "C"
-        and all(bond.GetBondTypeAsDouble() < 3 for bond in view.atoms[other].GetBonds())
+        if view.symbol(other) == "C" and all(bond.GetBondTypeAsDouble() < 3 for bond in view.atoms[other].GetBonds())
     ]
     if carbons:
-        clause = (
-            central_atom(view, centre) or f"in which {name} is bound to {plural('carbon atom', len(carbons))}"
-        )
+        clause = central_atom(view, centre) or f"in which {name} is bound to {plural('carbon atom', len(carbons))}"
         return f"organo{name} compound", clause
     ligands = _ligands(view)
     if name in _ALKALI:
@@ -152,7 +164,5 @@ def central_atom(view: Skeleton, centre: int | None = None) -> str | None:
     names = Counter(prefix(view, other, centre) for other in view.neighbours(centre))
     if None in names:
         return None
-    groups = [
-        plural(f"{name} group", count) for name, count in sorted(names.items(), key=lambda item: str(item[0]))
-    ]
+    groups = [plural(f"{name} group", count) for name, count in sorted(names.items(), key=lambda item: str(item[0]))]
     return f"in which {element(view.atoms[centre])} carries {listed(groups)}"

@@ -10,13 +10,15 @@ from functools import cache
 
 from rdkit import Chem
 
-from .demo_skeleton import DOUBLE, SINGLE, RingSystem, Skeleton, letters, number_ring, place, skeleton
-from .demo_vocabulary import ALKANE_STEMS, COMPOSITE_SUBSTITUENTS, SUBSTITUENTS, Ring
+from class_hf.data.demo_skeleton import DOUBLE, SINGLE, RingSystem, Skeleton, letters, number_ring, place, skeleton
+from class_hf.data.demo_vocabulary import ALKANE_STEMS, COMPOSITE_SUBSTITUENTS, SUBSTITUENTS, Ring
 
 MULTIPLIERS = (
     ",,di,tri,tetra,penta,hexa,hepta,octa,nona,deca,undeca,dodeca,trideca,tetradeca,pentadeca,hexadeca,"
     "heptadeca,octadeca,nonadeca,icosa"
 ).split(",")
+
+DEEPEST = 3  # a name that needs more than one pair of each kind of brackets is beyond reading
 
 _SIMPLE = {
     *SUBSTITUENTS.values(),
@@ -37,6 +39,15 @@ def bracketed(name: str) -> str:
     inside = re.sub(r"\[[\d.,]+\]", "", name)  # bicyclo[2.2.1] has no say in it
     left, right = "{}" if "[" in inside else "[]" if "(" in inside else "()"
     return left + name + right
+
+
+def depth(name: str) -> int:
+    """How deep the brackets of a name are nested: 2 for 1-[(4-chlorophenyl)methyl]."""
+    level = deepest = 0
+    for character in name:
+        level += (character in "([{") - (character in ")]}")
+        deepest = max(deepest, level)
+    return deepest
 
 
 def enclosed(name: str) -> str:
@@ -188,6 +199,12 @@ def is_cycloalkane(ring: Ring) -> bool:
     return ring.name.startswith("cyclo") and ring.name.endswith("ane")
 
 
+def is_charged(view: Skeleton, system: RingSystem) -> bool:
+    """Whether a ring that is neutral in the table has a charge here: N,N-dimethylpiperidinium."""
+    name = system.ring.name if system.ring is not None else ""
+    return not name.endswith("ium") and any(view.atoms[atom].GetFormalCharge() for atom in system.core)
+
+
 def takes_suffix(system: RingSystem) -> bool:
     """Whether a ring's name takes a suffix as it stands: no cation, no -one, no double bond at a locant."""
     name = system.ring.name if system.ring is not None else "cation"
@@ -197,7 +214,7 @@ def takes_suffix(system: RingSystem) -> bool:
 
 def _ring_prefix(view: Skeleton, start: int, origin: int) -> str | None:
     system = view.system_of(start)
-    if system is None or system.ring is None or not system.ring.locants:
+    if system is None or system.ring is None or not system.ring.locants or is_charged(view, system):
         return None
     ring = system.ring
     imide = ring.name.endswith("imide") and view.symbol(start) == "N"
@@ -263,8 +280,7 @@ def prefix(view: Skeleton, start: int, origin: int) -> str | None:
     """
     if (start, origin) not in view.prefixes:
         name = _prefix(view, start, origin)
-        # Names that need more than one pair of each kind of brackets are beyond reading.
-        view.prefixes[start, origin] = None if name and name.count("{") > 1 else name
+        view.prefixes[start, origin] = name if name and depth(name) <= DEEPEST else None
     return view.prefixes[start, origin]
 
 
@@ -299,9 +315,7 @@ def _prefix(view: Skeleton, start: int, origin: int) -> str | None:
         case "O", 0, 1:
             return _oxy_prefix(prefix(view, kids[0], start))
         case "S", 0 | 1 | 2, 1:
-            return _sulfur_prefix(
-                prefix(view, kids[0], start), ("sulfanyl", "sulfinyl", "sulfonyl")[len(oxo)]
-            )
+            return _sulfur_prefix(prefix(view, kids[0], start), ("sulfanyl", "sulfinyl", "sulfonyl")[len(oxo)])
     return None
 
 

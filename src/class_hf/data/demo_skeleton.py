@@ -7,8 +7,8 @@ from functools import cache, cached_property
 
 from rdkit import Chem
 
-from .demo_groups import Group, functional_groups
-from .demo_vocabulary import RINGS, Ring
+from class_hf.data.demo_groups import Group, functional_groups
+from class_hf.data.demo_vocabulary import RINGS, Ring
 
 SINGLE, DOUBLE = Chem.BondType.SINGLE, Chem.BondType.DOUBLE
 
@@ -60,11 +60,11 @@ class Skeleton:
 
 
 def _symbols(atoms: Iterable[Chem.Atom]) -> list[str]:
-    """Atoms as written in ring keys: element, aromaticity and charge, no hydrogens."""
+    """Atoms as written in ring keys: element, aromaticity and the charge of aromatic atoms, no hydrogens."""
     symbols = []
     for atom in atoms:
-        symbol = atom.GetSymbol().lower() if atom.GetIsAromatic() else atom.GetSymbol()
-        symbols.append(f"[{symbol}{atom.GetFormalCharge() or ''}]")
+        aromatic = atom.GetIsAromatic()
+        symbols.append(f"[{atom.GetSymbol().lower()}{atom.GetFormalCharge()}]" if aromatic else atom.GetSymbol())
     return symbols
 
 
@@ -146,9 +146,7 @@ def letters(prefix: str) -> str:
     return re.sub(r"[^a-z]", "", prefix.removeprefix("sec-").removeprefix("tert-"))
 
 
-def number_ring(
-    view: Skeleton, system: RingSystem, groups: list[tuple[int, str]], first: set[int]
-) -> dict[int, str]:
+def number_ring(view: Skeleton, system: RingSystem, groups: list[tuple[int, str]], first: set[int]) -> dict[int, str]:
     """Locant of each atom of a ring system that the table numbers.
 
     Args:

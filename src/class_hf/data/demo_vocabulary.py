@@ -198,9 +198,7 @@ RING_CLASSES: dict[str, str] = {
     **dict.fromkeys(("cyclohexa-1,3-diene", "cyclopenta-1,3-diene", "octahydrophenanthrene"), ""),
     **dict.fromkeys(("bicyclo[2.2.1]heptane", "bicyclo[2.2.2]octane", "bicyclo[3.1.1]heptane"), ""),
     **dict.fromkeys(("succinimide", "maleimide", "glutarimide"), "dicarboximide"),
-    **dict.fromkeys(
-        ("phthalic anhydride", "succinic anhydride", "maleic anhydride"), "cyclic dicarboxylic anhydride"
-    ),
+    **dict.fromkeys(("phthalic anhydride", "succinic anhydride", "maleic anhydride"), "cyclic dicarboxylic anhydride"),
     **dict.fromkeys(("xanthine", "hypoxanthine"), "oxopurine"),
     **{
         f"{name}ium": f"{name}ium ion"
@@ -399,6 +397,9 @@ COMPONENTS: dict[str, str] = {
     "N=C(N)NN": "aminoguanidine",
     "NC(N)=O": "urea",
     "N=C(N)N": "guanidine",
+    "CNC(=N)N": "N-methylguanidine",
+    "CN(C)C(=N)N": "N,N-dimethylguanidine",
+    "CSC(=N)N": "S-methylisothiourea",
     "O=C(O)O": "carbonic acid",
     "OB(O)O": "boric acid",
     "OP(O)O": "phosphorous acid",
@@ -463,10 +464,8 @@ LIGANDS: dict[str, str] = {
     "N=C=S": "isothiocyanate",
     "[N-]=[N+]=N": "azide",
     "O=[N+]([O-])O": "nitrate",
-    "O=[NH+][O-]": "nitrite",
+    "O=NO": "nitrite",
     "NCCN": "ethylenediamine",
-    "O=C(O)C(=O)O": "oxalate",
-    "CC(=O)O": "acetate",
     "CC(O)C(=O)O": "lactate",
     "CC(=O)CC(C)=O": "acetylacetonate",
     "NC(N)=O": "urea",

@@ -1,6 +1,7 @@
 """Retrieval metrics as plain NumPy functions of the ranks."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -71,7 +72,7 @@ def bootstrap_intervals(
 
 def metrics_by_quartile(
     ranks: Sequence[float] | np.ndarray, difficulty: Sequence[float] | np.ndarray, candidates: int
-) -> list[dict[str, float]]:
+) -> list[dict[str, Any]]:
     """The metrics of each quarter of the queries, from the easiest to the hardest.
 
     Args:

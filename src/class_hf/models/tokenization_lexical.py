@@ -114,7 +114,7 @@ class LexicalTokenizer(PreTrainedTokenizer):
                 previous = word
         return tokens
 
-    def tokenize(self, text: str, **kwargs: Any) -> list[str]:
+    def tokenize(self, text: str, *args: Any, **kwargs: Any) -> list[str]:
         """The tokens of `text`, in the order of their ids."""
         return self._tokenize(text)
 
@@ -138,7 +138,7 @@ class LexicalTokenizer(PreTrainedTokenizer):
             sentences.append(np.concatenate(pieces))
         return sentences
 
-    def _encode_plus(self, text: Any, **kwargs: Any) -> BatchEncoding:
+    def _encode_plus(self, text: Any, *args: Any, **kwargs: Any) -> BatchEncoding:
         # Padding, truncation and special tokens have no meaning for a bag of hashed n-grams.
         if isinstance(text, str):
             return BatchEncoding({"input_ids": np.concatenate(self.encode_sentences(text)).tolist()})
