@@ -30,17 +30,11 @@ QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument(
-        "--data_dir", help="folder, or data set of the Hub, in a format that load_chebi20 reads"
-    )
+    source.add_argument("--data_dir", help="folder, or data set of the Hub, in a format that load_chebi20 reads")
     source.add_argument("--demo", action="store_true", help="score the small demo pairs; needs no files")
-    parser.add_argument(
-        "--output_dir", type=Path, required=True, help="folder to write; must not hold anything"
-    )
+    parser.add_argument("--output_dir", type=Path, required=True, help="folder to write; must not hold anything")
     parser.add_argument(
         "--overwrite", action="store_true", help="replace output_dir if this recipe wrote what is in it"
     )
@@ -67,9 +61,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
         default=8,
         help="neighbours that confusability averages over (default: %(default)s)",
     )
-    parser.add_argument(
-        "--seed", type=int, default=0, help="of alignment's reference models (default: %(default)s)"
-    )
+    parser.add_argument("--seed", type=int, default=0, help="of alignment's reference models (default: %(default)s)")
     parser.add_argument(
         "--reference_steps",
         type=int,
@@ -130,10 +122,7 @@ def load(args: argparse.Namespace) -> DatasetDict:
 def score_splits(data: DatasetDict, scorer: DifficultyScorer, num_proc: int | None) -> DatasetDict:
     """Every split of pairs with the three difficulty columns; the pool of candidates as it is."""
     return DatasetDict(
-        {
-            split: ds if split == "pool" else score_dataset(ds, scorer, num_proc=num_proc)
-            for split, ds in data.items()
-        }
+        {split: ds if split == "pool" else score_dataset(ds, scorer, num_proc=num_proc) for split, ds in data.items()}
     )
 
 
@@ -151,9 +140,7 @@ def draw(scored: DatasetDict, scorer: DifficultyScorer, folder: Path) -> None:
         ),
         "text_against_molecule": plot_text_against_molecule(train),
         "easiest": draw_pairs(train, ends["easiest"], title=f"The {shown} easiest training pairs"),
-        "hardest": draw_pairs(
-            train, ends["hardest"], title=f"The {shown} hardest training pairs, hardest first"
-        ),
+        "hardest": draw_pairs(train, ends["hardest"], title=f"The {shown} hardest training pairs, hardest first"),
     }
     for name, figure in figures.items():
         figure.savefig(folder / f"{name}.png")
@@ -174,14 +161,10 @@ def summarise(scored: DatasetDict, scorer: DifficultyScorer, clock: dict[str, fl
         if split != "pool" and len(ds):
             columns = {score: np.asarray(ds[score][:]) for score in SCORES}
             splits[split] |= {
-                "spearman_text_molecule": spearman(
-                    columns["text_difficulty"], columns["molecule_difficulty"]
-                ),
+                "spearman_text_molecule": spearman(columns["text_difficulty"], columns["molecule_difficulty"]),
                 "mean": {score: float(values.mean()) for score, values in columns.items()},
                 "quantiles": {
-                    score: dict(
-                        zip(map(str, QUANTILES), np.quantile(values, QUANTILES).tolist(), strict=True)
-                    )
+                    score: dict(zip(map(str, QUANTILES), np.quantile(values, QUANTILES).tolist(), strict=True))
                     for score, values in columns.items()
                 },
             }
@@ -211,17 +194,13 @@ def table(summary: dict[str, Any], train: Dataset) -> str:
             text, molecule, both = (numbers["mean"][score] for score in SCORES)
             rho = numbers["spearman_text_molecule"]
             shown = "-" if rho is None else f"{rho:.2f}"
-            lines.append(
-                f"{split:<12}{numbers['rows']:>8,}{text:>8.2f}{molecule:>10.2f}{both:>8.2f}{shown:>10}"
-            )
+            lines.append(f"{split:<12}{numbers['rows']:>8,}{text:>8.2f}{molecule:>10.2f}{both:>8.2f}{shown:>10}")
     rows = {name: row for row, name in enumerate(train["id"][:])}
     for end in ("easiest", "hardest"):
         lines.append(f"\n{end} training pairs")
         for name in summary[end][:5]:
             lines.append(f"  {name:<12} {train[rows[name]]['description'][:90]}")
-    lines.append(
-        "\nseconds: " + ", ".join(f"{part} {spent:.1f}" for part, spent in summary["seconds"].items())
-    )
+    lines.append("\nseconds: " + ", ".join(f"{part} {spent:.1f}" for part, spent in summary["seconds"].items()))
     return "\n".join(lines)
 
 
@@ -237,9 +216,7 @@ def written_whole(folder: Path, *, overwrite: bool) -> Iterator[Path]:
         if not overwrite:
             raise FileExistsError(f"{folder} is not empty. Choose another --output_dir, or pass --overwrite.")
         if not (folder / "summary.json").is_file():
-            raise FileExistsError(
-                f"{folder} was not written by this recipe (it has no summary.json): not replaced."
-            )
+            raise FileExistsError(f"{folder} was not written by this recipe (it has no summary.json): not replaced.")
     folder.parent.mkdir(parents=True, exist_ok=True)
     # In the same folder, because a rename is atomic only within a file system.
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as scratch:

@@ -54,6 +54,9 @@ def main(argv: list[str]) -> None:
         args.output_dir = str(Path("outputs") / recipe.stem)
     output = Path(args.output_dir)
     refuse_lost_processes(args)
+    if args.device.type == "cpu" and torch.get_num_threads() == 1 and (os.cpu_count() or 1) > args.world_size:
+        say(args, "running on one thread (accelerate's default on a CPU): --config_file recipes/accelerate/cpu.yaml "
+            "right after `accelerate launch` uses all cores")  # fmt: skip
     quiet = not sys.stderr.isatty() or not args.should_log
     if quiet:
         datasets.disable_progress_bars()
@@ -150,9 +153,9 @@ def main(argv: list[str]) -> None:
                 "resumed": bool(resume),
             },
         )
-        note = f" ({data_args.eval_pairs:,} pairs, pool of {len(trainer.evaluator.pool):,})"
+        watched = (len(trainer.evaluator.pool), len(trainer.evaluator.pairs))
         plot_loss(trainer.state.log_history, output / "plots" / "loss.png")
-        plot_validation(trainer.state.log_history, output / "plots" / "validation.png", note)
+        plot_validation(trainer.state.log_history, output / "plots" / "validation.png", *watched)
         plot_ranks(ranks, output / "plots" / "ranks.png", "validation")
         trainer.create_model_card(
             dataset=data_args.dataset_name or ("demo" if data_args.demo else "ChEBI-20"),

@@ -49,8 +49,8 @@ def plot_plan(plan: CurriculumPlan, path: str | Path) -> Path:
     if plan.settings["max_steps"] is None:
         axes.axvline(plan.full_steps, color=GREY, linestyle=":", linewidth=1.5, label="end without a curriculum")
     axes.set_xlim(0, max(plan.total_steps, plan.full_steps if plan.settings["max_steps"] is None else 0) * 1.02)
-    axes.set_ylim(0, plan.num_pairs * 1.12)
-    axes.legend(loc="lower right", frameon=False)
+    axes.set_ylim(0, plan.num_pairs * 1.25)
+    axes.legend(loc="upper left", frameon=False, ncol=3)
     return _save(figure, path)
 
 
@@ -75,16 +75,24 @@ def plot_loss(log_history: Sequence[dict[str, Any]], path: str | Path) -> Path |
     return _save(figure, path)
 
 
-def plot_validation(log_history: Sequence[dict[str, Any]], path: str | Path, note: str = "") -> Path | None:
-    """The validation MRR against wall time; None if nothing was evaluated."""
+def plot_validation(
+    log_history: Sequence[dict[str, Any]], path: str | Path, molecules: int, captions: int
+) -> Path | None:
+    """The validation MRR against wall time; None if nothing was evaluated.
+
+    Args:
+        log_history: of the trainer.
+        path: the PNG.
+        molecules, captions: how many candidates the evaluation during training ranked, in either direction.
+    """
     logs = [entry for entry in log_history if "eval_mrr" in entry and "wall_seconds" in entry]
     if not logs:
         return None
-    figure, axes = _figure(f"Validation during training{note}", "wall time (seconds)", "MRR")
+    figure, axes = _figure("Validation during training", "wall time (seconds)", "MRR")
     seconds = [entry["wall_seconds"] for entry in logs]
     for key, label, colour in (
-        ("eval_full_text_to_molecule_mrr", "text to molecule", BLUE),
-        ("eval_full_molecule_to_text_mrr", "molecule to text", ORANGE),
+        ("eval_full_text_to_molecule_mrr", f"text to molecule, {molecules:,} candidates", BLUE),
+        ("eval_full_molecule_to_text_mrr", f"molecule to text, {captions:,} candidates", ORANGE),
     ):
         axes.plot(seconds, [entry[key] for entry in logs], marker="o", markersize=4, color=colour, label=label)
     axes.set_ylim(bottom=0)

@@ -101,7 +101,7 @@ def test_mid_ranks_equal_a_plain_loop(monkeypatch):
             )
         return np.array(rows)
 
-    for block in (2**24, 30 * 4):
+    for block in (2**23, 30 * 4):
         monkeypatch.setattr(alignment, "_MAX_DOTS", block)
         assert (_mid_ranks(pool, pool, own=True) == expected(pool, own=True)).all()
         assert (_mid_ranks(new, pool, own=False) == expected(new, own=False)).all()

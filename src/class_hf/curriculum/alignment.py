@@ -26,8 +26,8 @@ _WIDTH = 128
 # confusability.py) and ranks do not depend on how many rows are compared at a time.
 _LENGTH = 4095
 
-# Dot products held at a time: 64 MiB of float32.
-_MAX_DOTS = 2**24
+# Dot products held at a time: 32 MiB of float32.
+_MAX_DOTS = 2**23
 
 
 class ReferenceModel(nn.Module):
@@ -84,13 +84,16 @@ class Alignment:
     def fit(cls, pairs: PairFeatures, *, seed: int, steps: int) -> tuple["Alignment", np.ndarray]:
         """Train both models for ``steps`` steps; also returns the raw scores, (N, 2) for text and molecule.
 
-        The same seed, machine and number of threads give the same scores.
+        The same seed gives the same scores on the same machine, whatever else draws random numbers.
         """
         text, molecule = _encode(pairs)
         half = _halves(pairs.ids, seed)
         raw = np.empty((len(pairs), 2))
         weights, pools = [], []
-        with tqdm(total=2 * steps, desc="Training the reference models", disable=None) as bar:
+        bar = tqdm(total=2 * steps, desc="Training the reference models", disable=None)
+        # One thread: two gain little on models so small, are several times slower where other processes keep
+        # the cores busy, and would make the last bits depend on the number of cores.
+        with bar, _single_thread():
             for fold in range(2):
                 seen, held_out = np.flatnonzero(half == fold), np.flatnonzero(half != fold)
                 model = _train([text[i] for i in seen], [molecule[i] for i in seen], seed + fold, steps, bar)

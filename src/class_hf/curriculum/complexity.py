@@ -110,9 +110,7 @@ def read_pairs(
             where = f"id {name}" if rows is None else f"row {rows[i]} (id {name})"
             found = _WORD.findall(description.lower())
             if not found:
-                raise ValueError(
-                    f"{where}: the description {description!r} holds no word. Mend the row, or drop it."
-                )
+                raise ValueError(f"{where}: the description {description!r} holds no word. Mend the row, or drop it.")
             for word in found:
                 if word not in hashes:
                     hashes[word] = int.from_bytes(blake2b(word.encode(), digest_size=8).digest(), "little")

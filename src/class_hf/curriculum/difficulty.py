@@ -174,15 +174,11 @@ class DifficultyScorer:
         if size == 0:
             raise ValueError("The data set is empty: fit the scorer on the training pairs.")
         if "confusability" in self.definition and self.neighbours >= size:
-            raise ValueError(
-                f"neighbours={self.neighbours}: expected fewer than the {size} training pairs. Lower it."
-            )
+            raise ValueError(f"neighbours={self.neighbours}: expected fewer than the {size} training pairs. Lower it.")
         if "alignment" in self.definition and size < MIN_PAIRS:
             raise ValueError(f"alignment needs at least {MIN_PAIRS} training pairs, got {size}.")
 
-    def _fit(
-        self, name: str, pairs: PairFeatures
-    ) -> tuple[Complexity | Confusability | Alignment, np.ndarray]:
+    def _fit(self, name: str, pairs: PairFeatures) -> tuple[Complexity | Confusability | Alignment, np.ndarray]:
         if name == "complexity":
             return Complexity.fit(pairs)
         if name == "confusability":
@@ -205,9 +201,7 @@ class DifficultyScorer:
             )
         new = np.flatnonzero(~seen)
         if len(new):
-            pairs = read_pairs(
-                [ids[i] for i in new], [descriptions[i] for i in new], [smiles[i] for i in new]
-            )
+            pairs = read_pairs([ids[i] for i in new], [descriptions[i] for i in new], [smiles[i] for i in new])
         scores = {}
         for name in self.definition:
             scores[name] = self._raw[name][places]
@@ -274,9 +268,7 @@ def _columns(rows: Any, names: Sequence[str]) -> tuple[list[str], list[str], lis
         )
     columns = [rows[column] for column in COLUMNS]
     if any(isinstance(values, str) for values in columns):
-        raise ValueError(
-            "A single row was given: the scorer takes batches, as in ds.map(scorer, batched=True)."
-        )
+        raise ValueError("A single row was given: the scorer takes batches, as in ds.map(scorer, batched=True).")
     ids, smiles, descriptions = (list(values[:]) for values in columns)
     for column, values in zip(COLUMNS, (ids, smiles, descriptions), strict=True):
         for row, value in enumerate(values):

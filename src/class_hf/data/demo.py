@@ -164,8 +164,9 @@ def load_demo(size: int | None = None, seed: int = 0) -> DatasetDict:
     {'train': 80, 'validation': 10, 'test': 10, 'pool': 100}
     """
     path = Path(RDConfig.RDDataDir) / "NCI" / "first_5K.smi"
-    # Checked here, since an error in the generator would come out as one of datasets.
-    _choose(_split_by_scaffold(_molecules(path), seed), size, seed)
+    if size is not None or not path.is_file():
+        # Checked here, since an error in the generator would come out as one of datasets.
+        _choose(_split_by_scaffold(_molecules(path), seed), size, seed)
     shared = {"path": os.fspath(path), "size": size, "seed": seed, "version": _version()}
     demo = DatasetDict()
     for split in (*_SPLITS, "pool"):

@@ -225,6 +225,16 @@ def _opening(view: Skeleton, dice: _Dice) -> _Opening:
 # --- the other sentences ----------------------------------------------------------------------------
 
 
+def _origin(view: Skeleton) -> str | None:
+    """A compound that an unnamed one derives from: one that it is condensed from, or its parent."""
+    parts = condensation(view.molecule)
+    if parts:
+        return parts.acids[0]
+    name = compound_name(view.molecule)
+    plain = name is None or not name.substituents or name.parent == "benzene" or name.parent.endswith("ane")
+    return None if name is None or plain else name.parent
+
+
 def _details(view: Skeleton, opening: _Opening, dice: _Dice) -> list[str]:
     """Sentences after the first; more of them where the first does not say what the compound is."""
     often, seldom = (0.5, 0.25) if opening.named else (0.85, 0.5)
@@ -234,9 +244,9 @@ def _details(view: Skeleton, opening: _Opening, dice: _Dice) -> list[str]:
         some = dice.some(opening.classes, dice.pick([2, 3, 4]))
         sentences.append(f"{dice.pick(['It is', 'It is also'])} {listed([article(name) for name in some])}.")
     if not opening.named and dice.chance(0.4):
-        name = compound_name(view.molecule)
-        if name and name.substituents and name.parent != "benzene":
-            sentences.append(f"It {dice.pick(['is a derivative of', 'derives from'])} {name.parent}.")
+        origin = _origin(view)
+        if origin:
+            sentences.append(f"It {dice.pick(['is a derivative of', 'derives from'])} {origin}.")
     groups = [plural(noun, count) for noun, count in group_nouns(view)]
     if groups and organic and opening.listed != "groups" and dice.chance(often):
         verb = dice.pick(["It contains", "It carries", "The compound contains", "Its functional groups include"])
@@ -318,7 +328,7 @@ def demo_caption(smiles: str, seed: int = 0) -> str:
         raise ValueError(f"RDKit cannot parse the SMILES {smiles!r}; a caption needs a valid, non-empty one.")
     canonical = Chem.MolToSmiles(molecule)
     dice = _Dice(f"{seed} {canonical}")
-    view = skeleton(Chem.MolFromSmiles(canonical))
+    view = skeleton(molecule if canonical == smiles else Chem.MolFromSmiles(canonical))
     opening = _opening(view, dice)
     details = dice.shuffled(_details(view, opening, dice))
     return " ".join([opening.sentence, *details[: 4 if opening.named else 6]])

@@ -156,7 +156,7 @@ def ring_noun(view: Skeleton, system: RingSystem) -> str:
         size = f"{number(len(system.core))}-membered"
         return f"{size} ring{content}" if heteroatoms else f"{size} carbocycle"
     cycles = f"{_CYCLES[len(rings)]}cyclic" if len(rings) < len(_CYCLES) else "polycyclic"
-    return f"{_fusion(view, rings)}{cycles} ring system{content}"
+    return f"{_fusion(view, rings)}{'' if heteroatoms else 'carbo'}{cycles} ring system{content}"
 
 
 def _fusion(view: Skeleton, rings: list[tuple[int, ...]]) -> str:
@@ -169,7 +169,7 @@ def _fusion(view: Skeleton, rings: list[tuple[int, ...]]) -> str:
 
 def _oxo_name(view: Skeleton, system: RingSystem) -> str:
     """Name of a ring with the doubly bonded O and S that the name does not include: pyrimidinedione."""
-    name = system.ring.name
+    name = system.ring.name if system.ring is not None else ""
     if is_charged(view, system):
         return name.removesuffix("e") + "ium"
     if system.atoms != system.core or name.endswith("ium"):
@@ -380,10 +380,10 @@ def stereo(molecule: Chem.Mol) -> list[str]:
             found.append(plural(f"({label})-configured stereocentre", centres[label]))
     if centres["?"]:
         found.append(plural("stereocentre", centres["?"]) + " of unspecified configuration")
-    for label, name in ((Chem.BondStereo.STEREOE, "E"), (Chem.BondStereo.STEREOZ, "Z")):
-        count = sum(bond.GetStereo() == label for bond in molecule.GetBonds())
-        if count:
-            found.append(plural(f"({name})-configured double bond", count))
+    double = Counter(str(bond.GetStereo()) for bond in molecule.GetBonds())
+    for label in "EZ":
+        if double[f"STEREO{label}"]:
+            found.append(plural(f"({label})-configured double bond", double[f"STEREO{label}"]))
     return found
 
 

@@ -3,7 +3,6 @@
 The selection and the exclusions between patterns are ours; classes are named as ChEBI names them.
 """
 
-from collections.abc import Iterable
 from functools import cache
 from typing import NamedTuple
 
@@ -223,21 +222,31 @@ GROUPS: tuple[Group, ...] = (
 )
 
 
-def _traits(atoms: Iterable[Chem.Atom]) -> set[int]:
-    """Elements among some atoms other than carbon, and 0 if one of them is aromatic."""
-    atoms = list(atoms)
-    return {atom.GetAtomicNum() for atom in atoms} - {0, 6} | {0 for atom in atoms if atom.GetIsAromatic()}
+def _traits(molecule: Chem.Mol, certain: bool = False) -> set[tuple]:
+    """What a molecule is made of: pairs of bound elements with the bond's order and with any order (0).
+
+    With ``certain`` the same of a pattern, as far as every molecule that it matches must have it. To
+    compare the two is much faster than to match.
+    """
+    orders = {Chem.BondType.DOUBLE: 2, Chem.BondType.TRIPLE: 3}
+    traits: set[tuple] = set()
+    for bond in molecule.GetBonds():
+        ends = (bond.GetBeginAtom(), bond.GetEndAtom())
+        if certain and any("," in atom.GetSmarts() or not atom.GetAtomicNum() for atom in ends):
+            continue
+        elements = sorted(atom.GetAtomicNum() for atom in ends)
+        if not certain:
+            traits.add((*elements, orders.get(bond.GetBondType(), 1)))
+            traits.add((*elements, 0))
+        else:
+            traits.add((*elements, {"=": 2, "#": 3}.get(Chem.Bond.GetSmarts(bond), 0)))
+    return traits
 
 
 @cache
-def _patterns() -> list[tuple[Group, Chem.Mol, set[int]]]:
-    """Each group with its pattern and the traits without which a molecule cannot match it."""
-    patterns = []
-    for group in GROUPS:
-        pattern = Chem.MolFromSmarts(group.smarts)
-        certain = (atom for atom in pattern.GetAtoms() if "," not in atom.GetSmarts())
-        patterns.append((group, pattern, _traits(certain)))
-    return patterns
+def _patterns() -> list[tuple[Group, Chem.Mol, set[tuple]]]:
+    patterns = [(group, Chem.MolFromSmarts(group.smarts)) for group in GROUPS]
+    return [(group, pattern, _traits(pattern, certain=True)) for group, pattern in patterns]
 
 
 def functional_groups(molecule: Chem.Mol) -> list[tuple[Group, int]]:
@@ -247,7 +256,7 @@ def functional_groups(molecule: Chem.Mol) -> list[tuple[Group, int]]:
     >>> [(group.noun, count) for group, count in functional_groups(mol) if group.noun]
     [('carboxy group', 2)]
     """
-    traits = _traits(molecule.GetAtoms())
+    traits = _traits(molecule)
     found = []
     for group, pattern, needed in _patterns():
         if needed <= traits and (matches := molecule.GetSubstructMatches(pattern)):

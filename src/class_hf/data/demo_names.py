@@ -136,7 +136,8 @@ def _ring_parent(view: Skeleton, system: RingSystem) -> _Candidate | None:
     groups = ring_groups(view, system) if nameable else None
     if ring is None or groups is None:
         return None
-    principal, nitrogen = None, []
+    principal: str | None = None
+    nitrogen: list[str] = []
     if takes_suffix(system):
         atoms = list(range(view.molecule.GetNumAtoms()))
         principal, groups, nitrogen = _principal(view, groups, atoms, system.atoms)
@@ -182,7 +183,7 @@ def _chain_parent(view: Skeleton, path: list[int]) -> _Candidate | None:
     principal, groups, nitrogen = _principal(view, groups, [-1, *path], set(path))
     where = sorted(at for at, name in groups if name == principal)
     first, last = 1 in where, len(path) in where and (len(path) > 1 or len(where) > 1)
-    included = principal in CHAIN_SUFFIXES and bool(where) and len(where) == first + last
+    included = principal in CHAIN_SUFFIXES and len(where) == first + last
     if (included and last and not first) or (principal == "oxo" and len(path) == 1):
         return None  # the chain is seen from its other end, too; a ketone needs a longer one
     shift = 1 if included else 0
@@ -191,7 +192,7 @@ def _chain_parent(view: Skeleton, path: list[int]) -> _Candidate | None:
     stem = unsaturated(length, bonds)
     if stem is None:
         return None
-    if included:
+    if principal and included:
         suffix = _multiplied(CHAIN_SUFFIXES[principal], len(where))
         parent = _elided(stem + "e", suffix) + suffix
     elif principal:
@@ -216,6 +217,30 @@ def _chain_parent(view: Skeleton, path: list[int]) -> _Candidate | None:
     )
 
 
+def _chains(view: Skeleton) -> list[list[int]]:
+    """Paths that may be the parent chain, in both directions.
+
+    A chain begins and ends at an end of the carbon chain, or at a carbon whose neighbour the suffix
+    includes (-oic acid).
+    """
+    chain = {index for index, atom in enumerate(view.atoms) if is_chain(atom)}
+    ends = {index for index in chain if len(chain.intersection(view.adjacent[index])) < 2}
+    bearing = {
+        index
+        for index in chain
+        for other in view.neighbours(index, *chain)
+        if (_on_nitrogen(view, other, index) or [prefix(view, other, index)])[0] in CHAIN_SUFFIXES
+    }
+    if len(ends | bearing) > 12:
+        return []
+    found = []
+    for start in sorted(ends | bearing):
+        for path in chain_paths(view, start):
+            found += [path[:length] for length in range(1, len(path)) if path[length - 1] in bearing]
+            found.append(path)
+    return found
+
+
 def compound_name(molecule: Chem.Mol) -> Name | None:
     """Name of a connected organic compound, if the subset of rules has one.
 
@@ -235,16 +260,7 @@ def compound_name(molecule: Chem.Mol) -> Name | None:
         return Name(component)
     view = skeleton(molecule)
     candidates = [_ring_parent(view, system) for system in view.systems]
-    chain = [index for index, atom in enumerate(view.atoms) if is_chain(atom)]
-    # A chain begins at an end, or at a carbon whose neighbour the suffix includes (-oic acid).
-    starts = [
-        index
-        for index in chain
-        if len(set(view.neighbours(index)) & set(chain)) < 2
-        or any(prefix(view, other, index) in CHAIN_SUFFIXES for other in view.neighbours(index, *chain))
-    ]
-    if len(starts) <= 12:
-        candidates += [_chain_parent(view, path) for index in starts for path in chain_paths(view, index)]
+    candidates += [_chain_parent(view, path) for path in _chains(view)]
     named = [candidate for candidate in candidates if candidate]
     if not named:
         return None

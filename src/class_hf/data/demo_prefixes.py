@@ -259,16 +259,20 @@ def _branch_key(view: Skeleton, branch: list[int], start: int, origin: int) -> s
     return ("=" if view.bond(start, origin) == DOUBLE else "") + smiles
 
 
+def _elements(view: Skeleton, branch: list[int]) -> str:
+    return "".join(sorted(view.symbol(atom) for atom in branch))
+
+
 @cache
-def _table() -> tuple[dict[str, str], int]:
-    """Both tables of prefixes by the key of their branch, and the number of atoms of the largest."""
-    names, largest = {}, 0
+def _table() -> tuple[dict[str, str], set[str]]:
+    """Both tables of prefixes by the key of their branch, and the elements that such branches have."""
+    names, elements = {}, set()
     for smiles, name in (SUBSTITUENTS | COMPOSITE_SUBSTITUENTS).items():
         molecule = Chem.MolFromSmiles("*" + smiles)
-        branch = list(range(1, molecule.GetNumAtoms()))
-        names[_branch_key(skeleton(molecule), branch, 1, 0)] = name
-        largest = max(largest, len(branch))
-    return names, largest
+        view, branch = skeleton(molecule), list(range(1, molecule.GetNumAtoms()))
+        names[_branch_key(view, branch, 1, 0)] = name
+        elements.add(_elements(view, branch))
+    return names, elements
 
 
 def prefix(view: Skeleton, start: int, origin: int) -> str | None:
@@ -288,8 +292,8 @@ def _prefix(view: Skeleton, start: int, origin: int) -> str | None:
     branch = _branch(view, start, origin)
     if branch is None:
         return None
-    names, largest = _table()
-    if len(branch) <= largest:
+    names, elements = _table()
+    if _elements(view, branch) in elements:
         name = names.get(_branch_key(view, branch, start, origin))
         if name:
             return name
@@ -298,12 +302,12 @@ def _prefix(view: Skeleton, start: int, origin: int) -> str | None:
         return None
     if atom.IsInRing():
         return _ring_prefix(view, start, origin)
-    if is_chain(atom):
-        return _chain_prefix(view, start, origin)
     if atom.GetFormalCharge():
         return None
     others = view.neighbours(start, origin)
     oxo = [other for other in others if view.symbol(other) == "O" and view.bond(start, other) == DOUBLE]
+    if is_chain(atom) and not oxo:
+        return _chain_prefix(view, start, origin)
     kids = [other for other in others if other not in oxo]
     if any(view.bond(start, kid) != SINGLE for kid in kids):
         return _double_prefix(view, start, kids) if len(kids) == 1 else None
@@ -371,8 +375,19 @@ def _amino_prefix(names: list[str | None]) -> str | None:
     return enclosed(first) + bracketed(more[0]) + "amino"
 
 
+def _ylidene_amino(name: str) -> str | None:
+    """propyl -> butylideneamino, phenyl -> benzylideneamino: the name of N=CH-R."""
+    if name == "phenyl":
+        return "benzylideneamino"
+    stem = name.removesuffix("yl")
+    if stem in ALKANE_STEMS[:-1]:
+        return ALKANE_STEMS[ALKANE_STEMS.index(stem) + 1] + "ylideneamino"
+    aryl = name.endswith("phenyl") or re.search(r"-\d+\w?-yl$", name)
+    return bracketed(enclosed(name) + "methylidene") + "amino" if aryl else None
+
+
 def _double_prefix(view: Skeleton, start: int, kids: list[int]) -> str | None:
-    """Groups that begin with N=N, C=N or N=C: phenyldiazenyl, (phenylimino)methyl, (benzylidene)amino."""
+    """Groups that begin with N=N, C=N or N=C: phenyldiazenyl, (phenylimino)methyl, benzylideneamino."""
     kid = view.atoms[kids[0]]
     far = view.neighbours(kids[0], start)
     if view.bond(start, kids[0]) != DOUBLE or len(far) != 1 or kid.IsInRing() or kid.GetFormalCharge():
@@ -386,5 +401,5 @@ def _double_prefix(view: Skeleton, start: int, kids: list[int]) -> str | None:
         case "C", "N", "C":
             return bracketed(enclosed(name) + "imino") + "methyl"
         case "N", "C", "C":
-            return bracketed(enclosed(name) + "methylidene") + "amino"
+            return _ylidene_amino(name)
     return None

@@ -160,6 +160,8 @@ def number_ring(view: Skeleton, system: RingSystem, groups: list[tuple[int, str]
         Locant by atom: indicated hydrogen in its place, then lowest for ``first``, then for all
         groups, then for the group that is first in the alphabet (IUPAC 2013, P-31.1.4).
     """
+    if system.ring is None or not system.ring.locants:
+        raise ValueError("the ring system has no numbering in the table; look at system.ring.locants first")
     pattern, locants, nitrogens = _pattern(system.ring)
     alphabet = sorted(groups, key=lambda group: letters(group[1]))
     best: tuple[tuple, dict[int, str]] | None = None
