@@ -45,7 +45,7 @@ def main() -> None:
     order = np.argsort(train["difficulty"][:])
 
     figure = Figure(figsize=(12, 9), dpi=100, layout="constrained", facecolor="white")
-    grid = figure.add_gridspec(3, 5, height_ratios=[1, 1.05, 1.25])
+    grid = figure.add_gridspec(3, 5, height_ratios=[1, 0.75, 1.35])
     for column, share in enumerate((0.02, 0.25, 0.5, 0.75, 0.98)):
         row = train[int(order[int(share * (len(order) - 1))])]
         title = f"difficulty {row['difficulty']:.2f}"

@@ -113,8 +113,8 @@ def _plan(plan: CurriculumPlan | None) -> str:
     s = plan.settings
     return (
         f"Order `{s['order']}`, {s['pacing']} pacing from {s['start']:g} over {s['span']:.0%} of {plan.epochs} "
-        f"epochs, global batch {plan.batch_size}, seed {s['seed']}: {plan.total_steps:,} steps, where training without a "
-        f"curriculum takes {plan.full_steps:,}."
+        f"epochs, global batch {plan.batch_size}, seed {s['seed']}: {plan.total_steps:,} steps, where training "
+        f"without a curriculum takes {plan.full_steps:,}."
     )
 
 

@@ -96,9 +96,7 @@ def test_mid_ranks_equal_a_plain_loop(monkeypatch):
         for i in range(pairs.shape[1]):
             true = pairs[0, i] @ pairs[1, i]
             kept = [j for j in range(30) if not (own and j == i)]
-            rows.append(
-                [plain(pairs[s, i], true, [pairs[s, i] @ pool[1 - s, j] for j in kept]) for s in (0, 1)]
-            )
+            rows.append([plain(pairs[s, i], true, [pairs[s, i] @ pool[1 - s, j] for j in kept]) for s in (0, 1)])
         return np.array(rows)
 
     for block in (2**23, 30 * 4):

@@ -28,9 +28,7 @@ def test_words_are_runs_of_letters_and_digits_in_lower_case():
 
 
 def test_sizes_count_atoms_rings_and_stereo_marks():
-    pairs = read_pairs(
-        ["x", "y", "z"], ["w", "w", "w"], ["C[C@H](N)C(=O)O", "C/C=C\\C", "c1ccc2ccccc2c1.[Na+]"]
-    )
+    pairs = read_pairs(["x", "y", "z"], ["w", "w", "w"], ["C[C@H](N)C(=O)O", "C/C=C\\C", "c1ccc2ccccc2c1.[Na+]"])
     assert pairs.sizes.tolist() == [[6, 0, 1], [4, 0, 1], [11, 2, 0]]
 
 

@@ -22,8 +22,7 @@ COUNT = 48
 def make_pairs(indices):
     smiles = ["C" * (1 + i // 8) + GROUPS[i % 8] for i in indices]
     texts = [
-        f"The molecule is an {NAMES[i % 8]} with {1 + i // 8} carbons. It has a role as a metabolite."
-        for i in indices
+        f"The molecule is an {NAMES[i % 8]} with {1 + i // 8} carbons. It has a role as a metabolite." for i in indices
     ]
     return read_pairs([str(i) for i in indices], texts, smiles)
 

@@ -31,9 +31,7 @@ def make_rows(first: int, last: int) -> dict[str, list[str]]:
         group, name = kinds[i % len(kinds)]
         rows["id"].append(f"m{i}")
         rows["smiles"].append("C" * (1 + i // len(kinds)) + group)
-        rows["description"].append(
-            f"The molecule is an {name} of {1 + i // len(kinds)} carbons and {i % 7} roles."
-        )
+        rows["description"].append(f"The molecule is an {name} of {1 + i // len(kinds)} carbons and {i % 7} roles.")
     return rows
 
 

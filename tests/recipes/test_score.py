@@ -190,9 +190,7 @@ def test_text_against_molecule_counts_every_pair(scored):
 
 
 def test_drawn_pairs_carry_id_scores_and_a_cut_caption(scored):
-    rows = scored.select([0, 1]).map(
-        lambda row: {"description": "A $5 caption. " * 60, "id": row["id"] + "x" * 60}
-    )
+    rows = scored.select([0, 1]).map(lambda row: {"description": "A $5 caption. " * 60, "id": row["id"] + "x" * 60})
     figure = draw_pairs(rows, [1, 0], title="Two pairs")
     texts = [text.get_text() for ax in figure.axes for text in ax.texts]
     assert texts[0].startswith("m01xxx") and len(texts[0].splitlines()[0]) == 40

@@ -93,9 +93,9 @@ def _choose(split_of: dict[str, str], size: int | None, seed: int) -> set[str]:
     """The ids to keep: in proportion from every split, and a larger choice contains every smaller one."""
     if size is None:
         return set(split_of)
-    if not _SMALLEST <= size <= len(split_of):
+    if not isinstance(size, int) or not _SMALLEST <= size <= len(split_of):
         raise ValueError(
-            f"size={size} is out of range: the demo set has {len(split_of)} molecules, and its three splits need "
+            f"size={size!r} is out of range: the demo set has {len(split_of)} molecules, and its three splits need "
             f"{_SMALLEST} at least. Pass a size between the two, or None for all."
         )
     places = []

@@ -119,7 +119,7 @@ def _substituted(name: Name, dice: _Dice) -> str:
     return f"that is {parent} {verb} {listed(groups)}"
 
 
-def _times(names: tuple[str, ...], group: str, several: bool, partial: bool) -> str:
+def _side(names: tuple[str, ...], group: str, bonds: int, partial: bool) -> str:
     """One side of a condensation: the carboxy group of X, two molecules of Y."""
     if len(set(names)) > 1:
         return listed(list(dict.fromkeys(names)))
@@ -127,9 +127,9 @@ def _times(names: tuple[str, ...], group: str, several: bool, partial: bool) -> 
         return f"{number(len(names))} molecules of {names[0]}"
     if not group:
         return names[0]
-    if several:
-        return f"{'' if partial else 'the '}{group}s of {names[0]}"
-    return f"{'one of the ' + group + 's' if partial else 'the ' + group} of {names[0]}"
+    if partial:
+        return f"{number(bonds)} of the {group}s of {names[0]}"
+    return f"the {group}{'s' * (bonds > 1)} of {names[0]}"
 
 
 def _condensed(parts: Condensation, dice: _Dice) -> str:
@@ -155,8 +155,8 @@ def _condensed(parts: Condensation, dice: _Dice) -> str:
     }[parts.kind]
     if parts.kind == "hydrazone" and base in _CARBONYL_DERIVATIVES:
         groups = ("carbonyl group", "")
-    left = _times(parts.acids, groups[0], len(parts.bases) > 1, parts.partial[0])
-    right = _times(parts.bases, groups[1], len(parts.acids) > 1, parts.partial[1])
+    left = _side(parts.acids, groups[0], len(parts.bases), parts.partial[0])
+    right = _side(parts.bases, groups[1], len(parts.acids), parts.partial[1])
     verb = dice.pick(["obtained by the", "resulting from the", "obtained by"])
     return f"{verb} formal condensation of {left} with {right}"
 

@@ -141,15 +141,17 @@ def _ring_parent(view: Skeleton, system: RingSystem) -> _Candidate | None:
     if takes_suffix(system):
         atoms = list(range(view.molecule.GetNumAtoms()))
         principal, groups, nitrogen = _principal(view, groups, atoms, system.atoms)
-    names = [name for _, name in groups]
     rank = _SENIORITY[principal] if principal else len(SUFFIXES)
     named, parent = principal, ring.name
-    trivial = [name for name in BENZENE_PARENTS if ring.name == "benzene" and names.count(name) == 1]
-    if trivial and rank > (_SENIORITY["oxo"] if trivial[0] in ("acetyl", "benzoyl") else len(SUFFIXES) - 1):
-        named, principal, parent = trivial[0], None, BENZENE_PARENTS[trivial[0]]
-        rank = _SENIORITY["oxo"] if named in ("acetyl", "benzoyl") else rank
-        nitrogen = []
-        groups = ring_groups(view, system) or []
+    if ring.name == "benzene":
+        plain = ring_groups(view, system) or []
+        names = [name for _, name in plain]
+        trivial = next((name for name in BENZENE_PARENTS if names.count(name) == 1), None)
+        # Acetophenone and benzophenone are ketones, the other parents (toluene) have no principal group.
+        level = _SENIORITY["oxo"] if trivial in ("acetyl", "benzoyl") else len(SUFFIXES)
+        if trivial and (level < rank or rank == len(SUFFIXES)):
+            named, parent, rank = trivial, BENZENE_PARENTS[trivial], level
+            principal, groups, nitrogen = None, plain, []
     at = number_ring(view, system, groups, {atom for atom, name in groups if name == named})
     rest = [(at[atom], name) for atom, name in groups if name != named]
     where = sorted((at[atom] for atom, name in groups if name == named), key=place)

@@ -96,7 +96,7 @@ def unsaturated(length: int, bonds: list[tuple[int, str]]) -> str | None:
     ``bonds`` are (position, "en" or "yn"); chains with both kinds have no name here.
     """
     kinds = {kind for _, kind in bonds}
-    if length > len(ALKANE_STEMS) or len(kinds) > 1:
+    if length > len(ALKANE_STEMS) or len(kinds) > 1 or len(bonds) >= len(MULTIPLIERS):
         return None
     stem = ALKANE_STEMS[length - 1]
     if not bonds:
@@ -150,7 +150,7 @@ def chain_groups(view: Skeleton, path: list[int], origin: int = -1) -> list[tupl
             if name is None:
                 return None
             groups.append((at, name))
-    return groups
+    return groups if len(groups) < len(MULTIPLIERS) else None
 
 
 def _chain_prefix(view: Skeleton, start: int, origin: int, acyl: bool = False) -> str | None:
@@ -191,7 +191,7 @@ def ring_groups(view: Skeleton, system: RingSystem, skip: int = -1) -> list[tupl
             if name is None or (name in _YLIDENES and (atom.GetIsAromatic() or atom.GetSymbol() != "C")):
                 return None
             groups.append((index, name))
-    return groups
+    return groups if len(groups) < len(MULTIPLIERS) else None
 
 
 def is_cycloalkane(ring: Ring) -> bool:
@@ -290,7 +290,7 @@ def prefix(view: Skeleton, start: int, origin: int) -> str | None:
 
 def _prefix(view: Skeleton, start: int, origin: int) -> str | None:
     branch = _branch(view, start, origin)
-    if branch is None:
+    if branch is None or view.bond(start, origin) not in (SINGLE, DOUBLE):
         return None
     names, elements = _table()
     if _elements(view, branch) in elements:
