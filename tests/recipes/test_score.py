@@ -86,8 +86,8 @@ def test_writes_data_set_summary_and_plots(recipe, folder, tmp_path, capsys):
         assert (picture[..., :3].min(axis=-1) < 0.5).any(), "something drawn"
 
 
-def test_scores_the_demo_pairs(recipe, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+@pytest.mark.slow  # the demo pairs are built on their first use
+def test_scores_the_demo_pairs(recipe, tmp_path, capsys):
     recipe.main(["--demo", "--output_dir", str(tmp_path / "demo")])
     assert set(load_from_disk(str(tmp_path / "demo" / "dataset"))["train"].column_names) >= set(SCORES)
 

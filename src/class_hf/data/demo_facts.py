@@ -12,8 +12,8 @@ from rdkit import Chem
 from rdkit.Chem import rdMolDescriptors
 
 from class_hf.data.demo_prefixes import is_charged
+from class_hf.data.demo_rings import RING_CLASSES
 from class_hf.data.demo_skeleton import DOUBLE, RingSystem, Skeleton
-from class_hf.data.demo_vocabulary import RING_CLASSES
 
 _NUMBERS = (
     "no one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen "
@@ -96,7 +96,7 @@ def article(noun: str) -> str:
     ('an ester', 'a urea group', 'an 8-quinolyl group', 'an N-oxide')
     """
     bare = noun.lstrip("([{")
-    vowel = bare.startswith(("8", "11", "18", "N-", "N,", "S-", "O-"))
+    vowel = bare.startswith(("8", "11", "18", "N-", "N,", "S-", "O-", "S)", "R)", "E)"))
     sounded = bare[:1].lower() in "aeiou" and not bare.lower().startswith(("uni", "ure", "eu", "one"))
     return f"{'an' if vowel or sounded else 'a'} {noun}"
 
@@ -127,7 +127,7 @@ def _rings_in(view: Skeleton, system: RingSystem) -> list[tuple[int, ...]]:
 
 
 def _heteroatoms(view: Skeleton, system: RingSystem) -> str:
-    """The heteroatoms of a ring system: one nitrogen and two oxygen atoms."""
+    """The heteroatoms of a ring system: one nitrogen atom and two oxygen atoms."""
     counts = Counter(view.atoms[atom].GetAtomicNum() for atom in system.core)
     counts.pop(6, None)
     table = Chem.GetPeriodicTable()

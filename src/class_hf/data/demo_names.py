@@ -29,6 +29,7 @@ from class_hf.data.demo_prefixes import (
     takes_suffix,
     unsaturated,
 )
+from class_hf.data.demo_rings import Ring
 from class_hf.data.demo_skeleton import DOUBLE, SINGLE, RingSystem, Skeleton, letters, number_ring, place, skeleton
 from class_hf.data.demo_vocabulary import (
     BENZENE_NAMES,
@@ -37,7 +38,6 @@ from class_hf.data.demo_vocabulary import (
     COMPONENTS,
     RETAINED_NAMES,
     SUFFIXES,
-    Ring,
 )
 
 _SENIORITY = {name: rank for rank, name in enumerate(SUFFIXES)}
@@ -339,7 +339,7 @@ def condensation(molecule: Chem.Mol) -> Condensation | None:
     Bonds of one kind are undone together, three at the most.
 
     >>> condensation(Chem.MolFromSmiles("CCCCOC(=O)c1ccccc1"))
-    Condensation(kind='ester', acids=('benzoic acid',), bases=('butan-1-ol',))
+    Condensation(kind='ester', acids=('benzoic acid',), bases=('butan-1-ol',), partial=(False, False))
     """
     for kind, pattern, order, groups in _condensation_patterns():
         bonds = {(match[0], match[-1]) for match in molecule.GetSubstructMatches(pattern)}

@@ -126,6 +126,8 @@ def metal_compound(view: Skeleton) -> tuple[str, str]:
     """
     centre = metals(view)[0]
     name = element(view.atoms[centre])
+    if not view.neighbours(centre):
+        return f"{name} {'ion' if view.atoms[centre].GetFormalCharge() else 'atom'}", "that stands alone"
     carbons = [
         other
         for other in view.neighbours(centre)

@@ -10,8 +10,9 @@ from functools import cache
 
 from rdkit import Chem
 
+from class_hf.data.demo_rings import Ring
 from class_hf.data.demo_skeleton import DOUBLE, SINGLE, RingSystem, Skeleton, letters, number_ring, place, skeleton
-from class_hf.data.demo_vocabulary import ALKANE_STEMS, COMPOSITE_SUBSTITUENTS, SUBSTITUENTS, Ring
+from class_hf.data.demo_vocabulary import ALKANE_STEMS, COMPOSITE_SUBSTITUENTS, SUBSTITUENTS
 
 MULTIPLIERS = (
     ",,di,tri,tetra,penta,hexa,hepta,octa,nona,deca,undeca,dodeca,trideca,tetradeca,pentadeca,hexadeca,"

@@ -8,7 +8,7 @@ from functools import cache, cached_property
 from rdkit import Chem
 
 from class_hf.data.demo_groups import Group, functional_groups
-from class_hf.data.demo_vocabulary import RINGS, Ring
+from class_hf.data.demo_rings import RINGS, Ring
 
 SINGLE, DOUBLE = Chem.BondType.SINGLE, Chem.BondType.DOUBLE
 
