@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 from datasets import Dataset, DatasetDict, disable_progress_bars
 
+from class_hf.build import load_data
 from class_hf.curriculum.difficulty import DEFINITIONS, DifficultyScorer, score_dataset
 from class_hf.plots_difficulty import draw_pairs, plot_histograms, plot_text_against_molecule, spearman
 from class_hf.recipe import exit_with
@@ -106,14 +107,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def load(args: argparse.Namespace) -> DatasetDict:
     """The splits of pairs, and the pool."""
-    if args.demo:
-        from class_hf.data.demo import load_demo
-
-        data = load_demo()
-    else:
-        from class_hf.data.chebi20 import load_chebi20
-
-        data = load_chebi20(args.data_dir, on_error=args.on_error)
+    data = load_data(args.data_dir, demo=args.demo, on_error=args.on_error)
     if "train" not in data:
         raise ValueError(f"no train split, only {', '.join(data)}: the scorer is fitted on training pairs.")
     return data

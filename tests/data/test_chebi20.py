@@ -103,16 +103,12 @@ def test_drop_skips_counts_and_lists(folder: Path, cache: Path, caplog: pytest.L
 
 def test_raise_names_the_row_and_leaves_nothing_behind(folder: Path, cache: Path) -> None:
     write(folder / "train.tsv", [*TRAIN, ("6", "C1CC(", "broken")])
-    with pytest.raises(
-        ValueError, match=r"train row 3 \(id 6, train.tsv line 5\).*'C1CC\('.*Mend the row, or"
-    ):
+    with pytest.raises(ValueError, match=r"train row 3 \(id 6, train.tsv line 5\).*'C1CC\('.*Mend the row, or"):
         load_chebi20(folder, cache_dir=cache)
     assert not list(cache.glob("**/*.arrow"))
 
 
-def test_the_second_call_reads_and_parses_nothing(
-    folder: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_second_call_reads_and_parses_nothing(folder: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = load_chebi20(folder, cache_dir=cache)
 
     def never(*_: Any) -> None:
@@ -208,14 +204,10 @@ def test_load_pairs_reads_a_file_of_any_name(tmp_path: Path, cache: Path) -> Non
 def test_load_pairs_drops_or_raises_and_needs_a_file(tmp_path: Path, cache: Path) -> None:
     file = tmp_path / "more.tsv"
     write(file, [*TRAIN, ("6", "CCN", "")])
-    with pytest.raises(
-        ValueError, match=r"pairs row 3 \(id 6, more.tsv line 5\): empty or missing: description"
-    ):
+    with pytest.raises(ValueError, match=r"pairs row 3 \(id 6, more.tsv line 5\): empty or missing: description"):
         load_pairs(file, cache_dir=cache)
     assert load_pairs(file, on_error="drop", cache_dir=cache).num_rows == 3
-    with pytest.raises(
-        FileNotFoundError, match="is not a file of pairs; for a folder or the Hub use load_chebi20"
-    ):
+    with pytest.raises(FileNotFoundError, match="is not a file of pairs; for a folder or the Hub use load_chebi20"):
         load_pairs(tmp_path)
 
 
@@ -307,9 +299,7 @@ def test_a_hub_data_set_of_another_shape_is_refused(
         (ConnectionError("no route"), ConnectionError),
     ],
 )
-def test_a_hub_failure_says_what_to_do(
-    hub: dict[str, Any], raised: Exception, expected: type[Exception]
-) -> None:
+def test_a_hub_failure_says_what_to_do(hub: dict[str, Any], raised: Exception, expected: type[Exception]) -> None:
     hub["data"] = raised
     with pytest.raises(expected, match="'data/chebi20' is no folder here.*Pass an existing folder, or check"):
         load_chebi20("data/chebi20")
@@ -351,9 +341,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, bytes]]:
     httpd.server_close()
 
 
-def test_without_a_source_the_authors_files_are_downloaded_once(
-    server: dict[str, bytes], cache: Path
-) -> None:
+def test_without_a_source_the_authors_files_are_downloaded_once(server: dict[str, bytes], cache: Path) -> None:
     data = load_chebi20(cache_dir=cache)
     assert list(data) == ["train", "validation", "test", "pool"]
     assert rows_of(data["train"]) == TRAIN

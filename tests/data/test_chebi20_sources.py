@@ -63,18 +63,14 @@ def test_a_folder_without_pairs_says_what_it_holds(tmp_path: Path) -> None:
         find_files(tmp_path)
     (tmp_path / "molecules.tsv").touch()
     (tmp_path / "pairs.json").touch()
-    with pytest.raises(
-        FileNotFoundError, match=r"\(found: molecules.tsv, pairs.json\). Expected train, validation"
-    ):
+    with pytest.raises(FileNotFoundError, match=r"\(found: molecules.tsv, pairs.json\). Expected train, validation"):
         find_files(tmp_path)
 
 
 def test_two_files_for_one_split_are_refused(tmp_path: Path) -> None:
     for name in ("val.tsv", "validation.txt"):
         (tmp_path / name).touch()
-    with pytest.raises(
-        ValueError, match="val.tsv and validation.txt both hold the validation split; keep one"
-    ):
+    with pytest.raises(ValueError, match="val.tsv and validation.txt both hold the validation split; keep one"):
         find_files(tmp_path)
 
 
@@ -166,9 +162,7 @@ def test_malformed_csv_is_located(tmp_path: Path, text: str, message: str) -> No
 
 def test_a_mapping_goes_before_the_synonyms_and_settles_doubt() -> None:
     header = ["CID", "SMILES", "isosmiles", "caption"]
-    with pytest.raises(
-        ValueError, match=r"\['SMILES', 'isosmiles'\] could each be 'smiles'; choose one with"
-    ):
+    with pytest.raises(ValueError, match=r"\['SMILES', 'isosmiles'\] could each be 'smiles'; choose one with"):
         pick_columns("a.csv", header, PAIR_COLUMNS, {})
     chosen = pick_columns("a.csv", header, PAIR_COLUMNS, {"isosmiles": "smiles"})
     assert chosen == {"id": 0, "smiles": 2, "description": 3}
@@ -189,9 +183,7 @@ def test_the_mapping_reaches_the_files_that_have_the_column(tmp_path: Path) -> N
     assert tables["train"].columns == {"id": ["1"], "smiles": ["CC"], "description": ["x"]}
     assert tables["pool"].columns == {"id": ["1"], "smiles": ["CC"], "split": ["train"]}
     check_mapping(mapping, tables.values())
-    with pytest.raises(
-        ValueError, match=r"column_mapping names \['Drug'\], but the columns found are \['caption'"
-    ):
+    with pytest.raises(ValueError, match=r"column_mapping names \['Drug'\], but the columns found are \['caption'"):
         check_mapping({"Drug": "smiles"}, tables.values())
 
 
@@ -237,9 +229,7 @@ def test_text2mol_joins_smiles_from_the_pool(text2mol: Path) -> None:
 
 
 def test_text2mol_without_molecules_says_what_to_add(text2mol: Path) -> None:
-    with pytest.raises(
-        FileNotFoundError, match=r"training.txt is in Text2Mol's format.*Put Text2Mol's \*.sdf files"
-    ):
+    with pytest.raises(FileNotFoundError, match=r"training.txt is in Text2Mol's format.*Put Text2Mol's \*.sdf files"):
         read_files(find_files(text2mol), {})
     put(text2mol / "training.sdf", sdf_record("CC", title="1"))
     with pytest.raises(ValueError, match=r"val.txt: none of its 1 CIDs \(3, ...\) is among the 1 molecules"):
@@ -249,9 +239,7 @@ def test_text2mol_without_molecules_says_what_to_add(text2mol: Path) -> None:
         read_files(find_files(text2mol), {})
 
 
-def test_sdf_records_that_rdkit_cannot_read_are_left_out(
-    tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_sdf_records_that_rdkit_cannot_read_are_left_out(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     text = sdf_record("CC", title="1") + "2\n\n\nnot a mol block\n$$$$\n" + sdf_record("CO", title="3")
     path = put(tmp_path / "a.sdf", text.removesuffix("$$$$\n"))
     assert sdf_smiles(path) == {"1": "CC", "3": "CO"}

@@ -37,9 +37,7 @@ GOOD = ("1", "CC", "ethane")
         (("2", "CC", "ethane"), "SMILES and description repeat row 0"),
     ],
 )
-def test_each_fault_has_its_reason(
-    row: tuple[str, str, str], reason: str, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_each_fault_has_its_reason(row: tuple[str, str, str], reason: str, capfd: pytest.CaptureFixture[str]) -> None:
     tables = {"train": pairs(GOOD, row)}
     with pytest.raises(ValueError) as error:
         check_tables(tables)
@@ -90,9 +88,7 @@ def test_the_first_faults_are_shown_and_the_rest_counted() -> None:
 
 
 def test_a_split_without_a_usable_row_is_refused() -> None:
-    with pytest.raises(
-        ValueError, match=r"train.tsv: no row of train is usable; the first: train row 0 \(id 1"
-    ):
+    with pytest.raises(ValueError, match=r"train.tsv: no row of train is usable; the first: train row 0 \(id 1"):
         check_tables({"train": pairs(("1", "C(", "x"))}, "drop")
 
 
@@ -108,12 +104,8 @@ def test_an_id_in_two_splits_is_an_error_in_any_case(on_error: Any) -> None:
 
 def test_pairs_must_agree_with_the_pool() -> None:
     tables = {
-        "train": pairs(
-            GOOD, ("2", "CO", "no such id"), ("3", "CN", "other split"), ("4", "CCC", "other one")
-        ),
-        "pool": pool(
-            ("1", "C-C", "training"), ("3", "CN", "test"), ("4", "CCCC", "train"), ("5", "CF", "dev")
-        ),
+        "train": pairs(GOOD, ("2", "CO", "no such id"), ("3", "CN", "other split"), ("4", "CCC", "other one")),
+        "pool": pool(("1", "C-C", "training"), ("3", "CN", "test"), ("4", "CCCC", "train"), ("5", "CF", "dev")),
     }
     columns, report = check_tables(tables, "drop")
     # Another spelling of the same molecule is no fault, and each table keeps its own.
@@ -162,9 +154,7 @@ def test_repair(raw: str, mended: str) -> None:
 
 
 def test_the_report_survives_json() -> None:
-    report = LoadReport(
-        {"train": 1}, {"train": 0}, (DroppedRow("train", 1, "2", r"bad '\'", "train.tsv line 3"),)
-    )
+    report = LoadReport({"train": 1}, {"train": 0}, (DroppedRow("train", 1, "2", r"bad '\'", "train.tsv line 3"),))
     assert LoadReport.from_json(report.to_json()) == report
     assert str(report) == (
         "Loaded train 1 rows (0 SMILES repaired); 1 dropped:\n"

@@ -199,8 +199,7 @@ def _load_files(
 ) -> tuple[DatasetDict, LoadReport]:
     # With the names, because the report quotes them.
     contents = [
-        (split, file.name, hashlib.sha256(file.path.read_bytes()).hexdigest())
-        for split, file in files.items()
+        (split, file.name, hashlib.sha256(file.path.read_bytes()).hexdigest()) for split, file in files.items()
     ]
     # SDF files beside the pairs may be where Text2Mol's SMILES come from; too large to read on every call.
     beside = {path for file in files.values() for path in file.path.parent.glob("*.[sS][dD][fF]")}
@@ -227,9 +226,7 @@ def _load_hub(
     for theirs in found:
         ours = split_of(theirs)
         if ours is None:
-            logger.warning(
-                "%s: split %r is none of train, validation, test and pool; left out.", name, theirs
-            )
+            logger.warning("%s: split %r is none of train, validation, test and pool; left out.", name, theirs)
         elif ours in splits:
             raise ValueError(f"{name}: the splits {splits[ours]!r} and {theirs!r} both stand for {ours}.")
         else:
@@ -239,9 +236,7 @@ def _load_hub(
 
     def read() -> dict[str, Table]:
         return {
-            ours: table_from_dataset(
-                found[theirs], name, POOL_COLUMNS if ours == "pool" else PAIR_COLUMNS, mapping
-            )
+            ours: table_from_dataset(found[theirs], name, POOL_COLUMNS if ours == "pool" else PAIR_COLUMNS, mapping)
             for ours, theirs in splits.items()
         }
 
@@ -303,9 +298,7 @@ def _cached(
     return data, report
 
 
-def _build(
-    tables: dict[str, Table], mapping: dict[str, str], on_error: OnError
-) -> tuple[DatasetDict, LoadReport]:
+def _build(tables: dict[str, Table], mapping: dict[str, str], on_error: OnError) -> tuple[DatasetDict, LoadReport]:
     check_mapping(mapping, tables.values())
     columns, report = check_tables(tables, on_error)
     # In this order, whatever the order of the source.

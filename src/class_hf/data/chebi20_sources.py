@@ -89,9 +89,7 @@ def find_files(folder: Path) -> dict[str, SourceFile]:
         if split is None or path.suffix.lower() not in (".tsv", ".txt", ".csv") or not path.is_file():
             continue
         if split in found:
-            raise ValueError(
-                f"{folder}: {found[split].name} and {path.name} both hold the {split} split; keep one."
-            )
+            raise ValueError(f"{folder}: {found[split].name} and {path.name} both hold the {split} split; keep one.")
         found[split] = SourceFile(path.name, path)
     if not found.keys() - {"pool"}:
         there = ", ".join(sorted(path.name for path in folder.iterdir())[:10]) or "nothing"
@@ -142,9 +140,7 @@ def read_files(files: Mapping[str, SourceFile], column_mapping: Mapping[str, str
     return tables
 
 
-def table_from_dataset(
-    dataset: Any, where: str, wanted: Sequence[str], column_mapping: Mapping[str, str]
-) -> Table:
+def table_from_dataset(dataset: Any, where: str, wanted: Sequence[str], column_mapping: Mapping[str, str]) -> Table:
     """The wanted columns of a :class:`datasets.Dataset` as strings.
 
     Args:
@@ -298,9 +294,7 @@ def _read_text(file: SourceFile) -> str:
 
 def _refuse_pointer(name: str, head: str) -> None:
     if head.startswith("version https://git-lfs.github.com"):
-        raise ValueError(
-            f"{name} is a Git LFS pointer, not the file itself; run `git lfs pull` in its folder."
-        )
+        raise ValueError(f"{name} is a Git LFS pointer, not the file itself; run `git lfs pull` in its folder.")
 
 
 def _is_text2mol(first_row: Sequence[str]) -> bool:
@@ -326,9 +320,7 @@ def _find_smiles(file: SourceFile, pool: Table | None) -> dict[str, str]:
     return {cid: smiles for path in found for cid, smiles in sdf_smiles(path).items()}
 
 
-def _text2mol_table(
-    file: SourceFile, rows: list[list[str]], lines: list[int], smiles_of: Mapping[str, str]
-) -> Table:
+def _text2mol_table(file: SourceFile, rows: list[list[str]], lines: list[int], smiles_of: Mapping[str, str]) -> Table:
     ids = [row[0].strip() for row in rows]
     if not any(cid in smiles_of for cid in ids):
         raise ValueError(

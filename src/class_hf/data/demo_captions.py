@@ -166,10 +166,10 @@ def _identity(view: Skeleton, dice: _Dice) -> str | None:
     onium = onium_name(view)
     if onium:
         return central_atom(view, _cation(view)) if dice.chance(0.6) else f"that is {onium}"
-    parts = condensation(view.molecule)
+    parts = condensation(view)
     if parts and (parts.kind not in ("amide", "sulfonamide") or dice.chance(0.5)):
         return _condensed(parts, dice)
-    name = compound_name(view.molecule)
+    name = compound_name(view)
     if name and (name.substituents or dice.chance(0.7)):
         return _substituted(name, dice)
     return _condensed(parts, dice) if parts else central_atom(view)
@@ -227,10 +227,10 @@ def _opening(view: Skeleton, dice: _Dice) -> _Opening:
 
 def _origin(view: Skeleton) -> str | None:
     """A compound that an unnamed one derives from: one that it is condensed from, or its parent."""
-    parts = condensation(view.molecule)
+    parts = condensation(view)
     if parts:
         return parts.acids[0]
-    name = compound_name(view.molecule)
+    name = compound_name(view)
     plain = name is None or not name.substituents or name.parent == "benzene" or name.parent.endswith("ane")
     return None if name is None or plain else name.parent
 

@@ -243,24 +243,23 @@ def _chains(view: Skeleton) -> list[list[int]]:
     return found
 
 
-def compound_name(molecule: Chem.Mol) -> Name | None:
+def compound_name(view: Skeleton) -> Name | None:
     """Name of a connected organic compound, if the subset of rules has one.
 
     Args:
-        molecule: one fragment. Isotopes and stereo marks are left out of the name.
+        view: one fragment. Isotopes and stereo marks are left out of the name.
 
     Returns:
         Parent and substituents, or ``None``.
 
-    >>> str(compound_name(Chem.MolFromSmiles("OC(=O)c1ccc(cc1Cl)[N+](=O)[O-]")))
+    >>> str(compound_name(skeleton(Chem.MolFromSmiles("OC(=O)c1ccc(cc1Cl)[N+](=O)[O-]"))))
     '2-chloro-4-nitrobenzoic acid'
-    >>> str(compound_name(Chem.MolFromSmiles("CCN(CC)CCO")))
+    >>> str(compound_name(skeleton(Chem.MolFromSmiles("CCN(CC)CCO"))))
     '2-(diethylamino)ethanol'
     """
-    component = COMPONENTS.get(Chem.MolToSmiles(molecule))
+    component = COMPONENTS.get(Chem.MolToSmiles(view.molecule))
     if component:
         return Name(component)
-    view = skeleton(molecule)
     candidates = [_ring_parent(view, system) for system in view.systems]
     candidates += [_chain_parent(view, path) for path in _chains(view)]
     named = [candidate for candidate in candidates if candidate]
@@ -333,19 +332,19 @@ def _condensation_patterns() -> list[tuple[str, Chem.Mol, Chem.BondType, tuple[C
     ]
 
 
-def condensation(molecule: Chem.Mol) -> Condensation | None:
+def condensation(view: Skeleton) -> Condensation | None:
     """Undo the esters, amides or imines of a connected compound, if all that remains has a name.
 
     Bonds of one kind are undone together, three at the most.
 
-    >>> condensation(Chem.MolFromSmiles("CCCCOC(=O)c1ccccc1"))
+    >>> condensation(skeleton(Chem.MolFromSmiles("CCCCOC(=O)c1ccccc1")))
     Condensation(kind='ester', acids=('benzoic acid',), bases=('butan-1-ol',), partial=(False, False))
     """
     for kind, pattern, order, groups in _condensation_patterns():
-        bonds = {(match[0], match[-1]) for match in molecule.GetSubstructMatches(pattern)}
+        bonds = {(match[0], match[-1]) for match in view.molecule.GetSubstructMatches(pattern)}
         if not 0 < len(bonds) < 4:
             continue
-        parts = Chem.RWMol(molecule)
+        parts = Chem.RWMol(view.molecule)
         for acid, base in bonds:
             parts.RemoveBond(acid, base)
             parts.AddBond(acid, parts.AddAtom(Chem.Atom("O")), order)
@@ -357,7 +356,7 @@ def condensation(molecule: Chem.Mol) -> Condensation | None:
             for atoms in Chem.GetMolFrags(parts)
         ]
         fragments = Chem.GetMolFrags(parts, asMols=True)
-        names = [compound_name(fragment) for fragment in fragments]
+        names = [compound_name(skeleton(fragment)) for fragment in fragments]
         if None in names or any(acid and base for acid, base in sides):
             continue
         halves: tuple[list[str], list[str]] = ([], [])

@@ -52,7 +52,7 @@ def component_name(molecule: Chem.Mol) -> str:
     view = skeleton(molecule)
     if metals(view):
         return article(metal_compound(view)[0])
-    name = onium_name(view) or compound_name(molecule)
+    name = onium_name(view) or compound_name(view)
     return str(name) if name else article(classes(view)[0])
 
 
@@ -112,8 +112,9 @@ def _ligands(view: Skeleton) -> list[tuple[str, int]]:
             return []
     counts: Counter[str] = Counter()
     for part in Chem.GetMolFrags(parts, asMols=True):
-        named = LIGANDS.get(Chem.MolToSmiles(part)) or compound_name(part)
-        name = str(named) if named else classes(skeleton(part))[0].removeprefix("member of ")
+        ligand = skeleton(part)
+        named = LIGANDS.get(Chem.MolToSmiles(part)) or compound_name(ligand)
+        name = str(named) if named else classes(ligand)[0].removeprefix("member of ")
         counts[name.removesuffix("ic acid") + "ate" if name.endswith("ic acid") else name] += 1
     return sorted(counts.items(), key=lambda item: (-item[1], item[0]))
 

@@ -85,9 +85,7 @@ def repair_smiles(smiles: str) -> str:
     return _REPEATED_BACKSLASH.sub(r"\\", smiles.strip())
 
 
-def check_tables(
-    tables: Mapping[str, Table], on_error: OnError = "raise"
-) -> tuple[dict[str, Columns], LoadReport]:
+def check_tables(tables: Mapping[str, Table], on_error: OnError = "raise") -> tuple[dict[str, Columns], LoadReport]:
     """Repair and check the splits of a data set, and the pool against them.
 
     A row is refused if a value is empty, if RDKit cannot parse its SMILES, or if it repeats the id, or the
@@ -139,9 +137,7 @@ def check_tables(
         if not columns["id"]:
             first = next(row for row in dropped if row.split == split)
             raise ValueError(f"{tables[split].where}: no row of {split} is usable; the first: {first}")
-    repaired = {
-        split: sum("\\\\" in smiles for smiles in table.columns["smiles"]) for split, table in tables.items()
-    }
+    repaired = {split: sum("\\\\" in smiles for smiles in table.columns["smiles"]) for split, table in tables.items()}
     return kept, LoadReport({split: len(columns["id"]) for split, columns in kept.items()}, repaired, dropped)
 
 
@@ -191,9 +187,7 @@ def _row_faults(columns: Columns, unparsable: set[str]) -> dict[int, str]:
     return faults
 
 
-def _pool_faults(
-    columns: Columns, split: str, pool: Mapping[str, tuple[str, str]], where: str
-) -> dict[int, str]:
+def _pool_faults(columns: Columns, split: str, pool: Mapping[str, tuple[str, str]], where: str) -> dict[int, str]:
     faults: dict[int, str] = {}
     for row, (key, smiles) in enumerate(zip(columns["id"], columns["smiles"], strict=True)):
         pool_smiles, pool_split = pool.get(key, ("", ""))
@@ -202,9 +196,7 @@ def _pool_faults(
         elif pool_split != split:
             faults[row] = f"the pool ({where}) has this id in {pool_split}"
         elif not _same_molecule(smiles, pool_smiles):
-            faults[row] = (
-                f"its SMILES '{smiles}' is another molecule than the pool's '{pool_smiles}' ({where})"
-            )
+            faults[row] = f"its SMILES '{smiles}' is another molecule than the pool's '{pool_smiles}' ({where})"
     return faults
 
 
@@ -213,9 +205,7 @@ def _same_molecule(one: str, other: str) -> bool:
         return True
     with rdBase.BlockLogs():
         # Two spellings of one molecule are legal; strings that do not parse were refused as such.
-        canonical = {
-            Chem.MolToSmiles(molecule) for molecule in map(Chem.MolFromSmiles, (one, other)) if molecule
-        }
+        canonical = {Chem.MolToSmiles(molecule) for molecule in map(Chem.MolFromSmiles, (one, other)) if molecule}
     return len(canonical) < 2
 
 
