@@ -9,24 +9,17 @@ from .configuration_graph import MoleculeGraphConfig
 
 
 @strict
-class LexicalConfig(PreTrainedConfig):
-    r"""Configuration of [`LexicalModel`], a text tower over hashed word and character n-grams (ours).
+class BagConfig(PreTrainedConfig):
+    r"""What [`LexicalConfig`] and [`MoleculeFingerprintConfig`] share: a bag of embeddings and a small MLP.
 
     Args:
-        num_buckets: rows of the hashed embedding table; equals the tokenizer's `num_buckets`.
-        embedding_size: width of one n-gram's embedding.
+        num_buckets: rows of the hashed embedding table; equals the tokenizer's or featurizer's `num_buckets`.
+        embedding_size: width of one token's embedding.
         hidden_size: width H of the pooled output.
         intermediate_size: width of the hidden layer of the MLP.
         dropout: dropout probability inside the MLP.
-        token_dropout: probability with which a single n-gram is left out of a caption in training.
-
-    Example:
-
-    >>> LexicalConfig(hidden_size=64).hidden_size
-    64
+        token_dropout: probability with which a single token is left out in training.
     """
-
-    model_type = "lexical"
 
     num_buckets: int = 2**16
     embedding_size: int = 256
@@ -43,35 +36,31 @@ class LexicalConfig(PreTrainedConfig):
 
 
 @strict
-class MoleculeFingerprintConfig(PreTrainedConfig):
+class LexicalConfig(BagConfig):
+    r"""Configuration of [`LexicalModel`], a text tower over hashed word and character n-grams (ours).
+
+    Args: see [`BagConfig`]; a token is an n-gram of the caption.
+
+    Example:
+
+    >>> LexicalConfig(hidden_size=64).hidden_size
+    64
+    """
+
+    model_type = "lexical"
+
+
+@strict
+class MoleculeFingerprintConfig(BagConfig):
     r"""Configuration of [`MoleculeFingerprintModel`], a molecule tower over Morgan substructures (ours).
 
-    It is the learnable counterpart of mol2vec (Jaeger et al., 2018): each substructure has an embedding
-    of its own, and a molecule is the bag of its substructures.
+    It is the learnable counterpart of mol2vec (Jaeger et al., 2018): each substructure has an embedding of its own,
+    and a molecule is the bag of its substructures.
 
-    Args:
-        num_buckets: rows of the hashed embedding table; equals the feature extractor's `num_buckets`.
-        embedding_size: width of one substructure's embedding.
-        hidden_size: width H of the pooled output.
-        intermediate_size: width of the hidden layer of the MLP.
-        dropout: dropout probability inside the MLP.
-        token_dropout: probability with which a single substructure is left out in training.
+    Args: see [`BagConfig`]; a token is a substructure of the molecule.
     """
 
     model_type = "molecule_fingerprint"
-
-    num_buckets: int = 2**16
-    embedding_size: int = 256
-    hidden_size: int = 512
-    intermediate_size: int = 1024
-    dropout: float | int = 0.1
-    token_dropout: float | int = 0.0
-    initializer_range: float = 0.02
-
-    def validate_probabilities(self):
-        """Part of the `@strict` validation."""
-        for name in ("dropout", "token_dropout"):
-            _check_probability(name, getattr(self, name))
 
 
 def _check_probability(name: str, value: float) -> None:

@@ -7,7 +7,7 @@ from transformers import PreTrainedModel
 from transformers import initialization as init
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
-from .configuration_text_molecule import LexicalConfig, MoleculeFingerprintConfig
+from .configuration_text_molecule import BagConfig, LexicalConfig, MoleculeFingerprintConfig
 
 
 class BagEncoder(nn.Module):
@@ -17,7 +17,7 @@ class BagEncoder(nn.Module):
     comparable norms at the start without making a long bag's single members vanish. One residual MLP follows.
     """
 
-    def __init__(self, config: LexicalConfig | MoleculeFingerprintConfig):
+    def __init__(self, config: BagConfig):
         super().__init__()
         self.token_dropout = float(config.token_dropout)
         self.embedding = nn.Embedding(config.num_buckets, config.embedding_size)
@@ -44,10 +44,15 @@ class BagEncoder(nn.Module):
 
 
 class BagPreTrainedModel(PreTrainedModel):
-    """Weight initialisation that the two towers share."""
+    """What the two towers share: the encoder and the initialisation of weights."""
 
     base_model_prefix = "encoder"
     supports_gradient_checkpointing = False
+
+    def __init__(self, config: BagConfig):
+        super().__init__(config)
+        self.encoder = BagEncoder(config)
+        self.post_init()
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
@@ -77,11 +82,6 @@ class LexicalModel(BagPreTrainedModel):
     config_class = LexicalConfig
     main_input_name = "input_ids"
 
-    def __init__(self, config: LexicalConfig):
-        super().__init__(config)
-        self.encoder = BagEncoder(config)
-        self.post_init()
-
     def forward(self, input_ids: torch.Tensor, text_offsets: torch.Tensor) -> BaseModelOutputWithPooling:
         """
         Args:
@@ -107,11 +107,6 @@ class MoleculeFingerprintModel(BagPreTrainedModel):
 
     config_class = MoleculeFingerprintConfig
     main_input_name = "fragment_ids"
-
-    def __init__(self, config: MoleculeFingerprintConfig):
-        super().__init__(config)
-        self.encoder = BagEncoder(config)
-        self.post_init()
 
     def forward(self, fragment_ids: torch.Tensor, fragment_offsets: torch.Tensor) -> BaseModelOutputWithPooling:
         """
