@@ -41,7 +41,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path(__file__).with_name("overview.png"))
     args = parser.parse_args()
     data = load_demo()
-    train = score_dataset(data["train"], definition="confusability")
+    train = score_dataset(data["train"], definition="alignment")
     order = np.argsort(train["difficulty"][:])
 
     figure = Figure(figsize=(12, 9), dpi=100, layout="constrained", facecolor="white")

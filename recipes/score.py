@@ -42,8 +42,8 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     parser.add_argument(
         "--definition",
         type=lambda names: names.split(","),
-        default=["confusability"],
-        help=f"one or several, with commas between, of {', '.join(DEFINITIONS)} (default: confusability)",
+        default=["alignment"],
+        help=f"one or several, with commas between, of {', '.join(DEFINITIONS)} (default: alignment)",
     )
     parser.add_argument(
         "--combination",

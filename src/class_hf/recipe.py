@@ -30,7 +30,7 @@ class DataArguments:
     )
     max_train_pairs: int | None = field(default=None, metadata={"help": "Train on the first so many pairs only."})
     difficulty_definition: list[str] = field(
-        default_factory=lambda: ["confusability"],
+        default_factory=lambda: ["alignment"],
         metadata={"help": f"How pairs are scored if they are not yet: any of {', '.join(DEFINITIONS)}."},
     )
     difficulty_combination: Literal["mean", "max", "product", "text", "molecule"] = field(

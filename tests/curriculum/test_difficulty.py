@@ -66,7 +66,7 @@ def test_scores_are_ranks_in_the_unit_interval(definition):
 
 
 def test_ranks_follow_the_raw_scores_of_the_definition():
-    scorer = DifficultyScorer(neighbours=3).fit(TRAIN)
+    scorer = DifficultyScorer("confusability", neighbours=3).fit(TRAIN)
     pairs = read_pairs(TRAIN["id"], TRAIN["description"], TRAIN["smiles"])
     _, raw = Confusability.fit(pairs, 3)
     scored = scorer(TRAIN)
@@ -122,14 +122,14 @@ def test_equal_pairs_get_equal_scores():
 
 
 def test_new_rows_are_ranked_among_the_training_pairs():
-    scorer = DifficultyScorer(neighbours=3).fit(TRAIN)
+    scorer = DifficultyScorer("confusability", neighbours=3).fit(TRAIN)
     raw, new = (np.array(scorer.raw_scores(rows)["text_confusability"]) for rows in (TRAIN, NEW))
     expected = [(sum(raw < v) + sum(raw == v) / 2) / 40 for v in new]
     assert scorer(NEW)["text_difficulty"] == expected
 
 
 def test_a_training_pair_is_no_neighbour_of_itself_but_its_copy_under_a_new_id_is_one():
-    scorer = DifficultyScorer(neighbours=1).fit(TRAIN)
+    scorer = DifficultyScorer("confusability", neighbours=1).fit(TRAIN)
     row = {column: values[:1] for column, values in TRAIN.items()}
     own = scorer.raw_scores(row)["molecule_confusability"]
     copy = scorer.raw_scores({**row, "id": ["copy"]})["molecule_confusability"]
@@ -282,7 +282,7 @@ def test_errors_name_the_row_of_the_users_order():
 
 def test_too_few_training_pairs():
     with pytest.raises(ValueError, match="neighbours=8: expected fewer than the 8 training pairs"):
-        DifficultyScorer().fit(make_rows(0, 8))
+        DifficultyScorer("confusability").fit(make_rows(0, 8))
     with pytest.raises(ValueError, match="alignment needs at least 4 training pairs, got 3"):
         DifficultyScorer("alignment").fit(make_rows(0, 3))
     assert DifficultyScorer("complexity").fit(make_rows(0, 1))(make_rows(0, 1))["difficulty"] == [0.5]

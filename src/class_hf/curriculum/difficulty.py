@@ -33,7 +33,7 @@ class DifficultyScorer:
     - ``"confusability"``: how alike the nearest other pairs are
       ([`~class_hf.curriculum.confusability.Confusability`]);
     - ``"alignment"``: how far down a cheap reference model ranks the true partner
-      ([`~class_hf.curriculum.alignment.Alignment`]; trains for a few minutes, the others take seconds).
+      ([`~class_hf.curriculum.alignment.Alignment`]; trains for some twenty seconds on two cores, the others take fewer).
 
     In each modality a raw score becomes its rank among the training pairs,
     (number below + half the number equal) / N: 1 is the hardest, equal pairs get equal scores, and the mean
@@ -46,7 +46,7 @@ class DifficultyScorer:
     number of processes. The state is plain arrays that do not change after ``fit``, so ``map`` caches.
 
     Args:
-        definition: one name or several of the above. Default: confusability.
+        definition: one name or several of the above. Default: alignment.
         combination: of the two modalities into ``difficulty``: ``"mean"`` (weighted by ``text_weight``),
             ``"max"``, ``"product"``, ``"text"`` or ``"molecule"`` (that modality alone).
         text_weight: weight of the text in the mean, in [0, 1]. Unused by the other combinations.
@@ -68,7 +68,7 @@ class DifficultyScorer:
 
     def __init__(
         self,
-        definition: str | Sequence[str] = ("confusability",),
+        definition: str | Sequence[str] = ("alignment",),
         combination: str = "mean",
         text_weight: float = 0.5,
         neighbours: int = 8,
