@@ -37,6 +37,7 @@ def machine() -> dict[str, Any]:
     return {
         "processor": models[0].split(":")[1].strip() if models else platform.processor(),
         "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
         "python": platform.python_version(),
         "torch": torch.__version__,
     }
