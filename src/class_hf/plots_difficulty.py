@@ -96,7 +96,9 @@ def plot_text_against_molecule(ds: Any, *, title: str = "Training pairs") -> "Fi
     figure = _figure(width=5.4, height=4.6)
     ax = figure.add_subplot()
     grid = int(np.clip(np.sqrt(len(text) / 12), 6, 32))
-    cells = ax.hexbin(text, molecule, gridsize=grid, extent=(0, 1, 0, 1), cmap="Blues", mincnt=1, linewidths=0.2)
+    # Log counts: the pairs that the reference gets right share one cell, and would fade all others.
+    extent = (0, 1, 0, 1)
+    cells = ax.hexbin(text, molecule, bins="log", gridsize=grid, extent=extent, cmap="Blues", mincnt=1, linewidths=0.2)
     figure.colorbar(cells, ax=ax, label="pairs in a cell", shrink=0.9)
     ax.set(xlabel=_UNITS["text_difficulty"], ylabel=_UNITS["molecule_difficulty"], aspect="equal")
     shown = "undefined" if correlation is None else f"{correlation:.2f}"

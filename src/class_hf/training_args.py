@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+import torch
 from transformers import TrainingArguments
 
 from class_hf.curriculum.intensity import IntensitySchedule
@@ -80,6 +81,8 @@ class CurriculumTrainingArguments(TrainingArguments):
             )
         # `none` lets a command line switch off what a recipe switched on.
         self.intensity_actions = [action for action in self.intensity_actions if action != "none"]
+        # Where there is no accelerator the CPU is used anyway; without the word, transformers refuses bf16 there.
+        self.use_cpu = self.use_cpu or not torch.accelerator.is_available()
         super().__post_init__()
         # Pinning serves copies to an accelerator; without one torch only warns.
         self.dataloader_pin_memory = self.dataloader_pin_memory and self.device.type != "cpu"
