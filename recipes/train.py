@@ -75,7 +75,8 @@ def main(argv: list[str]) -> None:
 
     if run_args.dry_run:
         # The sizes of the pools do not depend on which pairs are easy, so nothing has to be scored.
-        plan = plan_of(args, data["train"].remove_columns("id").add_column("difficulty", np.zeros(len(data["train"]))))
+        pairs = data["train"].select_columns(["id"])
+        plan = plan_of(args, pairs.add_column("difficulty", np.zeros(len(pairs))))
         if args.should_save:
             print(plan_table(plan))
             print(f"drawn in {plot_plan(plan, output / 'plots' / 'plan.png')}")

@@ -343,6 +343,8 @@ def test_saved_model_and_card(trainer_for, tmp_path, prepared):
         "text_to_molecule_mrr",
         "molecule_to_text_hits@10",
     }
+    trainer.create_model_card(model_name="tiny")  # as a push does
+    assert "python train.py" in (tmp_path / "README.md").read_text()
     assert "python train.py" in card and f"{trainer.plan.total_steps} steps" in card
     names = {path.name for path in tmp_path.iterdir()}
     assert "training_args.bin" not in names and "model.safetensors" in names

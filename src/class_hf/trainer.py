@@ -111,6 +111,7 @@ class CurriculumTrainer(Trainer):
             processing_class=processing_class,
             **kwargs,
         )
+        self._card: dict[str, Any] = {}
         self.curriculum: CurriculumCallback | None = None
         if plan is not None:
             self.curriculum = CurriculumCallback(plan, args.intensity_schedule())
@@ -223,7 +224,7 @@ class CurriculumTrainer(Trainer):
         return metrics
 
     def create_model_card(self, *args: Any, metrics: dict[str, Any] | None = None, **kwargs: Any) -> None:
-        """Writes `README.md` into the output folder.
+        """Writes `README.md` into the output folder. What an earlier call was given, and a later one is not, stays.
 
         Args:
             *args: as of the Trainer; `language`, `license`, `tags`, `model_name`, `finetuned_from`, `tasks`,
@@ -234,14 +235,12 @@ class CurriculumTrainer(Trainer):
         if not self.is_world_process_zero():
             return
         names = ("language", "license", "tags", "model_name", "finetuned_from", "tasks", "dataset_tags", "dataset")
-        given = dict(zip(names, args, strict=False)) | kwargs
-        text = model_card(
-            self.model,
-            plan=self.plan,
-            log_history=self.state.log_history,
-            metrics=metrics,
-            **{name: given[name] for name in ("license", "tags", "model_name", "dataset", "command") if name in given},
-        )
+        given = dict(zip(names, args, strict=False)) | kwargs | {"metrics": metrics}
+        # A push writes the card once more, knowing nothing of the metrics.
+        self._card |= {name: value for name, value in given.items() if value is not None}
+        known = ("license", "tags", "model_name", "dataset", "command", "metrics")
+        values = {name: self._card[name] for name in known if name in self._card}
+        text = model_card(self.model, plan=self.plan, log_history=self.state.log_history, **values)
         write_text(Path(str(self.args.output_dir)) / "README.md", text)
 
     # -- checkpoints ------------------------------------------------------------------------------------------

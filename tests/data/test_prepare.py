@@ -101,3 +101,5 @@ def test_collator_errors(processor):
         TextMoleculeCollator(processor, sentence_dropout=1.0)
     with pytest.raises(KeyError, match="prepare_pairs"):
         TextMoleculeCollator(processor)([{"id": "a"}])
+    with pytest.raises(KeyError, match="sentence dropout needs"):
+        TextMoleculeCollator(processor, sentence_dropout=0.5)([{"text_features": processor.encode_text(["A."])[0]}])

@@ -33,7 +33,8 @@ class DifficultyScorer:
     - ``"confusability"``: how alike the nearest other pairs are
       ([`~class_hf.curriculum.confusability.Confusability`]);
     - ``"alignment"``: how far down a cheap reference model ranks the true partner
-      ([`~class_hf.curriculum.alignment.Alignment`]; trains for some twenty seconds on two cores, the others take fewer).
+      ([`~class_hf.curriculum.alignment.Alignment`]; trains for some twenty seconds on two cores, the others
+      take less).
 
     In each modality a raw score becomes its rank among the training pairs,
     (number below + half the number equal) / N: 1 is the hardest, equal pairs get equal scores, and the mean

@@ -44,7 +44,7 @@ class TextMoleculeCollator:
             the processor's batch, and `pair_keys` (B, 2) int64 where the rows have them.
 
         Raises:
-            KeyError: if the rows hold neither captions nor molecules.
+            KeyError: if the rows hold neither captions nor molecules, or sentence dropout misses its keys.
         """
         first = features[0]
         if TEXT_FEATURES not in first and MOLECULE_FEATURES not in first:
@@ -57,7 +57,9 @@ class TextMoleculeCollator:
         if TEXT_FEATURES in first:
             blobs = [feature[TEXT_FEATURES] for feature in features]
             generator = None
-            if self.sentence_dropout > 0.0 and keys is not None:
+            if self.sentence_dropout > 0.0:
+                if keys is None:
+                    raise KeyError(f"sentence dropout needs the columns {PAIR_KEYS}: use `prepare_pairs`.")
                 generator = np.random.default_rng([self.seed, *(keys[:, 0] & 0xFFFFFFFF).tolist()])
             batch |= self.processor.collate_text(blobs, self.sentence_dropout, generator)
         if MOLECULE_FEATURES in first:
