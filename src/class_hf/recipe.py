@@ -121,10 +121,16 @@ def parse_recipe(argv: Sequence[str], argument_classes: Sequence[type], prog: st
     if argv[0].startswith("-"):
         raise ValueError(f"the first argument is {argv[0]!r}; expected the recipe: {prog} RECIPE.yaml [--name value].")
     recipe = Path(argv[0])
-    known = {action.dest for action in parser._actions} - {"help", "recipe"}
+    several = {action.dest: action.nargs in ("+", "*") for action in parser._actions}
+    known = set(several) - {"help", "recipe"}
     values = _read_recipe(recipe, known)
+    for key, value in values.items():
+        if isinstance(value, list) and not several[key]:
+            raise ValueError(f"{key} is the list {value}, but takes one value. (in {recipe})")
     arguments = [str(recipe), *_as_arguments(values), *argv[1:]]
     *parsed, rest = parser.parse_args_into_dataclasses(arguments, return_remaining_strings=True)
+    if rest and not rest[0].startswith("-"):
+        raise ValueError(f"{rest[0]!r} belongs to no argument: the one before it takes one value.")
     if rest:
         raise ValueError(f"{_unknown(rest[0].lstrip('-').split('=')[0], known)} (on the command line)")
     return recipe, *parsed[: len(argument_classes)]

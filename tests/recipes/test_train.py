@@ -238,6 +238,7 @@ BAD = {
     "large batch": ("text_model: lexical\n", {"per_device_train_batch_size": "64"}, "fewer than one global batch"),
     "tower field": ("text_model: lexical\n", {"text_config": '{"hiden_size": 3}'}, "did you mean 'hidden_size'?"),
     "no such package": ("text_model: package:nonesuch\n", {}, "'nonesuch' is not installed"),
+    "list for a value": ("learning_rate: [1, 2]\n", {}, "learning_rate is the list [1, 2], but takes one value"),
     "two sources": ("text_model: lexical\ndemo: true\n", {}, "name one source only"),
 }  # fmt: skip
 
