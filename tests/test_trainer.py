@@ -107,6 +107,16 @@ def test_strategies_by_epoch_fire_at_curriculum_epochs(trainer_for, tmp_path):
     assert [entry["step"] for entry in trainer.state.log_history if "loss" in entry] == ends
 
 
+def test_evaluation_does_not_change_training(trainer_for):
+    weights = []
+    for strategy in ("no", "epoch"):
+        trainer = trainer_for(model=tiny_model(dropout=0.3), eval_strategy=strategy)
+        trainer.train()
+        weights.append(trainer.model.state_dict())
+    for name, value in weights[0].items():
+        assert torch.equal(value, weights[1][name]), name
+
+
 def test_the_best_model_by_mrr_is_loaded_at_the_end(trainer_for):
     trainer = trainer_for(
         eval_strategy="epoch",

@@ -89,7 +89,9 @@ def embed(
 def _batches(
     rows: Dataset, collator: Callable[..., dict[str, torch.Tensor]], batch_size: int, description: str
 ) -> Iterator[dict[str, torch.Tensor]]:
-    loader: DataLoader = DataLoader(rows, batch_size=batch_size, collate_fn=collator)
+    # A generator of its own: a loader draws a seed, and taking it from torch's would change the training around it.
+    generator = torch.Generator().manual_seed(0)
+    loader: DataLoader = DataLoader(rows, batch_size=batch_size, collate_fn=collator, generator=generator)
     # `disable=None` keeps the bar away where the output is not a terminal.
     yield from tqdm(loader, desc=description, leave=False, disable=None)
 
