@@ -73,6 +73,9 @@ def embed(
     rows = dataset.select_columns([column])
     if world_size() > 1:
         rows = rows.shard(world_size(), rank(), contiguous=True)
+    # Neighbours in length share a batch, so that little is padded; the order is put back below.
+    order = np.argsort([-len(blob) for blob in rows[column][:]], kind="stable")
+    rows = rows.select(order)
     training = model.training
     model.eval()
     try:
@@ -83,7 +86,9 @@ def embed(
             ]
     finally:
         model.train(training)
-    return gather_ragged(torch.cat(parts)).cpu()
+    embeddings = torch.cat(parts)
+    back = torch.from_numpy(np.argsort(order)).to(embeddings.device)
+    return gather_ragged(embeddings[back]).cpu()
 
 
 def _batches(
