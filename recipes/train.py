@@ -226,11 +226,13 @@ def sample_evaluator(
     wanted, ids = set(pairs["id"][:]), pool["id"][:]
     own = [row for row, one in enumerate(ids) if one in wanted]
     others = [row for row in generator.permutation(len(ids)).tolist() if ids[row] not in wanted]
-    rows = sorted(own + others[: max(0, data_args.eval_pool - len(own))])
+    taken = len(others) if data_args.eval_pool is None else max(0, data_args.eval_pool - len(own))
+    rows = sorted(own + others[:taken])
     return RetrievalEvaluator(
         pairs,
         pool.select(rows),
         processor=processor,
+        pool_name="full" if len(rows) == len(pool) else "sample",
         batch_size=args.per_device_eval_batch_size,
         bootstrap_samples=0,
     )

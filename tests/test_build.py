@@ -93,7 +93,7 @@ def test_pictures(tmp_path):
         {
             "eval_mrr": 0.1,
             "eval_full_text_to_molecule_mrr": 0.1,
-            "eval_full_molecule_to_text_mrr": 0.2,
+            "eval_split_molecule_to_text_mrr": 0.2,
             "wall_seconds": 1,
         },
     ]

@@ -85,6 +85,8 @@ class CurriculumCallback(TrainerCallback):
         """What the logs of step `step` (counted from 0) say of the curriculum."""
         epoch = self.plan.epoch_at(step)
         kappa = self.intensity.kappa(self.plan.competence(epoch), self.plan.competence(0))
+        if not self.intensity.actions:
+            kappa = 1.0  # nothing follows it
         values: dict[str, float] = {
             "curriculum_epoch": epoch,
             "competence": self.plan.competence(epoch),

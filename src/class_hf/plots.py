@@ -91,8 +91,8 @@ def plot_validation(
     figure, axes = _figure("Validation during training", "wall time (seconds)", "MRR")
     seconds = [entry["wall_seconds"] for entry in logs]
     for key, label, colour in (
-        ("eval_full_text_to_molecule_mrr", f"text to molecule, {molecules:,} candidates", BLUE),
-        ("eval_full_molecule_to_text_mrr", f"molecule to text, {captions:,} candidates", ORANGE),
+        ("eval_mrr", f"text to molecule, {molecules:,} candidates", BLUE),
+        ("eval_split_molecule_to_text_mrr", f"molecule to text, {captions:,} candidates", ORANGE),
     ):
         axes.plot(seconds, [entry[key] for entry in logs], marker="o", markersize=4, color=colour, label=label)
     axes.set_ylim(bottom=0)

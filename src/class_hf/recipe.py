@@ -43,8 +43,8 @@ class DataArguments:
     eval_pairs: int = field(
         default=1000, metadata={"help": "Validation pairs ranked during training; all of them at the end."}
     )
-    eval_pool: int = field(
-        default=5000, metadata={"help": "Candidates they are ranked against during training; all at the end."}
+    eval_pool: int | None = field(
+        default=None, metadata={"help": "Rank them against a sample of so many candidates; all of them if not given."}
     )
     num_proc: int | None = field(default=None, metadata={"help": "Processes that prepare the data."})
 

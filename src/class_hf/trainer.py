@@ -7,7 +7,7 @@ import logging
 import os
 import time
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -148,19 +148,18 @@ class CurriculumTrainer(Trainer):
         inputs = dict(inputs)
         pair_keys = inputs.pop("pair_keys", None)
         outputs = model(**inputs)
-        missing = [name for name in _CONTRACT if getattr(outputs, name, None) is None]
+        fields = _fields(outputs)
+        missing = [name for name in _CONTRACT if fields.get(name) is None]
         if missing:
             raise ValueError(
                 f"the model's output lacks {missing}: forward(**batch) must return text_embeds (B, D), "
                 "molecule_embeds (B, D) and logit_scale ()."
             )
-        fields = outputs if isinstance(outputs, dict) else vars(outputs)
-        extras = {name: fields[name] for name in fields if name in self._loss_arguments and name not in _CONTRACT}
+        further = self._loss_arguments - {*_CONTRACT, "intensity", "pair_keys"}
+        extras = {name: value for name, value in fields.items() if name in further}
         intensity = self.curriculum.at(self.state.global_step) if self.curriculum is not None else None
         result = self.loss(
-            outputs.text_embeds,
-            outputs.molecule_embeds,
-            outputs.logit_scale,
+            *(fields[name] for name in _CONTRACT),
             intensity=intensity,
             pair_keys=pair_keys,
             **extras,
@@ -200,20 +199,28 @@ class CurriculumTrainer(Trainer):
             metric_key_prefix: before every key.
 
         Returns:
-            `eval_mrr`, `eval_hits@1`, `eval_hits@10`, `eval_mean_rank` (text to molecule, full pool), and the MRR
-            of the other pools and directions.
+            `eval_mrr`, `eval_hits@1`, `eval_hits@10`, `eval_mean_rank` (text to molecule, the evaluator's pool), and
+            the MRR of both pools and directions.
 
         Raises:
             ValueError: if there is neither an evaluator nor an `eval_dataset`.
         """
         evaluator = self.evaluator
+        if eval_dataset is None and evaluator is None:
+            eval_dataset = self.eval_dataset
         if eval_dataset is not None:
-            evaluator = RetrievalEvaluator(eval_dataset, processor=self.processing_class, name=metric_key_prefix)
+            evaluator = RetrievalEvaluator(
+                eval_dataset,
+                processor=self.processing_class,
+                name=metric_key_prefix,
+                batch_size=self.args.per_device_eval_batch_size,
+                bootstrap_samples=0,
+            )
         if evaluator is None:
             raise ValueError("nothing to evaluate on: pass `evaluator=` to the trainer, or prepared pairs.")
         started = time.perf_counter()
         pools = evaluator(self.model)["pools"]
-        main = pools["full"]["text_to_molecule"]
+        main = pools[evaluator.pool_name]["text_to_molecule"]
         metrics = {f"{metric_key_prefix}_{name}": main[name] for name in ("mrr", "hits@1", "hits@10", "mean_rank")}
         for pool, directions in pools.items():
             for direction, values in directions.items():
@@ -298,6 +305,13 @@ class CurriculumTrainer(Trainer):
         if pickled.is_file():
             pickled.unlink()
             (folder / "training_args.json").write_text(self.args.to_json_string())
+
+
+def _fields(outputs: Any) -> dict[str, Any]:
+    """The fields of a model's output: a mapping (`ModelOutput` is one), a named tuple, or an object."""
+    if isinstance(outputs, Mapping):
+        return dict(outputs)
+    return outputs._asdict() if hasattr(outputs, "_asdict") else vars(outputs)
 
 
 def plan_of(args: CurriculumTrainingArguments, train_dataset: Any) -> CurriculumPlan:

@@ -168,11 +168,14 @@ def test_frozen_towers_neither_learn_nor_drop_out():
 
 
 def test_the_scale_is_clamped_and_can_be_fixed():
-    model = tiny_model(logit_scale_max=20.0, learn_logit_scale=False)
-    with torch.no_grad():
-        model.logit_scale.log_scale.fill_(10.0)
-    assert model.logit_scale().item() == pytest.approx(20.0)
-    assert not model.logit_scale.log_scale.requires_grad
+    fixed = tiny_model(logit_scale_max=20.0, learn_logit_scale=False)
+    assert not fixed.logit_scale.log_scale.requires_grad
+    for model in (fixed, tiny_model(logit_scale_max=20.0)):
+        with torch.no_grad():
+            model.logit_scale.log_scale.fill_(10.0)
+        assert model.logit_scale().item() == pytest.approx(20.0)
+    model.logit_scale().backward()
+    assert model.logit_scale.log_scale.grad > 0  # it can come down again
 
 
 def test_sentences_of_a_bert_caption():
@@ -207,6 +210,7 @@ def test_padding_does_not_change_a_caption():
         ({"projection_dim": 0}, "`projection_dim` is 0"),
         ({"projection_dropout": 1.5}, "`projection_dropout` is 1.5"),
         ({"logit_scale_max": 0}, "`logit_scale_max` is 0"),
+        ({"logit_scale_init_value": 5}, "`logit_scale_init_value` is 5"),
         ({"text_config": {"hidden_size": 4}}, "`text_config` has no `model_type`"),
     ],
 )

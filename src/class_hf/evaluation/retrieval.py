@@ -121,6 +121,7 @@ class RetrievalEvaluator:
         captions: further prepared pairs whose captions are candidates of molecule to text in the full pool.
         processor: the model's processor.
         name: name of the split, for the report.
+        pool_name: name of the pool in the report; another than `full` if `pool` is a part of the candidates.
         batch_size: rows embedded at once.
         block_size: queries ranked at once.
         bootstrap_samples: resamples of the 95 % intervals; 0 leaves the intervals out.
@@ -139,6 +140,7 @@ class RetrievalEvaluator:
         *,
         processor: Any,
         name: str = "validation",
+        pool_name: str = "full",
         batch_size: int = 256,
         block_size: int = 256,
         bootstrap_samples: int = 1000,
@@ -148,6 +150,7 @@ class RetrievalEvaluator:
         self.captions = captions
         self.collator = TextMoleculeCollator(processor)
         self.name = name
+        self.pool_name = pool_name
         self.batch_size = batch_size
         self.block_size = block_size
         self.bootstrap_samples = bootstrap_samples
@@ -183,7 +186,7 @@ class RetrievalEvaluator:
         own_molecules = molecules[gold]
         captions = torch.cat([texts, embeddings["caption_embeds"]]) if "caption_embeds" in embeddings else texts
         pools = {
-            "full": ((texts, molecules, gold), (own_molecules, captions, own)),
+            self.pool_name: ((texts, molecules, gold), (own_molecules, captions, own)),
             "split": ((texts, own_molecules, own), (own_molecules, texts, own)),
         }
         return {

@@ -1,5 +1,6 @@
 """Configurations of the dual encoder and of its two light towers."""
 
+import math
 from typing import Any
 
 from huggingface_hub.dataclasses import strict
@@ -140,3 +141,8 @@ class TextMoleculeDualEncoderConfig(PreTrainedConfig):
             raise ValueError(f"`projection_dim` is {self.projection_dim}; expected at least 1.")
         if self.logit_scale_max <= 0:
             raise ValueError(f"`logit_scale_max` is {self.logit_scale_max}; expected a positive factor.")
+        if self.logit_scale_init_value > math.log(self.logit_scale_max):
+            raise ValueError(
+                f"`logit_scale_init_value` is {self.logit_scale_init_value}, the log of more than `logit_scale_max` "
+                f"{self.logit_scale_max}; expected a log of at most {math.log(self.logit_scale_max):.4f}."
+            )

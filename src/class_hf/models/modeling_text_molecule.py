@@ -60,7 +60,12 @@ class LogitScale(nn.Module):
 
     def forward(self) -> torch.Tensor:
         """() factor in (0, max_value]."""
-        return self.log_scale.clamp(max=math.log(self.max_value)).exp()
+        bound = math.log(self.max_value)
+        if self.training and self.log_scale.requires_grad:
+            # The parameter itself, as CLIP does: a clamped output alone has no gradient, and could never come down.
+            with torch.no_grad():
+                self.log_scale.clamp_(max=bound)
+        return self.log_scale.clamp(max=bound).exp()
 
 
 def _build_tower(config: PreTrainedConfig) -> PreTrainedModel:
