@@ -15,12 +15,12 @@ import transformers
 from transformers import AutoModel, AutoProcessor
 
 import class_hf
-from class_hf.build import load_data
+from class_hf.build import load_data, naming_model
 from class_hf.data.prepare import prepare_molecules, prepare_pairs
 from class_hf.evaluation.retrieval import RetrievalEvaluator, captions_besides
 from class_hf.files import write_arrays, write_json
 from class_hf.plots import plot_ranks
-from class_hf.recipe import exit_with
+from class_hf.recipe import run_script
 from class_hf.report import summary_table
 
 
@@ -54,7 +54,9 @@ def main(argv: Sequence[str]) -> None:
     for path in (args.output, args.save_embeddings, args.plot):
         if path is not None and Path(path).is_dir():
             raise ValueError(f"{path!r} is a folder; expected the name of a file.")
-    data = load_data(args.data_dir, args.dataset_name, args.demo, args.on_error)
+    data, report = load_data(args.data_dir, args.dataset_name, args.demo, args.on_error)
+    if report is not None:
+        print(report)
     if args.split not in data or args.split == "pool":
         splits = sorted(set(data) - {"pool"})
         raise ValueError(f"the data has no split {args.split!r}; it has {splits}.")
@@ -62,8 +64,9 @@ def main(argv: Sequence[str]) -> None:
         raise ValueError(
             f"{args.model!r} holds no model (no config.json). Give the output folder of recipes/train.py."
         )
-    model = AutoModel.from_pretrained(args.model, revision=args.revision)
-    processor = AutoProcessor.from_pretrained(args.model, revision=args.revision)
+    with naming_model("--model", args.model):
+        model = AutoModel.from_pretrained(args.model, revision=args.revision)
+        processor = AutoProcessor.from_pretrained(args.model, revision=args.revision)
     model.to(torch.accelerator.current_accelerator() or "cpu")
 
     prepared = {
@@ -96,7 +99,4 @@ def main(argv: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main(sys.argv[1:])
-    except ValueError as error:
-        exit_with(error)
+    run_script(main)

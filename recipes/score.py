@@ -23,7 +23,7 @@ from datasets import Dataset, DatasetDict, disable_progress_bars
 from class_hf.build import load_data
 from class_hf.curriculum.difficulty import DEFINITIONS, DifficultyScorer, score_dataset
 from class_hf.plots_difficulty import draw_pairs, plot_histograms, plot_text_against_molecule, spearman
-from class_hf.recipe import exit_with
+from class_hf.recipe import run_script
 
 SCORES = ("text_difficulty", "molecule_difficulty", "difficulty")
 QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
@@ -107,7 +107,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def load(args: argparse.Namespace) -> DatasetDict:
     """The splits of pairs, and the pool."""
-    data = load_data(args.data_dir, demo=args.demo, on_error=args.on_error)
+    data, report = load_data(args.data_dir, demo=args.demo, on_error=args.on_error)
+    if report is not None:
+        print(report)
     if "train" not in data:
         raise ValueError(f"no train split, only {', '.join(data)}: the scorer is fitted on training pairs.")
     return data
@@ -223,7 +225,4 @@ def written_whole(folder: Path, *, overwrite: bool) -> Iterator[Path]:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except (ValueError, OSError) as error:
-        exit_with(error)
+    run_script(main)

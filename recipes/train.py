@@ -7,9 +7,8 @@ trains nothing. The output folder holds the model and its processor, metrics.jso
 plots/ and a README.md.
 """
 
-import json
 import os
-import resource
+import shlex
 import sys
 import time
 from dataclasses import dataclass, field
@@ -24,16 +23,17 @@ import transformers
 from accelerate.utils import broadcast_object_list
 from transformers import EarlyStoppingCallback, set_seed
 
-from class_hf import CurriculumTrainer, CurriculumTrainingArguments, RetrievalEvaluator
+from class_hf import CurriculumPlan, CurriculumTrainer, CurriculumTrainingArguments, RetrievalEvaluator
 from class_hf.build import build_model, load_data
 from class_hf.curriculum.difficulty import DifficultyScorer
 from class_hf.data.collator import TextMoleculeCollator
+from class_hf.data.demo import DEMO_DESCRIPTION
 from class_hf.data.prepare import prepare_molecules, prepare_pairs
 from class_hf.distributed import world_size
 from class_hf.evaluation.retrieval import captions_besides
-from class_hf.files import write_json
+from class_hf.files import write_arrays, write_json
 from class_hf.plots import plot_loss, plot_plan, plot_ranks, plot_validation
-from class_hf.recipe import DataArguments, ModelArguments, exit_with, parse_recipe
+from class_hf.recipe import DataArguments, ModelArguments, parse_recipe, run_script
 from class_hf.report import metrics_line, plan_table, summary_table
 from class_hf.trainer import plan_of
 
@@ -53,18 +53,20 @@ def main(argv: list[str]) -> None:
     if args.output_dir in (None, "trainer_output"):  # the latter is transformers' own default
         args.output_dir = str(Path("outputs") / recipe.stem)
     output = Path(args.output_dir)
+    resume = resume_argument(args.resume_from_checkpoint)
     refuse_lost_processes(args)
+    if resume is None and not run_args.dry_run:
+        refuse_started(output)
     if args.device.type == "cpu" and torch.get_num_threads() == 1 and (os.cpu_count() or 1) > args.world_size:
         say(args, "running on one thread (accelerate's default on a CPU): --config_file recipes/accelerate/cpu.yaml "
             "right after `accelerate launch` uses all cores")  # fmt: skip
-    quiet = not sys.stderr.isatty() or not args.should_log
-    if quiet:
+    if not sys.stderr.isatty() or not args.should_log:
         datasets.disable_progress_bars()
         transformers.logging.disable_progress_bar()
         args.disable_tqdm = True
 
     with args.main_process_first(desc="loading the data"):
-        data = load_data(data_args.data_dir, data_args.dataset_name, data_args.demo, data_args.on_error)
+        data, load_report = load_data(data_args.data_dir, data_args.dataset_name, data_args.demo, data_args.on_error)
     missing = [name for name in ("train", "validation", "pool") if name not in data]
     if missing:
         raise ValueError(f"the data has no {missing}; it has {sorted(data)}. Training needs train and validation.")
@@ -72,21 +74,15 @@ def main(argv: list[str]) -> None:
         data["train"] = data["train"].select(range(min(data_args.max_train_pairs, len(data["train"]))))
     say(args, f"{len(data['train']):,} training pairs, {len(data['validation']):,} validation pairs, "
         f"{len(data['pool']):,} candidates")  # fmt: skip
-
+    if load_report is not None:
+        say(args, str(load_report))
+    # Wrong settings fail here, in the first seconds: the sizes of a plan do not depend on which pairs are easy.
+    outline = plan_without_difficulty(args, data["train"])
     if run_args.dry_run:
-        # The sizes of the pools do not depend on which pairs are easy, so nothing has to be scored.
-        pairs = data["train"].select_columns(["id"])
-        plan = plan_of(args, pairs.add_column("difficulty", np.zeros(len(pairs))))
         if args.should_save:
-            print(plan_table(plan))
-            print(f"drawn in {plot_plan(plan, output / 'plots' / 'plan.png')}")
+            print(plan_table(outline))
+            print(f"drawn in {plot_plan(outline, output / 'plots' / 'dry_run_plan.png')}")
         return
-    if not args.resume_from_checkpoint and (output / "train_summary.json").exists():
-        raise ValueError(f"{output} already holds a finished run. Choose another --output_dir, or remove it.")
-
-    needs_difficulty = args.curriculum_order in ("easy_first", "hard_first")
-    if needs_difficulty and "difficulty" not in data["train"].column_names:
-        data = score(data, data_args, args)
 
     set_seed(args.seed)
     model, processor = build_model(model_args)
@@ -97,7 +93,11 @@ def main(argv: list[str]) -> None:
         }
         pool = prepare_molecules(data["pool"], processor, data_args.num_proc)
         preparation_seconds = time.perf_counter() - started
-    say(args, f"prepared in {preparation_seconds:.1f} s; {sum(p.numel() for p in model.parameters()):,} parameters")
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    say(args, f"prepared in {preparation_seconds:.1f} s; {parameters:,} parameters")
+    difficulty_file = output / "difficulty.npz"
+    if args.curriculum_order in ("easy_first", "hard_first") and "difficulty" not in prepared["train"].column_names:
+        prepared |= score(prepared, data_args, args, difficulty_file if resume is not None else None)
 
     trainer = CurriculumTrainer(
         model=model,
@@ -110,19 +110,24 @@ def main(argv: list[str]) -> None:
     if model_args.early_stopping_patience is not None:
         trainer.args.restore_callback_states_from_checkpoint = True  # or a resumed run would count from zero
         trainer.add_callback(EarlyStoppingCallback(model_args.early_stopping_patience))
-    assert trainer.plan is not None
-    say(args, f"{trainer.plan}")
+    plan = trainer.plan
+    assert plan is not None
+    if resume is not None:
+        trainer.check_resume(resume)
+    say(args, f"{plan}")
     if args.should_save:
-        write_json(output / "plan.json", trainer.plan.to_dict())
-        plot_plan(trainer.plan, output / "plots" / "plan.png")
+        write_json(output / "plan.json", plan.to_dict())
+        plot_plan(plan, output / "plots" / "plan.png")
+        if load_report is not None:
+            (output / "load_report.json").write_text(load_report.to_json() + "\n", encoding="utf-8")
+        if "difficulty" in prepared["train"].column_names:
+            # A resumed run must find the very same numbers, also on another machine.
+            write_arrays(difficulty_file, **difficulty_arrays(prepared))
 
-    trainer.model.eval()
     untrained = trainer.evaluator(trainer.model)["pools"]["split"]["text_to_molecule"]
-    started = time.perf_counter()
-    resume = args.resume_from_checkpoint
-    trainer.train(True if str(resume).lower() == "true" else resume)
-    wall_seconds = time.perf_counter() - started
-    trainer.save_model()
+    trainer.train(resume)
+    wall_seconds = trainer.curriculum.wall_seconds
+    trainer.save_model(_internal_call=True)  # a push waits for the card
 
     # In full, in both pools; the sample above was for watching.
     evaluator = RetrievalEvaluator(
@@ -138,38 +143,90 @@ def main(argv: list[str]) -> None:
         metrics = evaluator.report(ranks)
         metrics["untrained"] = {"pool": "split", "sample": True, "text_to_molecule": untrained}
         write_json(output / "metrics.json", metrics)
+        history = trainer.state.log_history
         steps = trainer.state.global_step
         write_json(
             output / "train_summary.json",
             {
                 "wall_seconds": round(wall_seconds, 3),
+                "evaluation_seconds": round(sum(entry.get("eval_runtime", 0.0) for entry in history), 3),
                 "steps": steps,
-                "pairs_seen": steps * trainer.plan.batch_size,
-                "pairs_per_second": round(steps * trainer.plan.batch_size / wall_seconds, 1),
-                "peak_memory_bytes": peak_memory_bytes(),
+                "pairs_seen": steps * plan.batch_size,
+                "pairs_per_second": round(steps * plan.batch_size / wall_seconds, 1),
+                "peak_memory_bytes": peak_memory_bytes(args.device),
                 "preparation_seconds": round(preparation_seconds, 3),
-                "steps_without_curriculum": trainer.plan.full_steps,
-                "parameters": sum(p.numel() for p in model.parameters()),
+                "steps_without_curriculum": plan.full_steps,
+                "parameters": parameters,
                 "processes": args.world_size,
-                "resumed": bool(resume),
+                "resumed": resume is not None,
             },
         )
+        plot_loss(history, output / "plots" / "loss.png")
         watched = (len(trainer.evaluator.pool), len(trainer.evaluator.pairs))
-        plot_loss(trainer.state.log_history, output / "plots" / "loss.png")
-        plot_validation(trainer.state.log_history, output / "plots" / "validation.png", *watched)
+        plot_validation(history, output / "plots" / "validation.png", *watched)
         plot_ranks(ranks, output / "plots" / "ranks.png", "validation")
         trainer.create_model_card(
-            dataset=data_args.dataset_name or ("demo" if data_args.demo else "ChEBI-20"),
+            **data_card(data["train"], data_args),
+            finetuned_from=base_models(model_args),
             metrics=metrics,
-            command=f"accelerate launch recipes/train.py {' '.join(argv)}",
+            command=f"accelerate launch recipes/train.py {shlex.join(argv)}",
         )
         print(summary_table(metrics))
         print(metrics_line(f"untrained, split sample ({untrained['candidates']:,})", untrained))
         print(f"everything is in {output}")
+    if args.push_to_hub:
+        trainer.push_to_hub()
     if dist.is_initialized():
         # gloo can abort when one process leaves while another still talks to it.
         dist.barrier()
         dist.destroy_process_group()
+
+
+def resume_argument(value: str | bool | None) -> str | bool | None:
+    """`true` is True, `false` and nothing are None, the rest is a path."""
+    named: dict[str, str | bool | None] = {"true": True, "false": None, "none": None, "": None}
+    return named.get(str(value if value is not None else "").lower(), value)
+
+
+def refuse_started(output: Path) -> None:
+    """A second run in the same folder would mix its checkpoints with the first one's."""
+    if (output / "train_summary.json").exists():
+        raise ValueError(f"{output} already holds a finished run. Choose another --output_dir, or remove it.")
+    if any(output.glob("checkpoint-*")):
+        raise ValueError(
+            f"{output} holds a run that was begun. Go on with it by --resume_from_checkpoint true, choose another "
+            "--output_dir, or remove it."
+        )
+
+
+def plan_without_difficulty(args: CurriculumTrainingArguments, pairs: datasets.Dataset) -> CurriculumPlan:
+    """The plan's sizes, before any pair is scored."""
+    return plan_of(args, pairs.select_columns(["id"]).add_column("difficulty", np.zeros(len(pairs))))
+
+
+def difficulty_arrays(prepared: dict[str, datasets.Dataset]) -> dict[str, np.ndarray]:
+    """The difficulty columns of all splits that have them, as `split.column`."""
+    return {
+        f"{split}.{name}": np.asarray(pairs[name][:])
+        for split, pairs in prepared.items()
+        for name in DIFFICULTY
+        if name in pairs.column_names
+    }
+
+
+def data_card(train: datasets.Dataset, data_args: DataArguments) -> dict[str, Any]:
+    """What the card says of the data."""
+    if DEMO_DESCRIPTION in (train.info.description or ""):
+        return {"dataset": "class_hf demo", "synthetic": True}
+    name = data_args.dataset_name or (Path(data_args.data_dir).resolve().name if data_args.data_dir else "ChEBI-20")
+    return {"dataset": name}
+
+
+def base_models(model_args: ModelArguments) -> list[str] | None:
+    """The Hub ids among the towers."""
+    towers = (model_args.text_model, model_args.molecule_model)
+    own = ("lexical", "fingerprint", "graph")
+    return [name for name in towers if name not in own and ":" not in name and not Path(name).exists()] or None
 
 
 def refuse_lost_processes(args: CurriculumTrainingArguments) -> None:
@@ -189,27 +246,42 @@ def say(args: CurriculumTrainingArguments, text: str) -> None:
 
 
 def score(
-    data: datasets.DatasetDict, data_args: DataArguments, args: CurriculumTrainingArguments
-) -> datasets.DatasetDict:
-    """Adds the difficulty columns to train and validation; the main process computes, all receive."""
+    prepared: dict[str, datasets.Dataset],
+    data_args: DataArguments,
+    args: CurriculumTrainingArguments,
+    earlier: Path | None,
+) -> dict[str, datasets.Dataset]:
+    """Train and validation with the difficulty columns; the main process computes or reads them, all receive."""
     result: list[Any] = [None]
     if args.process_index == 0:
-        say(args, f"scoring difficulty: {', '.join(data_args.difficulty_definition)}")
-        started = time.perf_counter()
-        scorer = DifficultyScorer(
-            data_args.difficulty_definition,
-            combination=data_args.difficulty_combination,
-            text_weight=data_args.difficulty_text_weight,
-            seed=args.seed,
-        ).fit(data["train"])
-        result = [{split: scorer(data[split][:]) for split in ("train", "validation")}]
-        say(args, f"scored in {time.perf_counter() - started:.1f} s (recipes/score.py does it once for many runs)")
+        if earlier is not None and earlier.is_file():
+            result = [dict(np.load(earlier))]
+        else:
+            say(args, f"scoring difficulty: {', '.join(data_args.difficulty_definition)}")
+            started = time.perf_counter()
+            scorer = DifficultyScorer(
+                data_args.difficulty_definition,
+                combination=data_args.difficulty_combination,
+                text_weight=data_args.difficulty_text_weight,
+                seed=args.seed,
+            ).fit(prepared["train"])
+            columns = ("id", "smiles", "description")
+            result = [
+                {
+                    f"{split}.{name}": values
+                    for split in ("train", "validation")
+                    for name, values in scorer(prepared[split].select_columns(columns)[:]).items()
+                }
+            ]
+            seconds = time.perf_counter() - started
+            say(args, f"scored in {seconds:.1f} s (recipes/score.py does it once for many runs)")
     if world_size() > 1:
         broadcast_object_list(result)
-    scored = datasets.DatasetDict(data)
-    for split, columns in result[0].items():
+    scored = {}
+    for split in ("train", "validation"):
+        scored[split] = prepared[split]
         for name in DIFFICULTY:
-            scored[split] = scored[split].add_column(name, columns[name])
+            scored[split] = scored[split].add_column(name, list(result[0][f"{split}.{name}"]))
     return scored
 
 
@@ -238,17 +310,18 @@ def sample_evaluator(
     )
 
 
-def peak_memory_bytes() -> int:
-    """Peak memory of this process on its accelerator, or of the process itself where there is none."""
-    if torch.cuda.is_available():
+def peak_memory_bytes(device: torch.device) -> int | None:
+    """Peak memory of this process on its accelerator, or of the process itself; None where it cannot be known."""
+    if device.type == "cuda":
         return torch.cuda.max_memory_allocated()
+    try:
+        import resource  # not on Windows
+    except ImportError:
+        return None
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
 
 
 if __name__ == "__main__":
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    try:
-        main(sys.argv[1:])
-    except (ValueError, json.JSONDecodeError) as error:
-        exit_with(error)
+    run_script(main)

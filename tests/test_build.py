@@ -20,7 +20,7 @@ def test_a_scored_folder_is_read_as_it_is(tmp_path):
     pairs = datasets.DatasetDict({"train": datasets.Dataset.from_dict(rows_of_pairs(4))})
     pairs.save_to_disk(str(tmp_path / "scored" / "dataset"))
     for folder in (tmp_path / "scored", tmp_path / "scored" / "dataset"):
-        assert load_data(str(folder))["train"]["difficulty"][:] == pairs["train"]["difficulty"][:]
+        assert load_data(str(folder))[0]["train"]["difficulty"][:] == pairs["train"]["difficulty"][:]
 
 
 def test_one_source_only():
@@ -29,7 +29,7 @@ def test_one_source_only():
 
 
 def test_the_demo_is_a_source():
-    assert load_data(None, demo=True)["train"][0] == load_demo()["train"][0]
+    assert load_data(None, demo=True)[0]["train"][0] == load_demo()["train"][0]
 
 
 @pytest.mark.parametrize(
@@ -120,4 +120,4 @@ def test_texts():
 def test_a_card_without_numbers_says_so():
     text = model_card(tiny_model())
     assert "Nothing was measured." in text and "No plan was recorded." in text
-    assert "synthetic" in model_card(tiny_model(), dataset="demo")
+    assert "synthetic" in model_card(tiny_model(), dataset="demo", synthetic=True)

@@ -159,6 +159,9 @@ def test_a_checkpoint_of_another_plan_is_refused(tmp_path):
     other = build(settings_for(tmp_path, curriculum_start=0.5))
     with pytest.raises(ValueError, match=r"made by another plan \(start 0.4 -> 0.5\)"):
         other.train(resume_from_checkpoint=True)
+    other = build(settings_for(tmp_path, intensity_gamma=2.0))
+    with pytest.raises(ValueError, match=r"another plan \(intensity_gamma 1.0 -> 2.0\)"):
+        other.train(resume_from_checkpoint=True)
 
 
 def test_nothing_to_resume(tmp_path):

@@ -1,7 +1,8 @@
 """From arguments to data, towers and processor: what the recipes share."""
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from inspect import signature
 from pathlib import Path
 from typing import Any, Literal
@@ -11,6 +12,7 @@ from transformers import AutoConfig, AutoTokenizer
 
 from class_hf.data.chebi20 import load_chebi20
 from class_hf.data.demo import load_demo
+from class_hf.data.validation import LoadReport
 from class_hf.models.configuration_graph import MoleculeGraphConfig
 from class_hf.models.configuration_text_molecule import (
     LexicalConfig,
@@ -30,7 +32,7 @@ def load_data(
     dataset_name: str | None = None,
     demo: bool = False,
     on_error: Literal["raise", "drop"] = "raise",
-) -> DatasetDict:
+) -> tuple[DatasetDict, LoadReport | None]:
     """Pairs by split, and `pool`, from exactly one source; from ChEBI-20's authors if none is named.
 
     Args:
@@ -39,18 +41,33 @@ def load_data(
         demo: the embedded data set.
         on_error: `"raise"` or `"drop"`.
 
+    Returns:
+        the data, and what was repaired and dropped; None for sources that were checked before.
+
     Raises:
         ValueError: if several sources are named, or see [`load_chebi20`].
     """
     if sum((data_dir is not None, dataset_name is not None, demo)) > 1:
         raise ValueError("name one source only: --data_dir, --dataset_name or --demo.")
     if demo:
-        return load_demo()
+        return load_demo(), None
     if data_dir is not None:
         for folder in (Path(data_dir), Path(data_dir) / "dataset"):
             if (folder / "dataset_dict.json").is_file():
-                return load_from_disk(str(folder))
-    return load_chebi20(data_dir if data_dir is not None else dataset_name, on_error=on_error)
+                return load_from_disk(str(folder)), None
+    source = data_dir if data_dir is not None else dataset_name
+    return load_chebi20(source, on_error=on_error, return_report=True)
+
+
+@contextmanager
+def naming_model(argument: str, model: str) -> Iterator[None]:
+    """Names the argument in the errors of loading a model, which do not even name the model."""
+    try:
+        yield
+    except OSError as error:
+        raise ValueError(
+            f"{argument} {model!r} is neither a folder with a model nor reachable on the Hub: {error}"
+        ) from error
 
 
 def _check_fields(name: str, given: dict[str, Any], known: Iterable[str]) -> None:
@@ -80,10 +97,16 @@ def build_model(arguments: ModelArguments) -> tuple[TextMoleculeDualEncoderModel
     text_kwargs, molecule_kwargs = arguments.as_dict("text_config"), arguments.as_dict("molecule_config")
     tokenizer_kwargs = arguments.as_dict("tokenizer_config")
     featurizer_kwargs = arguments.as_dict("featurizer_config")
-    _check_fields("text_config", text_kwargs, _fields(arguments.text_model))
-    _check_fields("molecule_config", molecule_kwargs, _fields(arguments.molecule_model))
+    for side, given in (("text", text_kwargs), ("molecule", molecule_kwargs)):
+        tower = getattr(arguments, f"{side}_model")
+        with naming_model(f"{side}_model", tower):
+            _check_fields(f"{side}_config", given, _fields(tower))
     dual_encoder_kwargs = arguments.as_dict("dual_encoder_config")
-    _check_fields("dual_encoder_config", dual_encoder_kwargs, TextMoleculeDualEncoderConfig().to_dict())
+    _check_fields(
+        "dual_encoder_config",
+        dual_encoder_kwargs,
+        set(TextMoleculeDualEncoderConfig().to_dict()) - {"text_config", "molecule_config"},
+    )
     if arguments.text_model == "lexical":
         _check_fields("tokenizer_config", tokenizer_kwargs, signature(LexicalTokenizer.__init__).parameters)
         tokenizer: Any = LexicalTokenizer(**tokenizer_kwargs)
@@ -97,6 +120,8 @@ def build_model(arguments: ModelArguments) -> tuple[TextMoleculeDualEncoderModel
         extractor = MoleculeFingerprintFeatureExtractor(**featurizer_kwargs)
         molecule_kwargs.setdefault("num_buckets", extractor.num_buckets)
     elif arguments.molecule_model == "graph":
+        accepted = signature(MoleculeGraphFeatureExtractor.__init__).parameters
+        _check_fields("featurizer_config", featurizer_kwargs, accepted)
         extractor = MoleculeGraphFeatureExtractor(**featurizer_kwargs)
     model = TextMoleculeDualEncoderModel.from_towers(
         text=package_model(arguments.text_model),

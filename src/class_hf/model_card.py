@@ -18,6 +18,8 @@ def model_card(
     log_history: Sequence[dict[str, Any]] = (),
     metrics: dict[str, Any] | None = None,
     license: str | None = None,
+    base_model: Sequence[str] | str | None = None,
+    synthetic: bool = False,
     tags: Sequence[str] | str | None = None,
     model_name: str | None = None,
     dataset: str | Sequence[str] | None = None,
@@ -30,7 +32,8 @@ def model_card(
         plan: of its run.
         log_history: of its trainer, for the last training loss.
         metrics: the report of a [`RetrievalEvaluator`]; without it the card says that nothing was measured.
-        license, tags, model_name, dataset: for the metadata.
+        license, base_model, tags, model_name, dataset: for the metadata; a licence is not guessed.
+        synthetic: whether the captions were made by rules; the card then says so.
         command: the line that repeats the run.
     """
     name = model_name or "text-molecule dual encoder"
@@ -40,7 +43,8 @@ def model_card(
     data = ModelCardData(
         library_name="class_hf",
         pipeline_tag="feature-extraction",
-        license=license or "apache-2.0",
+        license=license,
+        base_model=[base_model] if isinstance(base_model, str) else list(base_model or []) or None,
         tags=sorted(set(all_tags)),
         model_name=name,
         eval_results=_eval_results(metrics, dataset_name) if metrics else None,
@@ -54,9 +58,10 @@ def model_card(
         "split": metrics["split"] if metrics else "",
         "plan": _plan(plan),
         "loss": _loss(log_history),
+        "loss_picture": "![loss](plots/loss.png)" if any("loss" in entry for entry in log_history) else "",
         "command": command or "(not recorded)",
         "synthetic": "The captions are synthetic, made by rules: no number here says anything about ChEBI-20."
-        if dataset_name == "demo"
+        if synthetic
         else "",
     }
     return str(ModelCard.from_template(data, template_str=content, **values))

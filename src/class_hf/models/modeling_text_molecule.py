@@ -72,7 +72,9 @@ def _build_tower(config: PreTrainedConfig) -> PreTrainedModel:
     own = _OWN_MODELS.get(config.model_type)
     if own is not None:
         return own(config)
-    return AutoModel.from_config(config, **_without_pooler(AutoModel._model_mapping.get(type(config), None)))
+    return AutoModel.from_config(
+        config, dtype=torch.float32, **_without_pooler(AutoModel._model_mapping.get(type(config), None))
+    )
 
 
 def _without_pooler(model_class: Any) -> dict[str, bool]:
@@ -84,8 +86,9 @@ def _without_pooler(model_class: Any) -> dict[str, bool]:
 
 def _resolve_tower(tower: str | PreTrainedConfig | PreTrainedModel, **config_kwargs: Any) -> PreTrainedModel:
     """A tower from its short name, its configuration, a folder or Hub id, or itself."""
+    # In float32 throughout: half-precision weights do not train; autocast (bf16=True) is what saves time.
     if isinstance(tower, PreTrainedModel):
-        return tower
+        return tower.float()
     if isinstance(tower, PreTrainedConfig):
         return _build_tower(tower)
     if tower in _SHORT_NAMES:
@@ -93,9 +96,9 @@ def _resolve_tower(tower: str | PreTrainedConfig | PreTrainedModel, **config_kwa
     config = AutoConfig.from_pretrained(tower, **config_kwargs)
     own = _OWN_MODELS.get(config.model_type)
     if own is not None:
-        return own.from_pretrained(tower, config=config)
+        return own.from_pretrained(tower, config=config, dtype=torch.float32)
     pooler = _without_pooler(AutoModel._model_mapping.get(type(config), None))
-    return AutoModel.from_pretrained(tower, config=config, **pooler)
+    return AutoModel.from_pretrained(tower, config=config, dtype=torch.float32, **pooler)
 
 
 def mean_pool(last_hidden_state: torch.Tensor, attention_mask: torch.Tensor | None) -> torch.Tensor:
