@@ -55,7 +55,7 @@ ALLOWED = {
     "curriculum": {"curriculum", "models"},  # models: for the reference model of the alignment difficulty
     "losses": {"curriculum", "losses", "distributed"},
     "models": {"models"},
-    "evaluation": {"evaluation", "data", "distributed"},
+    "evaluation": {"evaluation", "data", "distributed", "outputs"},
     "data": {"data"},
 }
 

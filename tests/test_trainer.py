@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import dataclass
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -259,6 +260,44 @@ def test_a_backbone_that_knows_nothing_of_the_package(pairs, tmp_path):
     again.train(resume_from_checkpoint=str(tmp_path / f"checkpoint-{trainer.plan.steps_per_epoch[0]}"))
     for name, value in again.model.state_dict().items():
         assert torch.equal(value, saved[name])
+
+
+class OneSided(ForeignBackbone):
+    """Takes either side alone, so that whole pools can be embedded."""
+
+    def forward(self, captions=None, smiles=None):
+        u = None if captions is None else F.normalize(self.text(captions), dim=-1)
+        v = None if smiles is None else F.normalize(self.molecule(smiles), dim=-1)
+        return {"text_embeds": u, "molecule_embeds": v, "logit_scale": self.scale.exp()}
+
+
+def test_a_foreign_backbone_is_evaluated_and_selected(pairs, tmp_path):
+    class Attributes(OneSided):
+        def forward(self, **inputs):
+            return SimpleNamespace(**super().forward(**inputs))
+
+    def collator(rows):
+        sides = {"captions": "description", "smiles": "smiles"}
+        return {name: letters(rows, column) for name, column in sides.items() if column in rows[0]}
+
+    columns = {"text": ["description"], "molecule": ["smiles"]}
+    evaluator = RetrievalEvaluator(pairs.select(range(8)), pairs, collator=collator, columns=columns)
+    for model in (OneSided(), Attributes()):
+        trainer = CurriculumTrainer(
+            model=model,
+            args=arguments(tmp_path / type(model).__name__, eval_strategy="epoch"),
+            data_collator=collator,
+            train_dataset=pairs,
+            evaluator=evaluator,
+        )
+        trainer.train()
+        assert len([entry for entry in trainer.state.log_history if "eval_mrr" in entry]) == 4
+    with pytest.raises(ValueError, match="either the processor .* or a collator"):
+        RetrievalEvaluator(pairs)
+    blind = ForeignBackbone()
+    blind.forward = lambda **inputs: SimpleNamespace(text_embeds=None, molecule_embeds=None)
+    with pytest.raises(ValueError, match="gave no text_embeds for that side alone"):
+        evaluator(blind)
 
 
 def test_further_fields_reach_a_loss_that_wants_them(pairs, tmp_path):

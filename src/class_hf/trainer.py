@@ -7,7 +7,7 @@ import logging
 import os
 import time
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from class_hf.evaluation.retrieval import RetrievalEvaluator
 from class_hf.files import write_text
 from class_hf.losses.contrastive import ContrastiveLoss
 from class_hf.model_card import model_card
+from class_hf.outputs import output_fields
 from class_hf.training_args import CurriculumTrainingArguments
 
 logger = logging.getLogger(__name__)
@@ -148,7 +149,7 @@ class CurriculumTrainer(Trainer):
         inputs = dict(inputs)
         pair_keys = inputs.pop("pair_keys", None)
         outputs = model(**inputs)
-        fields = _fields(outputs)
+        fields = output_fields(outputs)
         missing = [name for name in _CONTRACT if fields.get(name) is None]
         if missing:
             raise ValueError(
@@ -319,13 +320,6 @@ class CurriculumTrainer(Trainer):
         if pickled.is_file():
             pickled.unlink()
             (folder / "training_args.json").write_text(self.args.to_json_string())
-
-
-def _fields(outputs: Any) -> dict[str, Any]:
-    """The fields of a model's output: a mapping (`ModelOutput` is one), a named tuple, or an object."""
-    if isinstance(outputs, Mapping):
-        return dict(outputs)
-    return outputs._asdict() if hasattr(outputs, "_asdict") else vars(outputs)
 
 
 def plan_of(args: CurriculumTrainingArguments, train_dataset: Any) -> CurriculumPlan:

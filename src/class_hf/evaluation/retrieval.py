@@ -1,6 +1,6 @@
 """Embeds once, ranks in float32, and never holds a queries x pool matrix."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,8 +14,10 @@ from class_hf.data.collator import TextMoleculeCollator
 from class_hf.data.prepare import MOLECULE_FEATURES, TEXT_FEATURES
 from class_hf.distributed import gather_ragged, rank, world_size
 from class_hf.evaluation.metrics import bootstrap_intervals, metrics_by_quartile, retrieval_metrics
+from class_hf.outputs import output_fields
 
 DIRECTIONS = ("text_to_molecule", "molecule_to_text")
+PREPARED_COLUMNS = {"text": (TEXT_FEATURES,), "molecule": (MOLECULE_FEATURES,)}
 
 
 def rank_partners(
@@ -57,7 +59,12 @@ def rank_partners(
 
 
 def embed(
-    model: Any, dataset: Dataset, collator: Callable[..., dict[str, torch.Tensor]], side: str, batch_size: int = 256
+    model: Any,
+    dataset: Dataset,
+    collator: Callable[..., dict[str, torch.Tensor]],
+    side: str,
+    batch_size: int = 256,
+    columns: Mapping[str, Sequence[str]] | None = None,
 ) -> torch.Tensor:
     """One side of a prepared data set as (N, D) float32 on the CPU; several processes share the work.
 
@@ -67,21 +74,26 @@ def embed(
         collator: makes a batch of rows.
         side: `"text"` or `"molecule"`.
         batch_size: rows a batch.
+        columns: the columns of each side that the collator reads; by default those of the prepared features.
+
+    Raises:
+        ValueError: if the model gives no embeddings of that side when it gets that side alone.
     """
-    column, output = {"text": (TEXT_FEATURES, "text_embeds"), "molecule": (MOLECULE_FEATURES, "molecule_embeds")}[side]
+    names = list((columns or PREPARED_COLUMNS)[side])
+    output = f"{side}_embeds"
     device = next(model.parameters()).device
-    rows = dataset.select_columns([column])
+    rows = dataset.select_columns(names)
     if world_size() > 1:
         rows = rows.shard(world_size(), rank(), contiguous=True)
     # Neighbours in length share a batch, so that little is padded; the order is put back below.
-    order = np.argsort([-len(blob) for blob in rows[column][:]], kind="stable")
+    order = np.argsort([-len(value) if hasattr(value, "__len__") else 0 for value in rows[names[0]][:]], kind="stable")
     rows = rows.select(order)
     training = model.training
     model.eval()
     try:
         with torch.inference_mode():
             parts = [
-                getattr(model(**{name: value.to(device) for name, value in batch.items()}), output).float()
+                _side(model(**{name: value.to(device) for name, value in batch.items()}), output).float()
                 for batch in _batches(rows, collator, batch_size, f"Embedding {side}s")
             ]
     finally:
@@ -89,6 +101,15 @@ def embed(
     embeddings = torch.cat(parts)
     back = torch.from_numpy(np.argsort(order)).to(embeddings.device)
     return gather_ragged(embeddings[back]).cpu()
+
+
+def _side(outputs: Any, name: str) -> torch.Tensor:
+    embeddings = output_fields(outputs).get(name)
+    if embeddings is None:
+        raise ValueError(
+            f"the model gave no {name} for that side alone: forward must take captions or molecules alone."
+        )
+    return embeddings
 
 
 def _batches(
@@ -119,7 +140,9 @@ class RetrievalEvaluator:
         pairs: prepared query pairs with `id`; `difficulty` if there is one gives the metrics by quartile.
         pool: prepared candidate molecules with `id`; must hold every pair's molecule. None: the pairs' own.
         captions: further prepared pairs whose captions are candidates of molecule to text in the full pool.
-        processor: the model's processor.
+        processor: the model's processor, for this package's models.
+        collator, columns: for any other backbone, in place of the processor: what makes a batch of rows, and which
+            columns belong to `"text"` and `"molecule"`. Its `forward` must take either side alone.
         name: name of the split, for the report.
         pool_name: name of the pool in the report; another than `full` if `pool` is a part of the candidates.
         batch_size: rows embedded at once.
@@ -127,7 +150,7 @@ class RetrievalEvaluator:
         bootstrap_samples: resamples of the 95 % intervals; 0 leaves the intervals out.
 
     Raises:
-        ValueError: if a pair's molecule is not in the pool.
+        ValueError: if a pair's molecule is not in the pool, or there are no pairs.
     """
 
     primary_metric = "mrr"
@@ -138,7 +161,9 @@ class RetrievalEvaluator:
         pool: Dataset | None = None,
         captions: Dataset | None = None,
         *,
-        processor: Any,
+        processor: Any = None,
+        collator: Callable[..., dict[str, torch.Tensor]] | None = None,
+        columns: Mapping[str, Sequence[str]] | None = None,
         name: str = "validation",
         pool_name: str = "full",
         batch_size: int = 256,
@@ -148,13 +173,18 @@ class RetrievalEvaluator:
         self.pairs = pairs
         self.pool = pairs if pool is None else pool
         self.captions = captions
-        self.collator = TextMoleculeCollator(processor)
+        if (processor is None) == (collator is None):
+            raise ValueError("pass either the processor of one of this package's models, or a collator with columns.")
+        self.collator = TextMoleculeCollator(processor) if collator is None else collator
+        self.columns = columns
         self.name = name
         self.pool_name = pool_name
         self.batch_size = batch_size
         self.block_size = block_size
         self.bootstrap_samples = bootstrap_samples
         self.difficulty = np.asarray(pairs["difficulty"][:]) if "difficulty" in pairs.column_names else None
+        if len(pairs) == 0:
+            raise ValueError(f"there are no pairs in {name!r} to evaluate on.")
         row_of = {one: row for row, one in enumerate(self.pool["id"][:])}
         ids = pairs["id"][:]
         missing = [one for one in ids if one not in row_of]
@@ -171,12 +201,14 @@ class RetrievalEvaluator:
         The last holds the captions of all further pairs, and is left out without any.
         """
         result = {
-            "text_embeds": embed(model, self.pairs, self.collator, "text", self.batch_size),
-            "molecule_embeds": embed(model, self.pool, self.collator, "molecule", self.batch_size),
+            "text_embeds": embed(model, self.pairs, self.collator, "text", self.batch_size, self.columns),
+            "molecule_embeds": embed(model, self.pool, self.collator, "molecule", self.batch_size, self.columns),
             "gold": self.gold,
         }
         if self.captions is not None and len(self.captions):
-            result["caption_embeds"] = embed(model, self.captions, self.collator, "text", self.batch_size)
+            result["caption_embeds"] = embed(
+                model, self.captions, self.collator, "text", self.batch_size, self.columns
+            )
         return result
 
     def ranks(self, embeddings: dict[str, torch.Tensor]) -> dict[str, dict[str, tuple[np.ndarray, int]]]:
