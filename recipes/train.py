@@ -255,7 +255,8 @@ def score(
     result: list[Any] = [None]
     if args.process_index == 0:
         if earlier is not None and earlier.is_file():
-            result = [dict(np.load(earlier))]
+            with np.load(earlier) as arrays:
+                result = [dict(arrays)]
         else:
             say(args, f"scoring difficulty: {', '.join(data_args.difficulty_definition)}")
             started = time.perf_counter()

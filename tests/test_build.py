@@ -82,7 +82,8 @@ def test_files_appear_whole(tmp_path):
         write_json(path, {"a": object()})
     assert json.loads(path.read_text()) == {"a": 1}
     write_arrays(tmp_path / "b.npz", x=np.arange(3))
-    assert np.load(tmp_path / "b.npz")["x"].tolist() == [0, 1, 2]
+    with np.load(tmp_path / "b.npz") as arrays:
+        assert arrays["x"].tolist() == [0, 1, 2]
     assert sorted(one.name for one in tmp_path.iterdir()) == ["b.npz", "deep"]
 
 

@@ -311,6 +311,7 @@ def test_a_hub_failure_says_what_to_do(hub: dict[str, Any], raised: Exception, e
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, bytes]]:
     """The authors' repository on this machine: path to content, which the test may change."""
+    monkeypatch.setattr("datasets.config.HF_HUB_OFFLINE", False)  # the tests' own setting; this server is on loopback
     content = {
         f"/main/{split}.txt": "\n".join("\t".join(row) for row in [HEADER, *rows]).encode()
         for split, rows in (("train", TRAIN), ("validation", VALIDATION), ("test", TEST))

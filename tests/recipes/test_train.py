@@ -128,7 +128,8 @@ def test_evaluate_gives_the_numbers_of_training(trained, data_dir, tmp_path):
         for direction, row in directions.items():
             for name in ("hits@1", "hits@10", "mrr", "mean_rank", "median_rank", "queries", "candidates"):
                 assert metrics["pools"][pool][direction][name] == row[name]
-    arrays = np.load(tmp_path / "e.npz")
+    with np.load(tmp_path / "e.npz") as file:
+        arrays = dict(file)
     assert arrays["text_embeds"].shape[0] == 4 and arrays["molecule_embeds"].shape[0] == 24
     scores = arrays["text_embeds"] @ arrays["molecule_embeds"].T
     gold = scores[np.arange(4), arrays["gold"]]
