@@ -76,6 +76,8 @@ def main(argv: list[str]) -> None:
         f"{len(data['pool']):,} candidates")  # fmt: skip
     if load_report is not None:
         say(args, str(load_report))
+    if "synthetic" in data_card(data["train"], data_args):
+        say(args, DEMO_DESCRIPTION)
     # Wrong settings fail here, in the first seconds: the sizes of a plan do not depend on which pairs are easy.
     outline = plan_without_difficulty(args, data["train"])
     if run_args.dry_run:
