@@ -37,7 +37,7 @@ def draw(axes, smiles: str, title: str, colour: str = "black", bold: bool = Fals
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", required=True, help="a model trained by recipes/demo.yaml")
-    parser.add_argument("--query", type=int, default=60, help="which validation pair is the query")
+    parser.add_argument("--query", type=int, default=100, help="which validation pair is the query")
     parser.add_argument("--output", type=Path, default=Path(__file__).with_name("overview.png"))
     args = parser.parse_args()
     data = load_demo()
@@ -46,7 +46,7 @@ def main() -> None:
 
     figure = Figure(figsize=(12, 9), dpi=100, layout="constrained", facecolor="white")
     grid = figure.add_gridspec(3, 5, height_ratios=[1, 0.75, 1.35])
-    for column, share in enumerate((0.02, 0.25, 0.5, 0.75, 0.98)):
+    for column, share in enumerate((0.02, 0.45, 0.65, 0.82, 0.98)):
         row = train[int(order[int(share * (len(order) - 1))])]
         title = f"difficulty {row['difficulty']:.2f}"
         draw(figure.add_subplot(grid[0, column]), row["smiles"], ("1  score    " if column == 0 else "") + title)
