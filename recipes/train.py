@@ -17,6 +17,7 @@ from typing import Any
 
 import datasets
 import numpy as np
+import psutil
 import torch
 import torch.distributed as dist
 import transformers
@@ -54,7 +55,7 @@ def main(argv: list[str]) -> None:
         args.output_dir = str(Path("outputs") / recipe.stem)
     output = Path(args.output_dir)
     resume = resume_argument(args.resume_from_checkpoint)
-    refuse_lost_processes(args)
+    start_lost_processes(args)
     if resume is None and not run_args.dry_run:
         refuse_started(output)
     if args.device.type == "cpu" and torch.get_num_threads() == 1 and (os.cpu_count() or 1) > args.world_size:
@@ -231,14 +232,25 @@ def base_models(model_args: ModelArguments) -> list[str] | None:
     return [name for name in towers if name not in own and ":" not in name and not Path(name).exists()] or None
 
 
-def refuse_lost_processes(args: CurriculumTrainingArguments) -> None:
-    """`accelerate launch --num_processes 2` on a CPU starts one process without a word; say so."""
+def start_lost_processes(args: CurriculumTrainingArguments) -> None:
+    """Starts the processes that `accelerate launch --num_processes N` was asked for and, on a CPU, does not start.
+
+    accelerate leaves several processes on a CPU to mpirun and without it starts one, saying nothing. The number is
+    only on its own command line; torch's launcher then takes this process's place.
+    """
     launched = "ACCELERATE_MIXED_PRECISION" in os.environ and "MASTER_ADDR" in os.environ
-    if launched and "RANK" not in os.environ and args.world_size == 1:
+    if not launched or "RANK" in os.environ or args.world_size > 1:
+        return
+    words = [word for part in psutil.Process(os.getppid()).cmdline() for word in part.split("=")]
+    number = words[words.index("--num_processes") + 1] if "--num_processes" in words[:-1] else ""
+    if not number.isdigit():
         raise ValueError(
             "accelerate was asked for several processes and started one, as it does on a CPU. Launch with "
             "`accelerate launch --config_file recipes/accelerate/cpu_2_processes.yaml --num_processes N ...`."
         )
+    print(f"accelerate started 1 of {number} processes, as it does on a CPU; starting them with torchrun", flush=True)
+    launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={number}"]
+    os.execv(sys.executable, [sys.executable, *launcher, *sys.argv])
 
 
 def say(args: CurriculumTrainingArguments, text: str) -> None:

@@ -210,6 +210,16 @@ def test_two_processes(recipe, data_dir, tmp_path):
     assert done.stdout.count("text to molecule, full") == 1
 
 
+@pytest.mark.slow
+@pytest.mark.distributed
+def test_two_processes_by_the_flag_alone(recipe, data_dir, tmp_path):
+    """On a CPU accelerate starts one process for it; the recipe starts them all."""
+    arguments = flags(data_dir=data_dir, output_dir=tmp_path, per_device_train_batch_size=2, max_steps=2)
+    done = launch("-m", "accelerate.commands.launch", "--num_processes", "2", "recipes/train.py", recipe, *arguments)
+    assert done.returncode == 0, done.stderr
+    assert json.loads((tmp_path / "train_summary.json").read_text())["processes"] == 2
+
+
 def test_processes_that_accelerate_did_not_start_are_missed(recipe, data_dir, tmp_path, monkeypatch):
     """What `accelerate launch --num_processes 2` sets for the one process that it starts on a CPU."""
     monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "no")
