@@ -35,7 +35,10 @@ class MoleculeFingerprintFeatureExtractor(FeatureExtractionMixin):
     """Turns a SMILES into the hashed ids of its Morgan substructures (Rogers & Hahn, 2010), counts in unary.
 
     A substructure that occurs n times gives one id for each threshold t <= n, so that a bag of embeddings can
-    tell one hydroxy group from three (ours). Charge, isotope and stereochemistry enter the substructures.
+    tell one hydroxy group from three (ours). Charge, isotope, R/S and E/Z enter the substructures.
+
+    Not told apart: counts between two thresholds (long chains of nearly the same length), positions further apart than
+    the radius, and centres without an R/S label of their own, as in cis- and trans-1,4-dimethylcyclohexane.
 
     Args:
         radius: largest radius of a substructure, in bonds.
