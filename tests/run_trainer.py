@@ -3,8 +3,8 @@
     python tests/run_trainer.py SETTINGS.json
 
 `settings` holds `args` (of CurriculumTrainingArguments), `resume`, `kill_at` (a step, before whose end the process
-kills itself) and `trace` (a file prefix for the rows that each rank draws). The final weights go to
-`output_dir/final.pt`.
+kills itself), `trace` (a file prefix for the rows that each rank draws) and `dropout`. The final weights go to
+`output_dir/final.pt`, the number of all-reduces of each step under DDP to `output_dir/reductions.json`.
 """
 
 import json
@@ -17,6 +17,8 @@ import datasets
 import torch
 import torch.distributed as dist
 from conftest import rows_of_pairs, tiny_model
+from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
+from torch.nn.parallel import DistributedDataParallel
 from transformers import TrainerCallback
 
 from class_hf import (
@@ -42,6 +44,23 @@ class KillAt(TrainerCallback):
             os.kill(os.getpid(), signal.SIGKILL)
 
 
+class CountReductions(TrainerCallback):
+    """Counts DDP's all-reduces by step."""
+
+    def __init__(self):
+        self.counts = []
+
+    def on_step_begin(self, args, state, control, **kwargs):
+        wrapped = self.trainer.model_wrapped
+        if not self.counts and isinstance(wrapped, DistributedDataParallel):
+            wrapped.register_comm_hook(None, self.hook)
+        self.counts.append(0)
+
+    def hook(self, process_group, bucket):
+        self.counts[-1] += 1
+        return allreduce_hook(process_group, bucket)
+
+
 class TracingCollator(TextMoleculeCollator):
     """Notes the rows of every batch."""
 
@@ -65,19 +84,26 @@ def build(settings):
     )
     prepared = prepare_pairs(datasets.Dataset.from_dict(rows_of_pairs(24)), processor)
     trace = settings.get("trace")
+    dropout = settings.get("dropout", 0.2)
     collator = TracingCollator(
-        processor, sentence_dropout=0.3, seed=args.seed, path=f"{trace}{args.process_index}" if trace else None
+        processor,
+        sentence_dropout=1.5 * dropout,
+        seed=args.seed,
+        path=f"{trace}{args.process_index}" if trace else None,
     )
     callbacks = [KillAt(settings["kill_at"])] if settings.get("kill_at") is not None else []
-    return CurriculumTrainer(
-        model=tiny_model(dropout=0.2),
+    counter = CountReductions()
+    trainer = CurriculumTrainer(
+        model=tiny_model(dropout=dropout),
         args=args,
         train_dataset=prepared,
         data_collator=collator,
         processing_class=processor,
         evaluator=RetrievalEvaluator(prepared.select(range(8)), prepared, processor=processor, bootstrap_samples=0),
-        callbacks=callbacks,
+        callbacks=[*callbacks, counter],
     )
+    counter.trainer = trainer
+    return trainer
 
 
 if __name__ == "__main__":
@@ -86,6 +112,8 @@ if __name__ == "__main__":
     trainer.train(resume_from_checkpoint=settings.get("resume"))
     if trainer.is_world_process_zero():
         torch.save(trainer.model.state_dict(), Path(trainer.args.output_dir) / "final.pt")
+        counter = next(one for one in trainer.callback_handler.callbacks if isinstance(one, CountReductions))
+        (Path(trainer.args.output_dir) / "reductions.json").write_text(json.dumps(counter.counts))
         (Path(trainer.args.output_dir) / "log.json").write_text(json.dumps(trainer.state.log_history))
     if dist.is_initialized():
         dist.barrier()

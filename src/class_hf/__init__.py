@@ -19,6 +19,7 @@ _PUBLIC = {
     "data.chebi20": ["load_chebi20"],
     "data.collator": ["TextMoleculeCollator"],
     "data.demo": ["load_demo"],
+    "data.frozen": ["cache_frozen"],
     "data.prepare": ["prepare_molecules", "prepare_pairs"],
     "evaluation.retrieval": ["RetrievalEvaluator"],
     "losses.contrastive": ["ContrastiveLoss"],

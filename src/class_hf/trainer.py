@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 from transformers import Trainer
 from transformers.trainer import TRAINING_ARGS_NAME
@@ -19,9 +20,11 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from class_hf.callbacks import CurriculumCallback
 from class_hf.curriculum.plan import CurriculumPlan
 from class_hf.curriculum.sampler import CurriculumSampler
+from class_hf.data.collator import ChunkedCollator
 from class_hf.evaluation.retrieval import RetrievalEvaluator
 from class_hf.files import write_text
 from class_hf.losses.contrastive import ContrastiveLoss
+from class_hf.losses.grad_cache import cached_gradient_loss
 from class_hf.model_card import model_card
 from class_hf.outputs import output_fields
 from class_hf.training_args import CurriculumTrainingArguments
@@ -42,7 +45,7 @@ class CurriculumTrainer(Trainer):
     Args:
         model, args, data_collator, train_dataset, eval_dataset, processing_class, ...: as of `transformers.Trainer`.
             `train_dataset` needs `difficulty` (unless the order is `random` or `none`) and should have `id`.
-        loss: called as `loss(text_embeds, molecule_embeds, logit_scale, intensity=, pair_keys=)`; a
+        loss: called as `loss(text_embeds=, molecule_embeds=, logit_scale=, intensity=, pair_keys=)`; a
             [`ContrastiveLoss`] if None.
         evaluator: a [`RetrievalEvaluator`]; `evaluate()` and the evaluation during training use it.
         plan: a plan made beforehand; None makes it from `args` and `train_dataset`.
@@ -112,6 +115,13 @@ class CurriculumTrainer(Trainer):
             processing_class=processing_class,
             **kwargs,
         )
+        if args.forward_chunk_size is not None:
+            if self.is_deepspeed_enabled:
+                raise ValueError(
+                    f"forward_chunk_size is {args.forward_chunk_size}, which takes several backward passes a step; "
+                    "DeepSpeed allows one. Use DDP or FSDP2, or leave it out."
+                )
+            self.data_collator = ChunkedCollator(self.data_collator, args.forward_chunk_size)
         self._card: dict[str, Any] = {}
         self.curriculum: CurriculumCallback | None = None
         if plan is not None:
@@ -145,10 +155,33 @@ class CurriculumTrainer(Trainer):
         return_outputs: bool = False,
         num_items_in_batch: Any = None,
     ) -> Any:
-        """Runs the model, then the loss at the step's intensity."""
-        inputs = dict(inputs)
-        pair_keys = inputs.pop("pair_keys", None)
-        outputs = model(**inputs)
+        """Runs the model, then the loss at the step's intensity; chunk by chunk if the batch comes in chunks."""
+        if "chunks" not in inputs:
+            outputs = model(**_without_keys(inputs))
+            result = self._loss_of(self._fields(outputs), inputs.get("pair_keys"))
+            loss = result.loss
+        else:
+            chunks = inputs["chunks"]
+            keys = [chunk["pair_keys"] for chunk in chunks if "pair_keys" in chunk]
+            pair_keys = torch.cat(keys) if keys else None
+            outputs = None
+            result, loss = cached_gradient_loss(
+                lambda chunk: self._fields(model(**_without_keys(chunk))),
+                chunks,
+                lambda fields: self._loss_of(fields, pair_keys),
+                backward=lambda part: self.accelerator.backward(part / self.current_gradient_accumulation_steps),
+                no_sync=lambda: self.accelerator.no_sync(model),
+            )
+        if self.curriculum is not None and model.training:
+            self.curriculum.accuracies.append(result.accuracy)
+        return (loss, outputs) if return_outputs else loss
+
+    def _fields(self, outputs: Any) -> dict[str, Any]:
+        """What of the model's output the loss takes.
+
+        Raises:
+            ValueError: if the output lacks a field of the contract.
+        """
         fields = output_fields(outputs)
         missing = [name for name in _CONTRACT if fields.get(name) is None]
         if missing:
@@ -157,17 +190,12 @@ class CurriculumTrainer(Trainer):
                 "molecule_embeds (B, D) and logit_scale ()."
             )
         further = self._loss_arguments - {*_CONTRACT, "intensity", "pair_keys"}
-        extras = {name: value for name, value in fields.items() if name in further}
+        return {name: value for name, value in fields.items() if name in _CONTRACT or name in further}
+
+    def _loss_of(self, fields: dict[str, Any], pair_keys: Any) -> Any:
+        """The loss at the step's intensity."""
         intensity = self.curriculum.at(self.state.global_step) if self.curriculum is not None else None
-        result = self.loss(
-            *(fields[name] for name in _CONTRACT),
-            intensity=intensity,
-            pair_keys=pair_keys,
-            **extras,
-        )
-        if self.curriculum is not None and model.training:
-            self.curriculum.accuracies.append(result.accuracy)
-        return (result.loss, outputs) if return_outputs else result.loss
+        return self.loss(**fields, intensity=intensity, pair_keys=pair_keys)
 
     def get_decay_parameter_names(self, model: nn.Module) -> list[str]:
         """As the Trainer's, without the factor of the logits: decay would flatten every similarity."""
@@ -320,6 +348,11 @@ class CurriculumTrainer(Trainer):
         if pickled.is_file():
             pickled.unlink()
             (folder / "training_args.json").write_text(self.args.to_json_string())
+
+
+def _without_keys(batch: dict[str, Any]) -> dict[str, Any]:
+    """The model's part of a batch."""
+    return {name: value for name, value in batch.items() if name != "pair_keys"}
 
 
 def plan_of(args: CurriculumTrainingArguments, train_dataset: Any) -> CurriculumPlan:

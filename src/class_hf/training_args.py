@@ -36,6 +36,8 @@ class CurriculumTrainingArguments(TrainingArguments):
         intensity_gamma: exponent of the focus weights at full intensity.
         intensity_momentum: memory of the running accuracy of `adaptive`, in [0, 1).
         contrastive_label_smoothing: share of the contrastive target spread over the batch, in [0, 1).
+        forward_chunk_size: pairs that go through the towers at once, with cached gradients: memory follows the chunk
+            while the negatives stay the whole batch's. None runs the batch of a process at once.
 
     Example:
 
@@ -69,6 +71,10 @@ class CurriculumTrainingArguments(TrainingArguments):
     contrastive_label_smoothing: float = field(
         default=0.0, metadata={"help": "Share of the contrastive target spread over the batch, [0, 1)."}
     )
+    forward_chunk_size: int | None = field(
+        default=None,
+        metadata={"help": "Pairs that go through the towers at once (cached gradients); none for the whole batch."},
+    )
     dataloader_drop_last: bool = field(default=True, metadata={"help": "Must stay true: whole global batches."})
     remove_unused_columns: bool = field(default=False, metadata={"help": "The collator picks the columns."})
     metric_for_best_model: str | None = field(default="mrr", metadata={"help": "Metric that selects the model."})
@@ -97,6 +103,8 @@ class CurriculumTrainingArguments(TrainingArguments):
             raise ValueError(
                 f"contrastive_label_smoothing is {self.contrastive_label_smoothing}; expected a share in [0, 1)."
             )
+        if self.forward_chunk_size is not None and self.forward_chunk_size < 1:
+            raise ValueError(f"forward_chunk_size is {self.forward_chunk_size}; expected at least 1 pair, or nothing.")
         self.intensity_schedule()
         self._refuse(
             "dataloader_drop_last", not self.dataloader_drop_last, "leave it true: a plan deals whole global batches"

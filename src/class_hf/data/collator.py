@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from class_hf.data.prepare import MOLECULE_FEATURES, PAIR_KEYS, TEXT_FEATURES, pair_keys
+from class_hf.data.prepare import MOLECULE_FEATURES, PAIR_KEYS, POOLED, TEXT_FEATURES, pair_keys
 
 
 class TextMoleculeCollator:
@@ -45,16 +45,26 @@ class TextMoleculeCollator:
 
         Raises:
             KeyError: if the rows hold neither captions nor molecules, or sentence dropout misses its keys.
+            ValueError: if sentences of captions should be dropped whose vectors are computed already.
         """
         first = features[0]
-        if TEXT_FEATURES not in first and MOLECULE_FEATURES not in first:
+        if not {TEXT_FEATURES, MOLECULE_FEATURES, *POOLED.values()} & set(first):
             raise KeyError(
                 f"rows have {sorted(first)}, but neither {TEXT_FEATURES!r} nor {MOLECULE_FEATURES!r}: "
                 "prepare the data set with `prepare_pairs` first."
             )
         batch: dict[str, torch.Tensor] = {}
         keys = pair_keys(features) if all(name in first for name in PAIR_KEYS) else None
-        if TEXT_FEATURES in first:
+        if POOLED["text"] in first and self.sentence_dropout > 0.0:
+            raise ValueError(
+                f"sentence_dropout is {self.sentence_dropout}, but the rows hold vectors of whole captions "
+                f"({POOLED['text']}): set it to 0, or do not cache the text tower's outputs."
+            )
+        for name in POOLED.values():
+            if name in first:
+                vectors = np.frombuffer(b"".join(feature[name] for feature in features), dtype="<f4")
+                batch[name] = torch.from_numpy(vectors.reshape(len(features), -1).copy())
+        if TEXT_FEATURES in first and POOLED["text"] not in first:
             blobs = [feature[TEXT_FEATURES] for feature in features]
             generator = None
             if self.sentence_dropout > 0.0:
@@ -62,8 +72,31 @@ class TextMoleculeCollator:
                     raise KeyError(f"sentence dropout needs the columns {PAIR_KEYS}: use `prepare_pairs`.")
                 generator = np.random.default_rng([self.seed, *(keys[:, 0] & 0xFFFFFFFF).tolist()])
             batch |= self.processor.collate_text(blobs, self.sentence_dropout, generator)
-        if MOLECULE_FEATURES in first:
+        if MOLECULE_FEATURES in first and POOLED["molecule"] not in first:
             batch |= self.processor.collate_molecules([feature[MOLECULE_FEATURES] for feature in features])
         if keys is not None:
             batch["pair_keys"] = torch.from_numpy(keys)
         return batch
+
+
+class ChunkedCollator:
+    """Collates a batch in parts, for towers that cannot take it at once (see [`cached_gradient_loss`]).
+
+    Args:
+        collator: makes a batch of rows; sees each part as a batch of its own.
+        chunk_size: rows a part.
+
+    Example:
+
+    >>> ChunkedCollator(lambda rows: {"sum": sum(rows)}, chunk_size=2)([1, 2, 3])
+    {'chunks': [{'sum': 3}, {'sum': 3}]}
+    """
+
+    def __init__(self, collator: Any, chunk_size: int):
+        self.collator = collator
+        self.chunk_size = chunk_size
+
+    def __call__(self, features: Sequence[Any]) -> dict[str, list[Any]]:
+        """B rows to `{"chunks": [batch, ...]}`, ceil(B / chunk_size) of them."""
+        starts = range(0, len(features), self.chunk_size)
+        return {"chunks": [self.collator(features[start : start + self.chunk_size]) for start in starts]}

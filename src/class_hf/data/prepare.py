@@ -16,12 +16,14 @@ import class_hf
 
 TEXT_FEATURES = "text_features"
 MOLECULE_FEATURES = "molecule_features"
+POOLED = {"text": "text_pooled", "molecule": "molecule_pooled"}  # columns of frozen towers' outputs
 PAIR_KEYS = ("text_key", "molecule_key")
 
 
-def stable_key(text: str) -> int:
-    """A 63-bit key of a string, the same in every process and run."""
-    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little") >> 1
+def stable_key(content: str | bytes) -> int:
+    """A 63-bit key of a string or of bytes, the same in every process and run."""
+    data = content.encode() if isinstance(content, str) else content
+    return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "little") >> 1
 
 
 def molecule_key(smiles: str) -> int:

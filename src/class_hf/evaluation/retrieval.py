@@ -1,61 +1,23 @@
-"""Embeds once, ranks in float32, and never holds a queries x pool matrix."""
+"""Embeds once, ranks both directions in one pass, and never holds a queries x pool matrix."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from datasets import Dataset, concatenate_datasets
 from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
 from class_hf.data.collator import TextMoleculeCollator
-from class_hf.data.prepare import MOLECULE_FEATURES, TEXT_FEATURES
-from class_hf.distributed import gather_ragged, rank, world_size
+from class_hf.data.prepare import MOLECULE_FEATURES, POOLED, TEXT_FEATURES
+from class_hf.distributed import gather, rank, world_size
 from class_hf.evaluation.metrics import bootstrap_intervals, metrics_by_quartile, retrieval_metrics
+from class_hf.evaluation.ranks import rank_in_pools
 from class_hf.outputs import output_fields
 
 DIRECTIONS = ("text_to_molecule", "molecule_to_text")
 PREPARED_COLUMNS = {"text": (TEXT_FEATURES,), "molecule": (MOLECULE_FEATURES,)}
-
-
-def rank_partners(
-    queries: torch.Tensor, candidates: torch.Tensor, gold: torch.Tensor, block_size: int = 256
-) -> np.ndarray:
-    """Rank of each query's true candidate by cosine, from 1; ties get their mean rank.
-
-    Args:
-        queries: (Q, D), any float type; brought to length 1 in float32.
-        candidates: (P, D).
-        gold: (Q,) the row of each query's true candidate.
-        block_size: queries ranked at once; memory is block_size x P.
-
-    Returns:
-        (Q,) float64.
-
-    Raises:
-        ValueError: if `gold` does not fit, or an embedding is not finite.
-
-    Example:
-
-    >>> rank_partners(torch.eye(3), torch.eye(3), torch.tensor([0, 1, 2])).tolist()
-    [1.0, 1.0, 1.0]
-    """
-    if gold.shape != (len(queries),) or (len(gold) and not 0 <= int(gold.min()) <= int(gold.max()) < len(candidates)):
-        raise ValueError(f"gold must name one of the {len(candidates)} candidates for each of {len(queries)} queries.")
-    for name, embeddings in (("queries", queries), ("candidates", candidates)):
-        if not torch.isfinite(embeddings).all():
-            raise ValueError(f"the embeddings of the {name} are not all finite: the model has diverged.")
-    pool = F.normalize(candidates.float(), dim=-1).T.contiguous()
-    ranks = np.empty(len(queries), dtype=np.float64)
-    for start in range(0, len(queries), block_size):
-        block = F.normalize(queries[start : start + block_size].float(), dim=-1) @ pool  # (block, P)
-        true = block.gather(1, gold[start : start + block_size, None])
-        # From the same product, so that a tie is a tie to the bit.
-        above, equal = (block > true).sum(1), (block == true).sum(1)
-        ranks[start : start + len(block)] = (above + (equal - 1) / 2 + 1).cpu().numpy()
-    return ranks
 
 
 def embed(
@@ -80,18 +42,24 @@ def embed(
         ValueError: if the model gives no embeddings of that side when it gets that side alone.
     """
     names = list((columns or PREPARED_COLUMNS)[side])
+    if columns is None and POOLED[side] in dataset.column_names:
+        names = [POOLED[side]]
     output = f"{side}_embeds"
     device = next(model.parameters()).device
     rows = dataset.select_columns(names)
     if world_size() > 1:
-        rows = rows.shard(world_size(), rank(), contiguous=True)
+        # Equally many rows each, the last one repeated: a sharded model gathers its weights in every forward pass, so
+        # that a process with a batch less would leave the others waiting.
+        share = -(-len(rows) // world_size())
+        rows = rows.select(np.minimum(rank() * share + np.arange(share), len(rows) - 1))
     # Neighbours in length share a batch, so that little is padded; the order is put back below.
     order = np.argsort([-len(value) if hasattr(value, "__len__") else 0 for value in rows[names[0]][:]], kind="stable")
     rows = rows.select(order)
     training = model.training
     model.eval()
     try:
-        with torch.inference_mode():
+        # Not in inference mode: weights that a sharded model gathers there could never be trained.
+        with torch.no_grad():
             parts = [
                 _side(model(**{name: value.to(device) for name, value in batch.items()}), output).float()
                 for batch in _batches(rows, collator, batch_size, f"Embedding {side}s")
@@ -100,7 +68,7 @@ def embed(
         model.train(training)
     embeddings = torch.cat(parts)
     back = torch.from_numpy(np.argsort(order)).to(embeddings.device)
-    return gather_ragged(embeddings[back]).cpu()
+    return gather(embeddings[back])[: len(dataset)].cpu()
 
 
 def _side(outputs: Any, name: str) -> torch.Tensor:
@@ -124,7 +92,12 @@ def _batches(
 
 def captions_besides(prepared: Mapping[str, Dataset], split: str) -> Dataset | None:
     """The captions of all splits but one: what the full pool of molecule to text adds. None if there is no other."""
-    others = [pairs.select_columns([TEXT_FEATURES]) for name, pairs in prepared.items() if name != split]
+    columns = (TEXT_FEATURES, POOLED["text"])
+    others = [
+        pairs.select_columns([column for column in columns if column in pairs.column_names])
+        for name, pairs in prepared.items()
+        if name != split
+    ]
     return concatenate_datasets(others) if others else None
 
 
@@ -146,7 +119,7 @@ class RetrievalEvaluator:
         name: name of the split, for the report.
         pool_name: name of the pool in the report; another than `full` if `pool` is a part of the candidates.
         batch_size: rows embedded at once.
-        block_size: queries ranked at once.
+        block_size: rows and columns of a block of similarities; memory is its square.
         bootstrap_samples: resamples of the 95 % intervals; 0 leaves the intervals out.
 
     Raises:
@@ -167,7 +140,7 @@ class RetrievalEvaluator:
         name: str = "validation",
         pool_name: str = "full",
         batch_size: int = 256,
-        block_size: int = 256,
+        block_size: int = 512,
         bootstrap_samples: int = 1000,
     ):
         self.pairs = pairs
@@ -214,19 +187,15 @@ class RetrievalEvaluator:
     def ranks(self, embeddings: dict[str, torch.Tensor]) -> dict[str, dict[str, tuple[np.ndarray, int]]]:
         """(ranks, candidates) by pool and direction, from what [`embeddings`] gave."""
         texts, molecules, gold = (embeddings[name] for name in ("text_embeds", "molecule_embeds", "gold"))
-        own = torch.arange(len(texts))
-        own_molecules = molecules[gold]
-        captions = torch.cat([texts, embeddings["caption_embeds"]]) if "caption_embeds" in embeddings else texts
-        pools = {
-            self.pool_name: ((texts, molecules, gold), (own_molecules, captions, own)),
-            "split": ((texts, own_molecules, own), (own_molecules, texts, own)),
+        further = embeddings.get("caption_embeds")
+        ranks = rank_in_pools(texts, molecules, gold, further, self.block_size)
+        candidates = {
+            "full": (len(molecules), len(texts) + (0 if further is None else len(further))),
+            "split": (len(texts), len(texts)),
         }
         return {
-            pool: {
-                direction: (rank_partners(*arguments, self.block_size), len(arguments[1]))
-                for direction, arguments in zip(DIRECTIONS, both, strict=True)
-            }
-            for pool, both in pools.items()
+            name: dict(zip(DIRECTIONS, zip(ranks[pool], candidates[pool], strict=True), strict=True))
+            for name, pool in ((self.pool_name, "full"), ("split", "split"))
         }
 
     def report(self, ranks: dict[str, dict[str, tuple[np.ndarray, int]]]) -> dict[str, Any]:

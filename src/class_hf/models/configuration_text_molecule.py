@@ -108,6 +108,7 @@ class TextMoleculeDualEncoderConfig(PreTrainedConfig):
         learn_logit_scale: whether the factor is learnt.
         freeze_text: keep the text tower's weights fixed (its projection still learns).
         freeze_molecule: keep the molecule tower's weights fixed.
+        tower_chunk_size: rows of a batch that go through a transformer tower at once, neighbours in length together.
 
     Example:
 
@@ -127,6 +128,7 @@ class TextMoleculeDualEncoderConfig(PreTrainedConfig):
     learn_logit_scale: bool = True
     freeze_text: bool = False
     freeze_molecule: bool = False
+    tower_chunk_size: int = 64
     initializer_range: float = 0.02
 
     def __post_init__(self, **kwargs):
@@ -139,6 +141,8 @@ class TextMoleculeDualEncoderConfig(PreTrainedConfig):
         _check_probability("projection_dropout", self.projection_dropout)
         if self.projection_dim < 1:
             raise ValueError(f"`projection_dim` is {self.projection_dim}; expected at least 1.")
+        if self.tower_chunk_size < 1:
+            raise ValueError(f"`tower_chunk_size` is {self.tower_chunk_size}; expected at least 1 row.")
         if self.logit_scale_max <= 0:
             raise ValueError(f"`logit_scale_max` is {self.logit_scale_max}; expected a positive factor.")
         if self.logit_scale_init_value > math.log(self.logit_scale_max):

@@ -14,6 +14,8 @@ from transformers.processing_utils import ProcessorMixin
 from .modeling_text_molecule import MOLECULE_PREFIX
 from .tokenization_lexical import split_sentences
 
+TEXT_INPUT_NAMES = ("input_ids", "text_offsets")
+
 
 class CaptionTokens:
     """A caption's token ids with the bounds of its sentences, as one blob.
@@ -76,9 +78,9 @@ class TextMoleculeProcessor(ProcessorMixin):
 
     @property
     def model_input_names(self) -> list[str]:
-        """Names of a batch: the tokenizer's, and the molecule side's with its prefix."""
+        """Names of a batch: the caption's, and the molecule side's with its prefix."""
         molecule = self.feature_extractor.model_input_names
-        return [*self.tokenizer.model_input_names, *(MOLECULE_PREFIX + name for name in molecule)]
+        return [*TEXT_INPUT_NAMES, *(MOLECULE_PREFIX + name for name in molecule)]
 
     # -- captions ---------------------------------------------------------------------------------------------
 
@@ -109,21 +111,14 @@ class TextMoleculeProcessor(ProcessorMixin):
     def collate_text(
         self, blobs: Sequence[bytes], sentence_dropout: float = 0.0, generator: np.random.Generator | None = None
     ) -> dict[str, torch.Tensor]:
-        """Joins encoded captions: ragged for the lexical tower, else `input_ids` and `attention_mask` (B, L)."""
+        """Joins encoded captions: `input_ids` (T,) and `text_offsets` (B + 1,), int32. The model pads what it must."""
         captions = []
         for blob in blobs:
             prefix, sentences, suffix = CaptionTokens.unpack(blob)
             if sentence_dropout > 0.0 and generator is not None:
                 sentences = drop_sentences(sentences, sentence_dropout, generator)
             captions.append(np.concatenate([prefix, *sentences, suffix]))
-        lengths = np.array([len(caption) for caption in captions])
-        if "text_offsets" in self.tokenizer.model_input_names:
-            offsets = np.concatenate(([0], np.cumsum(lengths))).astype(np.int32)
-            return {
-                "input_ids": torch.from_numpy(np.concatenate(captions).astype(np.int32)),
-                "text_offsets": torch.from_numpy(offsets),
-            }
-        return pad_ids(captions, self.tokenizer.pad_token_id)
+        return ragged_ids(captions)
 
     # -- molecules --------------------------------------------------------------------------------------------
 
@@ -194,8 +189,7 @@ class TextSmilesProcessor(TextMoleculeProcessor):
     @property
     def model_input_names(self) -> list[str]:
         """Names of a batch."""
-        molecule = [MOLECULE_PREFIX + name for name in ("input_ids", "attention_mask")]
-        return [*self.tokenizer.model_input_names, *molecule]
+        return [*TEXT_INPUT_NAMES, *(MOLECULE_PREFIX + name for name in TEXT_INPUT_NAMES)]
 
     def encode_molecules(self, smiles: Sequence[str]) -> list[bytes]:
         """One blob of int32 token ids a SMILES.
@@ -210,19 +204,16 @@ class TextSmilesProcessor(TextMoleculeProcessor):
         return [np.array(ids, dtype="<i4").tobytes() for ids in encoded["input_ids"]]
 
     def collate_molecules(self, blobs: Sequence[bytes]) -> dict[str, torch.Tensor]:
-        """`molecule_input_ids` and `molecule_attention_mask` (B, L)."""
-        rows = [np.frombuffer(blob, dtype="<i4") for blob in blobs]
-        padded = pad_ids(rows, self.molecule_tokenizer.pad_token_id)
-        return {MOLECULE_PREFIX + name: value for name, value in padded.items()}
+        """`molecule_input_ids` (T,) and `molecule_text_offsets` (B + 1,), int32."""
+        ragged = ragged_ids([np.frombuffer(blob, dtype="<i4") for blob in blobs])
+        return {MOLECULE_PREFIX + name: value for name, value in ragged.items()}
 
 
-def pad_ids(rows: Sequence[np.ndarray], pad_token_id: int | None) -> dict[str, torch.Tensor]:
-    """Ragged ids to `input_ids` and `attention_mask`, both (B, longest) int64, padded at the end."""
-    lengths = np.array([len(row) for row in rows])
-    mask = np.arange(lengths.max()) < lengths[:, None]
-    ids = np.full(mask.shape, 0 if pad_token_id is None else pad_token_id, dtype=np.int64)
-    ids[mask] = np.concatenate(rows)
-    return {"input_ids": torch.from_numpy(ids), "attention_mask": torch.from_numpy(mask.astype(np.int64))}
+def ragged_ids(rows: Sequence[np.ndarray]) -> dict[str, torch.Tensor]:
+    """Token ids one row after the other: `input_ids` (T,) and `text_offsets` (B + 1,), both int32; no padding."""
+    offsets = np.cumsum([0] + [len(row) for row in rows], dtype=np.int32)
+    ids = np.concatenate(rows).astype(np.int32)
+    return {"input_ids": torch.from_numpy(ids), "text_offsets": torch.from_numpy(offsets)}
 
 
 def _pack_tokens(text: str, ids: list[int], special: list[int], offsets: list[tuple[int, int]] | None) -> bytes:

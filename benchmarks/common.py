@@ -1,0 +1,127 @@
+"""What the benchmarks share: interleaved timing, peak memory, bars, and results as JSON."""
+
+import argparse
+import json
+import math
+import os
+import platform
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "benchmarks" / "results"
+
+
+class Timing(NamedTuple):
+    """Seconds of the best repeat."""
+
+    wall: float
+    cpu: float
+
+
+def arguments(description: str | None, **extra: dict[str, Any]) -> argparse.Namespace:
+    """The command line of a benchmark: `--data_dir`, `--output`, and `extra` arguments by name."""
+    parser = argparse.ArgumentParser(description=(description or "").splitlines()[0])
+    parser.add_argument("--data_dir", type=Path, help="folder with ChEBI-20; the embedded demo if it is not given")
+    parser.add_argument("--output", type=Path, default=RESULTS / f"{Path(sys.argv[0]).stem}.json")
+    for name, settings in extra.items():
+        parser.add_argument(f"--{name}", **settings)
+    return parser.parse_args()
+
+
+def load(data_dir: Path | None) -> Any:
+    """The pairs by split and the candidate pool, of `data_dir` or of the demo."""
+    from class_hf.build import load_data
+
+    return load_data(None if data_dir is None else str(data_dir), demo=data_dir is None)[0]
+
+
+def machine() -> dict[str, Any]:
+    """What the numbers are measured on."""
+    import torch
+
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.is_file() else []
+    models = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
+    return {
+        "processor": models[0] if models else platform.processor(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "matrix_units": has_matrix_units(),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+    }
+
+
+def has_matrix_units() -> bool:
+    """Whether the CPU has bf16 matrix units (AMX)."""
+    cpuinfo = Path("/proc/cpuinfo")
+    return cpuinfo.is_file() and "amx_bf16" in cpuinfo.read_text()
+
+
+def best_of(functions: dict[str, Callable[[], Any]], repeats: int = 3) -> dict[str, Timing]:
+    """Runs each function `repeats` times, in turn, so that a load on the machine meets all; the best of each."""
+    best = {name: Timing(math.inf, math.inf) for name in functions}
+    for _ in range(repeats):
+        for name, function in functions.items():
+            wall, cpu = time.perf_counter(), time.process_time()
+            function()
+            taken = Timing(time.perf_counter() - wall, time.process_time() - cpu)
+            best[name] = min(best[name], taken)
+    return best
+
+
+def fresh_process(code: str, *words: object) -> dict[str, Any]:
+    """Runs Python code in a process of its own; the JSON object that it prints last. For peak memory."""
+    command = [sys.executable, "-c", code, *map(str, words)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT / "benchmarks")
+    if done.returncode != 0:
+        sys.exit(f"a measuring process failed:\n{done.stderr[-3000:]}")
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def peak_rss() -> int:
+    """Bytes of memory that this process held at most (Linux and macOS)."""
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def bar(requirement: str, sign: str, limit: float, measured: float, **details: Any) -> dict[str, Any]:
+    """One requirement, its bar and what was measured; `sign` is `<=` or `>=`."""
+    met = measured <= limit if sign == "<=" else measured >= limit
+    return {
+        "requirement": requirement,
+        "bar": f"{sign} {limit:g}",
+        "measured": float(f"{measured:.4g}"),
+        "met": bool(met),
+        **({"details": details} if details else {}),
+    }
+
+
+def skipped(requirement: str, text: str, reason: str, measured: float | None = None) -> dict[str, Any]:
+    """A bar that this machine cannot be held to; what was measured all the same, if anything."""
+    value = None if measured is None else float(f"{measured:.4g}")
+    return {"requirement": requirement, "bar": text, "measured": value, "met": None, "skipped": reason}
+
+
+def finish(rows: Sequence[dict[str, Any]], output: Path, **details: Any) -> None:
+    """Writes the rows with machine and command, prints them, and ends with status 1 if a bar is missed."""
+    from class_hf.files import write_json
+
+    words = [Path(sys.argv[0]).name, *sys.argv[1:]]
+    if "--data_dir" in words:
+        words[words.index("--data_dir") + 1] = "DATA"
+    origin = {"machine": machine(), "command": f"python benchmarks/{shlex.join(words)}"}
+    write_json(output, {"results": [{**row, **origin} for row in rows], "details": details})
+    verdicts = {True: "met", False: "MISSED", None: "skipped"}
+    for row in rows:
+        print(f"{row['requirement']:<88} {row['bar']:>10} {row['measured']!s:>10} {verdicts[row['met']]}")
+    sys.exit(1 if any(row["met"] is False for row in rows) else 0)

@@ -1,0 +1,73 @@
+import pytest
+import torch
+from test_dual_encoder import SMILES, WORDS, bert_config, bert_tokenizer, make
+
+from class_hf import MoleculeFingerprintFeatureExtractor, TextMoleculeDualEncoderModel, TextMoleculeProcessor
+from class_hf.models.ragged_text import padded_chunks
+
+TEXTS = [
+    "An acid.",
+    "The molecule is an acid. It has an acid. It is an acid.",
+    "It has an alcohol.",
+    "Acid.",
+    "The molecule is an alcohol. It has an acid.",
+]
+
+
+@pytest.mark.parametrize("chunk_size", (1, 2, 3, 64))
+def test_chunks_hold_every_token_once_and_pad_to_their_own_longest(chunk_size):
+    lengths = [3, 9, 1, 4, 4, 7]
+    offsets = torch.tensor([0, *torch.tensor(lengths).cumsum(0).tolist()])
+    ids = torch.arange(1, sum(lengths) + 1)
+    seen = {}
+    for rows, tokens, mask in padded_chunks(ids, offsets, chunk_size, pad_token_id=0):
+        assert len(rows) <= chunk_size and tokens.shape == mask.shape
+        assert tokens.shape[1] == max(lengths[row] for row in rows.tolist())
+        assert (tokens[mask == 0] == 0).all()
+        seen |= {row: tokens[place][mask[place] == 1].tolist() for place, row in enumerate(rows.tolist())}
+    assert seen == {row: ids[offsets[row] : offsets[row + 1]].tolist() for row in range(len(lengths))}
+
+
+def gradients(model, batch):
+    model.zero_grad()
+    output = model(**batch)
+    (output.text_embeds @ output.molecule_embeds.T).square().sum().backward()
+    return {name: value.grad.clone() for name, value in model.named_parameters() if value.grad is not None}, output
+
+
+@pytest.mark.parametrize("chunk_size", (1, 2, 64))
+def test_ragged_chunks_equal_one_padded_batch(chunk_size):
+    model, processor = make("bert+fingerprint")
+    model.eval()
+    model.config.tower_chunk_size = chunk_size
+    ragged = processor(text=TEXTS, smiles=(SMILES * 3)[:5])
+    padded = dict(processor.tokenizer(TEXTS, padding=True, return_tensors="pt"))
+    padded.pop("token_type_ids", None)
+    padded |= {name: value for name, value in ragged.items() if name.startswith("molecule_")}
+    expected, wanted = gradients(model, padded)
+    found, output = gradients(model, ragged)
+    torch.testing.assert_close(output.text_embeds, wanted.text_embeds, atol=1e-6, rtol=1e-5)
+    assert expected.keys() == found.keys()
+    for name in expected:
+        torch.testing.assert_close(
+            found[name], expected[name], atol=1e-5, rtol=1e-4, msg=lambda text, n=name: n + text
+        )
+
+
+def test_attention_on_a_cpu_is_eager_unless_one_is_named():
+    assert not torch.accelerator.is_available()
+    model, _ = make("bert+fingerprint")
+    assert model.text_model.config._attn_implementation == "eager"
+    named = bert_config(WORDS)
+    named._attn_implementation = "sdpa"
+    model = TextMoleculeDualEncoderModel.from_towers(text=named, molecule="fingerprint", projection_dim=8)
+    assert model.text_model.config._attn_implementation == "sdpa"
+
+
+def test_attention_implementations_agree(tmp_path):
+    model, _ = make("bert+fingerprint")
+    processor = TextMoleculeProcessor(bert_tokenizer(WORDS), MoleculeFingerprintFeatureExtractor(num_buckets=64))
+    batch = processor(text=TEXTS)
+    eager = model.eval()(**batch).text_embeds
+    model.text_model.set_attn_implementation("sdpa")
+    torch.testing.assert_close(model(**batch).text_embeds, eager, atol=1e-5, rtol=1e-4)
