@@ -61,8 +61,14 @@ def machine() -> dict[str, Any]:
 
 def has_matrix_units() -> bool:
     """Whether the CPU has bf16 matrix units (AMX)."""
+    return "amx_bf16" in cpu_flags()
+
+
+def cpu_flags() -> set[str]:
+    """The instruction sets of the CPU by Linux's names; empty elsewhere."""
     cpuinfo = Path("/proc/cpuinfo")
-    return cpuinfo.is_file() and "amx_bf16" in cpuinfo.read_text()
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.is_file() else []
+    return {flag for line in lines if line.startswith("flags") for flag in line.split(":")[1].split()}
 
 
 def best_of(functions: dict[str, Callable[[], Any]], repeats: int = 3) -> dict[str, Timing]:
@@ -86,12 +92,22 @@ def fresh_process(code: str, *words: object) -> dict[str, Any]:
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def peak_rss() -> int:
-    """Bytes of memory that this process held at most (Linux and macOS)."""
-    import resource
+def peak_during(function: Callable[[], Any]) -> int:
+    """Bytes that this process held at most while `function` ran, over what it held before (Linux)."""
+    Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew; 5 is proc(5)'s word for it
+    before = _memory("VmRSS")
+    function()
+    return _memory("VmHWM") - before
 
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
+
+def peak_rss() -> int:
+    """Bytes that this process held at most (Linux)."""
+    return _memory("VmHWM")
+
+
+def _memory(field: str) -> int:
+    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(field))
+    return int(line.split()[1]) * 1024
 
 
 def bar(requirement: str, sign: str, limit: float, measured: float, **details: Any) -> dict[str, Any]:

@@ -41,6 +41,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     )
     parser.add_argument("--plot", help="a .png file for the curve of Hits@k")
     parser.add_argument("--batch_size", type=int, default=256, help="rows embedded at once")
+    parser.add_argument("--bf16", action="store_true", help="embed in bf16; ranks are always taken in float32")
     parser.add_argument("--bootstrap_samples", type=int, default=1000, help="resamples of the intervals; 0 for none")
     parser.add_argument("--num_proc", type=int, help="processes that prepare the data")
     return parser.parse_args(argv)
@@ -82,7 +83,8 @@ def main(argv: Sequence[str]) -> None:
         bootstrap_samples=args.bootstrap_samples,
     )
     started = time.perf_counter()
-    embeddings = evaluator.embeddings(model)
+    with torch.autocast(model.device.type, torch.bfloat16, enabled=args.bf16):
+        embeddings = evaluator.embeddings(model)
     ranks = evaluator.ranks(embeddings)
     metrics = evaluator.report(ranks)
     metrics["model"] = args.model

@@ -58,9 +58,20 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     )
     parser.add_argument(
         "--neighbours",
-        type=int,
+        type=lambda text: text if text == "all" else int(text),
         default=8,
-        help="neighbours that confusability averages over (default: %(default)s)",
+        help="nearest pairs that confusability averages over, or all: every pair, fast (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--text_similarity",
+        default="tfidf",
+        help="of captions, for confusability: tfidf, or hashed, which is faster (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--exact_up_to",
+        type=int,
+        default=100_000,
+        help="training pairs above which an index (faiss) finds confusability's neighbours (default: %(default)s)",
     )
     parser.add_argument("--seed", type=int, default=0, help="of alignment's reference models (default: %(default)s)")
     parser.add_argument(
@@ -84,7 +95,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     args = parse_arguments(arguments)
     # Wrong arguments should fail in the first second, not after loading.
     scorer = DifficultyScorer(
-        args.definition, args.combination, args.text_weight, args.neighbours, args.seed, args.reference_steps
+        args.definition,
+        args.combination,
+        args.text_weight,
+        args.neighbours,
+        args.seed,
+        args.reference_steps,
+        args.text_similarity,
+        args.exact_up_to,
     )
     if not sys.stderr.isatty():
         disable_progress_bars()
@@ -172,6 +190,8 @@ def summarise(scored: DatasetDict, scorer: DifficultyScorer, clock: dict[str, fl
         "neighbours": scorer.neighbours,
         "seed": scorer.seed,
         "reference_steps": scorer.reference_steps,
+        "text_similarity": scorer.text_similarity,
+        "exact_up_to": scorer.exact_up_to,
         "splits": splits,
         "easiest": [train[row]["id"] for row in ends["easiest"]],
         "hardest": [train[row]["id"] for row in ends["hardest"]],

