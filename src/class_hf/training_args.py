@@ -36,8 +36,8 @@ class CurriculumTrainingArguments(TrainingArguments):
         intensity_gamma: exponent of the focus weights at full intensity.
         intensity_momentum: memory of the running accuracy of `adaptive`, in [0, 1).
         contrastive_label_smoothing: share of the contrastive target spread over the batch, in [0, 1).
-        forward_chunk_size: pairs that go through the towers at once, with cached gradients: memory follows the chunk
-            while the negatives stay the whole batch's. None runs the batch of a process at once.
+        forward_chunk_size: pairs that go through the towers at once (on average), with cached gradients: memory
+            follows the chunk while the negatives stay the whole batch's. None runs the batch of a process at once.
 
     Example:
 

@@ -4,46 +4,7 @@ import torch
 from conftest import tiny_model
 
 from class_hf import RetrievalEvaluator
-from class_hf.evaluation.retrieval import captions_besides, embed, rank_partners
-
-
-def brute_force(queries, candidates, gold):
-    u = queries.numpy() / np.linalg.norm(queries.numpy(), axis=1, keepdims=True)
-    v = candidates.numpy() / np.linalg.norm(candidates.numpy(), axis=1, keepdims=True)
-    scores = u @ v.T
-    order = np.argsort(-scores, axis=1, kind="stable")
-    return [list(order[row]).index(gold[row]) + 1 for row in range(len(u))]
-
-
-@pytest.mark.parametrize("block_size", (1, 7, 64, 1000))
-def test_equals_a_full_sort(block_size):
-    generator = torch.Generator().manual_seed(0)
-    queries, candidates = torch.randn(60, 8, generator=generator), torch.randn(90, 8, generator=generator)
-    gold = torch.randint(0, 90, (60,), generator=generator)
-    assert rank_partners(queries, candidates, gold, block_size).tolist() == brute_force(queries, candidates, gold)
-
-
-def test_ties_get_their_mean_rank():
-    candidates = torch.tensor([[1.0, 0.0], [1.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
-    query = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
-    assert rank_partners(query, candidates, torch.tensor([1, 3])).tolist() == [2.0, 1.0]
-    collapsed = rank_partners(torch.ones(2, 3), torch.ones(11, 3), torch.tensor([0, 10]))
-    assert collapsed.tolist() == [6.0, 6.0]  # a collapsed model is at chance, not at rank 1
-
-
-def test_the_length_of_a_vector_does_not_matter():
-    generator = torch.Generator().manual_seed(1)
-    queries, candidates = torch.randn(9, 4, generator=generator), torch.randn(9, 4, generator=generator)
-    gold = torch.arange(9)
-    stretched = candidates * torch.rand(9, 1, generator=generator).add(0.1)
-    assert rank_partners(queries, candidates, gold).tolist() == rank_partners(queries, stretched, gold).tolist()
-
-
-def test_bad_input():
-    with pytest.raises(ValueError, match="gold must name"):
-        rank_partners(torch.ones(2, 3), torch.ones(4, 3), torch.tensor([0, 4]))
-    with pytest.raises(ValueError, match="candidates are not all finite"):
-        rank_partners(torch.ones(1, 3), torch.full((2, 3), float("nan")), torch.tensor([0]))
+from class_hf.evaluation.retrieval import captions_besides, embed
 
 
 def test_both_pools_both_directions(prepared, processor, model):

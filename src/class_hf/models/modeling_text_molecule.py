@@ -65,6 +65,7 @@ class LogitScale(nn.Module):
         bound = math.log(self.max_value)
         if self.training and self.log_scale.requires_grad:
             # The parameter itself, as CLIP does: a clamped output alone has no gradient, and could never come down.
+            # FSDP2 and DeepSpeed show a copy here: the factor is bounded and has a gradient, what they keep may go on.
             # Through `data`, since autograd would take a second forward pass before the backward one for a fault.
             self.log_scale.data.clamp_(max=bound)
         return self.log_scale.float().clamp(max=bound).squeeze(0).exp()
@@ -190,8 +191,8 @@ class TextMoleculeDualEncoderModel(PreTrainedModel):
         else:
             super()._init_weights(module)
 
-    def get_input_embeddings(self) -> None:
-        """None: the towers have their own. FSDP2 asks, and splits what it gets apart from the layers around it."""
+    def get_input_embeddings(self) -> None:  # type: ignore[override]  # no one table
+        """None: the towers have their own. accelerate asks for FSDP2, to split them apart from the other layers."""
         return None
 
     def train(self, mode: bool = True) -> "TextMoleculeDualEncoderModel":
