@@ -3,11 +3,11 @@
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 from class_hf.curriculum.intensity import Intensity
 from class_hf.distributed import gather, gather_with_gradient, global_sum, rank, world_size
+from class_hf.losses.tiled import PairLosses, share_a_key, tiled_pair_losses
 
 
 class LossOutput(NamedTuple):
@@ -42,8 +42,13 @@ class ContrastiveLoss(nn.Module):
     Source: the symmetric form is CLIP's (Radford et al., 2021, section 2.3); the weights follow the focal loss
     (Lin et al., 2017); their use as the curriculum's intensity is ours.
 
+    The logits are (b, B) a direction, or exist only tile by tile ([`tiled_pair_losses`]): the same values in a memory
+    that grows with B. With D = 256 on a CPU, the tiled form is the faster one from a batch of a few hundred pairs.
+
     Args:
         label_smoothing: share of the target spread evenly over the batch, in [0, 1).
+        tiled_from: global batch from which on the logits are tiled; None tiles none.
+        tile_size: rows and columns of a tile; None is 1,024 on a CPU, 4,096 elsewhere.
 
     Shapes of the inputs:
         text_embeds (b, D), molecule_embeds (b, D): of this process; row i of both is pair i.
@@ -60,11 +65,15 @@ class ContrastiveLoss(nn.Module):
     (0.0001, 1.0)
     """
 
-    def __init__(self, label_smoothing: float = 0.0):
+    def __init__(self, label_smoothing: float = 0.0, tiled_from: int | None = 2048, tile_size: int | None = None):
         super().__init__()
         if not 0.0 <= label_smoothing < 1.0:
             raise ValueError(f"label_smoothing is {label_smoothing}; expected a share in [0, 1).")
+        if tile_size is not None and tile_size < 1:
+            raise ValueError(f"tile_size is {tile_size}; expected 1 or more, or None.")
         self.label_smoothing = label_smoothing
+        self.tiled_from = tiled_from
+        self.tile_size = tile_size
 
     def forward(
         self,
@@ -80,56 +89,50 @@ class ContrastiveLoss(nn.Module):
                 "must both be (pairs, width): one row a pair."
             )
         intensity = intensity or Intensity()
-        local = text_embeds.shape[0]
+        total = text_embeds.shape[0] * world_size()
         # In float32 whatever the towers ran in: the scale multiplies the rounding of bf16 by up to 100.
         with torch.autocast(text_embeds.device.type, enabled=False):
-            texts, molecules = text_embeds.float(), molecule_embeds.float()
-            scale = intensity.sharpness * (
-                logit_scale.float() if isinstance(logit_scale, torch.Tensor) else float(logit_scale)
-            )
-            targets = torch.arange(local, device=texts.device) + rank() * local
-            excluded = self._excluded(pair_keys, targets)
-            directions = []
-            for rows, columns in ((texts, molecules), (molecules, texts)):
-                logits = scale * rows @ gather_with_gradient(columns).T  # (b, B)
-                if excluded is not None:
-                    logits = logits.masked_fill(excluded, float("-inf"))
-                directions.append(logits)
-            losses = torch.stack([self._cross_entropy(logits, targets) for logits in directions]).mean(0)  # (b,)
-            with torch.no_grad():
-                hits = torch.stack([logits.argmax(1) == targets for logits in directions]).float().mean(0)
-                accuracy = global_sum(hits.sum()) / (local * world_size())
-                weights = self._weights(directions, targets, intensity.focus)
-                total_weight = global_sum(weights.sum())
-            loss = (weights * losses).sum() / total_weight * world_size()
-        return LossOutput(loss, losses.detach(), accuracy)
+            scale = logit_scale.float() if isinstance(logit_scale, torch.Tensor) else float(logit_scale)
+            texts, molecules = intensity.sharpness * scale * text_embeds.float(), molecule_embeds.float()
+            if self.tiled_from is not None and total >= self.tiled_from:
+                pairs = tiled_pair_losses(texts, molecules, pair_keys, self.label_smoothing, self.tile_size)
+            else:
+                pairs = dense_pair_losses(texts, molecules, pair_keys, self.label_smoothing)
+            # A floor, so that a batch without a single doubtful pair does not divide by zero.
+            weights = (1.0 - pairs.probabilities).clamp(min=1e-6) ** intensity.focus  # (b,), all ones without focus
+            loss = (weights * pairs.losses).sum() / global_sum(weights.sum()) * world_size()
+        return LossOutput(loss, pairs.losses.detach(), global_sum(pairs.hits.sum()) / total)
 
-    @staticmethod
-    def _excluded(pair_keys: torch.Tensor | None, targets: torch.Tensor) -> torch.Tensor | None:
-        """(b, B) bool: pairs that share a caption or a molecule, the pair itself not among them."""
-        if pair_keys is None:
-            return None
-        columns = gather(pair_keys)
-        same = (pair_keys[:, None, :] == columns[None, :, :]).any(-1)
-        same[torch.arange(len(targets), device=targets.device), targets] = False
-        return same
 
-    def _cross_entropy(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        if self.label_smoothing == 0.0:
-            return F.cross_entropy(logits, targets, reduction="none")
-        # torch's own smoothing would give excluded columns, whose log-probability is -inf, a share of the target.
+def dense_pair_losses(
+    texts: torch.Tensor,
+    molecules: torch.Tensor,
+    pair_keys: torch.Tensor | None = None,
+    label_smoothing: float = 0.0,
+) -> PairLosses:
+    """Both directions' cross-entropy of each pair, from all logits at once: (b, B) a direction.
+
+    The plain form that [`tiled_pair_losses`] equals; arguments as there.
+    """
+    targets = torch.arange(len(texts), device=texts.device) + rank() * len(texts)
+    excluded = None
+    if pair_keys is not None:
+        excluded = share_a_key(pair_keys, gather(pair_keys))
+        excluded[torch.arange(len(texts), device=texts.device), targets] = False
+    losses, probabilities, hits = [], [], []
+    for rows, columns in ((texts, molecules), (molecules, texts)):
+        logits = rows @ gather_with_gradient(columns).T  # (b, B)
+        if excluded is not None:
+            logits = logits.masked_fill(excluded, float("-inf"))
         log_probabilities = logits.log_softmax(1)
         true = log_probabilities.gather(1, targets[:, None]).squeeze(1)
-        kept = log_probabilities.isfinite()
-        spread = log_probabilities.masked_fill(~kept, 0.0).sum(1) / kept.sum(1)
-        return -(1.0 - self.label_smoothing) * true - self.label_smoothing * spread
-
-    @staticmethod
-    def _weights(directions: list[torch.Tensor], targets: torch.Tensor, focus: float) -> torch.Tensor:
-        """(b,) weights; all ones without focus, or where every pair of the batch is already certain."""
-        if focus == 0.0:
-            return torch.ones(len(targets), device=targets.device)
-        index = targets[:, None]
-        p = torch.stack([logits.softmax(1).gather(1, index).squeeze(1) for logits in directions]).mean(0)
-        # A floor, so that a batch without a single doubtful pair does not divide by zero.
-        return (1.0 - p).clamp(min=1e-6) ** focus
+        loss = -true
+        if label_smoothing > 0.0:
+            # torch's own smoothing would give excluded columns, whose log-probability is -inf, a share of the target.
+            kept = log_probabilities.isfinite()
+            spread = log_probabilities.masked_fill(~kept, 0.0).sum(1) / kept.sum(1)
+            loss = (1.0 - label_smoothing) * loss - label_smoothing * spread
+        losses.append(loss)
+        probabilities.append(true.detach().exp())
+        hits.append((logits.argmax(1) == targets).float())
+    return PairLosses(*(torch.stack(both).mean(0) for both in (losses, probabilities, hits)))
