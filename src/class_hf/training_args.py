@@ -6,6 +6,7 @@ from typing import Any, Literal
 import torch
 from transformers import TrainingArguments
 from transformers.trainer_utils import HubStrategy
+from transformers.utils import is_torch_bf16_gpu_available
 
 from class_hf.curriculum.intensity import IntensitySchedule
 from class_hf.curriculum.pacing import check_pacing
@@ -38,6 +39,7 @@ class CurriculumTrainingArguments(TrainingArguments):
         contrastive_label_smoothing: share of the contrastive target spread over the batch, in [0, 1).
         forward_chunk_size: pairs that go through the towers at once (on average), with cached gradients: memory
             follows the chunk while the negatives stay the whole batch's. None runs the batch of a process at once.
+        bf16_if_fast: train in bf16 where the device has instructions for it, in float32 elsewhere; `bf16` forces it.
 
     Example:
 
@@ -75,6 +77,9 @@ class CurriculumTrainingArguments(TrainingArguments):
         default=None,
         metadata={"help": "Pairs that go through the towers at once (cached gradients); none for the whole batch."},
     )
+    bf16_if_fast: bool = field(
+        default=False, metadata={"help": "bf16 where the device has instructions for it, float32 elsewhere."}
+    )
     dataloader_drop_last: bool = field(default=True, metadata={"help": "Must stay true: whole global batches."})
     remove_unused_columns: bool = field(default=False, metadata={"help": "The collator picks the columns."})
     metric_for_best_model: str | None = field(default="mrr", metadata={"help": "Metric that selects the model."})
@@ -93,6 +98,7 @@ class CurriculumTrainingArguments(TrainingArguments):
         self.intensity_actions = [action for action in self.intensity_actions if action != "none"]
         # Where there is no accelerator the CPU is used anyway; without the word, transformers refuses bf16 there.
         self.use_cpu = self.use_cpu or not torch.accelerator.is_available()
+        self.bf16 = self.bf16 or (self.bf16_if_fast and _has_fast_bf16(self.use_cpu))
         super().__post_init__()
         # Pinning serves copies to an accelerator; without one torch only warns.
         self.dataloader_pin_memory = self.dataloader_pin_memory and self.device.type != "cpu"
@@ -141,3 +147,11 @@ class CurriculumTrainingArguments(TrainingArguments):
             gamma=self.intensity_gamma,
             momentum=self.intensity_momentum,
         )
+
+
+def _has_fast_bf16(use_cpu: bool) -> bool:
+    """Whether the device multiplies bf16 itself; other CPUs emulate it, slower than float32."""
+    if not use_cpu:
+        return is_torch_bf16_gpu_available()
+    # torch has no public question for it.
+    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
