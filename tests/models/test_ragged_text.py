@@ -71,3 +71,12 @@ def test_attention_implementations_agree(tmp_path):
     eager = model.eval()(**batch).text_embeds
     model.text_model.set_attn_implementation("sdpa")
     torch.testing.assert_close(model(**batch).text_embeds, eager, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")  # from inside torch's compiler
+def test_compiled_equals_plain():
+    model, processor = make("bert+fingerprint")
+    compiled = torch.compile(model.eval(), backend="eager", dynamic=True)
+    for texts in (TEXTS, TEXTS[:3]):
+        batch = processor(text=texts, smiles=SMILES)
+        torch.testing.assert_close(compiled(**batch).text_embeds, model(**batch).text_embeds, atol=1e-6, rtol=1e-5)
