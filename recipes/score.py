@@ -15,7 +15,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from datasets import Dataset, DatasetDict, disable_progress_bars
@@ -27,6 +27,11 @@ from class_hf.recipe import run_script
 
 SCORES = ("text_difficulty", "molecule_difficulty", "difficulty")
 QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
+
+
+def neighbours(text: str) -> int | Literal["all"]:
+    """The value of --neighbours; argparse names this function where it is none."""
+    return "all" if text == "all" else int(text)
 
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -58,7 +63,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     )
     parser.add_argument(
         "--neighbours",
-        type=lambda text: text if text == "all" else int(text),
+        type=neighbours,
         default=8,
         help="nearest pairs that confusability averages over, or all: every pair, fast (default: %(default)s)",
     )
@@ -77,7 +82,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     parser.add_argument(
         "--reference_steps",
         type=int,
-        default=300,
+        default=150,
         help="training steps of each of alignment's two reference models (default: %(default)s)",
     )
     parser.add_argument("--num_proc", type=int, help="processes that score (default: this one)")

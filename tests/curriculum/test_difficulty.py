@@ -162,6 +162,32 @@ def test_number_of_processes_does_not_change_scores(scorer):
     assert {score: mapped[score][:] for score in COLUMNS} == scorer(mixed)
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"neighbours": "all"},
+        {"neighbours": 3, "text_similarity": "hashed"},
+        {"neighbours": 3, "exact_up_to": 0},
+        {"neighbours": 3, "exact_up_to": 0, "text_similarity": "hashed"},
+    ],
+    ids=str,
+)
+def test_other_ways_to_be_confusable_depend_on_none_of_these(options):
+    if "exact_up_to" in options:
+        pytest.importorskip("faiss")
+    scorer = DifficultyScorer("confusability", **options).fit(TRAIN)
+    before = Hasher.hash(scorer)
+    mixed = {column: TRAIN[column][:15] + NEW[column] for column in TRAIN}
+    whole = scorer(mixed)
+    order = np.random.default_rng(0).permutation(40).tolist()
+    assert Hasher.hash(DifficultyScorer("confusability", **options).fit(reorder(TRAIN, order))) == before
+    for settings in ({"batch_size": 1}, {"batch_size": 7}, {"num_proc": 2}):
+        mapped = Dataset.from_dict(mixed).map(scorer, batched=True, **settings)
+        assert {score: mapped[score][:] for score in COLUMNS} == whole
+    assert pickle.loads(pickle.dumps(scorer))(mixed) == whole
+    assert Hasher.hash(scorer) == before
+
+
 def test_scoring_leaves_the_scorer_as_it_was(scorer):
     before = Hasher.hash(scorer)
     scorer(NEW)
@@ -244,7 +270,10 @@ def test_score_dataset_takes_a_scorer_or_its_arguments(on_disk):
         ({"combination": "sum"}, "combination='sum': expected one of mean, max, product, text, molecule"),
         ({"text_weight": 1.1}, r"text_weight=1.1: expected a number in \[0, 1\]"),
         ({"text_weight": float("nan")}, "text_weight=nan"),
-        ({"neighbours": 0}, "neighbours=0: expected at least 1"),
+        ({"neighbours": 0}, 'neighbours=0: expected at least 1, or "all"'),
+        ({"neighbours": "many"}, "neighbours='many': expected at least 1"),
+        ({"text_similarity": "words"}, "text_similarity='words': expected one of tfidf, hashed"),
+        ({"exact_up_to": -1}, "exact_up_to=-1: expected 0 or more"),
         ({"reference_steps": 0}, "reference_steps=0: expected at least 1"),
     ],
 )
@@ -283,9 +312,19 @@ def test_errors_name_the_row_of_the_users_order():
 def test_too_few_training_pairs():
     with pytest.raises(ValueError, match="neighbours=8: expected fewer than the 8 training pairs"):
         DifficultyScorer("confusability").fit(make_rows(0, 8))
+    with pytest.raises(ValueError, match="confusability needs at least 2 training pairs, got 1"):
+        DifficultyScorer("confusability", neighbours="all").fit(make_rows(0, 1))
     with pytest.raises(ValueError, match="alignment needs at least 4 training pairs, got 3"):
         DifficultyScorer("alignment").fit(make_rows(0, 3))
     assert DifficultyScorer("complexity").fit(make_rows(0, 1))(make_rows(0, 1))["difficulty"] == [0.5]
+
+
+def test_a_missing_faiss_is_told_before_the_pairs_are_read(monkeypatch):
+    monkeypatch.setitem(sys.modules, "faiss", None)
+    with pytest.raises(ImportError, match="pip install faiss-cpu"):
+        DifficultyScorer("confusability", exact_up_to=39).fit(changed("smiles", 17, "C1CC("))
+    DifficultyScorer("confusability", exact_up_to=40).fit(TRAIN)
+    DifficultyScorer("confusability", exact_up_to=39, neighbours="all").fit(TRAIN)
 
 
 def test_a_failed_fit_leaves_the_scorer_unfitted():

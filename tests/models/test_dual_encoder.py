@@ -1,5 +1,6 @@
 import json
 
+import numpy as np
 import pytest
 import torch
 from conftest import tiny_model
@@ -15,6 +16,7 @@ from class_hf import (
     TextMoleculeProcessor,
     TextSmilesProcessor,
 )
+from class_hf.models.processing_text_molecule import CaptionTokens
 
 TEXTS = ["The molecule is an acid. It has a role.", "The molecule is an alcohol."]
 SMILES = ["CC(=O)O", "CCO"]
@@ -179,8 +181,6 @@ def test_the_scale_is_clamped_and_can_be_fixed():
 
 
 def test_sentences_of_a_bert_caption():
-    from class_hf.models.processing_text_molecule import CaptionTokens
-
     _, processor = make("bert+fingerprint")
     blob = processor.encode_text(["The molecule is an acid. It has an acid."])[0]
     prefix, sentences, suffix = CaptionTokens.unpack(blob)
@@ -235,3 +235,31 @@ def test_gradient_checkpointing_reaches_the_tower():
     getattr(model, f"{name}_checkpointing_enable")()
     assert getattr(model.text_model, f"is_{name}_checkpointing")
     model(**processor(text=TEXTS, smiles=SMILES)).text_embeds.sum().backward()
+
+
+def blob(*sentences):
+    return CaptionTokens.pack(np.array([101]), [np.array(one, int) for one in sentences], np.array([102]))
+
+
+BLOBS = [blob([1, 2], [3], [4, 5]), blob([6]), blob([], [7, 8]), blob([9], [10], [11], [12, 13, 14])]
+
+
+def test_joined_captions_hold_every_token_in_order():
+    ids, offsets = CaptionTokens.join(BLOBS)
+    expected = [np.concatenate([part[0], *part[1], part[2]]) for part in map(CaptionTokens.unpack, BLOBS)]
+    assert [ids[start:end].tolist() for start, end in zip(offsets, offsets[1:], strict=False)] == [
+        one.tolist() for one in expected
+    ]
+
+
+def test_sentence_dropout_leaves_out_whole_sentences_but_never_the_first():
+    seen = set()
+    for seed in range(200):
+        ids, offsets = CaptionTokens.join(BLOBS, 0.5, np.random.default_rng(seed))
+        rows = [tuple(ids[start:end]) for start, end in zip(offsets, offsets[1:], strict=False)]
+        assert rows[1] == (101, 6, 102)
+        seen.add(rows[0])
+        again, _ = CaptionTokens.join(BLOBS, 0.5, np.random.default_rng(seed))
+        assert np.array_equal(ids, again)
+    whole, first = (101, 1, 2, 3, 4, 5, 102), (101, 1, 2, 102)
+    assert seen == {whole, first, (101, 1, 2, 3, 102), (101, 1, 2, 4, 5, 102)}

@@ -1,14 +1,22 @@
-"""How alike a pair's nearest neighbours among the training pairs are, in text and in molecule."""
+"""How alike a pair and the other training pairs are, in text and in molecule."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from hashlib import blake2b
+from typing import Any, Literal, Protocol
 
 import numpy as np
+import torch
 from scipy.sparse import csr_array
 
 from class_hf.curriculum.complexity import Frequencies, PairFeatures, Ragged
+from class_hf.curriculum.neighbours import SIMILARITIES, Rows, mean_nearest, mix, nearest, sketch, spread, sums
 
 FINGERPRINT_BITS = 2048
+HASHED_TERMS = 1024
+ANCHORS = 1024
+TEXT_SIMILARITIES = ("tfidf", "hashed")
 
 # A caption's term weights are integers and its vector is at most this long, so that every dot product, and
 # every partial sum of one, is an integer below 2^24. float32 holds those exactly: the result depends neither
@@ -20,19 +28,130 @@ _LENGTH = 4095
 # takes about 100 times as long.
 _FREQUENT = 0.05
 
-# Dot products held at a time: 32 MiB of float32, whatever N.
+# Dot products held at a time by a thread: 32 MiB of float32, whatever N.
 _MAX_DOTS = 2**23
 
+# The index: components of a sketch, lists that are read for a query, and candidates that are scored exactly.
+_SKETCH = 512
+_PROBES = 64
+_CANDIDATES = 64
 
-@dataclass(frozen=True)
-class ExactDots:
-    """Non-negative integer rows, ready for exact dot products with other such rows.
+
+class Measure(Protocol):
+    """A fitted similarity to the training pairs, of one modality."""
+
+    def score(self, rows: Rows) -> np.ndarray:
+        """(B,) float64 scores of rows that were not fitted."""
+
+
+@dataclass(frozen=True, eq=False)
+class Confusability:
+    """How similar a pair is to other training pairs, in each modality: on average over its k nearest ones, or
+    over all. Ours.
+
+    A pair whose neighbours look alike is hard to tell from them, so it scores high. Neighbours are also what a
+    model learns a pair from, so pairs without any score low here and can still be retrieved badly:
+    [`~class_hf.curriculum.alignment.Alignment`] measures that, and the two may disagree. So do neighbours and
+    the mean over all: the second says how typical a pair is.
+
+    - text: cosine of TF-IDF vectors over words and pairs of adjacent words, with idf =
+      log((1 + N) / (1 + df)) + 1 (the smoothed form of scikit-learn). A term that no training caption holds
+      (df = 0) lengthens the vector as well, as the terms of one caption only do within the training pairs.
+      ``"hashed"`` adds the terms up in 1,024 components at random signs ([`sketch`]), of 8 bits each.
+    - molecule: Tanimoto similarity of Morgan fingerprints (radius 2, chirality, 2,048 bits).
+
+    Similarities are exact: each dot product is a sum of integers in float32 (a caption's weights are rounded
+    to 1/4,095 of its length, or to 1/127 when hashed). Another pair with the same caption or molecule is a
+    neighbour at similarity 1. How neighbours are found, and in what time for N pairs:
+
+    - up to ``exact_up_to`` pairs all are compared, in O(N^2);
+    - above, an index proposes candidates, in about O(N^1.5) ([`NearestIndexed`]);
+    - ``"all"`` needs no neighbours and takes O(N): the mean cosine is the product with the centroid, exactly;
+      the mean Tanimoto similarity is estimated from 1,024 anchors ([`MeanToAnchors`]).
+
+    Attributes:
+        terms: document frequencies of the captions' terms.
+        text, molecule: the measures.
+        text_similarity: ``"tfidf"`` or ``"hashed"``.
+    """
+
+    terms: Frequencies
+    text: Measure
+    molecule: Measure
+    text_similarity: str
+
+    @classmethod
+    def fit(
+        cls,
+        pairs: PairFeatures,
+        neighbours: int | Literal["all"],
+        text_similarity: str = "tfidf",
+        exact_up_to: int = 100_000,
+    ) -> tuple["Confusability", np.ndarray]:
+        """Measure N > k training pairs; also returns their raw scores, (N, 2) for text and molecule."""
+        found, counts = terms_of(pairs.words)
+        terms = Frequencies.of(found)
+        text = vectors_of(found, counts, terms, text_similarity)
+        molecule = fingerprints(pairs.fragments)
+        fitted: tuple[tuple[Measure, np.ndarray], tuple[Measure, np.ndarray]]
+        if neighbours == "all":
+            fitted = MeanToCentroid.fit(text), MeanToAnchors.fit(molecule, pairs.ids)
+        elif len(pairs) > exact_up_to:
+            fitted = (
+                NearestIndexed.fit(text, "cosine", neighbours),
+                NearestIndexed.fit(molecule, "tanimoto", neighbours),
+            )
+        else:
+            by_terms = text_similarity == "tfidf"
+            fitted = (
+                NearestByTerms.fit(text, neighbours) if by_terms else Nearest.fit(text, "cosine", neighbours),
+                Nearest.fit(molecule, "tanimoto", neighbours),
+            )
+        (of_text, text_scores), (of_molecule, molecule_scores) = fitted
+        return cls(terms, of_text, of_molecule, text_similarity), np.stack([text_scores, molecule_scores], axis=1)
+
+    def score(self, pairs: PairFeatures) -> np.ndarray:
+        """Raw scores (B, 2), text and molecule, of pairs that were not fitted."""
+        text = vectors_of(*terms_of(pairs.words), self.terms, self.text_similarity)
+        return np.stack([self.text.score(text), self.molecule.score(fingerprints(pairs.fragments))], axis=1)
+
+
+@dataclass(frozen=True, eq=False)
+class Nearest:
+    """Mean similarity to the k nearest rows, exact. O(N^2) for N rows.
+
+    Attributes:
+        rows: the base.
+        similarity: a name of [`SIMILARITIES`].
+        neighbours: k.
+    """
+
+    rows: Rows
+    similarity: str
+    neighbours: int
+
+    @classmethod
+    def fit(cls, rows: Rows, similarity: str, neighbours: int) -> tuple["Nearest", np.ndarray]:
+        """Also returns the (N,) scores of the rows themselves, of which none is its own neighbour."""
+        similarities, _ = nearest(rows.dense(), neighbours, similarity)
+        return cls(rows, similarity, neighbours), mean_nearest(similarities, neighbours)
+
+    def score(self, rows: Rows) -> np.ndarray:
+        """(B,) scores of other rows."""
+        similarities, _ = nearest(self.rows.dense(), self.neighbours, self.similarity, rows.dense())
+        return mean_nearest(similarities, self.neighbours)
+
+
+@dataclass(frozen=True, eq=False)
+class NearestByTerms:
+    """Mean cosine to the k nearest rows, exact, for rows of very many columns. O(N^2) for N rows.
 
     Attributes:
         columns: (V,) where each term went: the C frequent ones first.
         frequent: (N, C) float32 weights of the frequent terms.
         postings, rows, weights: the other terms in CSR form with one row a term, that is where it occurs.
         squares: (N,) float32 squared length of each row.
+        neighbours: k.
     """
 
     columns: np.ndarray
@@ -41,30 +160,46 @@ class ExactDots:
     rows: np.ndarray
     weights: np.ndarray
     squares: np.ndarray
+    neighbours: int
 
     @classmethod
-    def of(cls, matrix: csr_array) -> "ExactDots":
-        """Take the (N, V) rows that others are compared with."""
-        counts = np.bincount(matrix.indices, minlength=matrix.shape[1])
-        is_frequent = counts > _FREQUENT * matrix.shape[0]
+    def fit(cls, rows: Rows, neighbours: int) -> tuple["NearestByTerms", np.ndarray]:
+        """Also returns the (N,) scores of the rows themselves, of which none is its own neighbour."""
+        counts = np.bincount(rows.columns, minlength=rows.width)
+        is_frequent = counts > _FREQUENT * len(rows)
         columns = np.empty(len(counts), np.int64)
         columns[np.argsort(~is_frequent, kind="stable")] = np.arange(len(counts))
-        head, tail = _split(matrix, columns, int(is_frequent.sum()))
+        head, tail = _split(rows.matrix, columns, int(is_frequent.sum()))
         tail = tail.T.tocsr()
-        return cls(columns, head, tail.indptr, tail.indices, tail.data, squared_lengths(matrix))
+        fitted = cls(columns, head, tail.indptr, tail.indices, tail.data, rows.squares, neighbours)
+        return fitted, fitted._score(rows, is_base=True)
 
-    def __len__(self) -> int:
-        return len(self.squares)
+    def score(self, rows: Rows) -> np.ndarray:
+        """(B,) scores of other rows."""
+        return self._score(rows, is_base=False)
 
-    def products(self, matrix: csr_array) -> Iterator[tuple[slice, np.ndarray]]:
-        """Blocks of the (B, N) dot products with (B, V) rows: which of the B rows, and their products."""
-        block = max(1, _MAX_DOTS // len(self))
-        shape = (len(self.columns) - self.frequent.shape[1], len(self))
+    def dots(self, matrix: csr_array) -> np.ndarray:
+        """(B, N) float32 dot products with (B, V) rows."""
+        shape = (len(self.columns) - self.frequent.shape[1], len(self.squares))
         postings = csr_array((self.weights, self.rows, self.postings), shape=shape)
-        for start in range(0, matrix.shape[0], block):
-            part = slice(start, min(start + block, matrix.shape[0]))
-            head, tail = _split(matrix[part], self.columns, self.frequent.shape[1])
-            yield part, tail @ postings + head @ self.frequent.T
+        head, tail = _split(matrix, self.columns, self.frequent.shape[1])
+        # By torch, because NumPy would start threads of its own in each of ours.
+        return tail @ postings + (torch.from_numpy(head) @ torch.from_numpy(self.frequent).T).numpy()
+
+    def _score(self, rows: Rows, *, is_base: bool) -> np.ndarray:
+        matrix, block = rows.matrix, max(1, _MAX_DOTS // len(self.squares))
+
+        def score(start: int) -> np.ndarray:
+            part = slice(start, start + block)
+            similarities = self.dots(matrix[part])
+            similarities /= np.sqrt(rows.squares[part])[:, None]
+            similarities /= np.sqrt(self.squares)
+            if is_base:
+                own = np.arange(len(similarities))
+                similarities[own, start + own] = -1
+            return mean_nearest(similarities, self.neighbours)
+
+        return np.concatenate(spread(score, range(0, len(rows), block)))
 
 
 def _split(matrix: csr_array, columns: np.ndarray, head: int) -> tuple[np.ndarray, csr_array]:
@@ -72,140 +207,203 @@ def _split(matrix: csr_array, columns: np.ndarray, head: int) -> tuple[np.ndarra
     return moved[:, :head].toarray(), moved[:, head:]
 
 
-def squared_lengths(matrix: csr_array) -> np.ndarray:
-    """(N,) float32 squared Euclidean length of each row."""
-    return np.asarray(matrix.multiply(matrix).sum(axis=1), np.float32).ravel()
+@dataclass(frozen=True, eq=False)
+class NearestIndexed:
+    """Mean similarity to the k nearest rows that an index finds. About O(N^1.5) for N rows.
 
-
-def tanimoto(dots: np.ndarray, a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Tanimoto similarity of bit sets from common bits (B, N) and on-bits (B,) and (N,)."""
-    union = np.add.outer(a, b)
-    union -= dots
-    return np.divide(dots, union, out=union)
-
-
-def cosine(dots: np.ndarray, a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Cosine of vectors from dot products (B, N) and squared lengths (B,) and (N,)."""
-    similarities = dots / np.sqrt(a)[:, None]
-    similarities /= np.sqrt(b)
-    return similarities
-
-
-def nearest_mean(
-    base: ExactDots,
-    queries: csr_array,
-    squares: np.ndarray,
-    similarity: Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray],
-    neighbours: int,
-    *,
-    is_base: bool = False,
-) -> np.ndarray:
-    """Mean similarity of each query to its nearest rows of the base; exact, in O(B N) time and O(N) memory.
-
-    Args:
-        base: N rows.
-        queries: (B, V) rows.
-        squares: (B,) their squared lengths.
-        similarity: [`tanimoto`] or [`cosine`].
-        neighbours: k, how many rows of the base to average over.
-        is_base: the queries are the base's own rows, in order: none is its own neighbour. k < N then.
-
-    Returns:
-        (B,) float64.
-    """
-    means = np.empty(queries.shape[0])
-    for part, dots in base.products(queries):
-        similarities = similarity(dots, squares[part], base.squares)
-        if is_base:
-            similarities[np.arange(len(similarities)), np.arange(part.start, part.stop)] = -1
-        nearest = np.partition(similarities, len(base) - neighbours, axis=1)[:, -neighbours:]
-        # Sorted, because the mean of equal values must not depend on the order that partition leaves.
-        means[part] = np.sort(nearest, axis=1).mean(axis=1, dtype=np.float64)
-    return means
-
-
-@dataclass(frozen=True)
-class Confusability:
-    """Mean similarity of a pair to its k nearest other training pairs, in each modality. Ours.
-
-    A pair whose neighbours look alike is hard to tell from them, so it scores high. Neighbours are also what a
-    model learns a pair from, so pairs without any score low here and can still be retrieved badly:
-    [`~class_hf.curriculum.alignment.Alignment`] measures that, and the two may disagree.
-
-    - text: cosine of TF-IDF vectors over words and pairs of adjacent words, with idf =
-      log((1 + N) / (1 + df)) + 1 (the smoothed form of scikit-learn). A term that no training caption holds
-      (df = 0) lengthens the vector as well, as the terms of one caption only do within the training pairs.
-    - molecule: Tanimoto similarity of Morgan fingerprints (radius 2, chirality, 2,048 bits).
-
-    Both are exact: each dot product is a sum of integers in float32 (a caption's weights are rounded down to
-    1/4,095 of its length). Another pair with the same caption or molecule is a neighbour at similarity 1.
+    Sketches of 512 components ([`sketch`]) are kept in 2 sqrt(N) lists by k-means, an inverted file of faiss. The
+    64 lists nearest to a query yield 64 candidates (2 k if that is more), whose similarities are then exact; where
+    fewer than k are found, the others count as 0. All that faiss adds up are integers in float32, so neither
+    threads nor the number of queries change a result. It is never above the exact score.
 
     Attributes:
-        terms: document frequencies of the captions' terms.
-        text, molecule: the training pairs' term weights and fingerprint bits.
-        neighbours: k.
+        rows, similarity, neighbours: as of [`Nearest`].
+        index: the bytes of the index.
     """
 
-    terms: Frequencies
-    text: ExactDots
-    molecule: ExactDots
+    rows: Rows
+    similarity: str
     neighbours: int
+    index: np.ndarray
 
     @classmethod
-    def fit(cls, pairs: PairFeatures, neighbours: int) -> tuple["Confusability", np.ndarray]:
-        """Index N > k training pairs; also returns their raw scores, (N, 2) for text and molecule."""
-        found, counts = terms_of(pairs.words)
-        terms = Frequencies.of(found)
-        text, text_squares = weigh(found, counts, terms)
-        bits = fingerprints(pairs.fragments)
-        fitted = cls(terms, ExactDots.of(text), ExactDots.of(bits), neighbours)
-        return fitted, fitted._score(text, text_squares, bits, is_base=True)
+    def fit(cls, rows: Rows, similarity: str, neighbours: int) -> tuple["NearestIndexed", np.ndarray]:
+        """Also returns the (N,) scores of the rows themselves, of which none is its own neighbour.
 
-    def score(self, pairs: PairFeatures) -> np.ndarray:
-        """Raw scores (B, 2), text and molecule, of pairs that were not fitted."""
-        text, text_squares = weigh(*terms_of(pairs.words), self.terms)
-        return self._score(text, text_squares, fingerprints(pairs.fragments), is_base=False)
+        Raises:
+            ImportError: if faiss is not installed.
+        """
+        faiss = load_faiss()
+        threads = faiss.omp_get_max_threads()
+        faiss.omp_set_num_threads(1)
+        # k-means wants at least 39 rows a list, and no more than 64 of them help.
+        lists = max(1, min(int(2 * len(rows) ** 0.5), len(rows) // 39))
+        kind = faiss.ScalarQuantizer.QT_8bit_direct_signed
+        index = faiss.IndexIVFScalarQuantizer(faiss.IndexFlatL2(_SKETCH), _SKETCH, lists, kind, faiss.METRIC_L2, False)
+        index.cp.int_centroids = True
+        index.cp.niter = 6
+        index.nprobe = _PROBES
+        sample = np.unique(np.linspace(0, len(rows) - 1, 64 * lists).astype(np.int64))
+        index.train(_sketches(rows.take(sample)))
+        for block in rows.blocks():
+            index.add(_sketches(block))
+        faiss.omp_set_num_threads(threads)
+        fitted = cls(rows, similarity, neighbours, faiss.serialize_index(index))
+        return fitted, fitted._score(rows, is_base=True)
 
-    def _score(self, text: csr_array, squares: np.ndarray, bits: csr_array, *, is_base: bool) -> np.ndarray:
-        k = self.neighbours
-        of_text = nearest_mean(self.text, text, squares, cosine, k, is_base=is_base)
-        on_bits = squared_lengths(bits)
-        of_molecule = nearest_mean(self.molecule, bits, on_bits, tanimoto, k, is_base=is_base)
-        return np.stack([of_text, of_molecule], axis=1)
+    def score(self, rows: Rows) -> np.ndarray:
+        """(B,) scores of other rows."""
+        return self._score(rows, is_base=False)
+
+    def _score(self, rows: Rows, *, is_base: bool) -> np.ndarray:
+        faiss, index, k = load_faiss(), _opened(self), self.neighbours
+        base = self.rows.matrix
+
+        def score(start: int) -> np.ndarray:
+            faiss.omp_set_num_threads(1)
+            block = rows.take(slice(start, start + 512))
+            _, found = index.search(_sketches(block), max(_CANDIDATES, 2 * k))
+            asked = np.repeat(np.arange(len(block)), found.shape[1])
+            dots = np.asarray(block.matrix[asked].multiply(base[found.ravel()]).sum(axis=1), np.float32)
+            parts = dots.reshape(found.shape), block.squares[:, None], self.rows.squares[found]
+            similarities = SIMILARITIES[self.similarity](*map(torch.from_numpy, parts)).numpy()
+            similarities[found < 0] = 0
+            if is_base:
+                similarities[found == np.arange(start, start + len(block))[:, None]] = -np.inf
+            return mean_nearest(similarities, k)
+
+        return np.concatenate(spread(score, range(0, len(rows), 512)))
 
 
-def fingerprints(fragments: Ragged) -> csr_array:
-    """(N, 2048) 0/1 float32: Morgan substructure ids folded to bits, as RDKit's bit vectors are."""
+def _sketches(rows: Rows) -> np.ndarray:
+    return sketch(rows.columns, rows.weights, rows.offsets, _SKETCH).dense().astype(np.float32)
+
+
+# Behind a cache, and not an attribute: the state stays plain arrays.
+@lru_cache(maxsize=2)
+def _opened(fitted: NearestIndexed) -> Any:
+    return load_faiss().deserialize_index(fitted.index)
+
+
+def load_faiss() -> Any:
+    """The module, or an error that says what to install."""
+    try:
+        import faiss
+    except ImportError as error:
+        raise ImportError(
+            "More pairs than exact_up_to: their neighbours are found by faiss, which is not installed. Run "
+            '`pip install faiss-cpu`, raise exact_up_to, or take neighbours="all".'
+        ) from error
+    return faiss
+
+
+@dataclass(frozen=True, eq=False)
+class MeanToCentroid:
+    """Mean cosine to all rows, exact: the dot product with the sum of the unit vectors. O(N) for N rows.
+
+    Attributes:
+        total: (V,) float64, the sum of the rows at unit length.
+        size: N.
+    """
+
+    total: np.ndarray
+    size: int
+
+    @classmethod
+    def of(cls, rows: Rows) -> "MeanToCentroid":
+        """Take the rows that others are compared with."""
+        return cls(np.bincount(rows.columns, _units(rows)[0], minlength=rows.width), len(rows))
+
+    @classmethod
+    def fit(cls, rows: Rows) -> tuple["MeanToCentroid", np.ndarray]:
+        """Also returns the (N,) scores of the rows themselves, of which none is compared with itself."""
+        fitted = cls.of(rows)
+        return fitted, fitted.score(rows, own=np.ones(len(rows)))
+
+    def score(self, rows: Rows, own: np.ndarray | float = 0) -> np.ndarray:
+        """(B,) scores; ``own`` (B,) is 1 for a row that is among the fitted ones, with which it is not compared."""
+        units, places = _units(rows)
+        sums_ = np.bincount(places, units * self.total[rows.columns], minlength=len(rows))
+        return (sums_ - own * (rows.squares > 0)) / (self.size - own)
+
+
+@dataclass(frozen=True, eq=False)
+class MeanToAnchors:
+    """Mean Tanimoto similarity to all rows, estimated from a fixed sample of them. O(N) for N rows.
+
+    The anchors are the 1,024 rows whose ids have the smallest hashes, whatever their order; a smaller set is taken
+    as a whole, and the mean is exact. The mean over the anchors is multiplied by the ratio of the mean cosine to
+    all rows, which is known exactly, and to the anchors (a ratio estimate: Cochran, "Sampling Techniques", 1977,
+    chapter 6): what makes an anchor similar by one measure makes it so by the other, and the sample's luck cancels.
+
+    Attributes:
+        anchors: the sample.
+        to_all, to_anchors: the mean cosines.
+    """
+
+    anchors: Rows
+    to_all: MeanToCentroid
+    to_anchors: MeanToCentroid
+
+    @classmethod
+    def fit(cls, rows: Rows, ids: Sequence[str]) -> tuple["MeanToAnchors", np.ndarray]:
+        """Also returns the (N,) scores of the rows themselves, of which none is compared with itself."""
+        digests = [blake2b(name.encode(), digest_size=16).digest() for name in ids]
+        chosen = sorted(sorted(range(len(ids)), key=digests.__getitem__)[:ANCHORS])
+        anchors = rows.take(chosen)
+        fitted = cls(anchors, MeanToCentroid.of(rows), MeanToCentroid.of(anchors))
+        is_anchor = np.zeros(len(rows))
+        is_anchor[chosen] = 1
+        return fitted, fitted._score(rows, np.ones(len(rows)), is_anchor)
+
+    def score(self, rows: Rows) -> np.ndarray:
+        """(B,) scores of other rows."""
+        return self._score(rows, np.zeros(len(rows)), np.zeros(len(rows)))
+
+    def _score(self, rows: Rows, is_fitted: np.ndarray, is_anchor: np.ndarray) -> np.ndarray:
+        anchors = self.anchors.dense()
+        tanimoto = np.concatenate([sums(anchors, "tanimoto", block.dense()) for block in rows.blocks()])
+        tanimoto = (tanimoto - is_anchor * (rows.squares > 0)) / (len(anchors) - is_anchor)
+        cosine, to_anchors = self.to_all.score(rows, is_fitted), self.to_anchors.score(rows, is_anchor)
+        # Without a bit in common with any anchor both means are 0.
+        return tanimoto * np.divide(cosine, to_anchors, out=np.ones(len(rows)), where=tanimoto > 0)
+
+
+def _units(rows: Rows) -> tuple[np.ndarray, np.ndarray]:
+    """(T,) weights at unit length of the row, float64, and the row of each."""
+    places = np.repeat(np.arange(len(rows)), np.diff(rows.offsets))
+    return rows.weights / np.sqrt(rows.squares.astype(np.float64))[places], places
+
+
+def fingerprints(fragments: Ragged) -> Rows:
+    """(N, 2048) 0/1 rows: Morgan substructure ids folded to bits, as RDKit's bit vectors are."""
     bits, _ = Ragged(fragments.values % FINGERPRINT_BITS, fragments.offsets).distinct()
     ones = np.ones(len(bits.values), np.float32)
-    return csr_array((ones, bits.values.astype(np.int64), bits.offsets), shape=(len(bits), FINGERPRINT_BITS))
+    return Rows(
+        bits.values.astype(np.int32), ones, bits.offsets, FINGERPRINT_BITS, np.diff(bits.offsets).astype(np.float32)
+    )
 
 
 def terms_of(words: Ragged) -> tuple[Ragged, np.ndarray]:
     """Each row's distinct words and pairs of adjacent words, as 64-bit hashes, and how often each occurs."""
     rows = words.rows
     together = rows[1:] == rows[:-1]
-    bigrams = _mix(words.values[:-1], words.values[1:])[together]
+    bigrams = mix(words.values[:-1], words.values[1:])[together]
     values = np.concatenate([words.values, bigrams])
     return Ragged.count(values, np.concatenate([rows, rows[1:][together]]), len(words))
 
 
-def _mix(left: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """A 64-bit hash of ordered pairs of 64-bit hashes (SplitMix64's finaliser; products wrap round)."""
-    mixed = left * np.uint64(0x9E3779B97F4A7C15) + right
-    mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    return mixed ^ (mixed >> np.uint64(31))
-
-
-def weigh(found: Ragged, counts: np.ndarray, terms: Frequencies) -> tuple[csr_array, np.ndarray]:
-    """Integer TF-IDF weights (N, V) of the known terms, and (N,) squared lengths over all of the terms."""
+def vectors_of(found: Ragged, counts: np.ndarray, terms: Frequencies, text_similarity: str) -> Rows:
+    """Captions' TF-IDF vectors in integers: (N, V) over the known terms, or hashed to (N, 1024)."""
     places, known = terms.find(found.values)
     documents = np.where(known, terms.counts[places], 0)
     weights = counts * (np.log((1 + terms.total) / (1 + documents)) + 1)
+    if text_similarity == "hashed":
+        return sketch(found.values, weights, found.offsets, HASHED_TERMS)
     rows = found.rows
     lengths = np.sqrt(np.bincount(rows, weights**2, minlength=len(found)))
     weights = np.floor(_LENGTH * weights / lengths[rows]).astype(np.float32)
     squares = np.bincount(rows, weights.astype(np.float64) ** 2, minlength=len(found)).astype(np.float32)
     offsets = np.concatenate([[0], np.cumsum(np.bincount(rows[known], minlength=len(found)))])
     shape = (len(found), len(terms.terms))
-    return csr_array((weights[known], places[known], offsets), shape=shape), squares
+    return Rows.of(csr_array((weights[known], places[known], offsets), shape=shape), squares)

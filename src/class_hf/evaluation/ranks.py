@@ -52,7 +52,9 @@ def rank_in_pools(
     further_texts: torch.Tensor | None = None,
     block_size: int = 512,
 ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Ranks of Q pairs in both directions, over whole pools and among themselves; no similarity is computed twice.
+    """Ranks of Q pairs in both directions, over whole pools and among themselves, from one pass.
+
+    No similarity is computed twice, unless texts share a molecule:
 
     ```
                     own molecules (Q)   other molecules

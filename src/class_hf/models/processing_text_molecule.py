@@ -38,17 +38,35 @@ class CaptionTokens:
         parts = [values[bounds[i] : bounds[i + 1]] for i in range(len(bounds) - 1)]
         return parts[0], parts[1:-1], parts[-1]
 
+    @staticmethod
+    def join(
+        blobs: Sequence[bytes], dropout: float = 0.0, generator: np.random.Generator | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The ids of B captions one after the other, (T,) int32, and where each begins, (B + 1,) int32.
 
-def drop_sentences(
-    sentences: list[np.ndarray], probability: float, generator: np.random.Generator
-) -> list[np.ndarray]:
-    """Leaves out each sentence but the first with the given probability (ours).
-
-    The first sentence of a ChEBI caption says what the molecule is; the others add roles and relations, a third
-    of which repeat word by word in other captions.
-    """
-    keep = generator.random(max(len(sentences) - 1, 0)) >= probability
-    return sentences[:1] + [sentence for sentence, kept in zip(sentences[1:], keep, strict=True) if kept]
+        With `dropout` each sentence but the first is left out with that probability (ours). The first sentence of a
+        ChEBI caption says what the molecule is; the others add roles and relations, a third of which repeat word by
+        word in other captions.
+        """
+        # All captions at once: a loop over them would take as long as hashing their words anew.
+        values = np.frombuffer(b"".join(blobs), dtype="<i4")
+        ends = np.cumsum([len(blob) // 4 for blob in blobs])
+        starts = np.concatenate([[0], ends[:-1]])
+        sentences = values[starts + 2]
+        # The segments of each caption: head, prefix, its sentences, suffix.
+        first = np.cumsum(sentences + 3) - (sentences + 3)
+        lengths = np.empty(int((sentences + 3).sum()), np.int64)
+        kept = np.ones(len(lengths), bool)
+        lengths[first], kept[first] = sentences + 3, False
+        lengths[first + 1], lengths[first + 2 + sentences] = values[starts], values[starts + 1]
+        place = np.arange(sentences.sum()) - np.repeat(np.cumsum(sentences) - sentences, sentences)
+        segment = np.repeat(first + 2, sentences) + place
+        lengths[segment] = values[np.repeat(starts + 3, sentences) + place]
+        if dropout > 0.0 and generator is not None:
+            later = segment[place > 0]
+            kept[later] = generator.random(len(later)) >= dropout
+        offsets = np.concatenate([[0], np.cumsum(np.add.reduceat(lengths * kept, first))]).astype(np.int32)
+        return values[np.repeat(kept, lengths)].astype(np.int32, copy=False), offsets
 
 
 class TextMoleculeProcessor(ProcessorMixin):
@@ -112,13 +130,8 @@ class TextMoleculeProcessor(ProcessorMixin):
         self, blobs: Sequence[bytes], sentence_dropout: float = 0.0, generator: np.random.Generator | None = None
     ) -> dict[str, torch.Tensor]:
         """Joins encoded captions: `input_ids` (T,) and `text_offsets` (B + 1,), int32. The model pads what it must."""
-        captions = []
-        for blob in blobs:
-            prefix, sentences, suffix = CaptionTokens.unpack(blob)
-            if sentence_dropout > 0.0 and generator is not None:
-                sentences = drop_sentences(sentences, sentence_dropout, generator)
-            captions.append(np.concatenate([prefix, *sentences, suffix]))
-        return ragged_ids(captions)
+        ids, offsets = CaptionTokens.join(blobs, sentence_dropout, generator)
+        return {"input_ids": torch.from_numpy(ids), "text_offsets": torch.from_numpy(offsets)}
 
     # -- molecules --------------------------------------------------------------------------------------------
 
@@ -205,15 +218,10 @@ class TextSmilesProcessor(TextMoleculeProcessor):
 
     def collate_molecules(self, blobs: Sequence[bytes]) -> dict[str, torch.Tensor]:
         """`molecule_input_ids` (T,) and `molecule_text_offsets` (B + 1,), int32."""
-        ragged = ragged_ids([np.frombuffer(blob, dtype="<i4") for blob in blobs])
-        return {MOLECULE_PREFIX + name: value for name, value in ragged.items()}
-
-
-def ragged_ids(rows: Sequence[np.ndarray]) -> dict[str, torch.Tensor]:
-    """Token ids one row after the other: `input_ids` (T,) and `text_offsets` (B + 1,), both int32; no padding."""
-    offsets = np.cumsum([0] + [len(row) for row in rows], dtype=np.int32)
-    ids = np.concatenate(rows).astype(np.int32)
-    return {"input_ids": torch.from_numpy(ids), "text_offsets": torch.from_numpy(offsets)}
+        offsets = np.cumsum([0] + [len(blob) // 4 for blob in blobs], dtype=np.int32)
+        ids = np.frombuffer(b"".join(blobs), dtype="<i4").astype(np.int32)
+        names = (MOLECULE_PREFIX + name for name in TEXT_INPUT_NAMES)
+        return dict(zip(names, map(torch.from_numpy, (ids, offsets)), strict=True))
 
 
 def _pack_tokens(text: str, ids: list[int], special: list[int], offsets: list[tuple[int, int]] | None) -> bytes:
