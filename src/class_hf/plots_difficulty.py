@@ -19,8 +19,8 @@ _OTHER_COLOUR = "#555555"
 _UNITS = {
     "text_complexity": "text: mean rank of words, rarity",
     "molecule_complexity": "molecule: mean rank of atoms, rings, stereo, rarity",
-    "text_confusability": "text: mean cosine to the nearest captions",
-    "molecule_confusability": "molecule: mean Tanimoto to the nearest molecules",
+    "text_confusability": "text: mean cosine to other captions",
+    "molecule_confusability": "molecule: mean Tanimoto to other molecules",
     "text_alignment": "text: log rank of the true molecule",
     "molecule_alignment": "molecule: log rank of the true caption",
     "text_difficulty": "difficulty of the text",

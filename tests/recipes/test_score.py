@@ -86,6 +86,23 @@ def test_writes_data_set_summary_and_plots(recipe, folder, tmp_path, capsys):
         assert (picture[..., :3].min(axis=-1) < 0.5).any(), "something drawn"
 
 
+@pytest.mark.parametrize(
+    "options, settings",
+    [
+        (["--neighbours", "all"], {"neighbours": "all"}),
+        (["--text_similarity", "hashed"], {"neighbours": 3, "text_similarity": "hashed"}),
+    ],
+)
+def test_the_ways_to_compare_pairs_reach_the_scorer(recipe, folder, tmp_path, options, settings):
+    recipe.main(arguments(folder, tmp_path / "scored", "--definition", "confusability", *options))
+    scored = load_from_disk(str(tmp_path / "scored" / "dataset"))["train"]
+    scorer = DifficultyScorer("confusability", **settings).fit(scored)
+    assert {score: scored[score][:] for score in SCORES} == scorer(scored[:])
+    summary = json.loads((tmp_path / "scored" / "summary.json").read_text())
+    assert summary["neighbours"] == settings["neighbours"]
+    assert summary["text_similarity"] == settings.get("text_similarity", "tfidf")
+
+
 @pytest.mark.slow  # the demo pairs are built on their first use
 def test_scores_the_demo_pairs(recipe, tmp_path, capsys):
     recipe.main(["--demo", "--output_dir", str(tmp_path / "demo")])
