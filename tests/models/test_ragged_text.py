@@ -3,7 +3,7 @@ import torch
 from test_dual_encoder import SMILES, WORDS, bert_config, bert_tokenizer, make
 
 from class_hf import MoleculeFingerprintFeatureExtractor, TextMoleculeDualEncoderModel, TextMoleculeProcessor
-from class_hf.models.ragged_text import padded_chunks
+from class_hf.models.ragged_text import cut_by_length, padded_chunks
 
 TEXTS = [
     "An acid.",
@@ -26,6 +26,13 @@ def test_chunks_hold_every_token_once_and_pad_to_their_own_longest(chunk_size):
         assert (tokens[mask == 0] == 0).all()
         seen |= {row: tokens[place][mask[place] == 1].tolist() for place, row in enumerate(rows.tolist())}
     assert seen == {row: ids[offsets[row] : offsets[row + 1]].tolist() for row in range(len(lengths))}
+
+
+def test_cuts_end_full_chunks_and_those_that_would_be_padded():
+    assert cut_by_length([10, 10, 9, 9, 9], chunk_size=2) == [0, 2, 4, 5]
+    assert cut_by_length([100, 86, 84, 80], chunk_size=9) == [0, 2, 4]
+    assert cut_by_length([100, 50, 20], chunk_size=9, least_tokens=120) == [0, 2, 3]
+    assert cut_by_length([5], chunk_size=1) == [0, 1]
 
 
 def gradients(model, batch):
