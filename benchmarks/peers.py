@@ -15,9 +15,9 @@ factor of 20: a BERT of 2 layers of width 256 over captions cut at 256 tokens, a
 - Package: CurriculumTrainer over prepared columns; batches of 32, and batches of 256 in chunks of 32.
 
 A run is an epoch over the same pairs, from before the first batch is drawn to the end of the last step; the best of
-three. What the package prepares once is not in it, but in the details. Memory is what a process of its own holds at
-most in an epoch over 256 pairs, gradients and optimizer included, beyond what it held after one step. Losses are
-compared at the first weights, without dropout.
+three, in seconds of the processor on one thread. What the package prepares once is not in it, but in the details.
+Memory is what a process of its own holds at most in an epoch over 256 pairs, gradients and optimizer included, beyond
+what it held after one step. Losses are compared at the first weights, without dropout.
 """
 
 import math
@@ -348,8 +348,10 @@ def main() -> None:
         __doc__, pairs={"type": int, "default": 2 * LARGE, "help": "pairs of an epoch, a multiple of 256"}
     )
     disable_progress_bars()
+    # One thread and its own seconds, so that other work on a shared machine does not count.
+    torch.set_num_threads(1)
     losses, timings = compare(args.data_dir, args.pairs)
-    speed = {name: args.pairs / min(taken).wall for name, taken in timings.items()}
+    speed = {name: args.pairs / min(one.cpu for one in taken) for name, taken in timings.items()}
     words = "" if args.data_dir is None else args.data_dir.resolve()
     memory = {name: common.fresh_process(MEMORY, words, name)["bytes"] for name in losses}
     small, large = "plain loop, batches of 32", "sentence-transformers, batches of 256 in chunks of 32"
