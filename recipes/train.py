@@ -3,8 +3,8 @@
     accelerate launch recipes/train.py recipes/demo.yaml [--data_dir D] [--output_dir O] [--any_argument value]
 
 The recipe comes first, the command line wins over it, `--help` lists every argument, `--dry_run` shows the plan and
-trains nothing. The output folder holds the model and its processor, metrics.json, plan.json, train_summary.json,
-plots/ and a README.md.
+trains nothing. The output folder holds the model and its processor, metrics.json, the ranks of all queries (ranks.npz),
+plan.json, train_summary.json, plots/ and a README.md.
 """
 
 import os
@@ -26,7 +26,7 @@ from accelerate.utils import broadcast_object_list
 from transformers import EarlyStoppingCallback, set_seed
 
 from class_hf import CurriculumPlan, CurriculumTrainer, CurriculumTrainingArguments, RetrievalEvaluator
-from class_hf.build import build_model, load_data
+from class_hf.build import build_loss, build_model, load_data
 from class_hf.curriculum.difficulty import DifficultyScorer
 from class_hf.data.collator import TextMoleculeCollator
 from class_hf.data.demo import DEMO_DESCRIPTION
@@ -123,6 +123,7 @@ def main(argv: list[str]) -> None:
         train_dataset=prepared["train"],
         data_collator=TextMoleculeCollator(processor, data_args.sentence_dropout, seed=args.seed),
         processing_class=processor,
+        loss=build_loss(model_args, args),
         evaluator=sample_evaluator(prepared["validation"], pool, processor, data_args, args),
     )
     if model_args.early_stopping_patience is not None:
@@ -162,6 +163,16 @@ def main(argv: list[str]) -> None:
         metrics = evaluator.report(ranks)
         metrics["untrained"] = {"pool": "split", "sample": True, "text_to_molecule": untrained}
         write_json(output / "metrics.json", metrics)
+        # Of every query, for paired comparisons between runs.
+        write_arrays(
+            output / "ranks.npz",
+            id=np.array(prepared["validation"]["id"][:]),
+            **{
+                f"{pool}.{direction}": values
+                for pool, both in ranks.items()
+                for direction, (values, _) in both.items()
+            },
+        )
         history = trainer.state.log_history
         steps = trainer.state.global_step
         write_json(

@@ -1,18 +1,20 @@
 """From arguments to data, towers and processor: what the recipes share."""
 
 import difflib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from inspect import signature
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from datasets import DatasetDict, load_from_disk
-from transformers import AutoConfig, AutoTokenizer
+from torch import nn
+from transformers import AutoConfig, AutoTokenizer, PreTrainedModel
 
 from class_hf.data.chebi20 import load_chebi20
 from class_hf.data.demo import load_demo
 from class_hf.data.validation import LoadReport
+from class_hf.losses.contrastive import ContrastiveLoss
 from class_hf.models.configuration_graph import MoleculeGraphConfig
 from class_hf.models.configuration_text_molecule import (
     LexicalConfig,
@@ -25,6 +27,7 @@ from class_hf.models.modeling_text_molecule import TextMoleculeDualEncoderModel
 from class_hf.models.processing_text_molecule import TextMoleculeProcessor, TextSmilesProcessor
 from class_hf.models.tokenization_lexical import LexicalTokenizer
 from class_hf.recipe import ModelArguments, package_model
+from class_hf.training_args import CurriculumTrainingArguments
 
 
 def load_data(
@@ -88,12 +91,30 @@ def _fields(model: str) -> Iterable[str]:
     return [*config.to_dict(), "attn_implementation"]
 
 
-def build_model(arguments: ModelArguments) -> tuple[TextMoleculeDualEncoderModel, TextMoleculeProcessor]:
-    """The dual encoder and its processor that the arguments describe.
+def build_loss(arguments: ModelArguments, training: CurriculumTrainingArguments) -> nn.Module:
+    """The loss of the backbone that the arguments name.
+
+    Raises:
+        ValueError: if an argument does not fit the loss.
+    """
+    loss, given = _BACKBONES[arguments.backbone].loss, arguments.as_dict("loss_config")
+    accepted = signature(loss.__init__).parameters
+    _check_fields("loss_config", given, accepted)
+    if "label_smoothing" in accepted:
+        given.setdefault("label_smoothing", training.contrastive_label_smoothing)
+    return loss(**given)
+
+
+def build_model(arguments: ModelArguments) -> tuple[PreTrainedModel, TextMoleculeProcessor]:
+    """The backbone and its processor that the arguments describe.
 
     Raises:
         ValueError: if an argument does not fit the towers.
     """
+    return _BACKBONES[arguments.backbone].build(arguments)
+
+
+def _build_dual_encoder(arguments: ModelArguments) -> tuple[PreTrainedModel, TextMoleculeProcessor]:
     text_kwargs, molecule_kwargs = arguments.as_dict("text_config"), arguments.as_dict("molecule_config")
     tokenizer_kwargs = arguments.as_dict("tokenizer_config")
     featurizer_kwargs = arguments.as_dict("featurizer_config")
@@ -134,3 +155,15 @@ def build_model(arguments: ModelArguments) -> tuple[TextMoleculeDualEncoderModel
         return model, TextMoleculeProcessor(tokenizer, extractor, max_text_length=arguments.max_text_length)
     molecule_tokenizer = AutoTokenizer.from_pretrained(package_model(arguments.molecule_model), **featurizer_kwargs)
     return model, TextSmilesProcessor(tokenizer, molecule_tokenizer, max_text_length=arguments.max_text_length)
+
+
+class _Backbone(NamedTuple):
+    """How a backbone is built, and the loss that it is trained by."""
+
+    build: Callable[[ModelArguments], tuple[PreTrainedModel, TextMoleculeProcessor]]
+    loss: type[nn.Module]
+
+
+_BACKBONES = {
+    "dual_encoder": _Backbone(_build_dual_encoder, ContrastiveLoss),
+}

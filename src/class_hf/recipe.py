@@ -70,8 +70,11 @@ class DataArguments:
 
 @dataclass
 class ModelArguments:
-    """Which towers, and the space that they share."""
+    """Which backbone, which towers, and the space that they share."""
 
+    backbone: Literal["dual_encoder"] = field(
+        default="dual_encoder", metadata={"help": "How the towers are joined and compared, and by which loss."}
+    )
     text_model: str = field(
         default="lexical",
         metadata={
@@ -94,8 +97,9 @@ class ModelArguments:
         default=None, metadata={"help": "Arguments of the molecule featurizer, as JSON."}
     )
     dual_encoder_config: str | None = field(
-        default=None, metadata={"help": "Fields of the dual encoder's config (projection_dim, ...), as JSON."}
+        default=None, metadata={"help": "Fields of the backbone's config (projection_dim, ...), as JSON."}
     )
+    loss_config: str | None = field(default=None, metadata={"help": "Arguments of the backbone's loss, as JSON."})
     max_text_length: int = field(default=256, metadata={"help": "Tokens of a caption; not for `lexical`."})
     early_stopping_patience: int | None = field(
         default=None, metadata={"help": "Evaluations without a better MRR after which training stops."}
@@ -104,7 +108,14 @@ class ModelArguments:
     def __post_init__(self) -> None:
         if self.early_stopping_patience is not None and self.early_stopping_patience < 1:
             raise ValueError(f"early_stopping_patience is {self.early_stopping_patience}; expected at least 1.")
-        for name in ("text_config", "molecule_config", "tokenizer_config", "featurizer_config", "dual_encoder_config"):
+        for name in (
+            "text_config",
+            "molecule_config",
+            "tokenizer_config",
+            "featurizer_config",
+            "dual_encoder_config",
+            "loss_config",
+        ):
             self.as_dict(name)
 
     def as_dict(self, name: str) -> dict[str, Any]:
