@@ -17,7 +17,7 @@ from rdkit import DataStructs
 from scipy.sparse import csr_array
 from scipy.stats import spearmanr
 
-from class_hf.curriculum.complexity import Frequencies, Ragged, read_pairs
+from class_hf.curriculum.complexity import Frequencies, PairFeatures, Ragged
 from class_hf.curriculum.confusability import (
     Nearest,
     NearestByTerms,
@@ -86,9 +86,9 @@ def main() -> None:
     smiles = data["pool"]["smiles"][:]
     size = args.rows
     names, texts = ([pair[column] for pair in pairs] for column in ("id", "description"))
-    fragments = read_pairs(smiles[:size], ["x"] * len(smiles[:size]), smiles[:size]).fragments
+    fragments = PairFeatures(smiles[:size], ["x"] * len(smiles[:size]), smiles[:size]).fragments
     molecules = fingerprints(repeated(fragments, size))
-    captions = repeated(read_pairs(names, texts, ["C"] * len(texts)).words, size)
+    captions = repeated(PairFeatures(names, texts, ["C"] * len(texts)).words, size)
 
     found, counts = terms_of(captions)
     terms = Frequencies.of(found)

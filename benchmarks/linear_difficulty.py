@@ -13,7 +13,7 @@ from common import arguments, bar, best_of, finish, load, skipped
 from exact_difficulty import repeated
 from scipy.stats import spearmanr
 
-from class_hf.curriculum.complexity import Frequencies, PairFeatures, Ragged, read_pairs
+from class_hf.curriculum.complexity import Frequencies, PairFeatures
 from class_hf.curriculum.confusability import (
     Confusability,
     MeanToAnchors,
@@ -32,15 +32,11 @@ K = 8
 MOLECULES = 26408
 
 
-def head(rows: Ragged, size: int) -> Ragged:
-    """The first rows."""
-    return Ragged(rows.values[: rows.offsets[size]], rows.offsets[: size + 1])
-
-
 def first(pairs: PairFeatures, size: int) -> PairFeatures:
-    """The first pairs."""
-    lists = (column[:size] for column in (pairs.ids, pairs.descriptions, pairs.smiles))
-    return PairFeatures(*lists, head(pairs.words, size), head(pairs.fragments, size), pairs.sizes[:size])
+    """The first pairs, read already: what is measured is scoring."""
+    part = PairFeatures(*(column[:size] for column in (pairs.ids, pairs.descriptions, pairs.smiles)))
+    assert len(part.words) == len(part.fragments) == size
+    return part
 
 
 def mean_to_others(rows: Rows, similarity: str) -> np.ndarray:
@@ -78,9 +74,9 @@ def main() -> None:
     data = load(args.data_dir)
     columns = ["id", "description", "smiles"]
     rows = [row for split in ("train", "validation") for row in data[split].select_columns(columns)]
-    pairs = read_pairs(*([row[column] for row in rows] for column in columns))
+    pairs = PairFeatures(*([row[column] for row in rows] for column in columns))
     pool = data["pool"]["smiles"][:]
-    fragments = read_pairs(pool, ["x"] * len(pool), pool).fragments
+    fragments = PairFeatures(pool, ["x"] * len(pool), pool).fragments
     molecules, many = fingerprints(fragments), fingerprints(repeated(fragments, max(len(pool), MOLECULES)))
     names = [str(row) for row in range(len(many))]
 

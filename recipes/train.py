@@ -3,7 +3,7 @@
     accelerate launch recipes/train.py recipes/demo.yaml [--data_dir D] [--output_dir O] [--any_argument value]
 
 The recipe comes first, the command line wins over it, `--help` lists every argument, `--dry_run` shows the plan and
-trains nothing. The output folder holds the model and its processor, metrics.json, the ranks of all queries (ranks.npz),
+trains nothing. The output folder holds the model and its processor, metrics.json, ranks.npz (one rank a query),
 plan.json, train_summary.json, plots/ and a README.md.
 """
 

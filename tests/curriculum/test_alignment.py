@@ -8,7 +8,7 @@ import torch
 
 from class_hf.curriculum import alignment
 from class_hf.curriculum.alignment import Alignment, _halves, _mid_ranks
-from class_hf.curriculum.complexity import read_pairs
+from class_hf.curriculum.complexity import PairFeatures
 
 GROUPS = ["O", "N", "C(=O)O", "Cl", "c1ccccc1", "C#N", "S", "Br"]
 NAMES = ["alcohol", "amine", "acid", "chloride", "arene", "nitrile", "thiol", "bromide"]
@@ -17,7 +17,7 @@ NAMES = ["alcohol", "amine", "acid", "chloride", "arene", "nitrile", "thiol", "b
 def make_pairs(indices):
     smiles = ["C" * (1 + i // 8) + GROUPS[i % 8] for i in indices]
     texts = [f"The molecule is an {NAMES[i % 8]} with {1 + i // 8} carbons." for i in indices]
-    return read_pairs([str(i) for i in indices], texts, smiles)
+    return PairFeatures([str(i) for i in indices], texts, smiles)
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ import pytest
 from rdkit import Chem
 from rdkit.Chem import rdFingerprintGenerator
 
-from class_hf.curriculum.complexity import Complexity, Frequencies, Ragged, rank_among, read_pairs
+from class_hf.curriculum.complexity import Complexity, Frequencies, PairFeatures, Ragged, rank_among
 
 TEXTS = [
     "The molecule is an alcohol.",
@@ -18,22 +18,22 @@ IDS = ["a", "b", "c", "d"]
 
 
 def complexity(texts=TEXTS, smiles=SMILES):
-    return Complexity.fit(read_pairs([str(i) for i in range(len(texts))], texts, smiles))
+    return Complexity.fit(PairFeatures([str(i) for i in range(len(texts))], texts, smiles))
 
 
 def test_words_are_runs_of_letters_and_digits_in_lower_case():
-    pairs = read_pairs(["x", "y"], ["N(6)-Acetyl_lysine", "ACETYL n 6 lysine"], ["C", "C"])
+    pairs = PairFeatures(["x", "y"], ["N(6)-Acetyl_lysine", "ACETYL n 6 lysine"], ["C", "C"])
     assert np.diff(pairs.words.offsets).tolist() == [4, 4]
     assert set(pairs.words.values[:4]) == set(pairs.words.values[4:])
 
 
 def test_sizes_count_atoms_rings_and_stereo_marks():
-    pairs = read_pairs(["x", "y", "z"], ["w", "w", "w"], ["C[C@H](N)C(=O)O", "C/C=C\\C", "c1ccc2ccccc2c1.[Na+]"])
+    pairs = PairFeatures(["x", "y", "z"], ["w", "w", "w"], ["C[C@H](N)C(=O)O", "C/C=C\\C", "c1ccc2ccccc2c1.[Na+]"])
     assert pairs.sizes.tolist() == [[6, 0, 1], [4, 0, 1], [11, 2, 0]]
 
 
 def test_fragments_folded_are_the_bits_of_rdkit():
-    pairs = read_pairs(IDS, TEXTS, SMILES)
+    pairs = PairFeatures(IDS, TEXTS, SMILES)
     generator = rdFingerprintGenerator.GetMorganGenerator(radius=2, fpSize=2048, includeChirality=True)
     for i, smiles in enumerate(SMILES):
         ids = pairs.fragments.values[pairs.fragments.offsets[i] : pairs.fragments.offsets[i + 1]]
@@ -89,7 +89,7 @@ def test_equal_pairs_score_equally():
 def test_new_pairs_are_ranked_among_the_training_pairs():
     fitted, raw = complexity()
     longest = "Unheard words " * 40
-    new = fitted.score(read_pairs(["x", "y"], [longest, "acid"], ["C[C@H](Cl)[C@@H]1CC2CC1C=C2Br", "C"]))
+    new = fitted.score(PairFeatures(["x", "y"], [longest, "acid"], ["C[C@H](Cl)[C@@H]1CC2CC1C=C2Br", "C"]))
     assert new[0, 0] == 1.0
     assert new[0, 1] > raw[:, 1].max()
     assert new[1, 0] < raw[:, 0].min() + 0.5
@@ -98,12 +98,12 @@ def test_new_pairs_are_ranked_among_the_training_pairs():
 
 def test_reading_names_the_row_of_a_smiles_that_does_not_parse():
     with pytest.raises(ValueError, match=r"row 17 \(id b\): RDKit cannot parse the SMILES 'C1CC\('.*drop"):
-        read_pairs(["a", "b"], ["x", "y"], ["C", "C1CC("], rows=[16, 17])
+        len(PairFeatures(["a", "b"], ["x", "y"], ["C", "C1CC("], rows=[16, 17]).fragments)
     with pytest.raises(ValueError, match=r"^id b: RDKit cannot parse the SMILES ''"):
-        read_pairs(["a", "b"], ["x", "y"], ["C", ""])
+        len(PairFeatures(["a", "b"], ["x", "y"], ["C", ""]).sizes)
 
 
 @pytest.mark.parametrize("caption", ["", "  ", "...?!"])
 def test_reading_names_the_row_of_a_caption_without_words(caption):
     with pytest.raises(ValueError, match=r"id a: the description .* holds no word"):
-        read_pairs(["a"], [caption], ["C"])
+        PairFeatures(["a"], [caption], ["C"])

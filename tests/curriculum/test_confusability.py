@@ -15,7 +15,7 @@ from scipy.sparse import csr_array
 from scipy.stats import spearmanr
 
 from class_hf.curriculum import confusability
-from class_hf.curriculum.complexity import read_pairs
+from class_hf.curriculum.complexity import PairFeatures
 from class_hf.curriculum.confusability import (
     Confusability,
     MeanToAnchors,
@@ -37,7 +37,7 @@ def make_pairs(indices):
     texts = [
         f"The molecule is an {NAMES[i % 8]} with {1 + i // 8} carbons. It has a role as a metabolite." for i in indices
     ]
-    return read_pairs([str(i) for i in indices], texts, smiles)
+    return PairFeatures([str(i) for i in indices], texts, smiles)
 
 
 def plain_scores(similarities, k, same):
@@ -120,14 +120,14 @@ def test_pairs_whose_neighbours_look_alike_are_harder():
 def test_a_word_that_no_caption_holds_lowers_the_similarity():
     fitted, _ = Confusability.fit(make_pairs(range(COUNT)), 1)
     known = make_pairs([0]).descriptions[0]
-    plain, more = fitted.score(read_pairs(["x", "y"], [known, known + " Unheard."], ["C", "C"]))[:, 0]
+    plain, more = fitted.score(PairFeatures(["x", "y"], [known, known + " Unheard."], ["C", "C"]))[:, 0]
     assert plain == pytest.approx(1.0, abs=1e-6)
     assert more < 0.99
 
 
 def test_chirality_and_charge_enter_the_fingerprint():
     texts = ["x"] * 4
-    pairs = read_pairs(list("abcd"), texts, ["C[C@H](N)C(=O)O", "C[C@@H](N)C(=O)O", "CC[NH3+]", "CCN"])
+    pairs = PairFeatures(list("abcd"), texts, ["C[C@H](N)C(=O)O", "C[C@@H](N)C(=O)O", "CC[NH3+]", "CCN"])
     bits = fingerprints(pairs.fragments).dense()
     assert (bits[0] != bits[1]).any()
     assert (bits[2] != bits[3]).any()

@@ -12,7 +12,7 @@ from datasets import Dataset, load_from_disk
 from datasets.fingerprint import Hasher
 
 from class_hf import DifficultyScorer, score_dataset
-from class_hf.curriculum.complexity import read_pairs
+from class_hf.curriculum.complexity import PairFeatures
 from class_hf.curriculum.confusability import Confusability
 
 GROUPS = {"O": "alcohol", "N": "amine", "C(=O)O": "acid", "Cl": "chloride", "S": "thiol", "c1ccccc1": "arene"}
@@ -67,7 +67,7 @@ def test_scores_are_ranks_in_the_unit_interval(definition):
 
 def test_ranks_follow_the_raw_scores_of_the_definition():
     scorer = DifficultyScorer("confusability", neighbours=3).fit(TRAIN)
-    pairs = read_pairs(TRAIN["id"], TRAIN["description"], TRAIN["smiles"])
+    pairs = PairFeatures(TRAIN["id"], TRAIN["description"], TRAIN["smiles"])
     _, raw = Confusability.fit(pairs, 3)
     scored = scorer(TRAIN)
     for column, score in enumerate(COLUMNS[:2]):

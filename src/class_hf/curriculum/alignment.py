@@ -97,9 +97,9 @@ class Alignment:
             for fold in range(2):
                 seen, held_out = np.flatnonzero(half == fold), np.flatnonzero(half != fold)
                 model = _train([text[i] for i in seen], [molecule[i] for i in seen], seed + fold, steps, bar)
-                pool = _embed(model, [text[i] for i in held_out], [molecule[i] for i in held_out], _BATCH)
-                raw[held_out] = np.log(_mid_ranks(pool, pool, own=True))
                 weights.append({name: value.detach().numpy() for name, value in model.named_parameters()})
+                pool = _embed(model.double(), [text[i] for i in held_out], [molecule[i] for i in held_out])
+                raw[held_out] = np.log(_mid_ranks(pool, pool, own=True))
                 pools.append(pool)
         return cls(tuple(weights), tuple(pools)), raw
 
@@ -108,10 +108,10 @@ class Alignment:
         rows = _encode(pairs)
         raw = []
         # One thread, because a forked process (``Dataset.map`` with ``num_proc``) hangs in OpenMP when its
-        # parent has used it; one row at a time, because the last bits depend on the size of a batch.
+        # parent has used it.
         with _single_thread():
             for model, pool in zip(_models(self), self.pools, strict=True):
-                raw.append(np.log(_mid_ranks(_embed(model, *rows, batch=1), pool, own=False)))
+                raw.append(np.log(_mid_ranks(_embed(model, *rows), pool, own=False)))
         return np.mean(raw, axis=0)
 
 
@@ -123,7 +123,7 @@ def _models(fitted: Alignment) -> list[ReferenceModel]:
         with torch.random.fork_rng(devices=[]):
             model = ReferenceModel()
         model.load_state_dict({name: torch.tensor(value) for name, value in weights.items()})
-        models.append(model.eval())
+        models.append(model.eval().double())
     return models
 
 
@@ -135,7 +135,11 @@ def _encode(pairs: PairFeatures) -> tuple[list[np.ndarray], list[np.ndarray]]:
     tokenizer = LexicalTokenizer(num_buckets=_BUCKETS, char_ngrams=(0, 0))
     extractor = MoleculeFingerprintFeatureExtractor(num_buckets=_BUCKETS)
     text = [np.concatenate(tokenizer.encode_sentences(description)) for description in pairs.descriptions]
-    return text, [np.frombuffer(extractor.encode(smiles), "<i4").copy() for smiles in pairs.smiles]
+    try:
+        return text, [np.frombuffer(extractor.encode(smiles), "<i4").copy() for smiles in pairs.smiles]
+    except ValueError:
+        _ = pairs.sizes  # reads all SMILES: its error names the row
+        raise
 
 
 def _halves(ids: Sequence[str], seed: int) -> np.ndarray:
@@ -177,13 +181,14 @@ def _batches(size: int) -> Iterator[list[int]]:
 
 
 @torch.no_grad()
-def _embed(
-    model: ReferenceModel, text: Sequence[np.ndarray], molecule: Sequence[np.ndarray], batch: int
-) -> np.ndarray:
-    """(2, B, H) float32 embeddings, scaled and cut to integers."""
-    starts = range(0, len(text), batch)
-    parts = [model(text[start : start + batch], molecule[start : start + batch]) for start in starts]
-    return torch.cat(parts, dim=1).mul(_LENGTH).trunc().numpy()
+def _embed(model: ReferenceModel, text: Sequence[np.ndarray], molecule: Sequence[np.ndarray]) -> np.ndarray:
+    """(2, B, H) float32 embeddings, scaled and cut to integers.
+
+    By a model in float64: the last bits depend on the size of a batch, and in float32 they would reach the integers.
+    """
+    starts = range(0, len(text), _BATCH)
+    parts = [model(text[start : start + _BATCH], molecule[start : start + _BATCH]) for start in starts]
+    return torch.cat(parts, dim=1).mul(_LENGTH).trunc().float().numpy()
 
 
 def _mid_ranks(pairs: np.ndarray, pool: np.ndarray, *, own: bool) -> np.ndarray:

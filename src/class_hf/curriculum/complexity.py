@@ -7,7 +7,7 @@ The features read here (words of a caption, substructures of a molecule) are als
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from hashlib import blake2b
 from typing import Any
 
@@ -65,73 +65,85 @@ class Ragged:
         return np.bincount(self.rows, weights, minlength=len(self)) / np.diff(self.offsets)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class PairFeatures:
-    """Pairs as the definitions of difficulty read them. Each field has one entry, or one row, a pair.
+    """Pairs as the definitions of difficulty read them. Each property has one entry, or one row, a pair.
 
-    Attributes:
-        ids, descriptions, smiles: the pairs' columns.
-        words: 64-bit hashes of the caption's lower-cased words, in order. Any run of letters and digits
-            is a word, so ``N(6)-acetyl`` has three.
-        fragments: the molecule's distinct Morgan substructure ids (radius 2, chirality, not folded).
-        sizes: (N, 3) int64: heavy atoms, rings, stereo marks (chiral atoms and E/Z bonds as given).
+    Words and substructures are read when they are first asked for; alignment needs neither.
+
+    Args:
+        ids, descriptions, smiles: the pairs' columns, N strings each.
+        rows: the rows' numbers in the user's data set, for the messages of errors.
+
+    Raises:
+        ValueError: if a caption holds no word; names the row and its id.
     """
 
-    ids: list[str]
-    descriptions: list[str]
-    smiles: list[str]
-    words: Ragged
-    fragments: Ragged
-    sizes: np.ndarray
+    ids: Sequence[str]
+    descriptions: Sequence[str]
+    smiles: Sequence[str]
+    rows: Sequence[int] | None = None
+
+    def __post_init__(self) -> None:
+        for i, description in enumerate(self.descriptions):
+            if not _WORD.search(description):
+                raise ValueError(
+                    f"{self._where(i)}: the description {description!r} holds no word. Mend the row, or drop it."
+                )
 
     def __len__(self) -> int:
         return len(self.ids)
 
+    def _where(self, i: int) -> str:
+        name = f"id {self.ids[i]}"
+        return name if self.rows is None else f"row {self.rows[i]} ({name})"
 
-def read_pairs(
-    ids: Sequence[str], descriptions: Sequence[str], smiles: Sequence[str], rows: Sequence[int] | None = None
-) -> PairFeatures:
-    """Read the words of captions and the substructures of molecules.
+    @cached_property
+    def words(self) -> Ragged:
+        """64-bit hashes of each caption's lower-cased words, in order.
 
-    Args:
-        ids, descriptions, smiles: the columns, N strings each.
-        rows: the rows' numbers in the user's data set, for the messages of errors.
-
-    Raises:
-        ValueError: if a caption holds no word, or RDKit cannot parse a SMILES or finds no atom in it. The
-            error names the row and its id.
-    """
-    hashes: dict[str, int] = {}
-    words: list[list[int]] = []
-    fragments: list[list[int]] = []
-    sizes = np.zeros((len(ids), 3), np.int64)
-    with rdBase.BlockLogs():
-        for i, (name, description, molecule) in enumerate(zip(ids, descriptions, smiles, strict=True)):
-            where = f"id {name}" if rows is None else f"row {rows[i]} (id {name})"
+        Any run of letters and digits is a word, so ``N(6)-acetyl`` has three.
+        """
+        hashes: dict[str, int] = {}
+        rows: list[list[int]] = []
+        for description in self.descriptions:
             found = _WORD.findall(description.lower())
-            if not found:
-                raise ValueError(f"{where}: the description {description!r} holds no word. Mend the row, or drop it.")
             for word in found:
                 if word not in hashes:
                     hashes[word] = int.from_bytes(blake2b(word.encode(), digest_size=8).digest(), "little")
-            words.append([hashes[word] for word in found])
-            mol = Chem.MolFromSmiles(molecule)
-            if mol is None or mol.GetNumAtoms() == 0:
-                raise ValueError(
-                    f"{where}: RDKit cannot parse the SMILES {molecule!r}. Mend the row, or load "
-                    'the data set with on_error="drop" to skip and list such rows.'
-                )
-            # The count vector is asked for, not the bit vector, because only its ids are the unfolded ones.
-            fragments.append(list(_morgan().GetSparseCountFingerprint(mol).GetNonzeroElements()))
-            sizes[i] = mol.GetNumHeavyAtoms(), rdMolDescriptors.CalcNumRings(mol), _stereo_marks(mol)
-    return PairFeatures(
-        list(ids),
-        list(descriptions),
-        list(smiles),
-        Ragged.of(words, np.uint64),
-        Ragged.of(fragments, np.uint64),
-        sizes,
-    )
+            rows.append([hashes[word] for word in found])
+        return Ragged.of(rows, np.uint64)
+
+    @property
+    def fragments(self) -> Ragged:
+        """Each molecule's distinct Morgan substructure ids (radius 2, chirality, not folded).
+
+        Raises:
+            ValueError: if RDKit cannot parse a SMILES or finds no atom in it; names the row and its id.
+        """
+        return self._structures[0]
+
+    @property
+    def sizes(self) -> np.ndarray:
+        """(N, 3) int64: heavy atoms, rings, stereo marks (chiral atoms and E/Z bonds as given). Errors as above."""
+        return self._structures[1]
+
+    @cached_property
+    def _structures(self) -> tuple[Ragged, np.ndarray]:
+        fragments: list[list[int]] = []
+        sizes = np.zeros((len(self), 3), np.int64)
+        with rdBase.BlockLogs():
+            for i, smiles in enumerate(self.smiles):
+                mol = Chem.MolFromSmiles(smiles)
+                if mol is None or mol.GetNumAtoms() == 0:
+                    raise ValueError(
+                        f"{self._where(i)}: RDKit cannot parse the SMILES {smiles!r}. Mend the row, or load "
+                        'the data set with on_error="drop" to skip and list such rows.'
+                    )
+                # The count vector is asked for, not the bit vector, because only its ids are the unfolded ones.
+                fragments.append(list(_morgan().GetSparseCountFingerprint(mol).GetNonzeroElements()))
+                sizes[i] = mol.GetNumHeavyAtoms(), rdMolDescriptors.CalcNumRings(mol), _stereo_marks(mol)
+        return Ragged.of(fragments, np.uint64), sizes
 
 
 # Behind a cache, and not an attribute of the scorer: RDKit objects would make its pickle, and with it the

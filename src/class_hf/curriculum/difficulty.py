@@ -7,7 +7,7 @@ from typing import Any, Literal
 import numpy as np
 
 from class_hf.curriculum.alignment import MIN_PAIRS, Alignment
-from class_hf.curriculum.complexity import Complexity, PairFeatures, rank_among, read_pairs
+from class_hf.curriculum.complexity import Complexity, PairFeatures, rank_among
 from class_hf.curriculum.confusability import TEXT_SIMILARITIES, Confusability, load_faiss
 
 DEFINITIONS = ("complexity", "confusability", "alignment")
@@ -142,7 +142,7 @@ class DifficultyScorer:
         # In the order of their ids, so that shuffled rows give the same state, bit for bit.
         order = sorted(range(len(ids)), key=ids.__getitem__)
         ids, smiles, descriptions = ([column[i] for i in order] for column in (ids, smiles, descriptions))
-        pairs = read_pairs(ids, descriptions, smiles, rows=order)
+        pairs = PairFeatures(ids, descriptions, smiles, order)
         self._measures: dict[str, Complexity | Confusability | Alignment] = {}
         self._raw: dict[str, np.ndarray] = {}
         for name in self.definition:
@@ -227,7 +227,7 @@ class DifficultyScorer:
             )
         new = np.flatnonzero(~seen)
         if len(new):
-            pairs = read_pairs([ids[i] for i in new], [descriptions[i] for i in new], [smiles[i] for i in new])
+            pairs = PairFeatures([ids[i] for i in new], [descriptions[i] for i in new], [smiles[i] for i in new])
         scores = {}
         for name in self.definition:
             scores[name] = self._raw[name][places]
