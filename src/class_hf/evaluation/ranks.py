@@ -51,6 +51,9 @@ def rank_in_pools(
     gold: torch.Tensor,
     further_texts: torch.Tensor | None = None,
     block_size: int = 512,
+    *,
+    text_penalties: torch.Tensor | None = None,
+    molecule_penalties: torch.Tensor | None = None,
 ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Ranks of Q pairs in both directions, over whole pools and among themselves, from one pass.
 
@@ -68,6 +71,8 @@ def rank_in_pools(
         gold: (Q,) the row of each text's molecule in the pool.
         further_texts: (C - Q, D), candidates of molecule to text beside the pairs' own texts.
         block_size: as of [`rank_partners`].
+        text_penalties: (C,) taken from each text's similarities, the further texts' last; nothing if None.
+        molecule_penalties: (P,) likewise.
 
     Returns:
         `full` and `split`, each with the ranks text to molecule and molecule to text, (Q,) float64.
@@ -77,6 +82,15 @@ def rank_in_pools(
     """
     _check_gold(gold, len(texts), len(molecules))
     texts, molecules = _unit(texts, "texts"), _unit(molecules, "molecules")
+    further = None if further_texts is None else _unit(further_texts, "texts")
+    if text_penalties is not None or molecule_penalties is not None:
+        # u v - a - b as one product: a query's own penalty is the same for all its candidates, and changes no rank.
+        own_penalties, others_penalties = (
+            (None, None) if text_penalties is None else text_penalties.tensor_split([len(texts)])
+        )
+        texts = _with_penalties(texts, own_penalties, first=True)
+        further = None if further is None else _with_penalties(further, others_penalties, first=True)
+        molecules = _with_penalties(molecules, molecule_penalties, first=False)
     own = molecules[gold]
     true = _similarity(texts, own)
     to_molecule, to_text = _leads(texts, own, true, true, block_size)
@@ -88,9 +102,9 @@ def rank_in_pools(
         to_molecule, others = torch.zeros_like(to_molecule), torch.ones_like(others)
     to_molecule = to_molecule + _leads(texts, molecules[others], true, None, block_size)[0]
     num_texts = len(texts)
-    if further_texts is not None:
-        to_text = to_text + _leads(_unit(further_texts, "texts"), own, None, true, block_size)[1]
-        num_texts += len(further_texts)
+    if further is not None:
+        to_text = to_text + _leads(further, own, None, true, block_size)[1]
+        num_texts += len(further)
     return {"full": (_ranks(to_molecule, len(molecules)), _ranks(to_text, num_texts)), "split": split}
 
 
@@ -117,28 +131,32 @@ def _leads(
     if not len(rows) or not len(columns):
         return row_leads, column_leads
     first, second = rows[:block_size], columns[:block_size]
-    if ((first @ second.T) - first.double() @ second.double().T).abs().max() > _margin(first):
+    if ((first @ second.T) - first.double() @ second.double().T).abs().max() > _margin(first, second):
         # Autocast, or a global setting, makes products of float32 numbers less precise than float32.
         rows, columns = rows.double(), columns.double()
+    margin = _margin(rows, columns)
     for top in range(0, len(rows), block_size):
         row_part = slice(top, top + block_size)
         for left in range(0, len(columns), block_size):
             column_part = slice(left, left + block_size)
             block = rows[row_part] @ columns[column_part].T
             if true_of_rows is not None:
-                row_leads[row_part] += _lead(block, rows[row_part], columns[column_part], true_of_rows[row_part])
+                row_leads[row_part] += _lead(
+                    block, rows[row_part], columns[column_part], true_of_rows[row_part], margin
+                )
             if true_of_columns is not None:
                 column_leads[column_part] += _lead(
-                    block.T, columns[column_part], rows[row_part], true_of_columns[column_part]
+                    block.T, columns[column_part], rows[row_part], true_of_columns[column_part], margin
                 )
     return row_leads, column_leads
 
 
-def _lead(block: torch.Tensor, rows: torch.Tensor, columns: torch.Tensor, true: torch.Tensor) -> torch.Tensor:
+def _lead(
+    block: torch.Tensor, rows: torch.Tensor, columns: torch.Tensor, true: torch.Tensor, margin: float
+) -> torch.Tensor:
     """The sums over the columns of sign(similarity - true): block (R, K), true (R,) float64 -> (R,)."""
     gaps = block - true.to(block.dtype)[:, None]
     lead = gaps.sign().sum(1)
-    margin = _margin(rows)
     lines = (gaps.abs().amin(1) <= margin).nonzero().flatten()
     close = gaps[lines]
     line, column = (close.abs() <= margin).nonzero(as_tuple=True)
@@ -149,10 +167,18 @@ def _lead(block: torch.Tensor, rows: torch.Tensor, columns: torch.Tensor, true: 
     return lead.double().index_add(0, row, exact - close[line, column].sign())
 
 
-def _margin(rows: torch.Tensor) -> float:
-    """How much a product of vectors of length 1 and the rounded true similarity can err together."""
+def _margin(rows: torch.Tensor, columns: torch.Tensor) -> float:
+    """How much a product of these vectors and the rounded true similarity can err together."""
     # A sum of D products in any order errs by D half units at most (Higham, 2002, section 3.1).
-    return (rows.shape[1] + 4) * torch.finfo(rows.dtype).eps / 2
+    lengths = rows.norm(dim=1).max() * columns.norm(dim=1).max()
+    return float(lengths) * (rows.shape[1] + 4) * torch.finfo(rows.dtype).eps / 2
+
+
+def _with_penalties(vectors: torch.Tensor, penalties: torch.Tensor | None, first: bool) -> torch.Tensor:
+    """(N, D + 2): the product of two such vectors is the cosine less both penalties."""
+    ones = torch.ones_like(vectors[:, :1])
+    taken = torch.zeros_like(ones) if penalties is None else -penalties.to(vectors.dtype)[:, None]
+    return torch.cat([vectors, ones, taken] if first else [vectors, taken, ones], dim=1)
 
 
 def _sign(gaps: torch.Tensor) -> torch.Tensor:
