@@ -22,6 +22,7 @@ def test_any_writing_of_a_molecule_gives_the_same_ids(smiles):
 @pytest.mark.parametrize(
     ("one", "other"),
     [
+        ("CCCCCCCCCO", "CCCCCCCCCCO"),  # counts between powers of two
         ("C[C@H](N)C(=O)O", "C[C@@H](N)C(=O)O"),  # enantiomers
         ("CC(=O)O", "CC(=O)[O-]"),  # charge
         ("CCO", "[13CH3]CO"),  # isotope
@@ -34,7 +35,7 @@ def test_different_molecules_differ(one, other):
 
 
 def test_counts_in_unary():
-    one, two = (set(ids(smiles, radius=0, num_buckets=10**6)) for smiles in ("C", "[Na+].[Na+]"))
+    one, two = (set(ids(smiles, radius=0, num_buckets=10**6, substructures=())) for smiles in ("C", "[Na+].[Na+]"))
     assert len(one) == 1 and len(two) == 2
 
 
@@ -58,10 +59,12 @@ def test_bad_arguments():
         MoleculeFingerprintFeatureExtractor(radius=-1)
     with pytest.raises(ValueError, match="`num_buckets` is 0"):
         MoleculeFingerprintFeatureExtractor(num_buckets=0)
+    with pytest.raises(ValueError, match="'ring'; choose among torsions, composition"):
+        MoleculeFingerprintFeatureExtractor(substructures=("ring",))
 
 
 def test_saved_equals_loaded(tmp_path):
-    extractor = MoleculeFingerprintFeatureExtractor(radius=1, num_buckets=321, count_thresholds=(1, 5))
+    extractor = MoleculeFingerprintFeatureExtractor(radius=1, num_buckets=321, count_thresholds=(1, 5), substructures=("pieces",))
     extractor.save_pretrained(tmp_path)
     loaded = MoleculeFingerprintFeatureExtractor.from_pretrained(tmp_path)
     assert loaded.encode("CCCCCCCCO") == extractor.encode("CCCCCCCCO")

@@ -21,6 +21,7 @@ MIN_PAIRS = 4
 _BATCH = 256
 _BUCKETS = 2**14
 _WIDTH = 128
+_COUNT_THRESHOLDS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)
 
 # Embeddings are kept as integers of at most this length, so that dot products are exact in float32 (see
 # confusability.py) and ranks do not depend on how many rows are compared at a time.
@@ -133,7 +134,9 @@ def _encode(pairs: PairFeatures) -> tuple[list[np.ndarray], list[np.ndarray]]:
     from class_hf.models.tokenization_lexical import LexicalTokenizer
 
     tokenizer = LexicalTokenizer(num_buckets=_BUCKETS, char_ngrams=(0, 0))
-    extractor = MoleculeFingerprintFeatureExtractor(num_buckets=_BUCKETS)
+    extractor = MoleculeFingerprintFeatureExtractor(
+        num_buckets=_BUCKETS, count_thresholds=_COUNT_THRESHOLDS, substructures=()
+    )
     text = [np.concatenate(tokenizer.encode_sentences(description)) for description in pairs.descriptions]
     try:
         return text, [np.frombuffer(extractor.encode(smiles), "<i4").copy() for smiles in pairs.smiles]

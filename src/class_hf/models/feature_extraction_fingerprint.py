@@ -1,21 +1,18 @@
-"""Morgan substructures of a molecule as hashed ids."""
+"""Substructures of a molecule as hashed ids."""
 
 import zlib
-from collections import Counter
+from bisect import bisect_right
 from collections.abc import Sequence
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
 import torch
 from rdkit import Chem, rdBase
-from rdkit.Chem import rdFingerprintGenerator
 from transformers import BatchFeature, FeatureExtractionMixin
 
+from .substructures import FURTHER, environments
 
-@lru_cache(maxsize=8)
-def _generator(radius: int) -> Any:
-    return rdFingerprintGenerator.GetMorganGenerator(radius=radius, includeChirality=True)
+COUNT_THRESHOLDS = (*range(1, 33), 36, 40, 48, 56, 64, 80, 96, 128)
 
 
 def parse_smiles(smiles: str) -> Chem.Mol:
@@ -32,18 +29,23 @@ def parse_smiles(smiles: str) -> Chem.Mol:
 
 
 class MoleculeFingerprintFeatureExtractor(FeatureExtractionMixin):
-    """Turns a SMILES into the hashed ids of its Morgan substructures (Rogers & Hahn, 2010), counts in unary.
+    """Turns a SMILES into the hashed ids of its substructures, counts in unary.
+
+    The substructures are the circular environments of its atoms (Morgan; Rogers & Hahn, 2010), and, as far as they
+    are asked for, `torsions` (chains of four atoms), `composition` (numbers of elements, rings, charges, double bonds
+    and stereo marks of the whole molecule), `ring_systems` and `pieces` (BRICS); see `substructures.py`.
 
     A substructure that occurs n times gives one id for each threshold t <= n, so that a bag of embeddings can
-    tell one hydroxy group from three (ours). Charge, isotope, R/S and E/Z enter the substructures.
+    tell one hydroxy group from three (ours). Charge, isotope, R/S and E/Z enter the environments.
 
-    Not told apart: counts between two thresholds (long chains of nearly the same length), positions further apart than
-    the radius, and centres without an R/S label of their own, as in cis- and trans-1,4-dimethylcyclohexane.
+    Not told apart: positions further apart than the substructures reach, and centres without an R/S label of their
+    own, as in cis- and trans-1,4-dimethylcyclohexane.
 
     Args:
-        radius: largest radius of a substructure, in bonds.
+        radius: largest radius of an environment, in bonds.
         num_buckets: number of ids.
         count_thresholds: the counts that are told apart.
+        substructures: what is counted beside the environments.
 
     Example:
 
@@ -59,16 +61,21 @@ class MoleculeFingerprintFeatureExtractor(FeatureExtractionMixin):
         self,
         radius: int = 2,
         num_buckets: int = 2**16,
-        count_thresholds: Sequence[int] = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32),
+        count_thresholds: Sequence[int] = COUNT_THRESHOLDS,
+        substructures: Sequence[str] = ("torsions", "composition"),
         **kwargs: Any,
     ):
         if radius < 0:
             raise ValueError(f"`radius` is {radius}; expected at least 0.")
         if num_buckets < 1:
             raise ValueError(f"`num_buckets` is {num_buckets}; expected at least 1.")
+        for name in substructures:
+            if name not in FURTHER:
+                raise ValueError(f"`substructures` names {name!r}; choose among {', '.join(FURTHER)}.")
         self.radius = radius
         self.num_buckets = num_buckets
-        self.count_thresholds = [int(threshold) for threshold in count_thresholds]
+        self.count_thresholds = sorted(int(threshold) for threshold in count_thresholds)
+        self.substructures = list(substructures)
         super().__init__(**kwargs)
 
     def encode(self, smiles: str) -> bytes:
@@ -78,17 +85,13 @@ class MoleculeFingerprintFeatureExtractor(FeatureExtractionMixin):
             ValueError: if RDKit cannot parse the SMILES.
         """
         molecule = parse_smiles(smiles)
-        morgan = _generator(self.radius).GetSparseCountFingerprint(molecule).GetNonzeroElements()
-        counts = {str(fragment): count for fragment, count in morgan.items()}
-        # RDKit's invariants round an isotope's mass difference down, so that 13C would pass for carbon.
-        isotopes = Counter(
-            f"{atom.GetIsotope()}{atom.GetSymbol()}" for atom in molecule.GetAtoms() if atom.GetIsotope()
-        )
+        counts = environments(molecule, self.radius)
+        for name in self.substructures:
+            counts |= FURTHER[name](molecule)
         ids = [
             zlib.crc32(f"{fragment}:{threshold}".encode()) % self.num_buckets
-            for fragment, count in sorted((counts | isotopes).items())
-            for threshold in self.count_thresholds
-            if count >= threshold
+            for fragment, count in sorted(counts.items())
+            for threshold in self.count_thresholds[: bisect_right(self.count_thresholds, count)]
         ]
         return np.array(ids, dtype="<i4").tobytes()
 
