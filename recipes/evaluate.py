@@ -17,6 +17,7 @@ from transformers import AutoModel, AutoProcessor
 import class_hf
 from class_hf.build import load_data, naming_model
 from class_hf.data.prepare import prepare_molecules, prepare_pairs
+from class_hf.evaluation.rescoring import check_rescoring
 from class_hf.evaluation.retrieval import RetrievalEvaluator, captions_besides
 from class_hf.files import write_arrays, write_json
 from class_hf.plots import plot_ranks
@@ -43,6 +44,11 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--batch_size", type=int, default=256, help="rows embedded at once")
     parser.add_argument("--bf16", action="store_true", help="embed in bf16; ranks are always taken in float32")
     parser.add_argument("--bootstrap_samples", type=int, default=1000, help="resamples of the intervals; 0 for none")
+    parser.add_argument(
+        "--rescore_top_k",
+        type=int,
+        help="rank so many first candidates again by the model's full score, if it has one",
+    )
     parser.add_argument("--num_proc", type=int, help="processes that prepare the data")
     return parser.parse_args(argv)
 
@@ -81,12 +87,21 @@ def main(argv: Sequence[str]) -> None:
         name=args.split,
         batch_size=args.batch_size,
         bootstrap_samples=args.bootstrap_samples,
+        rescore_top_k=args.rescore_top_k,
     )
+    if evaluator.rescore_top_k is not None:
+        check_rescoring(model)
     started = time.perf_counter()
     with torch.autocast(model.device.type, torch.bfloat16, enabled=args.bf16):
         embeddings = evaluator.embeddings(model)
-    ranks = evaluator.ranks(embeddings)
-    metrics = evaluator.report(ranks)
+    ranks, title = evaluator.ranks(embeddings), args.split
+    if evaluator.rescore_top_k is None:
+        metrics = evaluator.report(ranks)
+    else:
+        with torch.autocast(model.device.type, torch.bfloat16, enabled=args.bf16):
+            again = evaluator.rescored_ranks(model, embeddings, ranks)
+        metrics = evaluator.report(again, before=ranks)
+        ranks, title = again, f"{args.split}, the first {evaluator.rescore_top_k} re-scored"
     metrics["model"] = args.model
     metrics["seconds"] = round(time.perf_counter() - started, 3)
     metrics["class_hf_version"] = class_hf.__version__
@@ -94,8 +109,12 @@ def main(argv: Sequence[str]) -> None:
         names = ("text_embeds", "molecule_embeds", "gold")
         write_arrays(args.save_embeddings, **{name: embeddings[name].numpy() for name in names})
     if args.plot:
-        plot_ranks(ranks, args.plot, args.split)
+        plot_ranks(ranks, args.plot, title)
     write_json(args.output, metrics)
+    if evaluator.rescore_top_k is not None:
+        print("by the vectors alone")
+        print(summary_table({**metrics, "pools": metrics["pools_before_rescoring"]}))
+        print(f"with the first {evaluator.rescore_top_k} re-scored")
     print(summary_table(metrics))
     print(f"written to {args.output}")
 

@@ -7,6 +7,7 @@ trains nothing. The output folder holds the model and its processor, metrics.jso
 plan.json, train_summary.json, plots/ and a README.md.
 """
 
+import copy
 import os
 import shlex
 import sys
@@ -33,6 +34,7 @@ from class_hf.data.demo import DEMO_DESCRIPTION
 from class_hf.data.frozen import cache_frozen
 from class_hf.data.prepare import prepare_molecules, prepare_pairs
 from class_hf.distributed import world_size
+from class_hf.environment import environment
 from class_hf.evaluation.retrieval import captions_besides
 from class_hf.files import write_arrays, write_json
 from class_hf.plots import plot_loss, plot_plan, plot_ranks, plot_validation
@@ -174,6 +176,7 @@ def main(argv: list[str]) -> None:
             },
         )
         history = trainer.state.log_history
+        write_json(output / "log_history.json", history)
         steps = trainer.state.global_step
         write_json(
             output / "train_summary.json",
@@ -189,6 +192,7 @@ def main(argv: list[str]) -> None:
                 "parameters": parameters,
                 "processes": args.world_size,
                 "resumed": resume is not None,
+                "environment": environment(),
             },
         )
         plot_loss(history, output / "plots" / "loss.png")
@@ -230,7 +234,9 @@ def refuse_started(output: Path) -> None:
 
 
 def plan_without_difficulty(args: CurriculumTrainingArguments, pairs: datasets.Dataset) -> CurriculumPlan:
-    """The plan's sizes, before any pair is scored."""
+    """The plan's sizes, before any pair is scored or compared."""
+    args = copy.copy(args)
+    args.curriculum_group_size = 1
     return plan_of(args, pairs.select_columns(["id"]).add_column("difficulty", np.zeros(len(pairs))))
 
 

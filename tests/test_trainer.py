@@ -204,6 +204,34 @@ def test_bf16(trainer_for):
     assert {parameter.dtype for parameter in trainer.model.parameters()} == {torch.float32}
 
 
+def test_the_text_tower_has_a_rate_of_its_own(trainer_for, tmp_path):
+    given = dict(learning_rate=0.01, text_learning_rate=0.001, weight_decay=0.1, lr_scheduler_type="linear")
+    trainer = trainer_for(**given, save_strategy="steps", save_steps=3)
+    assert trainer.create_optimizer() is trainer.create_optimizer()  # split once
+    decayed = trainer.get_decay_parameter_names(trainer.model)
+    found = {id(one): group for group in trainer.optimizer.param_groups for one in group["params"]}
+    for name, parameter in trainer.model.named_parameters():
+        group = found.pop(id(parameter))
+        assert group["lr"] == (0.001 if name.startswith("text_model.") else 0.01), name
+        assert group["weight_decay"] == (0.1 if name in decayed else 0.0), name
+    assert not found
+    trainer.train()
+    assert [group["lr"] for group in trainer.optimizer.param_groups] == [0.0] * 4
+    logs = {entry["step"]: entry for entry in trainer.state.log_history if "loss" in entry}
+    assert logs[1]["learning_rate"] == 0.01
+    again = trainer_for(**given)
+    again.train(str(tmp_path / "checkpoint-3"))
+    for one, other in zip(trainer.model.parameters(), again.model.parameters(), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_a_rate_for_no_text_tower(trainer_for):
+    with pytest.raises(ValueError, match="no parameters under `text_model` that learn"):
+        trainer_for(model=tiny_model(freeze_text=True), text_learning_rate=1e-3).train()
+    with pytest.raises(ValueError, match="text_learning_rate is 0.0; expected a positive rate"):
+        trainer_for(text_learning_rate=0.0)
+
+
 def test_the_scale_has_no_weight_decay(trainer_for):
     trainer = trainer_for(weight_decay=0.1)
     decayed = trainer.get_decay_parameter_names(trainer.model)

@@ -16,19 +16,28 @@ _AUTO = "transformers.models.auto."
 
 
 def _register_configs(auto: ModuleType) -> None:
+    from class_hf.models.configuration_aman import AmanConfig
+    from class_hf.models.configuration_orma import OrmaConfig, OrmaGraphConfig
+    from class_hf.models.configuration_text2mol import Text2MolConfig, Text2MolMoleculeConfig
     from class_hf.models.configuration_text_molecule import OWN_TOWERS, TextMoleculeDualEncoderConfig
 
     for model_type, config in OWN_TOWERS.items():
         auto.AutoConfig.register(model_type, config, exist_ok=True)
-    auto.AutoConfig.register(TextMoleculeDualEncoderConfig.model_type, TextMoleculeDualEncoderConfig, exist_ok=True)
+    backbones = (TextMoleculeDualEncoderConfig, AmanConfig, OrmaConfig, Text2MolConfig)
+    for config in (*backbones, OrmaGraphConfig, Text2MolMoleculeConfig):
+        auto.AutoConfig.register(config.model_type, config, exist_ok=True)
 
 
 def _register_models(auto: ModuleType) -> None:
+    from class_hf.models.modeling_aman import AmanModel
     from class_hf.models.modeling_bag import LexicalModel, MoleculeFingerprintModel
     from class_hf.models.modeling_graph import MoleculeGraphModel
+    from class_hf.models.modeling_orma import OrmaGraphModel, OrmaModel
+    from class_hf.models.modeling_text2mol import Text2MolModel, Text2MolMoleculeModel
     from class_hf.models.modeling_text_molecule import TextMoleculeDualEncoderModel
 
-    for model in (LexicalModel, MoleculeFingerprintModel, MoleculeGraphModel, TextMoleculeDualEncoderModel):
+    towers = (LexicalModel, MoleculeFingerprintModel, MoleculeGraphModel, OrmaGraphModel, Text2MolMoleculeModel)
+    for model in (*towers, TextMoleculeDualEncoderModel, AmanModel, OrmaModel, Text2MolModel):
         auto.AutoModel.register(model.config_class, model, exist_ok=True)
 
 
@@ -41,20 +50,30 @@ def _register_tokenizers(auto: ModuleType) -> None:
 
 def _register_feature_extractors(auto: ModuleType) -> None:
     from class_hf.models.configuration_graph import MoleculeGraphConfig
+    from class_hf.models.configuration_orma import OrmaGraphConfig
+    from class_hf.models.configuration_text2mol import Text2MolMoleculeConfig
     from class_hf.models.configuration_text_molecule import MoleculeFingerprintConfig
     from class_hf.models.feature_extraction_fingerprint import MoleculeFingerprintFeatureExtractor
     from class_hf.models.feature_extraction_graph import MoleculeGraphFeatureExtractor
+    from class_hf.models.feature_extraction_orma import OrmaFeatureExtractor
+    from class_hf.models.feature_extraction_text2mol import Text2MolFeatureExtractor
 
     register = auto.AutoFeatureExtractor.register
     register(MoleculeFingerprintConfig, MoleculeFingerprintFeatureExtractor, exist_ok=True)
     register(MoleculeGraphConfig, MoleculeGraphFeatureExtractor, exist_ok=True)
+    register(OrmaGraphConfig, OrmaFeatureExtractor, exist_ok=True)
+    register(Text2MolMoleculeConfig, Text2MolFeatureExtractor, exist_ok=True)
 
 
 def _register_processors(auto: ModuleType) -> None:
+    from class_hf.models.configuration_orma import OrmaConfig
+    from class_hf.models.configuration_text2mol import Text2MolConfig
     from class_hf.models.configuration_text_molecule import TextMoleculeDualEncoderConfig
     from class_hf.models.processing_text_molecule import TextMoleculeProcessor, TextSmilesProcessor
 
     auto.AutoProcessor.register(TextMoleculeDualEncoderConfig, TextMoleculeProcessor, exist_ok=True)
+    auto.AutoProcessor.register(OrmaConfig, TextMoleculeProcessor, exist_ok=True)
+    auto.AutoProcessor.register(Text2MolConfig, TextMoleculeProcessor, exist_ok=True)
     # A saved processor is found by its class's name among those registered, one for each configuration; the
     # second processor of the same model needs a configuration of its own to stand under.
     key = type("TextSmilesDualEncoderConfig", (TextMoleculeDualEncoderConfig,), {})

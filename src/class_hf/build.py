@@ -3,26 +3,33 @@
 import difflib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from inspect import signature
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from datasets import DatasetDict, load_from_disk
 from torch import nn
-from transformers import AutoConfig, AutoTokenizer, PreTrainedModel
+from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig, PreTrainedModel
 
 from class_hf.data.chebi20 import load_chebi20
 from class_hf.data.demo import load_demo
 from class_hf.data.validation import LoadReport
+from class_hf.losses.aman import AmanLoss
 from class_hf.losses.contrastive import ContrastiveLoss
+from class_hf.losses.orma import OrmaLoss
+from class_hf.losses.text2mol import Text2MolLoss
 from class_hf.models.configuration_graph import MoleculeGraphConfig
-from class_hf.models.configuration_text_molecule import (
-    LexicalConfig,
-    MoleculeFingerprintConfig,
-    TextMoleculeDualEncoderConfig,
-)
+from class_hf.models.configuration_orma import OrmaConfig, OrmaGraphConfig
+from class_hf.models.configuration_text2mol import Text2MolConfig, Text2MolMoleculeConfig
+from class_hf.models.configuration_text_molecule import LexicalConfig, MoleculeFingerprintConfig
 from class_hf.models.feature_extraction_fingerprint import MoleculeFingerprintFeatureExtractor
 from class_hf.models.feature_extraction_graph import MoleculeGraphFeatureExtractor
+from class_hf.models.feature_extraction_orma import OrmaFeatureExtractor
+from class_hf.models.feature_extraction_text2mol import Text2MolFeatureExtractor
+from class_hf.models.modeling_aman import AmanModel
+from class_hf.models.modeling_orma import OrmaModel
+from class_hf.models.modeling_text2mol import Text2MolModel
 from class_hf.models.modeling_text_molecule import TextMoleculeDualEncoderModel
 from class_hf.models.processing_text_molecule import TextMoleculeProcessor, TextSmilesProcessor
 from class_hf.models.tokenization_lexical import LexicalTokenizer
@@ -102,6 +109,8 @@ def build_loss(arguments: ModelArguments, training: CurriculumTrainingArguments)
     _check_fields("loss_config", given, accepted)
     if "label_smoothing" in accepted:
         given.setdefault("label_smoothing", training.contrastive_label_smoothing)
+    if "seed" in accepted:
+        given.setdefault("seed", training.seed)
     return loss(**given)
 
 
@@ -114,26 +123,34 @@ def build_model(arguments: ModelArguments) -> tuple[PreTrainedModel, TextMolecul
     return _BACKBONES[arguments.backbone].build(arguments)
 
 
-def _build_dual_encoder(arguments: ModelArguments) -> tuple[PreTrainedModel, TextMoleculeProcessor]:
-    text_kwargs, molecule_kwargs = arguments.as_dict("text_config"), arguments.as_dict("molecule_config")
-    tokenizer_kwargs = arguments.as_dict("tokenizer_config")
-    featurizer_kwargs = arguments.as_dict("featurizer_config")
-    for side, given in (("text", text_kwargs), ("molecule", molecule_kwargs)):
-        tower = getattr(arguments, f"{side}_model")
-        with naming_model(f"{side}_model", tower):
-            _check_fields(f"{side}_config", given, _fields(tower))
-    dual_encoder_kwargs = arguments.as_dict("dual_encoder_config")
-    _check_fields(
-        "dual_encoder_config",
-        dual_encoder_kwargs,
-        set(TextMoleculeDualEncoderConfig().to_dict()) - {"text_config", "molecule_config"},
-    )
-    if arguments.text_model == "lexical":
-        _check_fields("tokenizer_config", tokenizer_kwargs, signature(LexicalTokenizer.__init__).parameters)
-        tokenizer: Any = LexicalTokenizer(**tokenizer_kwargs)
-        text_kwargs.setdefault("num_buckets", tokenizer.num_buckets)
-    else:
-        tokenizer = AutoTokenizer.from_pretrained(package_model(arguments.text_model), **tokenizer_kwargs)
+def _text_side(arguments: ModelArguments) -> tuple[dict[str, Any], Any]:
+    """Fields of the text tower's configuration, and its tokenizer."""
+    text_kwargs, tokenizer_kwargs = arguments.as_dict("text_config"), arguments.as_dict("tokenizer_config")
+    with naming_model("text_model", arguments.text_model):
+        _check_fields("text_config", text_kwargs, _fields(arguments.text_model))
+    if arguments.text_model != "lexical":
+        return text_kwargs, AutoTokenizer.from_pretrained(package_model(arguments.text_model), **tokenizer_kwargs)
+    _check_fields("tokenizer_config", tokenizer_kwargs, signature(LexicalTokenizer.__init__).parameters)
+    tokenizer = LexicalTokenizer(**tokenizer_kwargs)
+    text_kwargs.setdefault("num_buckets", tokenizer.num_buckets)
+    return text_kwargs, tokenizer
+
+
+def _backbone_fields(arguments: ModelArguments, config: PreTrainedConfig) -> dict[str, Any]:
+    """The fields that the arguments set of the backbone's configuration, of which `config` is an example."""
+    given = arguments.as_dict("dual_encoder_config")
+    _check_fields("dual_encoder_config", given, set(config.to_dict()) - {"text_config", "molecule_config"})
+    return given
+
+
+def _build_dual_encoder(
+    arguments: ModelArguments, model_class: type[TextMoleculeDualEncoderModel] = TextMoleculeDualEncoderModel
+) -> tuple[PreTrainedModel, TextMoleculeProcessor]:
+    text_kwargs, tokenizer = _text_side(arguments)
+    molecule_kwargs, featurizer_kwargs = arguments.as_dict("molecule_config"), arguments.as_dict("featurizer_config")
+    with naming_model("molecule_model", arguments.molecule_model):
+        _check_fields("molecule_config", molecule_kwargs, _fields(arguments.molecule_model))
+    dual_encoder_kwargs = _backbone_fields(arguments, model_class.config_class())
     extractor: Any = None
     if arguments.molecule_model == "fingerprint":
         accepted = signature(MoleculeFingerprintFeatureExtractor.__init__).parameters
@@ -144,7 +161,7 @@ def _build_dual_encoder(arguments: ModelArguments) -> tuple[PreTrainedModel, Tex
         accepted = signature(MoleculeGraphFeatureExtractor.__init__).parameters
         _check_fields("featurizer_config", featurizer_kwargs, accepted)
         extractor = MoleculeGraphFeatureExtractor(**featurizer_kwargs)
-    model = TextMoleculeDualEncoderModel.from_towers(
+    model = model_class.from_towers(
         text=package_model(arguments.text_model),
         molecule=package_model(arguments.molecule_model),
         text_kwargs=text_kwargs,
@@ -157,6 +174,47 @@ def _build_dual_encoder(arguments: ModelArguments) -> tuple[PreTrainedModel, Tex
     return model, TextSmilesProcessor(tokenizer, molecule_tokenizer, max_text_length=arguments.max_text_length)
 
 
+def _build_text2mol(arguments: ModelArguments) -> tuple[PreTrainedModel, TextMoleculeProcessor]:
+    if arguments.molecule_model != ModelArguments.molecule_model:
+        raise ValueError(
+            f"molecule_model is {arguments.molecule_model!r}, but the backbone text2mol has a molecule tower of its "
+            'own: leave it out, and choose the tower by molecule_config {"molecule_type": "mlp"} or "gcn".'
+        )
+    text_kwargs, tokenizer = _text_side(arguments)
+    molecule_kwargs, featurizer_kwargs = arguments.as_dict("molecule_config"), arguments.as_dict("featurizer_config")
+    _check_fields("molecule_config", molecule_kwargs, Text2MolMoleculeConfig().to_dict())
+    _check_fields("featurizer_config", featurizer_kwargs, signature(Text2MolFeatureExtractor.__init__).parameters)
+    extractor = Text2MolFeatureExtractor(**featurizer_kwargs)
+    molecule_kwargs.setdefault("num_buckets", extractor.num_buckets)
+    model = Text2MolModel.from_towers(
+        text=package_model(arguments.text_model),
+        molecule=Text2MolMoleculeConfig(**molecule_kwargs),
+        text_kwargs=text_kwargs,
+        **_backbone_fields(arguments, Text2MolConfig()),
+    )
+    return model, TextMoleculeProcessor(tokenizer, extractor, max_text_length=arguments.max_text_length)
+
+
+def _build_orma(arguments: ModelArguments) -> tuple[PreTrainedModel, TextMoleculeProcessor]:
+    if arguments.molecule_model != ModelArguments.molecule_model:
+        raise ValueError(
+            f"molecule_model is {arguments.molecule_model!r}, but the backbone orma has a molecule tower of its own: "
+            "leave it out, and set the tower's sizes by molecule_config."
+        )
+    text_kwargs, tokenizer = _text_side(arguments)
+    molecule_kwargs, featurizer_kwargs = arguments.as_dict("molecule_config"), arguments.as_dict("featurizer_config")
+    _check_fields("molecule_config", molecule_kwargs, OrmaGraphConfig().to_dict())
+    _check_fields("featurizer_config", featurizer_kwargs, signature(OrmaFeatureExtractor.__init__).parameters)
+    model = OrmaModel.from_towers(
+        text=package_model(arguments.text_model),
+        molecule=molecule_kwargs,
+        text_kwargs=text_kwargs,
+        **_backbone_fields(arguments, OrmaConfig()),
+    )
+    extractor = OrmaFeatureExtractor(**featurizer_kwargs)
+    return model, TextMoleculeProcessor(tokenizer, extractor, max_text_length=arguments.max_text_length)
+
+
 class _Backbone(NamedTuple):
     """How a backbone is built, and the loss that it is trained by."""
 
@@ -166,4 +224,7 @@ class _Backbone(NamedTuple):
 
 _BACKBONES = {
     "dual_encoder": _Backbone(_build_dual_encoder, ContrastiveLoss),
+    "aman": _Backbone(partial(_build_dual_encoder, model_class=AmanModel), AmanLoss),
+    "orma": _Backbone(_build_orma, OrmaLoss),
+    "text2mol": _Backbone(_build_text2mol, Text2MolLoss),
 }

@@ -72,7 +72,7 @@ class DataArguments:
 class ModelArguments:
     """Which backbone, which towers, and the space that they share."""
 
-    backbone: Literal["dual_encoder"] = field(
+    backbone: Literal["dual_encoder", "aman", "orma", "text2mol"] = field(
         default="dual_encoder", metadata={"help": "How the towers are joined and compared, and by which loss."}
     )
     text_model: str = field(

@@ -3,21 +3,23 @@
 import copy
 import inspect
 import json
-import logging
-import os
 import time
-import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import Trainer
 from transformers.trainer import TRAINING_ARGS_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from class_hf.callbacks import CurriculumCallback
+from class_hf.checkpoints import CURRICULUM_STATE_NAME, LOSS_STATE_NAME, last_whole_checkpoint
+from class_hf.curriculum.complexity import PairFeatures
+from class_hf.curriculum.grouping import pair_vectors
 from class_hf.curriculum.plan import CurriculumPlan
 from class_hf.curriculum.sampler import CurriculumSampler
 from class_hf.data.collator import ChunkedCollator
@@ -29,9 +31,6 @@ from class_hf.model_card import model_card
 from class_hf.outputs import output_fields
 from class_hf.training_args import CurriculumTrainingArguments
 
-logger = logging.getLogger(__name__)
-
-CURRICULUM_STATE_NAME = "curriculum_state.json"
 _CONTRACT = ("text_embeds", "molecule_embeds", "logit_scale")
 
 
@@ -46,7 +45,9 @@ class CurriculumTrainer(Trainer):
         model, args, data_collator, train_dataset, eval_dataset, processing_class, ...: as of `transformers.Trainer`.
             `train_dataset` needs `difficulty` (unless the order is `random` or `none`) and should have `id`.
         loss: called as `loss(text_embeds=, molecule_embeds=, logit_scale=, intensity=, pair_keys=)`; a
-            [`ContrastiveLoss`] if None.
+            [`ContrastiveLoss`] if None. A loss that learns has `checkpoint_state() -> dict[str, Tensor]`, which goes
+            into each checkpoint, and `load_checkpoint_state(state)`; `log_values() -> dict[str, float]`, if there,
+            goes into the training logs. A module is moved to the model's device.
         evaluator: a [`RetrievalEvaluator`]; `evaluate()` and the evaluation during training use it.
         plan: a plan made beforehand; None makes it from `args` and `train_dataset`.
 
@@ -100,7 +101,7 @@ class CurriculumTrainer(Trainer):
             # The whole plan is one pass of the Trainer: its length is known, and resuming only skips batches.
             args.max_steps = plan.total_steps
         self.plan = plan
-        self.loss = loss if loss is not None else ContrastiveLoss(args.contrastive_label_smoothing)
+        self.loss: Any = loss if loss is not None else ContrastiveLoss(args.contrastive_label_smoothing)
         forward = self.loss.forward if isinstance(self.loss, nn.Module) else self.loss
         self._loss_arguments = set(inspect.signature(forward).parameters)
         self.evaluator = evaluator
@@ -115,7 +116,14 @@ class CurriculumTrainer(Trainer):
             processing_class=processing_class,
             **kwargs,
         )
+        if isinstance(self.loss, nn.Module):
+            self.loss.to(self.args.device)
         if args.forward_chunk_size is not None:
+            if getattr(model, "uses_batch_statistics", False):
+                raise ValueError(
+                    f"forward_chunk_size is {args.forward_chunk_size}, but {type(model).__name__} normalises over the "
+                    "batch, and a chunk's statistics are not the batch's. Leave it out."
+                )
             if self.is_deepspeed_enabled:
                 raise ValueError(
                     f"forward_chunk_size is {args.forward_chunk_size}, which takes several backward passes a step; "
@@ -201,15 +209,43 @@ class CurriculumTrainer(Trainer):
         """As the Trainer's, without the factor of the logits: decay would flatten every similarity."""
         return [name for name in super().get_decay_parameter_names(model) if "logit_scale" not in name]
 
+    def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
+        """As the Trainer's; the parameters of `text_model` in groups of their own if they have a rate of their own.
+
+        Raises:
+            ValueError: if there is a `text_learning_rate` and no `text_model` that learns.
+        """
+        given = self.optimizer is not None
+        optimizer = super().create_optimizer(model)
+        if given or self.args.text_learning_rate is None:
+            return optimizer
+        learning: Any = self.model if model is None else model
+        named = learning.named_parameters()
+        text = {id(parameter) for name, parameter in named if "text_model" in name.split(".")}
+        groups = list(optimizer.param_groups)
+        for group in groups:
+            own = [parameter for parameter in group["params"] if id(parameter) in text]
+            group["params"] = [parameter for parameter in group["params"] if id(parameter) not in text]
+            if own:
+                optimizer.add_param_group({**group, "params": own, "lr": self.args.text_learning_rate})
+        if len(optimizer.param_groups) == len(groups):
+            raise ValueError(
+                f"text_learning_rate is {self.args.text_learning_rate}, but the model has no parameters under "
+                "`text_model` that learn. Leave it out, or do not freeze the text tower."
+            )
+        return optimizer
+
     # -- logs and evaluation ----------------------------------------------------------------------------------
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Adds `curriculum_epoch`, `competence`, `pool_size`, `intensity` and `in_batch_accuracy` to training logs.
 
-        All logs made while training carry `wall_seconds`.
+        The loss's own `log_values()` too, if it has any. All logs made while training carry `wall_seconds`.
         """
         if "loss" in logs and self.curriculum is not None and self.state.global_step > 0:
             logs.update(self.curriculum.log_values(self.state.global_step - 1))
+            if hasattr(self.loss, "log_values"):
+                logs.update(self.loss.log_values())
         if self.is_in_train and self.curriculum is not None:
             logs["wall_seconds"] = round(self.curriculum.wall_seconds, 3)
         super().log(logs, start_time)
@@ -296,6 +332,8 @@ class CurriculumTrainer(Trainer):
         if resume_from_checkpoint:
             resume_from_checkpoint, state = self.check_resume(resume_from_checkpoint)
             self.curriculum.intensity.load_state_dict(state)
+            if hasattr(self.loss, "load_checkpoint_state"):
+                self.loss.load_checkpoint_state(load_file(Path(resume_from_checkpoint) / LOSS_STATE_NAME))
         return super().train(resume_from_checkpoint, *args, **kwargs)
 
     def check_resume(self, checkpoint_or_true: str | bool) -> tuple[str, dict[str, Any]]:
@@ -305,7 +343,8 @@ class CurriculumTrainer(Trainer):
             checkpoint_or_true: a checkpoint's folder, or True for the last whole one in the output folder.
 
         Raises:
-            ValueError: if there is none, or it was made by another plan or intensity; says in which settings.
+            ValueError: if there is none, or it was made by another plan or intensity (says in which settings), or it
+                lacks the state of a loss that has one.
         """
         assert self.plan is not None and self.curriculum is not None
         checkpoint = Path(
@@ -323,6 +362,11 @@ class CurriculumTrainer(Trainer):
                 f"{checkpoint} was made by another plan ({', '.join(differences) or 'other pairs or difficulties'}). "
                 "Resume with the settings and the data it began with, or start anew in another output_dir."
             )
+        if hasattr(self.loss, "load_checkpoint_state") and not (checkpoint / LOSS_STATE_NAME).is_file():
+            raise ValueError(
+                f"{checkpoint} has no {LOSS_STATE_NAME}, which {type(self.loss).__name__} needs to go on. Resume with "
+                "the loss it began with, or start anew in another output_dir."
+            )
         return str(checkpoint), state["intensity"]
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
@@ -331,11 +375,15 @@ class CurriculumTrainer(Trainer):
             # First of all files: `trainer_state.json`, which comes last, then marks a checkpoint as whole.
             folder = Path(self._get_output_dir(trial)) / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
             folder.mkdir(parents=True, exist_ok=True)
+            loss_learns = hasattr(self.loss, "checkpoint_state")
+            if loss_learns:
+                save_file(self.loss.checkpoint_state(), folder / LOSS_STATE_NAME)
             state = {
                 "plan_fingerprint": self.plan.fingerprint(),
                 "settings": {**self.plan.settings, **self.curriculum.intensity.settings()},
                 "intensity": self.curriculum.intensity.state_dict(),
                 "processes": self.args.world_size,
+                "loss_state": loss_learns,
             }
             (folder / CURRICULUM_STATE_NAME).write_text(json.dumps(state, indent=2))
         super()._save_checkpoint(model, trial)
@@ -381,33 +429,18 @@ def plan_of(args: CurriculumTrainingArguments, train_dataset: Any) -> Curriculum
         span=args.curriculum_span,
         seed=args.seed if args.data_seed is None else args.data_seed,
         max_steps=args.max_steps if args.max_steps > 0 else None,
+        group_size=args.curriculum_group_size,
+        group_from=args.curriculum_group_from,
+        vectors=_vectors_of(train_dataset, columns) if args.curriculum_group_size > 1 else None,
     )
 
 
-def last_whole_checkpoint(output_dir: str) -> str:
-    """The newest checkpoint in a folder that was written to its end; a run may be killed while it saves.
-
-    Raises:
-        ValueError: if there is none.
-    """
-    root = Path(output_dir)
-    folders = [folder for folder in root.glob(f"{PREFIX_CHECKPOINT_DIR}-*") if folder.name.split("-")[-1].isdigit()]
-    for folder in sorted(folders, key=lambda one: int(one.name.split("-")[-1]), reverse=True):
-        if _is_whole(folder):
-            return os.fspath(folder)
-        logger.warning("Passing over %s: it was not written to its end.", folder)
-    raise ValueError(
-        f"{output_dir!r} holds no whole checkpoint to resume from (one with trainer_state.json, "
-        f"{CURRICULUM_STATE_NAME} and every process's rng_state). Start without resume_from_checkpoint."
-    )
-
-
-def _is_whole(folder: Path) -> bool:
-    try:
-        json.loads((folder / "trainer_state.json").read_text())
-        processes = json.loads((folder / CURRICULUM_STATE_NAME).read_text())["processes"]
-        names = ["rng_state.pth"] if processes == 1 else [f"rng_state_{index}.pth" for index in range(processes)]
-    except (OSError, ValueError, KeyError):
-        return False
-    # A file of torch is a zip, whose directory stands at its end.
-    return all(zipfile.is_zipfile(folder / name) for name in names)
+def _vectors_of(pairs: Any, columns: Sequence[str]) -> np.ndarray:
+    missing = [name for name in ("smiles", "description") if name not in columns]
+    if missing:
+        raise ValueError(
+            f"groups of alike pairs need the columns {missing}, which the training set lacks. Add them, set "
+            "curriculum_group_size to 1, or pass a plan with vectors of your own."
+        )
+    ids = pairs["id"][:] if "id" in columns else [str(row) for row in range(len(pairs))]
+    return pair_vectors(PairFeatures(ids, pairs["description"][:], pairs["smiles"][:]))

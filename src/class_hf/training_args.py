@@ -31,6 +31,8 @@ class CurriculumTrainingArguments(TrainingArguments):
         curriculum_power: exponent of `root` pacing, 1 or more.
         curriculum_stages: number of stages of `stages` pacing.
         curriculum_span: share of the run after which all pairs are in, in (0, 1].
+        curriculum_group_size: pairs that a batch holds together because they are alike; 1 deals at random.
+        curriculum_group_from: share of the run, in [0, 1], after which groups are dealt.
         intensity_mode: `constant`, `scheduled` (follows the competence) or `adaptive` (follows the accuracy).
         intensity_actions: what the intensity acts on: any of `sharpness`, `focus`, `step_size`; `none` for none.
         intensity_start: intensity at the start, in (0, 1].
@@ -39,6 +41,8 @@ class CurriculumTrainingArguments(TrainingArguments):
         contrastive_label_smoothing: share of the contrastive target spread over the batch, in [0, 1).
         forward_chunk_size: pairs that go through the towers at once (on average), with cached gradients: memory
             follows the chunk while the negatives stay the whole batch's. None runs the batch of a process at once.
+        text_learning_rate: learning rate of the model's `text_model`, whose pretrained weights want a smaller one than
+            what begins at random; None is `learning_rate`. Both follow one schedule; the logs show `learning_rate`.
         bf16_if_fast: train in bf16 where the device has instructions for it, in float32 elsewhere; `bf16` forces it.
 
     Example:
@@ -60,6 +64,12 @@ class CurriculumTrainingArguments(TrainingArguments):
     curriculum_span: float = field(
         default=0.75, metadata={"help": "Share of the run after which all pairs are in, (0, 1]."}
     )
+    curriculum_group_size: int = field(
+        default=1, metadata={"help": "Alike pairs dealt together, for harder negatives; 1 deals at random."}
+    )
+    curriculum_group_from: float = field(
+        default=0.0, metadata={"help": "Share of the run after which groups are dealt, [0, 1]."}
+    )
     intensity_mode: Literal["constant", "scheduled", "adaptive"] = field(
         default="scheduled", metadata={"help": "How the intensity rises."}
     )
@@ -76,6 +86,9 @@ class CurriculumTrainingArguments(TrainingArguments):
     forward_chunk_size: int | None = field(
         default=None,
         metadata={"help": "Pairs that go through the towers at once (cached gradients); none for the whole batch."},
+    )
+    text_learning_rate: float | None = field(
+        default=None, metadata={"help": "Learning rate of the text tower; learning_rate if not given."}
     )
     bf16_if_fast: bool = field(
         default=False, metadata={"help": "bf16 where the device has instructions for it, float32 elsewhere."}
@@ -105,12 +118,18 @@ class CurriculumTrainingArguments(TrainingArguments):
         check_pacing(self.curriculum_pacing, self.curriculum_start, self.curriculum_power, self.curriculum_stages)
         if not 0.0 < self.curriculum_span <= 1.0:
             raise ValueError(f"curriculum_span is {self.curriculum_span}; expected a share of the run in (0, 1].")
+        if self.curriculum_group_size < 1:
+            raise ValueError(f"curriculum_group_size is {self.curriculum_group_size}; expected at least 1 pair.")
+        if not 0.0 <= self.curriculum_group_from <= 1.0:
+            raise ValueError(f"curriculum_group_from is {self.curriculum_group_from}; expected a share in [0, 1].")
         if not 0.0 <= self.contrastive_label_smoothing < 1.0:
             raise ValueError(
                 f"contrastive_label_smoothing is {self.contrastive_label_smoothing}; expected a share in [0, 1)."
             )
         if self.forward_chunk_size is not None and self.forward_chunk_size < 1:
             raise ValueError(f"forward_chunk_size is {self.forward_chunk_size}; expected at least 1 pair, or nothing.")
+        if self.text_learning_rate is not None and not self.text_learning_rate > 0.0:
+            raise ValueError(f"text_learning_rate is {self.text_learning_rate}; expected a positive rate, or nothing.")
         self.intensity_schedule()
         self._refuse(
             "dataloader_drop_last", not self.dataloader_drop_last, "leave it true: a plan deals whole global batches"

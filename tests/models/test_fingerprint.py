@@ -64,7 +64,9 @@ def test_bad_arguments():
 
 
 def test_saved_equals_loaded(tmp_path):
-    extractor = MoleculeFingerprintFeatureExtractor(radius=1, num_buckets=321, count_thresholds=(1, 5), substructures=("pieces",))
+    extractor = MoleculeFingerprintFeatureExtractor(
+        radius=1, num_buckets=321, count_thresholds=(1, 5), substructures=("pieces",)
+    )
     extractor.save_pretrained(tmp_path)
     loaded = MoleculeFingerprintFeatureExtractor.from_pretrained(tmp_path)
     assert loaded.encode("CCCCCCCCO") == extractor.encode("CCCCCCCCO")

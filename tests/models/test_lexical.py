@@ -28,6 +28,13 @@ def test_ids_are_those_of_the_tokens():
     }
 
 
+def test_line_ngrams_read_across_words_and_not_across_sentences():
+    tokenizer = LexicalTokenizer(char_ngrams=(0, 0), line_ngrams=(5, 8))
+    tokens = [token for token in tokenizer.tokenize("An acid. Is it?") if token.startswith("l:")]
+    first = ["l: an a", "l:an ac", "l:n aci", "l: acid", "l:acid ", "l: an acid", "l:an acid "]
+    assert tokens == [*first, "l: is i", "l:is it", "l:s it "]
+
+
 def test_pairs_do_not_cross_sentences():
     tokenizer = LexicalTokenizer(num_buckets=10**6)
     whole = tokenizer.encode_sentences("An acid is here. It is an ester.")
@@ -44,10 +51,10 @@ def test_batch_equals_single():
 
 
 def test_saved_equals_loaded(tmp_path):
-    tokenizer = LexicalTokenizer(num_buckets=777, char_ngrams=(2, 3))
+    tokenizer = LexicalTokenizer(num_buckets=777, char_ngrams=(2, 3), line_ngrams=(4, 7))
     tokenizer.save_pretrained(tmp_path)
     for loaded in (LexicalTokenizer.from_pretrained(tmp_path), pickle.loads(pickle.dumps(tokenizer))):
-        assert loaded.char_ngrams == (2, 3) and loaded.vocab_size == 777
+        assert loaded.char_ngrams == (2, 3) and loaded.line_ngrams == [4, 7] and loaded.vocab_size == 777
         assert loaded(TEXT)["input_ids"] == tokenizer(TEXT)["input_ids"]
 
 
@@ -59,7 +66,11 @@ def test_auto_tokenizer_finds_it(tmp_path):
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
-    [({"num_buckets": 0}, "`num_buckets` is 0"), ({"char_ngrams": (4, 3)}, "`char_ngrams` is")],
+    [
+        ({"num_buckets": 0}, "`num_buckets` is 0"),
+        ({"char_ngrams": (4, 3)}, "`char_ngrams` is"),
+        ({"line_ngrams": (0,)}, "`line_ngrams` is"),
+    ],
 )
 def test_bad_arguments(arguments, message):
     with pytest.raises(ValueError, match=message):

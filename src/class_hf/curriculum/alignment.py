@@ -133,7 +133,7 @@ def _encode(pairs: PairFeatures) -> tuple[list[np.ndarray], list[np.ndarray]]:
     from class_hf.models.feature_extraction_fingerprint import MoleculeFingerprintFeatureExtractor
     from class_hf.models.tokenization_lexical import LexicalTokenizer
 
-    tokenizer = LexicalTokenizer(num_buckets=_BUCKETS, char_ngrams=(0, 0))
+    tokenizer = LexicalTokenizer(num_buckets=_BUCKETS, char_ngrams=(0, 0), line_ngrams=())
     extractor = MoleculeFingerprintFeatureExtractor(
         num_buckets=_BUCKETS, count_thresholds=_COUNT_THRESHOLDS, substructures=()
     )

@@ -9,6 +9,7 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
+from class_hf.curriculum.grouping import deal_in_groups
 from class_hf.curriculum.pacing import Pacing, check_pacing, competence
 
 Order = Literal["easy_first", "hard_first", "random", "none"]
@@ -80,6 +81,10 @@ class CurriculumPlan:
         span: share of the epochs after which all pairs are in, in (0, 1].
         seed: of the orders.
         max_steps: length of the run in steps, if not None: the plan is cut there, or goes on with full epochs.
+        group_size: pairs that are dealt together because they are alike, so that a batch holds harder negatives;
+            1 deals at random. A batch of B then holds some B / group_size kinds of pairs.
+        group_from: share of the epochs, in [0, 1], after which groups are dealt; random batches before.
+        vectors: (N, D), of [`~class_hf.curriculum.grouping.pair_vectors`]; needed for groups.
 
     Raises:
         ValueError: for an argument out of its range, fewer pairs than one batch, or a bad difficulty.
@@ -109,6 +114,9 @@ class CurriculumPlan:
         span: float = 0.75,
         seed: int = 0,
         max_steps: int | None = None,
+        group_size: int = 1,
+        group_from: float = 0.0,
+        vectors: np.ndarray | None = None,
     ):
         if order not in get_args(Order):
             raise ValueError(f"order {order!r} is not known; choose one of {', '.join(get_args(Order))}.")
@@ -131,6 +139,16 @@ class CurriculumPlan:
                 f"the data set has {self.num_pairs} pairs, fewer than one global batch of {batch_size}. "
                 "Lower per_device_train_batch_size or gradient_accumulation_steps."
             )
+        if group_size < 1:
+            raise ValueError(f"the group size is {group_size}; expected at least 1 pair.")
+        if not 0.0 <= group_from <= 1.0:
+            raise ValueError(f"groups begin at {group_from} of the run; expected a share in [0, 1].")
+        if group_size > 1 and (vectors is None or len(vectors) != self.num_pairs):
+            raise ValueError(
+                f"groups of {group_size} need a vector of each of the {self.num_pairs} pairs; got "
+                f"{'none' if vectors is None else len(vectors)}. Make them with `pair_vectors`."
+            )
+        self.vectors = vectors if group_size > 1 else None
         values = None if difficulty is None else check_difficulty(difficulty, ids)
         self.ranking = rank_pairs(order, self.num_pairs, values, ids, seed)
         self.batch_size = int(batch_size)
@@ -146,6 +164,8 @@ class CurriculumPlan:
             "num_pairs": self.num_pairs,
             "seed": int(seed),
             "max_steps": max_steps,
+            "group_size": int(group_size),
+            "group_from": float(group_from),
         }
         self._lay_out()
 
@@ -220,6 +240,8 @@ class CurriculumPlan:
             raise IndexError(f"epoch {epoch} is not in the plan of {self.epochs} epochs.")
         generator = np.random.default_rng([self.settings["seed"], epoch])
         drawn = generator.permutation(self.ranking[: self.pool_sizes[epoch]])
+        if self.vectors is not None and epoch >= self.settings["group_from"] * self.settings["epochs"]:
+            drawn = deal_in_groups(drawn, self.vectors, self.settings["group_size"], generator)
         return drawn[: self.steps_per_epoch[epoch] * self.batch_size]
 
     def order(self) -> np.ndarray:
@@ -233,6 +255,8 @@ class CurriculumPlan:
         """Hash of the settings and the ranking: two plans with the same one draw the same pairs at every step."""
         digest = hashlib.sha256(json.dumps(self.settings, sort_keys=True).encode())
         digest.update(np.ascontiguousarray(self.ranking, dtype="<i8").tobytes())
+        if self.vectors is not None:
+            digest.update(np.ascontiguousarray(self.vectors, dtype="<f4").tobytes())
         return digest.hexdigest()[:16]
 
     def table(self) -> list[dict[str, Any]]:

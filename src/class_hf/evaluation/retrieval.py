@@ -1,6 +1,8 @@
 """Embeds once, ranks both directions in one pass, and never holds a queries x pool matrix."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,10 +16,15 @@ from class_hf.data.prepare import MOLECULE_FEATURES, POOLED, TEXT_FEATURES
 from class_hf.distributed import gather, rank, world_size
 from class_hf.evaluation.metrics import bootstrap_intervals, metrics_by_quartile, retrieval_metrics
 from class_hf.evaluation.ranks import rank_in_pools
+from class_hf.evaluation.rescoring import Pool, States, check_rescoring, rescore, score_pairs
 from class_hf.outputs import output_fields
 
 DIRECTIONS = ("text_to_molecule", "molecule_to_text")
 PREPARED_COLUMNS = {"text": (TEXT_FEATURES,), "molecule": (MOLECULE_FEATURES,)}
+# Batches of captions whose token states are held at a time: some 250 MB at 300 numbers a token.
+_HELD_CAPTIONS = 4
+
+Ranks = dict[str, dict[str, tuple[np.ndarray, int]]]
 
 
 def embed(
@@ -41,9 +48,7 @@ def embed(
     Raises:
         ValueError: if the model gives no embeddings of that side when it gets that side alone.
     """
-    names = list((columns or PREPARED_COLUMNS)[side])
-    if columns is None and POOLED[side] in dataset.column_names:
-        names = [POOLED[side]]
+    names = _columns(dataset, side, columns)
     output = f"{side}_embeds"
     device = next(model.parameters()).device
     rows = dataset.select_columns(names)
@@ -55,20 +60,34 @@ def embed(
     # Neighbours in length share a batch, so that little is padded; the order is put back below.
     order = np.argsort([-len(value) if hasattr(value, "__len__") else 0 for value in rows[names[0]][:]], kind="stable")
     rows = rows.select(order)
+    with _evaluating(model):
+        parts = [
+            _side(model(**{name: value.to(device) for name, value in batch.items()}), output).float()
+            for batch in _batches(rows, collator, batch_size, f"Embedding {side}s")
+        ]
+    embeddings = torch.cat(parts)
+    back = torch.from_numpy(np.argsort(order)).to(embeddings.device)
+    return gather(embeddings[back])[: len(dataset)].cpu()
+
+
+def _columns(dataset: Dataset, side: str, columns: Mapping[str, Sequence[str]] | None) -> list[str]:
+    """The columns of a data set that one side is made of."""
+    if columns is None and POOLED[side] in dataset.column_names:
+        return [POOLED[side]]
+    return list((columns or PREPARED_COLUMNS)[side])
+
+
+@contextmanager
+def _evaluating(model: Any) -> Iterator[None]:
+    """Evaluation mode without gradients; the model's own mode is put back."""
     training = model.training
     model.eval()
     try:
         # Not in inference mode: weights that a sharded model gathers there could never be trained.
         with torch.no_grad():
-            parts = [
-                _side(model(**{name: value.to(device) for name, value in batch.items()}), output).float()
-                for batch in _batches(rows, collator, batch_size, f"Embedding {side}s")
-            ]
+            yield
     finally:
         model.train(training)
-    embeddings = torch.cat(parts)
-    back = torch.from_numpy(np.argsort(order)).to(embeddings.device)
-    return gather(embeddings[back])[: len(dataset)].cpu()
 
 
 def _side(outputs: Any, name: str) -> torch.Tensor:
@@ -121,6 +140,8 @@ class RetrievalEvaluator:
         batch_size: rows embedded at once.
         block_size: rows and columns of a block of similarities; memory is its square.
         bootstrap_samples: resamples of the 95 % intervals; 0 leaves the intervals out.
+        rescore_top_k: rank so many first candidates of each query again, by the model's `fine_scores`; None or 0 does
+            not. The report then says so, and holds the numbers from before as well.
 
     Raises:
         ValueError: if a pair's molecule is not in the pool, or there are no pairs.
@@ -142,6 +163,7 @@ class RetrievalEvaluator:
         batch_size: int = 256,
         block_size: int = 512,
         bootstrap_samples: int = 1000,
+        rescore_top_k: int | None = None,
     ):
         self.pairs = pairs
         self.pool = pairs if pool is None else pool
@@ -155,6 +177,9 @@ class RetrievalEvaluator:
         self.batch_size = batch_size
         self.block_size = block_size
         self.bootstrap_samples = bootstrap_samples
+        if rescore_top_k is not None and rescore_top_k < 0:
+            raise ValueError(f"rescore_top_k is {rescore_top_k}; expected a number of candidates, or None.")
+        self.rescore_top_k = rescore_top_k or None
         self.difficulty = np.asarray(pairs["difficulty"][:]) if "difficulty" in pairs.column_names else None
         if len(pairs) == 0:
             raise ValueError(f"there are no pairs in {name!r} to evaluate on.")
@@ -184,7 +209,7 @@ class RetrievalEvaluator:
             )
         return result
 
-    def ranks(self, embeddings: dict[str, torch.Tensor]) -> dict[str, dict[str, tuple[np.ndarray, int]]]:
+    def ranks(self, embeddings: dict[str, torch.Tensor]) -> Ranks:
         """(ranks, candidates) by pool and direction, from what [`embeddings`] gave."""
         texts, molecules, gold = (embeddings[name] for name in ("text_embeds", "molecule_embeds", "gold"))
         further = embeddings.get("caption_embeds")
@@ -198,14 +223,93 @@ class RetrievalEvaluator:
             for name, pool in ((self.pool_name, "full"), ("split", "split"))
         }
 
-    def report(self, ranks: dict[str, dict[str, tuple[np.ndarray, int]]]) -> dict[str, Any]:
-        """`{"split", "pools": {pool: {direction: metrics}}}` from what [`ranks`] gave."""
+    def rescored_ranks(self, model: Any, embeddings: dict[str, torch.Tensor], ranks: Ranks) -> Ranks:
+        """What [`ranks`] gave, with each query's first `rescore_top_k` candidates in the order of their full score.
+
+        States of tokens and the like exist a few batches at a time. Under several processes each one does all of it.
+
+        Args:
+            model: offers `fine_scores(texts, molecules, text_rows, molecule_rows)`, the scores (n,) of pairs, from
+                the fields of its output for captions and for molecules.
+            embeddings: what [`embeddings`] gave.
+            ranks: what [`ranks`] gave.
+
+        Raises:
+            ValueError: if the model has no `fine_scores`, or there is no `rescore_top_k`.
+        """
+        check_rescoring(model)
+        if self.rescore_top_k is None:
+            raise ValueError("rescore_top_k is not set: nothing is to be ranked again.")
+        texts, molecules, gold = (embeddings[name] for name in ("text_embeds", "molecule_embeds", "gold"))
+        captions, own = self.pairs, torch.arange(len(texts))
+        every = texts
+        if self.captions is not None and "caption_embeds" in embeddings:
+            names = _columns(self.pairs, "text", self.columns)
+            captions = concatenate_datasets([one.select_columns(names) for one in (self.pairs, self.captions)])
+            every = torch.cat([texts, embeddings["caption_embeds"]])
+        text_states = self._states(model, captions, "text")
+        molecule_states = self._states(model, self.pool, "molecule")
+
+        def swapped(held: States, streamed: States, held_rows: Any, streamed_rows: Any) -> torch.Tensor:
+            return model.fine_scores(streamed, held, streamed_rows, held_rows)
+
+        # The pools in the order of `ranks`: in full, and the split.
+        to_molecule = [Pool(molecules, gold, torch.arange(len(molecules))), Pool(molecules[gold], own, gold)]
+        to_text = [Pool(every, own, torch.arange(len(every))), Pool(texts, own, own)]
+        arguments = {
+            "text_to_molecule": (texts, own, to_molecule, (model.fine_scores, text_states, molecule_states)),
+            "molecule_to_text": (molecules[gold], gold, to_text, (swapped, molecule_states, text_states)),
+        }
+        result: Ranks = {name: {} for name in ranks}
+        with _evaluating(model):
+            for direction, (queries, rows, pools, members) in arguments.items():
+                # Captions are what costs: each is encoded once a direction, whichever side it is on.
+                held = _HELD_CAPTIONS if direction == "text_to_molecule" else None
+                score = partial(score_pairs, *members, batch_size=self.batch_size, held_batches=held)
+                before = [both[direction] for both in ranks.values()]
+                plain = [values for values, _ in before]
+                again = rescore(plain, queries, rows, pools, score, self.rescore_top_k, self.block_size)
+                for name, values, (_, candidates) in zip(ranks, again, before, strict=True):
+                    result[name][direction] = (values, candidates)
+        return result
+
+    def _states(self, model: Any, dataset: Dataset, side: str) -> Callable[[np.ndarray], States]:
+        """Encodes rows of a data set: their numbers to the fields of the model's output that they fill."""
+        device = next(model.parameters()).device
+        rows_of = dataset.select_columns(_columns(dataset, side, self.columns))
+
+        def encode(rows: np.ndarray) -> States:
+            batch = self.collator(list(rows_of.select(rows)))
+            fields = output_fields(model(**{name: value.to(device) for name, value in batch.items()}))
+            return {name: value for name, value in fields.items() if isinstance(value, torch.Tensor)}
+
+        return encode
+
+    def report(self, ranks: Ranks, before: Ranks | None = None) -> dict[str, Any]:
+        """`{"split", "pools": {pool: {direction: metrics}}}` from what [`ranks`] gave.
+
+        Args:
+            ranks: of the queries.
+            before: the plain ranks, if `ranks` are re-scored ones: each direction then names its `rescored_top_k`, and
+                `pools_before_rescoring` holds the plain metrics.
+        """
+        pools = self._pools(ranks)
+        if before is None:
+            return {"split": self.name, "pools": pools}
+        for both in pools.values():
+            for metrics in both.values():
+                metrics["rescored_top_k"] = self.rescore_top_k
         return {
             "split": self.name,
-            "pools": {
-                pool: {direction: self._metrics(*values) for direction, values in both.items()}
-                for pool, both in ranks.items()
-            },
+            "rescored_top_k": self.rescore_top_k,
+            "pools": pools,
+            "pools_before_rescoring": self._pools(before),
+        }
+
+    def _pools(self, ranks: Ranks) -> dict[str, dict[str, dict[str, Any]]]:
+        return {
+            pool: {direction: self._metrics(*values) for direction, values in both.items()}
+            for pool, both in ranks.items()
         }
 
     def _metrics(self, ranks: np.ndarray, candidates: int) -> dict[str, Any]:
@@ -217,5 +321,11 @@ class RetrievalEvaluator:
         return metrics
 
     def __call__(self, model: Any) -> dict[str, Any]:
-        """Embeds, ranks and reports; see [`report`]."""
-        return self.report(self.ranks(self.embeddings(model)))
+        """Embeds, ranks, with `rescore_top_k` ranks again, and reports; see [`report`]."""
+        if self.rescore_top_k is not None:
+            check_rescoring(model)
+        embeddings = self.embeddings(model)
+        ranks = self.ranks(embeddings)
+        if self.rescore_top_k is None:
+            return self.report(ranks)
+        return self.report(self.rescored_ranks(model, embeddings, ranks), before=ranks)

@@ -2,6 +2,7 @@
 
 import re
 import zlib
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -31,38 +32,51 @@ class LexicalTokenizer(PreTrainedTokenizer):
     """Turns a caption into hashed n-gram ids; needs no vocabulary and no download (ours).
 
     Tokens of a sentence are its words (`w:`), the parts of compound words (`p:`), pairs of adjoining words
-    (`b:`) and the character n-grams of the words (`c:`, as in fastText, Bojanowski et al., 2017). A token's id
-    is its CRC-32 modulo `num_buckets`. Pairs never cross a sentence, so leaving a sentence out of a caption
-    equals tokenizing the shorter caption.
+    (`b:`), the character n-grams of the words (`c:`, as in fastText, Bojanowski et al., 2017) and those of the whole
+    line, across its words (`l:`), which read a name together with what stands around it. A token's id is its CRC-32
+    modulo `num_buckets`. No token crosses a sentence, so leaving a sentence out of a caption equals tokenizing the
+    shorter caption.
 
     Args:
         num_buckets: number of ids, 2 ** 16 by default.
-        char_ngrams: (shortest, longest) character n-gram; (0, 0) switches them off.
+        char_ngrams: (shortest, longest) character n-gram of a word; (0, 0) switches them off.
+        line_ngrams: lengths of the character n-grams of a line; () switches them off.
 
     Example:
 
-    >>> tokenizer = LexicalTokenizer(num_buckets=1000, char_ngrams=(0, 0))
+    >>> tokenizer = LexicalTokenizer(num_buckets=1000, char_ngrams=(0, 0), line_ngrams=())
     >>> tokenizer.tokenize("An acid ester.")
-    ['w:an', 'w:acid', 'b:an acid', 'w:ester', 'b:acid ester']
+    ['w:an', 'w:acid', 'w:ester', 'b:an acid', 'b:acid ester']
     >>> len(tokenizer("An acid ester.")["input_ids"])
     5
     """
 
     model_input_names = ["input_ids", "text_offsets"]
 
-    def __init__(self, num_buckets: int = 2**16, char_ngrams: tuple[int, int] = (4, 4), **kwargs: Any):
+    def __init__(
+        self,
+        num_buckets: int = 2**16,
+        char_ngrams: Sequence[int] = (3, 5),
+        line_ngrams: Sequence[int] = (6,),
+        **kwargs: Any,
+    ):
         if num_buckets < 1:
             raise ValueError(f"`num_buckets` is {num_buckets}; expected at least 1.")
-        shortest, longest = (int(n) for n in char_ngrams)
+        shortest, longest = map(int, char_ngrams)
         if not 0 <= shortest <= longest:
             raise ValueError(
                 f"`char_ngrams` is {char_ngrams}; expected (shortest, longest) with 0 <= shortest <= longest."
             )
+        if any(int(n) < 1 for n in line_ngrams):
+            raise ValueError(f"`line_ngrams` is {line_ngrams}; expected lengths of at least 1.")
         self.num_buckets = num_buckets
+        self.line_ngrams = [int(n) for n in line_ngrams]
         self.char_ngrams = (shortest, longest)
         self._word_cache: dict[str, tuple[list[str], np.ndarray]] = {}
         kwargs.pop("model_max_length", None)  # there is no limit: the tower is a bag
-        super().__init__(num_buckets=num_buckets, char_ngrams=list(self.char_ngrams), **kwargs)
+        super().__init__(
+            num_buckets=num_buckets, char_ngrams=list(self.char_ngrams), line_ngrams=self.line_ngrams, **kwargs
+        )
 
     @property
     def vocab_size(self) -> int:
@@ -103,15 +117,21 @@ class LexicalTokenizer(PreTrainedTokenizer):
         stripped = (word.strip(_RIM) for word in _WORD.findall(sentence.lower()))
         return [word for word in stripped if word]
 
+    def _across_words(self, words: list[str]) -> list[str]:
+        """The tokens of a sentence that belong to no single word."""
+        tokens = [f"b:{first} {second}" for first, second in zip(words, words[1:], strict=False)]
+        line = f" {' '.join(words)} "
+        for n in self.line_ngrams:
+            tokens += [f"l:{line[i : i + n]}" for i in range(len(line) - n + 1)]
+        return tokens
+
     def _tokenize(self, text: str, **kwargs: Any) -> list[str]:
         tokens: list[str] = []
         for sentence in split_sentences(text):
-            previous = None
-            for word in self._words(sentence):
+            words = self._words(sentence)
+            for word in words:
                 tokens += self._cached_word(word)[0]
-                if previous is not None:
-                    tokens.append(f"b:{previous} {word}")
-                previous = word
+            tokens += self._across_words(words)
         return tokens
 
     def tokenize(self, text: str, *args: Any, **kwargs: Any) -> list[str]:
@@ -130,11 +150,8 @@ class LexicalTokenizer(PreTrainedTokenizer):
         for sentence in split_sentences(text):
             words = self._words(sentence)
             pieces = [self._cached_word(word)[1] for word in words]
-            pairs = [
-                zlib.crc32(f"b:{first} {second}".encode()) % self.num_buckets
-                for first, second in zip(words, words[1:], strict=False)
-            ]
-            pieces.append(np.array(pairs, dtype=np.int32))
+            across = [self._convert_token_to_id(token) for token in self._across_words(words)]
+            pieces.append(np.array(across, dtype=np.int32))
             sentences.append(np.concatenate(pieces))
         return sentences
 

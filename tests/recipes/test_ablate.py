@@ -1,0 +1,326 @@
+"""A study is checked before it starts, goes on where it stopped, and reports what is there."""
+
+import json
+import sys
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from conftest import rows_of_pairs
+from datasets import Dataset, DatasetDict
+from test_train import ROOT, load_recipe_script
+
+from class_hf.study_file import read_study
+
+ABLATE = load_recipe_script("ablate")
+STUDIES = sorted((ROOT / "recipes" / "studies").glob("*.yaml"))
+QUERIES = 8
+
+# Takes the place of recipes/train.py's launcher: writes what a report reads, in a tenth of a second.
+STUB = """
+import json, pathlib, sys
+import numpy as np
+train, recipe, _, output, *rest = sys.argv[1:]
+values, folder, here = pathlib.Path(recipe).read_text(), pathlib.Path(output), pathlib.Path(__file__).parent
+name = f"{folder.parent.name}/{folder.name}"
+with (here / "calls").open("a") as calls:
+    calls.write(" ".join([name, *rest]) + "\\n")
+if name in (here / "fail").read_text().split():
+    (folder / "half").mkdir(parents=True)
+    sys.exit("error: out of luck")
+given = dict(line.split(": ", 1) for line in values.splitlines() if ": " in line)
+steps = int(given.get("max_steps", 8 if given["curriculum_order"] == "none" else 6))
+ranks = 1.0 + np.arange(8) * (1 + (given["curriculum_order"] == "none"))
+(folder / "checkpoint-1").mkdir(parents=True, exist_ok=True)
+(folder / "model.safetensors").write_text("heavy")
+np.savez(folder / "ranks.npz", **{"id": np.array([f"v{i}" for i in range(8)]), "full.text_to_molecule": ranks})
+logs = [{"eval_mrr": 0.1 * step, "eval_runtime": 1.0, "wall_seconds": 2.0 * step, "step": step} for step in (2, steps)]
+machine = {"processor": "a CPU", "cores": 2, "threads": 2, "gpu": None, "versions": {"torch": "2"}}
+for file, content in {
+    "plan": {"total_steps": steps, "num_pairs": 64},
+    "metrics": {"pools": {"full": {"text_to_molecule": {"mrr": float((1 / ranks).mean()), "candidates": 900}}}},
+    "log_history": logs,
+    "train_summary": {"wall_seconds": 2.0 * steps, "evaluation_seconds": 2.0, "steps": steps, "processes": 1,
+                      "pairs_seen": 16 * steps, "environment": machine},
+}.items():
+    (folder / f"{file}.json").write_text(json.dumps(content))
+"""
+ARMS = {
+    "none": {"curriculum_order": "none"},
+    "random": {"curriculum_order": "random"},
+    "easy": {"difficulty_definition": ["complexity"], "difficulty_combination": "text"},
+    "equal": {"curriculum_order": "none", "same_steps_as": "random"},
+}
+
+
+class Place:
+    """A study in a folder of its own, with a stub for the training."""
+
+    def __init__(self, folder: Path):
+        self.folder, self.output = folder, folder / "out"
+        (folder / "stub.py").write_text(STUB)
+        (folder / "recipe.yaml").write_text("learning_rate: 1e-3\ncurriculum_order: easy_first\n")
+        self.write()
+        self.fail()
+
+    def write(self, **changes) -> Path:
+        values = {"recipe": "recipe.yaml", "seeds": [0, 1], "common": {"num_train_epochs": 2}, "arms": ARMS, **changes}
+        path = self.folder / "small.yaml"
+        path.write_text(yaml.safe_dump(values, sort_keys=False))
+        return path
+
+    def fail(self, *names: str) -> None:
+        (self.folder / "fail").write_text(" ".join(names))
+
+    def run(self, *arguments: str) -> None:
+        launch = f"{sys.executable} {self.folder / 'stub.py'}"
+        given = ["--data_dir", str(self.folder), "--output_dir", str(self.output), "--launch", launch]
+        ABLATE.main([str(self.folder / "small.yaml"), *given, *arguments])
+
+    def calls(self) -> list[str]:
+        """What was trained since the last call."""
+        path = self.folder / "calls"
+        lines = path.read_text().splitlines() if path.exists() else []
+        path.unlink(missing_ok=True)
+        return lines
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch) -> Place:
+    def score(folder: Path, options: list[str]) -> None:
+        if (folder / "summary.json").exists():
+            return
+        rows = {"id": [f"v{i}" for i in range(QUERIES)], "difficulty": np.linspace(0, 1, QUERIES)}
+        DatasetDict({"validation": Dataset.from_dict(rows)}).save_to_disk(folder / "dataset")
+        (folder / "summary.json").write_text(json.dumps(options))
+
+    monkeypatch.setattr(ABLATE, "score", score)
+    return Place(tmp_path)
+
+
+def test_runs_every_arm_and_reports(place, capsys):
+    place.run()
+    runs = [f"{arm}/seed_{seed}" for seed in (0, 1) for arm in ARMS]
+    assert place.calls() == runs
+    printed = capsys.readouterr().out
+    assert "[8/8] equal seed 1: MRR" in printed and "8 of 8 runs compared" in printed
+    names = {path.name for path in place.output.iterdir() if path.is_file()}
+    assert names == {"study.json", "report.md", "report.json", "curves.png", "quartiles.png"}
+    report = json.loads((place.output / "report.json").read_text())
+    assert list(report["arms"]) == list(ARMS) and report["missing"] == []
+    assert report["baselines"] == ["none", "random"] and report["tests"]["none"]["easy"]["difference"] > 0
+    assert [report["arms"][arm]["steps"]["mean"] for arm in ARMS] == [8, 6, 6, 6]
+    assert report["arms"]["none"]["seconds"]["mean"] == 14.0 and report["queries"] == QUERIES
+    assert report["environments"][0]["runs"] == 8 and report["candidates"] == 900
+    assert report["command"].startswith("python recipes/ablate.py") and "--data_dir DATA" in report["command"]
+    # Nothing heavy stays; what a run was given does.
+    assert not list(place.output.rglob("*.safetensors")) and not list(place.output.rglob("checkpoint-*"))
+    given = yaml.safe_load((place.output / "equal" / "seed_1.yaml").read_text())
+    assert given["max_steps"] == 6 and given["seed"] == 1 and given["learning_rate"] == "1e-3"
+    assert "same_steps_as" not in given and given["num_train_epochs"] == 2
+
+
+def test_difficulty_is_scored_once_for_all_that_need_the_same(place):
+    place.run()
+    folder = place.output / "difficulty"
+    assert sorted(path.name for path in folder.iterdir()) == ["alignment-mean-seed_0", "complexity-text"]
+    options = json.loads((folder / "complexity-text" / "summary.json").read_text())
+    assert options[2:] == ["--definition", "complexity", "--combination", "text"]
+    for arm, name in (("none", "alignment-mean-seed_0"), ("easy", "complexity-text")):
+        given = yaml.safe_load((place.output / arm / "seed_1.yaml").read_text())
+        assert given["data_dir"] == str(folder / name)
+
+
+def test_alignment_is_scored_by_seed(place):
+    (place.output / "difficulty").mkdir(parents=True)
+    values = {"seed": 3, "difficulty_definition": ["alignment", "complexity"], "difficulty_text_weight": 0.25}
+    assert ABLATE.scored(values, place.output).name == "alignment+complexity-mean-text_0.25-seed_3"
+
+
+def test_finished_runs_are_skipped(place):
+    place.run("--arms", "none", "random", "--seeds", "1", "--keep_models")
+    assert place.calls() == ["none/seed_1", "random/seed_1"]
+    assert len(list(place.output.rglob("*.safetensors"))) == 2
+    assert len(json.loads((place.output / "report.json").read_text())["missing"]) == 6
+    place.run("--arms", "random")
+    assert place.calls() == ["random/seed_0"]
+    place.run()
+    assert place.calls() == ["none/seed_0", "easy/seed_0", "equal/seed_0", "easy/seed_1", "equal/seed_1"]
+    place.run()
+    assert place.calls() == []
+
+
+def test_report_only(place):
+    with pytest.raises(ValueError, match="holds no study"):
+        place.run("--report_only")
+    place.run("--arms", "none", "random", "--seeds", "0")
+    before = (place.output / "report.json").read_text()
+    for name in ("report.md", "report.json", "curves.png"):
+        (place.output / name).unlink()
+    place.calls()
+    ABLATE.main([str(place.folder / "small.yaml"), "--output_dir", str(place.output), "--report_only"])
+    assert place.calls() == [] and (place.output / "report.md").is_file()
+    assert json.loads((place.output / "report.json").read_text()) == json.loads(before)
+
+
+def test_a_failed_run_is_reported_and_the_others_go_on(place, capsys):
+    place.fail("random/seed_0")
+    with pytest.raises(SystemExit) as ended:
+        place.run()
+    assert ended.value.code == 1
+    printed = capsys.readouterr().out
+    assert "random seed 0: FAILED: status 1; the end of" in printed and "error: out of luck" in printed
+    # `equal` takes its steps of the plan that failed before it was made.
+    assert "equal seed 0: FAILED: it takes the steps of arm 'random'" in printed
+    report = json.loads((place.output / "report.json").read_text())
+    assert report["missing"] == ["random seed 0", "equal seed 0"]
+    assert report["tests"]["random"]["none"]["seeds"] == 1 and "out of luck" in printed
+    place.calls(), place.fail()
+    place.run()
+    assert place.calls() == ["random/seed_0", "equal/seed_0"]
+    assert not (place.output / "random" / "seed_0" / "half").exists()
+
+
+def begin(folder: Path) -> None:
+    """A run that was killed after its first checkpoint."""
+    checkpoint = folder / "checkpoint-4"
+    checkpoint.mkdir()
+    (folder / "train_summary.json").unlink()
+    (checkpoint / "trainer_state.json").write_text("{}")
+    (checkpoint / "curriculum_state.json").write_text('{"processes": 1}')
+    with zipfile.ZipFile(checkpoint / "rng_state.pth", "w"):
+        pass
+
+
+def test_a_begun_run_is_resumed_or_started_anew(place):
+    place.run("--arms", "none", "--seeds", "0")
+    folder = place.output / "none" / "seed_0"
+    begin(folder), place.calls()
+    place.run("--arms", "none", "--seeds", "0")
+    assert place.calls() == ["none/seed_0 --resume_from_checkpoint true"]
+    # Without a whole checkpoint, and with other settings, it starts anew.
+    begin(folder)
+    (folder / "checkpoint-4" / "trainer_state.json").write_text("{")
+    place.run("--arms", "none", "--seeds", "0")
+    assert place.calls() == ["none/seed_0"]
+    begin(folder)
+    place.write(common={"num_train_epochs": 3})
+    place.run("--arms", "none", "--seeds", "0")
+    assert place.calls() == ["none/seed_0"] and not (folder / "checkpoint-4").exists()
+
+
+def test_changed_settings_of_a_finished_run(place):
+    place.run("--arms", "none", "--seeds", "0")
+    place.calls()
+    place.write(common={"num_train_epochs": 3})
+    message = r"seed_0 was finished with other settings \(num_train_epochs 2 -> 3\). Give the arm another name"
+    with pytest.raises(ValueError, match=message):
+        place.run()
+    with pytest.raises(ValueError, match=message):
+        place.run("--report_only")
+    place.write()
+    (place.folder / "recipe.yaml").write_text("learning_rate: 2e-3\nwarmup_steps: 5\n")
+    with pytest.raises(ValueError, match=r"learning_rate '1e-3' -> '2e-3', warmup_steps None -> 5\)"):
+        place.run()
+    assert place.calls() == []
+
+
+def test_data_and_launcher_are_those_of_the_study(place):
+    place.run("--arms", "none", "--seeds", "0")
+    with pytest.raises(ValueError, match="have launch .* Give the same again, or choose another --output_dir"):
+        place.run("--launch", "accelerate launch")
+    with pytest.raises(ValueError, match="have data .*--data_dir"):
+        place.run("--data_dir", "another/data_set")
+
+
+def test_a_folder_of_another_kind_is_not_removed(place, capsys):
+    own = place.output / "none" / "seed_0"
+    own.mkdir(parents=True)
+    (own / "thesis.tex").write_text("years of work")
+    with pytest.raises(SystemExit):
+        place.run("--arms", "none")
+    assert "is none of this study's runs" in capsys.readouterr().out and (own / "thesis.tex").exists()
+
+
+BAD = {
+    "unknown key": ({"arm": {}}, r"unknown key 'arm'; did you mean 'arms'\?"),
+    "no recipe": ({"recipe": None}, "recipe is None; expected the path"),
+    "missing recipe": ({"recipe": "nowhere.yaml"}, "nowhere.yaml' does not exist"),
+    "no arms": ({"arms": {}}, "arms is {}; expected a mapping"),
+    "arm is no mapping": ({"arms": {"none": "none"}}, "arm 'none' is 'none'; expected a mapping"),
+    "seeds": ({"seeds": [0, 0]}, r"seeds is \[0, 0\]; expected a list of different whole numbers"),
+    "seed is text": ({"seeds": "all"}, "seeds is 'all'"),
+    "baseline": ({"baselines": ["nothing"]}, "unknown arm 'nothing'"),
+    "baselines": ({"baselines": "none"}, "baselines is 'none'; expected a list"),
+    "argument": ({"arms": {"a": {"curiculum_order": "none"}}},
+                 r"arm 'a': unknown argument 'curiculum_order'; did you mean 'curriculum_order'\?$"),
+    "common argument": ({"common": {"learning_rat": 1}}, "unknown argument 'learning_rat'"),
+    "choice": ({"arms": {"a": {"curriculum_order": "sideways"}}}, "arm 'a': .*invalid choice: 'sideways'"),
+    "own": ({"arms": {"a": {"seed": 3}}}, "arm 'a' sets seed, which the study sets"),
+    "data of an arm": ({"arms": {"a": {"demo": True}}}, "arm 'a' sets demo"),
+    "name": ({"arms": {"a/b": {}}}, "'a/b' cannot name an arm"),
+    "steps": ({"arms": {"a": {"same_steps_as": "b"}, "b": {}}}, r"same_steps_as 'b'; expected an arm above it"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_wrong_studies(case, place):
+    changes, message = BAD[case]
+    place.write(**changes)
+    with pytest.raises(ValueError, match=message):
+        place.run()
+    assert not place.output.exists()
+
+
+def test_wrong_command_lines(place, monkeypatch):
+    with pytest.raises(ValueError, match=r"--arms: unknown arm 'eazy'; did you mean 'easy'\?"):
+        place.run("--arms", "eazy")
+    with pytest.raises(ValueError, match="does not exist"):
+        ABLATE.main(["nowhere.yaml", "--output_dir", str(place.output)])
+    with pytest.raises(ValueError, match="the recipe names no data: pass --data_dir"):
+        ABLATE.main([str(place.folder / "small.yaml"), "--output_dir", str(place.output)])
+    monkeypatch.setenv("RANK", "0")
+    with pytest.raises(ValueError, match="name the launcher by --launch"):
+        place.run()
+
+
+def test_a_launcher_that_is_not_there(place, capsys):
+    with pytest.raises(ValueError, match="no run in .* is finished"):
+        place.run("--launch", "/no/such/program", "--arms", "none", "--seeds", "0")
+    assert "'/no/such/program' cannot be started" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
+def test_every_study_parses(path):
+    study = read_study(path)
+    assert study.baselines == ["none", "random"] and len(study.arms) >= 3
+    orders = {given.get("curriculum_order") for given in study.arms.values()}
+    assert {"none", "random", "easy_first"} <= orders
+
+
+@pytest.mark.slow
+def test_a_small_study_with_the_real_recipes(tmp_path, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    rows = rows_of_pairs(24)
+    lines = ["CID\tSMILES\tsplit\thas_description"]
+    for split, indices in {"train": range(18), "validation": range(18, 24)}.items():
+        pairs = [f"{1000 + i}\t{rows['smiles'][i]}\t{rows['description'][i]}" for i in indices]
+        (tmp_path / f"{split}.tsv").write_text("\n".join(["CID\tSMILES\tdescription", *pairs]) + "\n")
+        lines += [f"{1000 + i}\t{rows['smiles'][i]}\t{split}\t1" for i in indices]
+    (tmp_path / "molecules.tsv").write_text("\n".join(lines) + "\n")
+    sizes = {"embedding_size": 16, "hidden_size": 16, "intermediate_size": 16}
+    recipe = {"text_config": sizes, "molecule_config": sizes, "per_device_train_batch_size": 4, "use_cpu": True,
+              "eval_strategy": "epoch", "num_train_epochs": 3, "save_strategy": "no"}  # fmt: skip
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    study = {"recipe": "recipe.yaml", "seeds": [0], "arms": {"random": {"curriculum_order": "random"}}}
+    (tmp_path / "study.yaml").write_text(yaml.safe_dump(study))
+    given = ["--data_dir", str(tmp_path), "--output_dir", str(tmp_path / "out")]
+    ABLATE.main([str(tmp_path / "study.yaml"), *given])
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert report["queries"] == 6 and report["candidates"] == 24 and report["training_pairs"] == 18
+    assert len(report["curves"]["random"]["mrr"]) == 3 and report["environments"][0]["versions"]["torch"]
+    metrics = json.loads((tmp_path / "out" / "random" / "seed_0" / "metrics.json").read_text())
+    mrr = metrics["pools"]["full"]["text_to_molecule"]["mrr"]
+    assert report["arms"]["random"]["mrr"]["mean"] == pytest.approx(mrr)
