@@ -1,6 +1,6 @@
 """Rank a whole candidate pool with a trained model, in both directions, and report the metrics.
 
-python recipes/evaluate.py --model O --data_dir D --split validation --output metrics.json [--save_embeddings E.npz]
+python recipes/evaluate.py --model O [O2 ...] --data_dir D --split validation --output metrics.json [--query_bank]
 """
 
 import argparse
@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import datasets
 import torch
@@ -17,6 +18,7 @@ from transformers import AutoModel, AutoProcessor
 import class_hf
 from class_hf.build import load_data, naming_model
 from class_hf.data.prepare import prepare_molecules, prepare_pairs
+from class_hf.evaluation.ensemble import join_embeddings
 from class_hf.evaluation.rescoring import check_rescoring
 from class_hf.evaluation.retrieval import RetrievalEvaluator, captions_besides
 from class_hf.files import write_arrays, write_json
@@ -29,7 +31,9 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="recipes/evaluate.py", description=__doc__.splitlines()[0], allow_abbrev=False
     )
-    parser.add_argument("--model", required=True, help="folder or Hub id of a trained dual encoder")
+    parser.add_argument(
+        "--model", required=True, nargs="+", help="folder or Hub id of a trained dual encoder; several are an ensemble"
+    )
     parser.add_argument("--revision", help="revision of a model on the Hub")
     parser.add_argument("--data_dir", help="folder with the pairs")
     parser.add_argument("--dataset_name", help="Hub id of a data set of pairs")
@@ -49,6 +53,11 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         type=int,
         help="rank so many first candidates again by the model's full score, if it has one",
     )
+    parser.add_argument(
+        "--query_bank", action="store_true", help="report query-bank normalisation by the training pairs as well"
+    )
+    parser.add_argument("--bank_neighbours", type=int, default=10, help="nearest queries of the bank that count")
+    parser.add_argument("--bank_weight", type=float, default=0.5, help="share of their mean cosine that is taken off")
     parser.add_argument("--num_proc", type=int, help="processes that prepare the data")
     return parser.parse_args(argv)
 
@@ -67,42 +76,29 @@ def main(argv: Sequence[str]) -> None:
     if args.split not in data or args.split == "pool":
         splits = sorted(set(data) - {"pool"})
         raise ValueError(f"the data has no split {args.split!r}; it has {splits}.")
-    if Path(args.model).is_dir() and not (Path(args.model) / "config.json").is_file():
-        raise ValueError(
-            f"{args.model!r} holds no model (no config.json). Give the output folder of recipes/train.py."
-        )
-    with naming_model("--model", args.model):
-        model = AutoModel.from_pretrained(args.model, revision=args.revision)
-        processor = AutoProcessor.from_pretrained(args.model, revision=args.revision)
-    model.to(torch.accelerator.current_accelerator() or "cpu")
-
-    prepared = {
-        split: prepare_pairs(pairs, processor, args.num_proc) for split, pairs in data.items() if split != "pool"
-    }
-    evaluator = RetrievalEvaluator(
-        prepared[args.split],
-        prepare_molecules(data["pool"], processor, args.num_proc),
-        captions=captions_besides(prepared, args.split),
-        processor=processor,
-        name=args.split,
-        batch_size=args.batch_size,
-        bootstrap_samples=args.bootstrap_samples,
-        rescore_top_k=args.rescore_top_k,
-    )
-    if evaluator.rescore_top_k is not None:
-        check_rescoring(model)
+    if args.query_bank and (args.split == "train" or "train" not in data):
+        raise ValueError("--query_bank needs training pairs that are not tested on: evaluate another split.")
+    if args.rescore_top_k and len(args.model) > 1:
+        raise ValueError("--rescore_top_k needs the score of one model; give --model one name.")
     started = time.perf_counter()
-    with torch.autocast(model.device.type, torch.bfloat16, enabled=args.bf16):
-        embeddings = evaluator.embeddings(model)
-    ranks, title = evaluator.ranks(embeddings), args.split
-    if evaluator.rescore_top_k is None:
-        metrics = evaluator.report(ranks)
-    else:
+    parts = []
+    for name in args.model:
+        model, processor = load(name, args.revision)
+        evaluator = evaluator_of(data, processor, args)
+        if evaluator.rescore_top_k is not None:
+            check_rescoring(model)
         with torch.autocast(model.device.type, torch.bfloat16, enabled=args.bf16):
-            again = evaluator.rescored_ranks(model, embeddings, ranks)
-        metrics = evaluator.report(again, before=ranks)
-        ranks, title = again, f"{args.split}, the first {evaluator.rescore_top_k} re-scored"
-    metrics["model"] = args.model
+            parts.append(evaluator.embeddings(model))
+    embeddings = parts[0] if len(parts) == 1 else join_embeddings(parts)
+    ranks, title, before = evaluator.ranks(embeddings), args.split, None
+    normalised = evaluator.query_bank_ranks(embeddings) if args.query_bank else None
+    if evaluator.rescore_top_k is not None:
+        before = ranks
+        with torch.autocast(model.device.type, torch.bfloat16, enabled=args.bf16):
+            ranks = evaluator.rescored_ranks(model, embeddings, ranks)
+        title = f"{args.split}, the first {evaluator.rescore_top_k} re-scored"
+    metrics = evaluator.report(ranks, before, normalised)
+    metrics["model"] = args.model[0] if len(args.model) == 1 else args.model
     metrics["seconds"] = round(time.perf_counter() - started, 3)
     metrics["class_hf_version"] = class_hf.__version__
     if args.save_embeddings:
@@ -116,7 +112,40 @@ def main(argv: Sequence[str]) -> None:
         print(summary_table({**metrics, "pools": metrics["pools_before_rescoring"]}))
         print(f"with the first {evaluator.rescore_top_k} re-scored")
     print(summary_table(metrics))
+    if args.query_bank:
+        print(f"with query-bank normalisation by {metrics['query_bank']['pairs']:,} training pairs")
+        print(summary_table({**metrics, "pools": metrics["query_bank"]["pools"]}))
     print(f"written to {args.output}")
+
+
+def load(name: str, revision: str | None) -> tuple[Any, Any]:
+    """A model, on the accelerator if there is one, and its processor."""
+    if Path(name).is_dir() and not (Path(name) / "config.json").is_file():
+        raise ValueError(f"{name!r} holds no model (no config.json). Give the output folder of recipes/train.py.")
+    with naming_model("--model", name):
+        model = AutoModel.from_pretrained(name, revision=revision)
+        processor = AutoProcessor.from_pretrained(name, revision=revision)
+    return model.to(torch.accelerator.current_accelerator() or "cpu"), processor
+
+
+def evaluator_of(data: datasets.DatasetDict, processor: Any, args: argparse.Namespace) -> RetrievalEvaluator:
+    """Prepares the data for a model, and says what is to be reported."""
+    prepared = {
+        split: prepare_pairs(pairs, processor, args.num_proc) for split, pairs in data.items() if split != "pool"
+    }
+    return RetrievalEvaluator(
+        prepared[args.split],
+        prepare_molecules(data["pool"], processor, args.num_proc),
+        captions=captions_besides(prepared, args.split),
+        processor=processor,
+        name=args.split,
+        batch_size=args.batch_size,
+        bootstrap_samples=args.bootstrap_samples,
+        rescore_top_k=args.rescore_top_k,
+        query_bank=prepared["train"] if args.query_bank else None,
+        bank_neighbours=args.bank_neighbours,
+        bank_weight=args.bank_weight,
+    )
 
 
 if __name__ == "__main__":

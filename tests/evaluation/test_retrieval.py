@@ -58,3 +58,38 @@ def test_captions_besides(prepared):
     splits = {"train": prepared.select(range(20)), "validation": prepared.select(range(20, 24))}
     assert len(captions_besides(splits, "validation")) == 20
     assert captions_besides({"validation": prepared}, "validation") is None
+
+
+def test_a_query_bank_stands_beside_the_plain_numbers(prepared, processor, model):
+    from class_hf.evaluation.query_bank import hubness
+
+    queries, others = prepared.select(range(8)), prepared.select(range(8, 24))
+    arguments = dict(captions=others, processor=processor, bootstrap_samples=0)
+    plain = RetrievalEvaluator(queries, prepared, **arguments)
+    evaluator = RetrievalEvaluator(queries, prepared, query_bank=others, bank_neighbours=3, bank_weight=5.0, **arguments)
+    report = evaluator(model)
+    assert report["pools"] == plain(model)["pools"]
+    assert {name: report["query_bank"][name] for name in ("pairs", "neighbours", "weight")} == {
+        "pairs": 16,
+        "neighbours": 3,
+        "weight": 5.0,
+    }
+    embeddings = evaluator.embeddings(model)
+    texts, molecules = embeddings["text_embeds"], embeddings["molecule_embeds"]
+    scores = texts.double() @ molecules.double().T
+    scores -= 5 * hubness(molecules, embeddings["bank_text_embeds"], 3)
+    gold = scores.gather(1, evaluator.gold[:, None])
+    expected = 1 + (scores > gold + 1e-9).sum(1) + ((scores - gold).abs() <= 1e-9).sum(1).sub(1) / 2
+    ranks = evaluator.query_bank_ranks(embeddings)["full"]["text_to_molecule"][0]
+    assert ranks.tolist() == expected.tolist()
+    assert ranks.tolist() != evaluator.ranks(embeddings)["full"]["text_to_molecule"][0].tolist()
+
+
+def test_a_bank_must_not_hold_what_is_tested(prepared, processor, model):
+    with pytest.raises(ValueError, match="4 of the query bank's pairs are tested on, for instance id 'm04'"):
+        RetrievalEvaluator(
+            prepared.select(range(8)), prepared, processor=processor, query_bank=prepared.select(range(4, 24))
+        )
+    with pytest.raises(ValueError, match="there is no query bank"):
+        evaluator = RetrievalEvaluator(prepared, processor=processor)
+        evaluator.query_bank_ranks(evaluator.embeddings(model))

@@ -140,6 +140,20 @@ def test_evaluate_gives_the_numbers_of_training(trained, data_dir, tmp_path):
     assert (tmp_path / "r.png").stat().st_size > 5000
 
 
+def test_evaluate_with_a_query_bank_and_several_models(trained, data_dir, tmp_path, capsys):
+    output = tmp_path / "m.json"
+    evaluate("--model", trained, trained, "--data_dir", data_dir, "--output", output, "--query_bank",
+             "--bank_neighbours", 3, "--bootstrap_samples", 0)  # fmt: skip
+    metrics, before = (json.loads(path.read_text()) for path in (output, trained / "metrics.json"))
+    assert metrics["model"] == [str(trained), str(trained)]
+    for pool, directions in before["pools"].items():  # a model beside itself ranks as it does alone
+        for direction, row in directions.items():
+            assert metrics["pools"][pool][direction]["mrr"] == pytest.approx(row["mrr"])
+    assert metrics["query_bank"]["neighbours"] == 3 and metrics["query_bank"]["pairs"] == 16
+    assert set(metrics["query_bank"]["pools"]) == {"full", "split"}
+    assert "with query-bank normalisation by 16 training pairs" in capsys.readouterr().out
+
+
 def test_evaluate_takes_the_test_split(trained, data_dir, tmp_path):
     output = tmp_path / "m.json"
     evaluate("--model", trained, "--data_dir", data_dir, "--split", "test", "--output", output)
@@ -323,6 +337,8 @@ def test_the_recipe_comes_first(data_dir):
         (("--model", ROOT / "recipes"), "holds no model"),
         (("--model", "nobody/nothing"), "--model 'nobody/nothing' is neither a folder"),
         (("--output", ROOT / "recipes"), "is a folder"),
+        (("--split", "train", "--query_bank"), "needs training pairs that are not tested on"),
+        (("--model", "a", "b", "--rescore_top_k", 5), "needs the score of one model"),
     ],
 )
 def test_wrong_input_to_evaluate(arguments, message, trained, data_dir):

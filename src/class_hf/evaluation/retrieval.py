@@ -15,6 +15,7 @@ from class_hf.data.collator import TextMoleculeCollator
 from class_hf.data.prepare import MOLECULE_FEATURES, POOLED, TEXT_FEATURES
 from class_hf.distributed import gather, rank, world_size
 from class_hf.evaluation.metrics import bootstrap_intervals, metrics_by_quartile, retrieval_metrics
+from class_hf.evaluation.query_bank import hubness
 from class_hf.evaluation.ranks import rank_in_pools
 from class_hf.evaluation.rescoring import Pool, States, check_rescoring, rescore, score_pairs
 from class_hf.outputs import output_fields
@@ -142,9 +143,14 @@ class RetrievalEvaluator:
         bootstrap_samples: resamples of the 95 % intervals; 0 leaves the intervals out.
         rescore_top_k: rank so many first candidates of each query again, by the model's `fine_scores`; None or 0 does
             not. The report then says so, and holds the numbers from before as well.
+        query_bank: prepared training pairs, whose captions and molecules serve as queries that show which candidates
+            are near to every query: [`query_bank_ranks`] then ranks without their advantage. They must not be tested
+            on.
+        bank_neighbours, bank_weight: the mean cosine to so many nearest queries of the bank, times this weight, is
+            taken from a candidate's similarities.
 
     Raises:
-        ValueError: if a pair's molecule is not in the pool, or there are no pairs.
+        ValueError: if a pair's molecule is not in the pool, there are no pairs, or the bank holds some of them.
     """
 
     primary_metric = "mrr"
@@ -164,6 +170,9 @@ class RetrievalEvaluator:
         block_size: int = 512,
         bootstrap_samples: int = 1000,
         rescore_top_k: int | None = None,
+        query_bank: Dataset | None = None,
+        bank_neighbours: int = 10,
+        bank_weight: float = 0.5,
     ):
         self.pairs = pairs
         self.pool = pairs if pool is None else pool
@@ -192,11 +201,22 @@ class RetrievalEvaluator:
                 f"for instance id {missing[0]!r}. Every query's molecule must be a candidate."
             )
         self.gold = torch.tensor([row_of[one] for one in ids])
+        self.query_bank = query_bank
+        self.bank_neighbours = bank_neighbours
+        self.bank_weight = bank_weight
+        if query_bank is not None and "id" in query_bank.column_names:
+            tested = set(ids).intersection(query_bank["id"][:])
+            if tested:
+                raise ValueError(
+                    f"{len(tested)} of the query bank's pairs are tested on, for instance id {min(tested)!r}. "
+                    "A bank must hold other pairs, such as the training pairs."
+                )
 
     def embeddings(self, model: Any) -> dict[str, torch.Tensor]:
         """`text_embeds` (Q, D), `molecule_embeds` (P, D) of the pool, `gold` (Q,), `caption_embeds` (C, D).
 
-        The last holds the captions of all further pairs, and is left out without any.
+        The last holds the captions of all further pairs, and is left out without any. With a query bank of M pairs,
+        `bank_text_embeds` and `bank_molecule_embeds` (M, D) as well.
         """
         result = {
             "text_embeds": embed(model, self.pairs, self.collator, "text", self.batch_size, self.columns),
@@ -207,13 +227,42 @@ class RetrievalEvaluator:
             result["caption_embeds"] = embed(
                 model, self.captions, self.collator, "text", self.batch_size, self.columns
             )
+        if self.query_bank is not None:
+            for side in ("text", "molecule"):
+                result[f"bank_{side}_embeds"] = embed(
+                    model, self.query_bank, self.collator, side, self.batch_size, self.columns
+                )
         return result
 
     def ranks(self, embeddings: dict[str, torch.Tensor]) -> Ranks:
         """(ranks, candidates) by pool and direction, from what [`embeddings`] gave."""
+        return self._ranks(embeddings)
+
+    def query_bank_ranks(self, embeddings: dict[str, torch.Tensor]) -> Ranks:
+        """As [`ranks`], after query-bank normalisation (see [`~class_hf.evaluation.query_bank.hubness`]).
+
+        Raises:
+            ValueError: if there is no query bank.
+        """
+        if self.query_bank is None:
+            raise ValueError("there is no query bank; give the evaluator query_bank=, the prepared training pairs.")
+        texts = embeddings["text_embeds"]
+        if "caption_embeds" in embeddings:
+            texts = torch.cat([texts, embeddings["caption_embeds"]])
+        sides = {"text": (texts, "molecule"), "molecule": (embeddings["molecule_embeds"], "text")}
+        return self._ranks(
+            embeddings,
+            **{
+                f"{side}_penalties": self.bank_weight
+                * hubness(candidates, embeddings[f"bank_{queries}_embeds"], self.bank_neighbours)
+                for side, (candidates, queries) in sides.items()
+            },
+        )
+
+    def _ranks(self, embeddings: dict[str, torch.Tensor], **penalties: torch.Tensor) -> Ranks:
         texts, molecules, gold = (embeddings[name] for name in ("text_embeds", "molecule_embeds", "gold"))
         further = embeddings.get("caption_embeds")
-        ranks = rank_in_pools(texts, molecules, gold, further, self.block_size)
+        ranks = rank_in_pools(texts, molecules, gold, further, self.block_size, **penalties)
         candidates = {
             "full": (len(molecules), len(texts) + (0 if further is None else len(further))),
             "split": (len(texts), len(texts)),
@@ -285,26 +334,31 @@ class RetrievalEvaluator:
 
         return encode
 
-    def report(self, ranks: Ranks, before: Ranks | None = None) -> dict[str, Any]:
+    def report(self, ranks: Ranks, before: Ranks | None = None, normalised: Ranks | None = None) -> dict[str, Any]:
         """`{"split", "pools": {pool: {direction: metrics}}}` from what [`ranks`] gave.
 
         Args:
             ranks: of the queries.
             before: the plain ranks, if `ranks` are re-scored ones: each direction then names its `rescored_top_k`, and
                 `pools_before_rescoring` holds the plain metrics.
+            normalised: what [`query_bank_ranks`] gave; their metrics stand apart, under `query_bank`.
         """
-        pools = self._pools(ranks)
-        if before is None:
-            return {"split": self.name, "pools": pools}
-        for both in pools.values():
-            for metrics in both.values():
-                metrics["rescored_top_k"] = self.rescore_top_k
-        return {
-            "split": self.name,
-            "rescored_top_k": self.rescore_top_k,
-            "pools": pools,
-            "pools_before_rescoring": self._pools(before),
-        }
+        result: dict[str, Any] = {"split": self.name, "pools": self._pools(ranks)}
+        if before is not None:
+            for both in result["pools"].values():
+                for metrics in both.values():
+                    metrics["rescored_top_k"] = self.rescore_top_k
+            result["rescored_top_k"] = self.rescore_top_k
+            result["pools_before_rescoring"] = self._pools(before)
+        if normalised is not None:
+            assert self.query_bank is not None
+            result["query_bank"] = {
+                "pairs": len(self.query_bank),
+                "neighbours": self.bank_neighbours,
+                "weight": self.bank_weight,
+                "pools": self._pools(normalised),
+            }
+        return result
 
     def _pools(self, ranks: Ranks) -> dict[str, dict[str, dict[str, Any]]]:
         return {
@@ -321,11 +375,12 @@ class RetrievalEvaluator:
         return metrics
 
     def __call__(self, model: Any) -> dict[str, Any]:
-        """Embeds, ranks, with `rescore_top_k` ranks again, and reports; see [`report`]."""
+        """Embeds, ranks, with `rescore_top_k` or a query bank ranks again, and reports; see [`report`]."""
         if self.rescore_top_k is not None:
             check_rescoring(model)
         embeddings = self.embeddings(model)
         ranks = self.ranks(embeddings)
+        normalised = None if self.query_bank is None else self.query_bank_ranks(embeddings)
         if self.rescore_top_k is None:
-            return self.report(ranks)
-        return self.report(self.rescored_ranks(model, embeddings, ranks), before=ranks)
+            return self.report(ranks, normalised=normalised)
+        return self.report(self.rescored_ranks(model, embeddings, ranks), before=ranks, normalised=normalised)
