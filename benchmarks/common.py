@@ -4,7 +4,6 @@ import argparse
 import json
 import math
 import os
-import platform
 import shlex
 import subprocess
 import sys
@@ -43,20 +42,11 @@ def load(data_dir: Path | None) -> Any:
 
 def machine() -> dict[str, Any]:
     """What the numbers are measured on."""
-    import torch
+    from class_hf.environment import environment
 
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.is_file() else []
-    models = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
-    return {
-        "processor": models[0] if models else platform.processor(),
-        "cores": os.cpu_count(),
-        "threads": torch.get_num_threads(),
-        "matrix_units": has_matrix_units(),
-        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-    }
+    found = environment()
+    versions = found.pop("versions")
+    return {**found, "matrix_units": has_matrix_units(), "python": versions["python"], "torch": versions["torch"]}
 
 
 def has_matrix_units() -> bool:

@@ -1,5 +1,6 @@
 """Symmetric contrastive loss with per-pair intensity."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -114,14 +115,44 @@ def dense_pair_losses(
 
     The plain form that [`tiled_pair_losses`] equals; arguments as there.
     """
-    targets = torch.arange(len(texts), device=texts.device) + rank() * len(texts)
-    excluded = None
-    if pair_keys is not None:
-        excluded = share_a_key(pair_keys, gather(pair_keys))
-        excluded[torch.arange(len(texts), device=texts.device), targets] = False
+    targets, excluded = targets_of(len(texts), pair_keys, texts.device)
+    both = ((texts, molecules), (molecules, texts))
+    scores = [rows @ gather_with_gradient(columns).T for rows, columns in both]
+    return score_losses(scores, targets, excluded, label_smoothing)
+
+
+def targets_of(
+    pairs: int, pair_keys: torch.Tensor | None, device: torch.device
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """Which column of the global batch is each own row's partner, (b,), and which are no negatives of it, (b, B).
+
+    The second is None without keys; see [`ContrastiveLoss`].
+    """
+    rows = torch.arange(pairs, device=device)
+    targets = rows + rank() * pairs
+    if pair_keys is None:
+        return targets, None
+    excluded = share_a_key(pair_keys, gather(pair_keys))
+    excluded[rows, targets] = False
+    return targets, excluded
+
+
+def score_losses(
+    scores: Sequence[torch.Tensor],
+    targets: torch.Tensor,
+    excluded: torch.Tensor | None,
+    label_smoothing: float = 0.0,
+) -> PairLosses:
+    """Cross-entropy of each pair, averaged over both directions, from the scores themselves.
+
+    Args:
+        scores: two of (b, B) logits: the own captions by all molecules, the own molecules by all captions.
+        targets: (b,) the column of each row's partner.
+        excluded: (b, B) bool, columns that are no negatives of a row; None excludes nothing.
+        label_smoothing: share of the target spread evenly over the columns that are left.
+    """
     losses, probabilities, hits = [], [], []
-    for rows, columns in ((texts, molecules), (molecules, texts)):
-        logits = rows @ gather_with_gradient(columns).T  # (b, B)
+    for logits in scores:
         if excluded is not None:
             logits = logits.masked_fill(excluded, float("-inf"))
         log_probabilities = logits.log_softmax(1)

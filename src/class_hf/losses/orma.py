@@ -5,9 +5,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from class_hf.curriculum.intensity import Intensity
-from class_hf.distributed import gather, gather_with_gradient, global_sum, rank, world_size
-from class_hf.losses.contrastive import LossOutput
-from class_hf.losses.tiled import PairLosses, share_a_key
+from class_hf.distributed import gather, gather_with_gradient, global_sum, world_size
+from class_hf.losses.contrastive import LossOutput, score_losses, targets_of
 from class_hf.models.token_alignment import MoleculeStates, TextStates, pair_scores
 
 
@@ -86,11 +85,7 @@ class OrmaLoss(nn.Module):
         with torch.autocast(text_embeds.device.type, enabled=False):
             scale = intensity.sharpness * logit_scale.float()
             of_texts, of_molecules = self._scores(text_embeds.float(), molecule_embeds.float(), texts, molecules)
-            targets = torch.arange(pairs, device=text_embeds.device) + rank() * pairs
-            excluded = None
-            if pair_keys is not None:
-                excluded = share_a_key(pair_keys, gather(pair_keys))
-                excluded[torch.arange(pairs, device=text_embeds.device), targets] = False
+            targets, excluded = targets_of(pairs, pair_keys, text_embeds.device)
             loss, per_pair = text_embeds.new_zeros(()), text_embeds.new_zeros(pairs)
             for weight, *scores in zip(level_weights, of_texts, of_molecules, strict=True):
                 level = score_losses([scale * one for one in scores], targets, excluded, self.label_smoothing)
@@ -156,31 +151,3 @@ def gather_ragged(states: torch.Tensor, offsets: torch.Tensor) -> tuple[torch.Te
     rows = gather_with_gradient(F.pad(states, (0, 0, 0, longest - len(states))))
     kept = torch.arange(longest, device=states.device) < totals[:, None]
     return rows[kept.flatten()], F.pad(lengths.cumsum(0), (1, 0))
-
-
-def score_losses(
-    scores: list[torch.Tensor], targets: torch.Tensor, excluded: torch.Tensor | None, label_smoothing: float = 0.0
-) -> PairLosses:
-    """Cross-entropy of each pair, averaged over both directions, from the scores themselves.
-
-    Args:
-        scores: two of (b, B) logits: the own captions by all molecules, the own molecules by all captions.
-        targets: (b,) the column of each row's partner.
-        excluded: (b, B) bool, columns that are no negatives of a row; None excludes nothing.
-        label_smoothing: share of the target spread evenly over the columns that are left.
-    """
-    losses, probabilities, hits = [], [], []
-    for logits in scores:
-        if excluded is not None:
-            logits = logits.masked_fill(excluded, float("-inf"))
-        log_probabilities = logits.log_softmax(1)
-        true = log_probabilities.gather(1, targets[:, None]).squeeze(1)
-        loss = -true
-        if label_smoothing > 0.0:
-            kept = log_probabilities.isfinite()
-            spread = log_probabilities.masked_fill(~kept, 0.0).sum(1) / kept.sum(1)
-            loss = (1.0 - label_smoothing) * loss - label_smoothing * spread
-        losses.append(loss)
-        probabilities.append(true.detach().exp())
-        hits.append((logits.argmax(1) == targets).float())
-    return PairLosses(*(torch.stack(both).mean(0) for both in (losses, probabilities, hits)))
