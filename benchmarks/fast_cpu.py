@@ -2,11 +2,11 @@
 
     python benchmarks/fast_cpu.py --data_dir DATA [--seeds 0 1 2] [--before COMMIT]
 
-Arms: the recipe as it is; `random`, the control with the same growth and random membership; `none`, the baseline of
-full epochs; `none, equal steps`, the baseline cut to the recipe's number of steps; and with `--before`, the recipe as
-it was at an earlier commit of this repository. Each arm is trained with each seed, the arms in turn so that a load on
-the machine meets all of them, and evaluated on validation in full. The recipe, now and before, starts from the files
-each time: loading, featurising, scoring, training and evaluation are all in its seconds.
+Arms: the recipe as it is; `random` and `easy first`, whichever the recipe is not, with the same growth of the pool;
+`none`, the baseline of full epochs; `none, equal steps`, the baseline cut to the recipe's number of steps; and with
+`--before`, the recipe as it was at an earlier commit of this repository. Each arm is trained with each seed, the arms
+in turn so that a load on the machine meets all of them, and evaluated on validation in full. The recipe, now and
+before, starts from the files each time: loading, featurising, scoring, training and evaluation are in its seconds.
 """
 
 import json
@@ -20,9 +20,12 @@ from pathlib import Path
 from typing import Any
 
 import common
+import yaml
 
 RECIPE = Path("recipes") / "chebi20" / "fast_cpu.yaml"
-ARMS = ("recipe", "random", "none", "none, equal steps")
+OWN_ORDER = yaml.safe_load((common.ROOT / RECIPE).read_text())["curriculum_order"]
+ORDERS = {"random": "random", "easy first": "easy_first", "none": "none", "none, equal steps": "none"}
+ARMS = ("recipe", *(arm for arm, order in ORDERS.items() if order != OWN_ORDER))
 METRICS = ("hits@1", "hits@10", "mrr", "mean_rank")
 
 
@@ -39,7 +42,7 @@ def train(root: Path, cache: Path, *arguments: object) -> float:
 
 def run(arm: str, seed: int, steps: int, roots: dict[str, Path], data_dir: Path, folder: Path) -> dict[str, Any]:
     """Trains one arm; `steps` is the length of the recipe's own run."""
-    extra: list[object] = [] if arm in roots else ["--curriculum_order", arm.split(",")[0]]
+    extra: list[object] = [] if arm in roots else ["--curriculum_order", ORDERS[arm]]
     if arm == "none, equal steps":
         extra += ["--max_steps", steps]
     output = folder / f"{arm}-{seed}"
