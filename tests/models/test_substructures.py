@@ -1,5 +1,7 @@
 """Substructures of molecules worked by hand; the same whatever the SMILES begins with."""
 
+from collections import Counter
+
 import pytest
 from rdkit import Chem
 
@@ -22,6 +24,17 @@ def test_composition_of_sodium_lactate():
 def test_composition_counts_rings_stereo_bonds_and_charge():
     counts = composition(Chem.MolFromSmiles(r"C/C=C\C[N+](C)(C)Cc1ccc2CCCc2c1"))
     assert (counts["ring"], counts["aromatic ring"], counts["stereo bond"], counts["positive charge"]) == (2, 1, 1, 1)
+
+
+@pytest.mark.parametrize(
+    "smiles", ["[2H]C([2H])O", "[Fe+3].[Cl-].[Cl-].[Cl-]", "*CC[NH3+]", "[H+]", "OS(=O)(=O)[O-]", "[HH]"]
+)
+def test_elements_are_those_of_the_atoms(smiles):
+    molecule = Chem.MolFromSmiles(smiles)
+    atoms = Counter(f"atom {atom.GetSymbol()}" for atom in molecule.GetAtoms())
+    atoms["atom H"] += sum(atom.GetTotalNumHs() for atom in molecule.GetAtoms())
+    counts = composition(molecule)
+    assert {name: count for name, count in counts.items() if name.startswith("atom")} == +atoms
 
 
 def test_ring_systems_join_rings_that_share_atoms_only():

@@ -1,5 +1,6 @@
 """What a molecule is made of, as counts of named substructures."""
 
+import re
 from collections import Counter
 from collections.abc import Callable
 from functools import lru_cache
@@ -11,6 +12,9 @@ from rdkit.Chem import rdFingerprintGenerator, rdMolDescriptors
 # Looking for the bonds of BRICS takes a time that grows faster than the molecule; such pieces of a large one say
 # little that its other substructures do not.
 _LARGEST_FOR_PIECES = 120
+_ELEMENT = re.compile(r"([A-Z][a-z]?|\*)(\d*)")
+_CHARGE = re.compile(r"[+-]\d*$")
+_ANY = Chem.BondStereo.STEREOANY
 
 
 @lru_cache(maxsize=8)
@@ -44,14 +48,15 @@ def torsions(molecule: Chem.Mol) -> Counter[str]:
 
 def composition(molecule: Chem.Mol) -> Counter[str]:
     """The whole molecule's elements, charges, fragments, rings, double bonds and stereo marks."""
-    counts: Counter[str] = Counter()
-    for atom in molecule.GetAtoms():
-        counts[f"atom {atom.GetSymbol()}"] += 1
-        counts["atom H"] += atom.GetTotalNumHs()
-        counts["stereo centre"] += atom.GetChiralTag() != Chem.ChiralType.CHI_UNSPECIFIED
-    for bond in molecule.GetBonds():
-        counts["double bond"] += bond.GetBondType() == Chem.BondType.DOUBLE
-        counts["stereo bond"] += bond.GetStereo() > Chem.BondStereo.STEREOANY
+    # The formula is many times faster than a walk over the atoms.
+    elements = _ELEMENT.findall(_CHARGE.sub("", rdMolDescriptors.CalcMolFormula(molecule)))
+    counts = Counter({f"atom {symbol}": int(number or 1) for symbol, number in elements})
+    tags = [atom.GetChiralTag() for atom in molecule.GetAtoms()]
+    counts["stereo centre"] = len(tags) - tags.count(Chem.ChiralType.CHI_UNSPECIFIED)
+    bonds = list(molecule.GetBonds())
+    counts["double bond"] = [bond.GetBondType() for bond in bonds].count(Chem.BondType.DOUBLE)
+    stereo = [bond.GetStereo() for bond in bonds]
+    counts["stereo bond"] = len(stereo) - stereo.count(Chem.BondStereo.STEREONONE) - stereo.count(_ANY)
     charge = Chem.GetFormalCharge(molecule)
     counts["positive charge"], counts["negative charge"] = max(charge, 0), max(-charge, 0)
     counts["fragment"] = len(Chem.GetMolFrags(molecule))
