@@ -1,6 +1,6 @@
 """A study's numbers as Markdown."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from class_hf.study import PRIMARY
@@ -28,8 +28,7 @@ def study_markdown(report: dict[str, Any], pictures: Sequence[str] = ()) -> str:
         pictures: files to show, relative to the report.
     """
     parts = [f"# Study {report['name']}", _origin(report)]
-    if report["missing"]:
-        parts.append("**Missing runs:** " + "; ".join(report["missing"]) + ".")
+    parts += _missing(report["missing"], report["arms"])
     parts += ["## Quality and cost", _quality(report["arms"])]
     for baseline, tests in report["tests"].items():
         if tests:
@@ -150,3 +149,12 @@ def _pools(arms: dict[str, Any]) -> str:
         rows.append([arm, *(f"{cell['mean']:.4f}" + (f" ± {cell['sd']:.4f}" if cell["sd"] else "") for cell in cells)])
     heads = [f"MRR, {key.split('.')[1].replace('_', ' ')}, {key.split('.')[0]}" for key in keys]
     return _table(["arm", *heads], rows)
+
+
+def _missing(runs: Sequence[str], finished: Mapping[str, Any]) -> list[str]:
+    """What the study still lacks: single runs (`"arm seed 0"`), and arms of which nothing is there."""
+    pairs = [run.rsplit(" seed ", 1) for run in runs]
+    untouched = list(dict.fromkeys(arm for arm, _ in pairs if arm not in finished))
+    single = [run for run, (arm, _) in zip(runs, pairs, strict=True) if arm in finished]
+    lines = [f"**Missing runs:** {'; '.join(single)}."] if single else []
+    return lines + ([f"**Arms not run:** {', '.join(untouched)}."] if untouched else [])
