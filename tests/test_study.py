@@ -190,7 +190,8 @@ def test_report(summary):
     text = study_markdown(report, ["curves.png"])
     for words in ("# Study small", "DATA; 64 training pairs", "40 validation queries, 9,000 candidates", "a CPU",
                   "`python x`", "**Missing runs:** late seed 1.", "**Arms not run:** never.",
-                  "## Difference to `random`", "not reached", "3 of 3 seeds", "![curves.png](curves.png)"):  # fmt: skip
+                  "## Difference to `random`",
+                  "not reached", "3 of 3 seeds", "![curves.png](curves.png)"):  # fmt: skip
         assert words in text
     for table in text.split("\n\n"):
         widths = {line.count("|") for line in table.splitlines() if line.startswith("|")}

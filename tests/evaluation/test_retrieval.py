@@ -66,7 +66,8 @@ def test_a_query_bank_stands_beside_the_plain_numbers(prepared, processor, model
     queries, others = prepared.select(range(8)), prepared.select(range(8, 24))
     arguments = dict(captions=others, processor=processor, bootstrap_samples=0)
     plain = RetrievalEvaluator(queries, prepared, **arguments)
-    evaluator = RetrievalEvaluator(queries, prepared, query_bank=others, bank_neighbours=3, bank_weight=5.0, **arguments)
+    bank = dict(query_bank=others, bank_neighbours=3, bank_weight=5.0)
+    evaluator = RetrievalEvaluator(queries, prepared, **bank, **arguments)
     report = evaluator(model)
     assert report["pools"] == plain(model)["pools"]
     assert {name: report["query_bank"][name] for name in ("pairs", "neighbours", "weight")} == {
