@@ -44,7 +44,6 @@ def plot_curves(
             axes.plot(curve[name], curve["mrr"], label=arm, **styles[arm])
         axes.set_xlabel(label)
         axes.set_xlim(left=0)
-        axes.set_ylim(bottom=0)
         axes.grid(alpha=0.25)
         axes.spines[["top", "right"]].set_visible(False)
     panels[0].set_ylabel("MRR at evaluations during training")
