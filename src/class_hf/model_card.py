@@ -8,6 +8,10 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from class_hf.curriculum.plan import CurriculumPlan
 
+_CURRICULUM = (
+    " by curriculum learning (the idea of CLASS,\n[arXiv 2502.11633](https://arxiv.org/abs/2502.11633)). The "
+    "definitions of difficulty, schedule and intensity are `class_hf`'s own"
+)
 _METRICS = {"hits@1": "Hits@1", "hits@10": "Hits@10", "mrr": "MRR", "mean_rank": "mean rank"}
 
 
@@ -38,7 +42,9 @@ def model_card(
     """
     name = model_name or "text-molecule dual encoder"
     dataset_name = dataset if isinstance(dataset, str) else ", ".join(dataset or ["unnamed pairs"])
-    all_tags = ["chemistry", "molecules", "text-molecule-retrieval", "curriculum-learning", "class_hf"]
+    plain = plan is not None and plan.settings["order"] == "none"
+    all_tags = ["chemistry", "molecules", "text-molecule-retrieval", "class_hf"]
+    all_tags += [] if plain else ["curriculum-learning"]
     all_tags += [tags] if isinstance(tags, str) else list(tags or [])
     data = ModelCardData(
         library_name="class_hf",
@@ -56,6 +62,7 @@ def model_card(
         "dataset": dataset_name,
         "metrics_table": _metrics_table(metrics),
         "split": metrics["split"] if metrics else "",
+        "method": "" if plain else _CURRICULUM,
         "plan": _plan(plan),
         "loss": _loss(log_history),
         "loss_picture": "![loss](plots/loss.png)" if any("loss" in entry for entry in log_history) else "",
@@ -116,6 +123,11 @@ def _plan(plan: CurriculumPlan | None) -> str:
     if plan is None:
         return "No plan was recorded."
     s = plan.settings
+    if s["order"] == "none":
+        return (
+            f"All pairs in each of {plan.epochs} epochs, global batch {plan.batch_size}, seed {s['seed']}: "
+            f"{plan.total_steps:,} steps, without a curriculum."
+        )
     return (
         f"Order `{s['order']}`, {s['pacing']} pacing from {s['start']:g} over {s['span']:.0%} of {plan.epochs} "
         f"epochs, global batch {plan.batch_size}, seed {s['seed']}: {plan.total_steps:,} steps, where training "
