@@ -38,6 +38,7 @@ from class_hf.environment import environment
 from class_hf.evaluation.retrieval import captions_besides
 from class_hf.files import write_arrays, write_json
 from class_hf.plots import plot_loss, plot_plan, plot_ranks, plot_validation
+from class_hf.plots_retrieval import plot_retrievals
 from class_hf.recipe import DataArguments, ModelArguments, parse_recipe, run_script
 from class_hf.report import metrics_line, plan_table, summary_table
 from class_hf.trainer import plan_of
@@ -50,6 +51,9 @@ class RunArguments:
     """What to do with the recipe."""
 
     dry_run: bool = field(default=False, metadata={"help": "Show the plan, and train nothing."})
+    license: str | None = field(
+        default=None, metadata={"help": "Licence of the model for its card, as the Hub spells it; that of known data."}
+    )
 
 
 def main(argv: list[str]) -> None:
@@ -178,31 +182,32 @@ def main(argv: list[str]) -> None:
         history = trainer.state.log_history
         write_json(output / "log_history.json", history)
         steps = trainer.state.global_step
-        write_json(
-            output / "train_summary.json",
-            {
-                "wall_seconds": round(wall_seconds, 3),
-                "evaluation_seconds": round(sum(entry.get("eval_runtime", 0.0) for entry in history), 3),
-                "steps": steps,
-                "pairs_seen": steps * plan.batch_size,
-                "pairs_per_second": round(steps * plan.batch_size / wall_seconds, 1),
-                "peak_memory_bytes": peak_memory_bytes(args.device),
-                "preparation_seconds": round(preparation_seconds, 3),
-                "steps_without_curriculum": plan.full_steps,
-                "parameters": parameters,
-                "processes": args.world_size,
-                "resumed": resume is not None,
-                "environment": environment(),
-            },
-        )
+        summary = {
+            "wall_seconds": round(wall_seconds, 3),
+            "evaluation_seconds": round(sum(entry.get("eval_runtime", 0.0) for entry in history), 3),
+            "steps": steps,
+            "pairs_seen": steps * plan.batch_size,
+            "pairs_per_second": round(steps * plan.batch_size / wall_seconds, 1),
+            "peak_memory_bytes": peak_memory_bytes(args.device),
+            "preparation_seconds": round(preparation_seconds, 3),
+            "steps_without_curriculum": plan.full_steps,
+            "parameters": parameters,
+            "processes": args.world_size,
+            "resumed": resume is not None,
+            "environment": environment(),
+        }
+        write_json(output / "train_summary.json", summary)
         plot_loss(history, output / "plots" / "loss.png")
         watched = (len(trainer.evaluator.pool), len(trainer.evaluator.pairs))
         plot_validation(history, output / "plots" / "validation.png", *watched)
         plot_ranks(ranks, output / "plots" / "ranks.png", "validation")
+        plot_retrievals(embeddings, ranks, evaluator.pairs, evaluator.pool, output / "plots" / "retrievals.png")
         trainer.create_model_card(
             **data_card(data["train"], data_args),
             finetuned_from=base_models(model_args),
+            license=run_args.license,
             metrics=metrics,
+            summary=summary,
             command=f"accelerate launch recipes/train.py {shlex.join(argv)}",
         )
         print(summary_table(metrics))

@@ -25,7 +25,8 @@ def _figure(title: str, x: str, y: str) -> tuple[Any, Any]:
     return figure, axes
 
 
-def _save(figure: Any, path: str | Path) -> Path:
+def save_figure(figure: Any, path: str | Path) -> Path:
+    """Writes a figure as PNG, whole or not at all."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(f".{path.name}")
@@ -51,7 +52,7 @@ def plot_plan(plan: CurriculumPlan, path: str | Path) -> Path:
     axes.set_xlim(0, max(plan.total_steps, plan.full_steps if plan.settings["max_steps"] is None else 0) * 1.02)
     axes.set_ylim(0, plan.num_pairs * 1.25)
     axes.legend(loc="upper left", frameon=False, ncol=3)
-    return _save(figure, path)
+    return save_figure(figure, path)
 
 
 def plot_loss(log_history: Sequence[dict[str, Any]], path: str | Path) -> Path | None:
@@ -72,7 +73,7 @@ def plot_loss(log_history: Sequence[dict[str, Any]], path: str | Path) -> Path |
     right.spines[["top"]].set_visible(False)
     handles = axes.get_legend_handles_labels()[0] + right.get_legend_handles_labels()[0]
     axes.legend(handles=handles, loc="center right", frameon=False)
-    return _save(figure, path)
+    return save_figure(figure, path)
 
 
 def plot_validation(
@@ -98,7 +99,7 @@ def plot_validation(
     axes.set_ylim(bottom=0)
     axes.set_xlim(left=0)
     axes.legend(loc="lower right", frameon=False)
-    return _save(figure, path)
+    return save_figure(figure, path)
 
 
 def plot_ranks(ranks: dict[str, dict[str, tuple[np.ndarray, int]]], path: str | Path, split: str) -> Path:
@@ -120,4 +121,4 @@ def plot_ranks(ranks: dict[str, dict[str, tuple[np.ndarray, int]]], path: str | 
     axes.set_xlim(left=1)
     axes.set_ylim(0, 1.02)
     axes.legend(loc="lower right", frameon=False)
-    return _save(figure, path)
+    return save_figure(figure, path)

@@ -132,13 +132,13 @@ def draw_pairs(ds: Any, rows: Sequence[int], *, title: str = "", columns: int = 
         pair = ds[int(row)]
         line, column = divmod(place, columns)
         picture, caption = (figure.add_subplot(grid[2 * line + half, column]) for half in range(2))
-        picture.imshow(_draw_molecule(pair["smiles"], pair["id"]))
+        picture.imshow(draw_molecule(pair["smiles"], pair["id"]))
         picture.axis("off")
         caption.axis("off")
         # parse_math: a dollar sign in a caption starts no formula.
         style: dict[str, Any] = {"va": "top", "transform": caption.transAxes, "parse_math": False}
         caption.text(0, 1, _heading(pair), fontsize=9, fontweight="bold", **style)
-        caption.text(0, 0.8, _cut(pair["description"]), fontsize=8.5, **style)
+        caption.text(0, 0.8, cut_text(pair["description"]), fontsize=8.5, **style)
     if title:
         figure.suptitle(title, fontsize=13)
     return figure
@@ -179,12 +179,12 @@ def _heading(pair: Mapping[str, Any]) -> str:
     return f"{name}\n" + "text {:.2f}  molecule {:.2f}  both {:.2f}".format(*scores)
 
 
-def _cut(caption: str, width: int = 46, lines: int = 8) -> str:
+def cut_text(caption: str, width: int = 46, lines: int = 8) -> str:
     """Wrapped to ``lines`` lines of ``width`` characters; what is left out is marked."""
     return "\n".join(textwrap.wrap(caption, width, max_lines=lines, placeholder=" ..."))
 
 
-def _draw_molecule(smiles: str, name: str) -> np.ndarray:
+def draw_molecule(smiles: str, name: str) -> np.ndarray:
     """(height, width, channels) picture on white."""
     from matplotlib.image import imread
     from rdkit import Chem, rdBase

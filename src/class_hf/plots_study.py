@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from class_hf.plots import _save
+from class_hf.plots import save_figure
 
 # Okabe and Ito's palette (2008) without black and yellow; a line style for each further round of it.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
@@ -61,7 +61,7 @@ def plot_curves(
         frameon=False,
         handlelength=3,
     )
-    return _save(figure, path)
+    return save_figure(figure, path)
 
 
 def _styles(arms: Mapping[str, Any], baselines: Sequence[str]) -> dict[str, dict[str, Any]]:
@@ -133,4 +133,4 @@ def plot_quartiles(
         axes.set_title(f"against {baseline}", fontsize=11, loc="left")
         axes.set_xlabel("quarter of the queries by difficulty")
     figure.colorbar(image, ax=figure.axes, label="gain in MRR (bold: 95 % interval without 0)", shrink=0.9, aspect=35)
-    return _save(figure, path)
+    return save_figure(figure, path)

@@ -44,6 +44,7 @@ class CurriculumTrainingArguments(TrainingArguments):
         text_learning_rate: learning rate of the model's `text_model`, whose pretrained weights want a smaller one than
             what begins at random; None is `learning_rate`. Both follow one schedule; the logs show `learning_rate`.
         bf16_if_fast: train in bf16 where the device has instructions for it, in float32 elsewhere; `bf16` forces it.
+        hub_remote_code: a push carries the model's code, so that `trust_remote_code=True` loads it without class_hf.
 
     Example:
 
@@ -97,7 +98,10 @@ class CurriculumTrainingArguments(TrainingArguments):
     remove_unused_columns: bool = field(default=False, metadata={"help": "The collator picks the columns."})
     metric_for_best_model: str | None = field(default="mrr", metadata={"help": "Metric that selects the model."})
     hub_strategy: HubStrategy | str = field(
-        default="end", metadata={"help": "Must stay `end`: earlier pushes would upload a pickle of the arguments."}
+        default="end", metadata={"help": "Must stay `end`: a push is one commit of a finished run, with its card."}
+    )
+    hub_remote_code: bool = field(
+        default=False, metadata={"help": "A push carries the code, for loading by trust_remote_code without class_hf."}
     )
     label_names: list[str] | None = field(default_factory=list, metadata={"help": "There are no labels."})
 
@@ -139,8 +143,8 @@ class CurriculumTrainingArguments(TrainingArguments):
         self._refuse("train_sampling_strategy", self.train_sampling_strategy != "random", "the plan is the order")
         if self.hub_strategy != HubStrategy.END:
             raise ValueError(
-                f"hub_strategy is {self.hub_strategy}; only `end` is supported: earlier pushes would upload a pickle "
-                "of the arguments, and a card without results."
+                f"hub_strategy is {self.hub_strategy}; only `end` is supported: a push is one commit of a "
+                "finished run, with its card and its results."
             )
         for name in ("dispatch_batches", "split_batches"):
             self._refuse(

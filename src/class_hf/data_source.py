@@ -1,0 +1,42 @@
+"""What the cards say of the pairs: where they come from, and under which licence."""
+
+import re
+from typing import NamedTuple
+
+_CHEBI20 = (
+    "ChEBI-20 (Edwards et al., Text2Mol, EMNLP 2021): molecules of PubChem with descriptions from ChEBI. ChEBI is under "
+    "[CC BY 4.0](https://creativecommons.org/licenses/by/4.0/) and asks to be named; the authors of ChEBI-20 state no "
+    "licence of their own. The captions are in English and follow ChEBI's style; natural products and lipids are "
+    "frequent, and most of chemistry is absent."
+)
+_DEMO = (
+    "The demo set of `class_hf`: real molecules of the NCI set that RDKit ships (BSD-3-Clause), with **synthetic** "
+    "captions that rules made from the structures (Apache-2.0). Nobody wrote them, and no number on them says anything "
+    "about a real data set."
+)
+
+
+class DataSource(NamedTuple):
+    """`id` for metadata, `license` as the Hub spells it, `text` for a card."""
+
+    id: str
+    license: str
+    text: str
+
+
+def data_source(name: str, *, synthetic: bool = False) -> DataSource:
+    """What is known of a data set by its name.
+
+    Args:
+        name: of a folder or of a data set of the Hub; one with `chebi` in it is ChEBI-20.
+        synthetic: it is the embedded demo set.
+
+    >>> data_source("chebi20").license, data_source("my pairs").id
+    ('cc-by-4.0', 'my-pairs')
+    """
+    plain = re.sub(r"[^\w./-]+", "-", name)
+    if synthetic:
+        return DataSource(plain, "apache-2.0", _DEMO)
+    if "chebi" in name.lower():
+        return DataSource(plain, "cc-by-4.0", _CHEBI20)
+    return DataSource(plain, "unknown", f"{name}. Its licence is not known here: see where the pairs come from.")

@@ -1,0 +1,347 @@
+"""A stand-in for the Hub on localhost: as much of its API as `huggingface_hub`, `transformers` and `datasets` use.
+
+Repositories live in memory as lists of commits. Faults can be ordered: the next requests that match get an error
+status, or the connection is cut after half of their body.
+"""
+
+import base64
+import hashlib
+import json
+import re
+import socket
+import threading
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+from urllib.parse import parse_qs, unquote, urlsplit
+
+import yaml
+
+TOKEN = "hf_" + "stand1in2token3" * 2
+CUT = "cut"
+LFS_ENDINGS = (".safetensors", ".parquet", ".png", ".npz")
+
+
+@dataclass
+class Repository:
+    private: bool
+    # Each commit: its id, and path to content.
+    commits: list[tuple[str, dict[str, bytes]]] = field(default_factory=list)
+    branches: dict[str, str] = field(default_factory=dict)
+
+    def add(self, files: dict[str, bytes], branch: str = "main") -> str:
+        seed = repr(
+            [len(self.commits), sorted((name, hashlib.sha1(data).hexdigest()) for name, data in files.items())]
+        )
+        sha = hashlib.sha1(seed.encode()).hexdigest()
+        self.commits.append((sha, files))
+        self.branches[branch] = sha
+        return sha
+
+    def at(self, revision: str) -> tuple[str, dict[str, bytes]] | None:
+        sha = self.branches.get(revision, revision)
+        return next((commit for commit in self.commits if commit[0] == sha), None)
+
+
+@dataclass
+class Fault:
+    method: str
+    path: str  # a regular expression
+    action: int | str
+    times: int
+
+
+def oid(name: str, data: bytes) -> str:
+    """The id by which the Hub knows a file: of its content for large files, of its git blob for others."""
+    if name.endswith(LFS_ENDINGS):
+        return hashlib.sha256(data).hexdigest()
+    return hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
+
+
+class HubServer(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.repositories: dict[str, Repository] = {}  # "models/org/name", "datasets/org/name"
+        self.large: dict[str, bytes] = {}
+        self.faults: list[Fault] = []
+        self.log: list[str] = []
+        self.unknown: list[str] = []
+        self.lock = threading.Lock()
+        threading.Thread(target=self.serve_forever, daemon=True).start()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}"
+
+    def fail(self, method: str, path: str, action: int | str, times: int = 1) -> None:
+        self.faults.append(Fault(method, path, action, times))
+
+    def fault_of(self, method: str, path: str) -> int | str | None:
+        with self.lock:
+            for fault in self.faults:
+                if fault.times and fault.method == method and re.search(fault.path, path):
+                    fault.times -= 1
+                    return fault.action
+        return None
+
+
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: HubServer
+
+    def log_message(self, *args: Any) -> None:
+        pass
+
+    def do_GET(self) -> None:
+        self.handle_one()
+
+    do_HEAD = do_POST = do_PUT = do_DELETE = do_GET
+
+    def handle_one(self) -> None:
+        url = urlsplit(self.path)
+        path, self.query = unquote(url.path), parse_qs(url.query)
+        self.server.log.append(f"{self.command} {path}")
+        fault = self.server.fault_of(self.command, path)
+        length = int(self.headers.get("Content-Length") or 0)
+        if fault == CUT:
+            self.rfile.read(length // 2)
+            self.close_connection = True
+            self.connection.shutdown(socket.SHUT_RDWR)
+            return
+        self.body = self.read_chunks() if self.headers.get("Transfer-Encoding") else self.rfile.read(length)
+        if fault is not None:
+            self.answer({"error": "ordered by the test"}, int(fault))
+            return
+        for pattern, method in ROUTES:
+            found = re.fullmatch(pattern, f"{self.command} {path}")
+            if found:
+                getattr(self, method)(**found.groupdict())
+                return
+        self.server.unknown.append(f"{self.command} {self.path}")
+        self.answer({"error": "not in this stand-in"}, 404)
+
+    def read_chunks(self) -> bytes:
+        data = b""
+        while size := int(self.rfile.readline().strip() or b"0", 16):
+            data += self.rfile.read(size)
+            self.rfile.readline()
+        self.rfile.readline()
+        return data
+
+    def answer(self, content: Any = None, status: int = 200, headers: dict[str, str] | None = None) -> None:
+        data = content if isinstance(content, bytes) else json.dumps(content).encode()
+        self.send_response(status)
+        for name, value in {"Content-Length": str(len(data)), **(headers or {})}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(data)
+
+    def refuse(self, status: int, code: str) -> None:
+        self.answer({"error": code}, status, {"X-Error-Code": code, "X-Error-Message": code})
+
+    @property
+    def known(self) -> bool:
+        return self.headers.get("Authorization") == f"Bearer {TOKEN}"
+
+    def repository(self, kind: str, name: str, write: bool = False) -> Repository | None:
+        """The repository, or None after an answer that refuses it."""
+        found = self.server.repositories.get(f"{kind or 'models'}/{name}")
+        if not self.known and (write or found is None or found.private):
+            self.refuse(401, "RepoNotFound")
+        elif found is None:
+            self.refuse(404, "RepoNotFound")
+        else:
+            return found
+        return None
+
+    def commit_of(self, kind: str, name: str, revision: str) -> tuple[str, dict[str, bytes]] | None:
+        repository = self.repository(kind, name)
+        commit = repository.at(revision) if repository is not None else None
+        if repository is not None and commit is None:
+            self.refuse(404, "RevisionNotFound")
+        return commit
+
+    # -- writing ----------------------------------------------------------------------------------------------
+
+    def create(self) -> None:
+        if not self.known:
+            self.refuse(401, "Unauthorized")
+            return
+        wanted = json.loads(self.body)
+        name = f"{wanted.get('organization') or 'tester'}/{wanted['name']}"
+        key = f"{wanted.get('type', 'model')}s/{name}"
+        url = f"{self.server.url}/{'' if key.startswith('models') else 'datasets/'}{name}"
+        if key in self.server.repositories:
+            self.answer({"error": "it exists", "url": url}, 409)
+            return
+        repository = Repository(private=wanted.get("visibility") == "private" or bool(wanted.get("private")))
+        repository.add({".gitattributes": b"*.safetensors filter=lfs\n"})
+        self.server.repositories[key] = repository
+        self.answer({"url": url, "name": name, "id": name})
+
+    def branch(self, kind: str, name: str, revision: str) -> None:
+        repository = self.repository(kind, name, write=True)
+        if repository is not None:
+            if revision in repository.branches:
+                self.answer({"error": "it exists"}, 409)
+                return
+            repository.branches[revision] = repository.branches["main"]
+            self.answer({})
+
+    def validate(self) -> None:
+        card = json.loads(self.body)["content"]
+        values = yaml.safe_load(card.split("---")[1])
+        errors = [{"message": f"{key} is missing"} for key in ("license", "tags") if not values.get(key)]
+        self.answer({"errors": errors, "warnings": []}, 400 if errors else 200)
+
+    def preupload(self, kind: str, name: str, revision: str) -> None:
+        repository = self.repository(kind, name, write=True)
+        if repository is not None:
+            _, files = repository.at(revision)
+            self.answer(
+                {
+                    "files": [
+                        {
+                            "path": one["path"],
+                            "uploadMode": "lfs" if one["path"].endswith(LFS_ENDINGS) else "regular",
+                            "shouldIgnore": False,
+                            "oid": oid(one["path"], files[one["path"]]) if one["path"] in files else None,
+                        }
+                        for one in json.loads(self.body)["files"]
+                    ]
+                }
+            )
+
+    def batch(self, name: str, kind: str | None = None) -> None:
+        if self.repository(kind or "models", name, write=True) is None:
+            return
+        objects = []
+        for one in json.loads(self.body)["objects"]:
+            actions = {
+                "upload": {"href": f"{self.server.url}/large/{one['oid']}"},
+                "verify": {"href": f"{self.server.url}/verify"},
+            }
+            objects.append({**one} if one["oid"] in self.server.large else {**one, "actions": actions})
+        self.answer({"transfer": "basic", "objects": objects})
+
+    def put_large(self, name: str) -> None:
+        if hashlib.sha256(self.body).hexdigest() != name:
+            self.answer({"error": "the content has another id"}, 400)
+            return
+        self.server.large[name] = self.body
+        self.answer({})
+
+    def verify(self) -> None:
+        wanted = json.loads(self.body)
+        here = self.server.large.get(wanted["oid"])
+        self.answer({}, 200 if here is not None and len(here) == wanted["size"] else 404)
+
+    def commit(self, kind: str, name: str, revision: str) -> None:
+        repository = self.repository(kind, name, write=True)
+        if repository is None:
+            return
+        files = dict(repository.at(revision)[1])
+        for line in self.body.splitlines():
+            key, value = (operation := json.loads(line))["key"], operation["value"]
+            if key == "file":
+                files[value["path"]] = base64.b64decode(value["content"])
+            elif key == "lfsFile":
+                files[value["path"]] = self.server.large[value["oid"]]
+            elif key == "deletedFile":
+                del files[value["path"]]
+        sha = repository.add(files, revision)
+        prefix = "" if kind == "models" else f"{kind}/"
+        url = f"{self.server.url}/{prefix}{name}/commit/{sha}"
+        self.answer({"success": True, "commitOid": sha, "commitUrl": url})
+
+    # -- reading ----------------------------------------------------------------------------------------------
+
+    def info(self, kind: str, name: str, revision: str | None = None) -> None:
+        commit = self.commit_of(kind, name, revision or "main")
+        if commit is not None:
+            siblings = [{"rfilename": path} for path in sorted(commit[1])]
+            private = self.server.repositories[f"{kind}/{name}"].private
+            answer = {"id": name, "modelId": name, "sha": commit[0], "siblings": siblings, "private": private}
+            self.answer({**answer, "tags": [], "downloads": 0, "likes": 0, "gated": False, "disabled": False})
+
+    @staticmethod
+    def entry(path: str, data: bytes) -> dict[str, Any]:
+        entry: dict[str, Any] = {"type": "file", "path": path, "size": len(data), "oid": oid(path, data)}
+        if path.endswith(LFS_ENDINGS):
+            entry["lfs"] = {"oid": oid(path, data), "size": len(data), "pointerSize": 134}
+        return entry
+
+    def entries(self, files: dict[str, bytes], folder: str, recursive: bool) -> list[dict[str, Any]]:
+        inside = {path: data for path, data in files.items() if path.startswith(folder)}
+        folders = {
+            path[: len(folder) + place]
+            for path in inside
+            for place, sign in enumerate(path[len(folder) :])
+            if sign == "/"
+        }
+        here = [{"type": "directory", "path": one, "size": 0, "oid": one} for one in sorted(folders)]
+        here += [self.entry(path, data) for path, data in sorted(inside.items())]
+        return here if recursive else [one for one in here if "/" not in one["path"][len(folder) :]]
+
+    def tree(self, kind: str, name: str, revision: str, folder: str | None = None) -> None:
+        commit = self.commit_of(kind, name, revision)
+        if commit is None:
+            return
+        folder = f"{folder.strip('/')}/" if folder and folder.strip("/") else ""
+        found = self.entries(commit[1], folder, self.query.get("recursive", ["False"])[0].lower() in ("true", "1"))
+        if folder and not found:
+            self.refuse(404, "EntryNotFound")
+            return
+        self.answer(found)
+
+    def paths(self, kind: str, name: str, revision: str) -> None:
+        commit = self.commit_of(kind, name, revision)
+        if commit is not None:
+            text = self.body.decode()
+            wanted = json.loads(text)["paths"] if text.startswith("{") else parse_qs(text).get("paths", [])
+            every = {one["path"]: one for one in self.entries(commit[1], "", recursive=True)}
+            self.answer([every[path.strip("/")] for path in wanted if path.strip("/") in every])
+
+    def resolve(self, name: str, revision: str, path: str, kind: str | None = None) -> None:
+        commit = self.commit_of(kind or "models", name, revision)
+        if commit is None:
+            return
+        headers = {"X-Repo-Commit": commit[0]}
+        data = commit[1].get(path)
+        if data is None:
+            self.answer({}, 404, {**headers, "X-Error-Code": "EntryNotFound"})
+            return
+        headers |= {"ETag": f'"{oid(path, data)}"', "Accept-Ranges": "bytes"}
+        span = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range") or "")
+        if span:
+            first, last = int(span[1]), min(int(span[2] or len(data) - 1), len(data) - 1)
+            headers["Content-Range"] = f"bytes {first}-{last}/{len(data)}"
+            self.answer(data[first : last + 1], 206, headers)
+            return
+        self.answer(data, 200, headers)
+
+    def nothing(self) -> None:
+        self.answer({}, 404)
+
+
+_API = r"/api/(?P<kind>models|datasets)/(?P<name>[^/]+/[^/]+)"
+_NAMED = r"/(?:(?P<kind>datasets)/)?(?P<name>[^/]+/[^/]+)"
+ROUTES = [
+    (r"POST /api/repos/create", "create"),
+    (r"POST /api/validate-yaml", "validate"),
+    (rf"POST {_API}/branch/(?P<revision>[^/]+)", "branch"),
+    (rf"POST {_API}/preupload/(?P<revision>[^/]+)", "preupload"),
+    (rf"POST {_API}/commit/(?P<revision>[^/]+)", "commit"),
+    (rf"POST {_API}/paths-info/(?P<revision>[^/]+)", "paths"),
+    (rf"POST {_NAMED}\.git/info/lfs/objects/batch", "batch"),
+    (r"PUT /large/(?P<name>\w+)", "put_large"),
+    (r"POST /verify", "verify"),
+    (rf"GET {_API}(?:/revision/(?P<revision>[^/]+))?", "info"),
+    (rf"GET {_API}/tree/(?P<revision>[^/]+)(?P<folder>/.*)?", "tree"),
+    (rf"(?:GET|HEAD) {_NAMED}/resolve/(?P<revision>[^/]+)/(?P<path>.+)", "resolve"),
+    # Asked for and not needed: the viewer's Parquet files, and what else a client looks for first.
+    (r"GET /api/datasets/.*/(?:parquet|croissant).*", "nothing"),
+]
