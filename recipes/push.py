@@ -11,6 +11,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
+import datasets
 import transformers
 from huggingface_hub.utils import disable_progress_bars
 
@@ -43,6 +44,7 @@ def main(argv: Sequence[str]) -> None:
     args = parse(argv)
     if not sys.stderr.isatty():
         disable_progress_bars()
+        datasets.disable_progress_bars()
         transformers.logging.disable_progress_bar()
     if args.dataset is not None:
         if args.trust_remote_code_export:

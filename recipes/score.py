@@ -4,11 +4,13 @@
     python recipes/score.py --demo --output_dir scored-demo --definition confusability,complexity
 
 The scorer is fitted on the training split and applied to every split of pairs. The output folder holds
-dataset/ (for datasets.load_from_disk), summary.json and plots/; it appears whole or not at all.
+dataset/ (for datasets.load_from_disk), summary.json and plots/; it appears whole or not at all. recipes/push.py
+--dataset shares it.
 """
 
 import argparse
 import json
+import shlex
 import sys
 import tempfile
 import time
@@ -122,7 +124,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         scored.save_to_disk(folder / "dataset")
         draw(scored, scorer, folder / "plots")
         clock["write"] = time.perf_counter()
-        summary = summarise(scored, scorer, clock)
+        summary = {
+            "source": {"name": "class_hf demo" if args.demo else Path(args.data_dir).name, "synthetic": args.demo},
+            "command": f"python recipes/score.py {shlex.join(sys.argv[1:] if arguments is None else arguments)}",
+            **summarise(scored, scorer, clock),
+        }
         (folder / "summary.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
     print(table(summary, scored["train"]))
     print(f"\nWritten to {args.output_dir}: dataset/, plots/, summary.json")

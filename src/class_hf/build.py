@@ -15,6 +15,7 @@ from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig, PreTrained
 from class_hf.data.chebi20 import load_chebi20
 from class_hf.data.demo import load_demo
 from class_hf.data.validation import LoadReport
+from class_hf.hub import load_scored
 from class_hf.losses.aman import AmanLoss
 from class_hf.losses.contrastive import ContrastiveLoss
 from class_hf.losses.orma import OrmaLoss
@@ -47,7 +48,7 @@ def load_data(
 
     Args:
         data_dir: a folder of [`load_chebi20`], or one that `recipes/score.py` wrote.
-        dataset_name: a Hub id.
+        dataset_name: a Hub id, of plain pairs or of what `recipes/push.py --dataset` pushed.
         demo: the embedded data set.
         on_error: `"raise"` or `"drop"`.
 
@@ -65,6 +66,9 @@ def load_data(
         for folder in (Path(data_dir), Path(data_dir) / "dataset"):
             if (folder / "dataset_dict.json").is_file():
                 return load_from_disk(str(folder)), None
+    scored = load_scored(dataset_name) if dataset_name is not None else None
+    if scored is not None:
+        return scored, None
     source = data_dir if data_dir is not None else dataset_name
     return load_chebi20(source, on_error=on_error, return_report=True)
 

@@ -4,15 +4,15 @@ import re
 from typing import NamedTuple
 
 _CHEBI20 = (
-    "ChEBI-20 (Edwards et al., Text2Mol, EMNLP 2021): molecules of PubChem with descriptions from ChEBI. ChEBI is under "
-    "[CC BY 4.0](https://creativecommons.org/licenses/by/4.0/) and asks to be named; the authors of ChEBI-20 state no "
-    "licence of their own. The captions are in English and follow ChEBI's style; natural products and lipids are "
-    "frequent, and most of chemistry is absent."
+    "ChEBI-20 (Edwards et al., Text2Mol, EMNLP 2021): molecules of PubChem with descriptions from ChEBI. ChEBI is "
+    "under [CC BY 4.0](https://creativecommons.org/licenses/by/4.0/) and asks to be named; the authors of ChEBI-20 "
+    "state no licence of their own. The captions are in English and follow ChEBI's style; natural products and lipids "
+    "are frequent, and most of chemistry is absent."
 )
 _DEMO = (
     "The demo set of `class_hf`: real molecules of the NCI set that RDKit ships (BSD-3-Clause), with **synthetic** "
-    "captions that rules made from the structures (Apache-2.0). Nobody wrote them, and no number on them says anything "
-    "about a real data set."
+    "captions that rules made from the structures (Apache-2.0). Nobody wrote them, and no number on them says "
+    "anything about a real data set."
 )
 
 

@@ -80,6 +80,7 @@ def push_model(
     push_model("outputs/demo", "me/demo", private=True, remote_code=True)
     ```
     """
+    _check_model(folder)
     go_on = ["python", "recipes/push.py", "--model", str(folder), "--repo_id", repo_id]
     go_on += ["--private"] if private else []
     go_on += ["--trust_remote_code_export"] if remote_code else []
@@ -105,6 +106,7 @@ def push_dataset(
         folder: what `recipes/score.py` wrote.
         repo_id, private, revision, commit_message, returns, raises: as of [`push_model`].
     """
+    _check_dataset(folder)
     go_on = ["python", "recipes/push.py", "--dataset", str(folder), "--repo_id", repo_id]
     go_on += ["--private"] if private else []
     with tempfile.TemporaryDirectory(prefix="class_hf_push_") as scratch, naming_failures(repo_id, shlex.join(go_on)):
@@ -135,9 +137,8 @@ def export_model(
 
     import class_hf  # noqa: F401  # makes the auto classes know the models
 
+    _check_model(folder)
     folder, target = Path(folder), Path(target)
-    if not (folder / "config.json").is_file():
-        raise ValueError(f"{str(folder)!r} holds no model (no config.json). Give the output folder of a training.")
     remote_code = remote_code or any(folder.glob("modeling_*.py"))
     model = AutoModel.from_pretrained(str(folder))
     processor = AutoProcessor.from_pretrained(str(folder))
@@ -182,9 +183,8 @@ def export_dataset(folder: str | Path, target: str | Path, *, repo_id: str | Non
 
     from class_hf.dataset_card import dataset_card
 
+    _check_dataset(folder)
     folder, target = Path(folder), Path(target)
-    if not (folder / "summary.json").is_file() or not (folder / "dataset" / "dataset_dict.json").is_file():
-        raise ValueError(f"{str(folder)!r} holds no scored data set. Give the output folder of recipes/score.py.")
     data: DatasetDict = load_from_disk(str(folder / "dataset"))
     for split, rows in data.items():
         path = target / (POOL if split == POOL else "data") / f"{split}-00000-of-00001.parquet"
@@ -203,14 +203,24 @@ def load_scored(repo_id: str) -> "DatasetDict | None":
     from datasets import DatasetDict, get_dataset_config_names, load_dataset
 
     try:
-        if POOL not in get_dataset_config_names(repo_id):
+        if set(get_dataset_config_names(repo_id)) != {"pairs", POOL}:
             return None
     except Exception:  # no such data set, no network: what loads it next has the clear error
         return None
-    pairs, pool = load_dataset(repo_id), load_dataset(repo_id, POOL)
+    pairs, pool = load_dataset(repo_id, "pairs"), load_dataset(repo_id, POOL)
     if any("difficulty" not in rows.column_names for rows in pairs.values()):
         return None
     return DatasetDict({**pairs, **pool})
+
+
+def _check_model(folder: str | Path) -> None:
+    if not (Path(folder) / "config.json").is_file():
+        raise ValueError(f"{str(folder)!r} holds no model (no config.json). Give the output folder of a training.")
+
+
+def _check_dataset(folder: str | Path) -> None:
+    if not (Path(folder, "summary.json").is_file() and Path(folder, "dataset", "dataset_dict.json").is_file()):
+        raise ValueError(f"{str(folder)!r} holds no scored data set. Give the output folder of recipes/score.py.")
 
 
 def _naming_repository(card: str, repo_id: str | None) -> str:

@@ -1,7 +1,6 @@
 """A picture of what captions retrieve."""
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch

@@ -7,15 +7,20 @@ status, or the connection is cut after half of their body.
 import base64
 import hashlib
 import json
+import os
 import re
 import socket
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
+import pytest
 import yaml
+from huggingface_hub import constants
 
 TOKEN = "hf_" + "stand1in2token3" * 2
 CUT = "cut"
@@ -342,6 +347,26 @@ ROUTES = [
     (rf"GET {_API}(?:/revision/(?P<revision>[^/]+))?", "info"),
     (rf"GET {_API}/tree/(?P<revision>[^/]+)(?P<folder>/.*)?", "tree"),
     (rf"(?:GET|HEAD) {_NAMED}/resolve/(?P<revision>[^/]+)/(?P<path>.+)", "resolve"),
-    # Asked for and not needed: the viewer's Parquet files, and what else a client looks for first.
-    (r"GET /api/datasets/.*/(?:parquet|croissant).*", "nothing"),
+    # Asked for by the client, and not needed.
+    (r"GET /api/agent-harnesses", "nothing"),
 ]
+
+
+def client_environment(server: HubServer, home: Any, **further: str) -> dict[str, str]:
+    """The environment of a process whose client speaks to the stand-in, with a cache of its own."""
+    kept = {name: value for name, value in os.environ.items() if name not in ("HF_HUB_OFFLINE", "HF_DATASETS_CACHE")}
+    own = {"HF_ENDPOINT": server.url, "HF_TOKEN": TOKEN, "HF_HOME": str(home), "HF_HUB_DISABLE_XET": "1"}
+    return {**kept, **own, "HF_HUB_DISABLE_TELEMETRY": "1", "OMP_NUM_THREADS": "1", **further}
+
+
+@contextmanager
+def client_here(server: HubServer, token: str | None = TOKEN) -> Iterator[None]:
+    """This process's client speaks to the stand-in, and waits for nothing between its tries."""
+    settings = {"ENDPOINT": server.url, "HF_HUB_OFFLINE": False, "HF_HUB_DISABLE_XET": True}
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in settings.items():
+            patch.setattr(constants, name, value)
+        patch.setenv("HF_TOKEN", token) if token else patch.delenv("HF_TOKEN", raising=False)
+        patch.setattr("huggingface_hub.utils._http.time.sleep", lambda seconds: None)
+        patch.setattr("transformers.utils.hub._hf_api", None)
+        yield
