@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 TOWERS = {"text": "text_encoder", "molecule": "molecule_encoder"}
 POOL = "pool"  # the configuration of a scored data set that holds the candidate molecules
 # What a run leaves beside its weights and is worth sharing.
-_RECORDS = ("README.md", "LICENSE*", "*.json", "ranks.npz", "plots/*.png", "adapter_model.safetensors", "adapter/*")
+_RECORDS = ("README.md", "LICENSE*", "*.json", "ranks.npz", "plots/*.png")
+_RECORDS += tuple(f"adapter/**/*{ending}" for ending in (".json", ".safetensors", ".txt", ".md"))
 # What a push writes, and so what the next one takes away if it is no longer there.
 _PUSHED = {
     "model": ("*.json", "*.py", "*.safetensors", "ranks.npz", "plots/*", "adapter/*", "molecule_tokenizer/*")
@@ -339,5 +340,6 @@ def _from_client(error: BaseException) -> bool:
 
 def _what(error: BaseException) -> str:
     """The error's message on one line; of the one behind it, if it has none."""
-    texts = [" ".join(str(one).split()) for one in _chain(error)]
+    # Without the HTTP library's advice to read about status codes.
+    texts = [" ".join(str(one).split("For more information check:")[0].split()) for one in _chain(error)]
     return next(filter(None, texts), type(error).__name__)[:400]

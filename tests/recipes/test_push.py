@@ -107,7 +107,7 @@ def card(text: str, metrics: dict) -> None:
 
 def test_a_wrong_login_costs_no_training(hub, data_dir, tmp_path):
     hub.fail("POST", "/api/repos/create", 401)
-    with pytest.raises(PushError, match="the push to org/other failed .* hf auth login"):
+    with pytest.raises(PushError, match="the push to org/other failed .*`hf auth login`"):
         train(hub, data_dir, tmp_path / "out", "--hub_model_id", "org/other")
     assert not (tmp_path / "out" / "model.safetensors").exists()
 

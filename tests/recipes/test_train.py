@@ -104,7 +104,7 @@ def test_the_output_folder(trained):
     names = {path.relative_to(trained).as_posix() for path in trained.rglob("*") if path.is_file()}
     expected = {"model.safetensors", "config.json", "processor_config.json", "tokenizer_config.json", "metrics.json"}
     expected |= {"plan.json", "train_summary.json", "README.md", "load_report.json", "difficulty.npz"}
-    expected |= {f"plots/{name}.png" for name in ("plan", "loss", "validation", "ranks")}
+    expected |= {f"plots/{name}.png" for name in ("plan", "loss", "validation", "ranks", "retrievals")}
     assert expected <= names and not [
         name for name in names if name.startswith((".", "plots/.")) or name.endswith(".bin")
     ]
