@@ -3,8 +3,9 @@
     accelerate launch recipes/train.py recipes/demo.yaml [--data_dir D] [--output_dir O] [--any_argument value]
 
 The recipe comes first, the command line wins over it, `--help` lists every argument, `--dry_run` shows the plan and
-trains nothing. The output folder holds the model and its processor, metrics.json, ranks.npz (one rank a query),
-plan.json, train_summary.json, plots/ and a README.md.
+trains nothing. The output folder holds the model and its processor (with an adapter: the model merged with it, and the
+adapter alone in adapter/), metrics.json, ranks.npz (one rank a query), plan.json, train_summary.json, plots/ and a
+README.md.
 """
 
 import copy
@@ -24,9 +25,11 @@ import torch
 import torch.distributed as dist
 import transformers
 from accelerate.utils import broadcast_object_list
+from peft import PeftModel
 from transformers import EarlyStoppingCallback, set_seed
 
 from class_hf import CurriculumPlan, CurriculumTrainer, CurriculumTrainingArguments, RetrievalEvaluator
+from class_hf.adapters import check_same_adapter, merge_adapter, save_adapter, trainable_parameters
 from class_hf.build import build_loss, build_model, load_data
 from class_hf.curriculum.difficulty import DifficultyScorer
 from class_hf.data.collator import TextMoleculeCollator
@@ -117,8 +120,8 @@ def main(argv: list[str]) -> None:
             if side == "molecule":
                 pool = encode(pool)
             say(args, f"the frozen {side} tower ran once over all {side}s, in {time.perf_counter() - started:.1f} s")
-    parameters = sum(parameter.numel() for parameter in model.parameters())
-    say(args, f"prepared in {preparation_seconds:.1f} s; {parameters:,} parameters")
+    learning, parameters = trainable_parameters(model)
+    say(args, f"prepared in {preparation_seconds:.1f} s; {parameters:,} parameters, {learning:,} of them learn")
     difficulty_file = output / "difficulty.npz"
     if args.curriculum_order in ("easy_first", "hard_first") and "difficulty" not in prepared["train"].column_names:
         prepared |= score(prepared, data_args, args, difficulty_file if resume is not None else None)
@@ -137,8 +140,15 @@ def main(argv: list[str]) -> None:
         trainer.add_callback(EarlyStoppingCallback(model_args.early_stopping_patience))
     plan = trainer.plan
     assert plan is not None
+    if isinstance(model, PeftModel) and (trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled):
+        raise ValueError(
+            "adapters were not tried with FSDP or DeepSpeed. Use recipes/accelerate/several_gpus.yaml: beside an "
+            "adapter there is little to split."
+        )
     if resume is not None:
-        trainer.check_resume(resume)
+        checkpoint, _ = trainer.check_resume(resume)
+        if isinstance(model, PeftModel):
+            check_same_adapter(model, checkpoint)
     say(args, f"{plan}")
     if args.should_save:
         write_json(output / "plan.json", plan.to_dict())
@@ -153,6 +163,12 @@ def main(argv: list[str]) -> None:
     untrained = trainer.evaluator(trainer.model)["pools"]["split"]["text_to_molecule"]
     trainer.train(resume)
     wall_seconds = trainer.curriculum.wall_seconds
+    if isinstance(model, PeftModel):
+        if args.should_save:
+            base = model_args.model_name_or_path or model_args.towers()
+            save_adapter(model, output / "adapter", base=base, processor=processor)
+        # What follows, the numbers of the card included, is of the model that most will load.
+        trainer.model = merge_adapter(model)
     trainer.save_model(_internal_call=True)  # a push waits for the card
 
     # In full, in both pools; the sample above was for watching.
@@ -192,6 +208,7 @@ def main(argv: list[str]) -> None:
             "preparation_seconds": round(preparation_seconds, 3),
             "steps_without_curriculum": plan.full_steps,
             "parameters": parameters,
+            "trainable_parameters": learning,
             "processes": args.world_size,
             "resumed": resume is not None,
             "environment": environment(),
@@ -264,8 +281,10 @@ def data_card(train: datasets.Dataset, data_args: DataArguments) -> dict[str, An
 
 
 def base_models(model_args: ModelArguments) -> list[str] | None:
-    """The Hub ids among the towers."""
-    towers = (model_args.text_model, model_args.molecule_model)
+    """The Hub ids among what training begins with."""
+    if model_args.model_name_or_path is not None:
+        return [model_args.model_name_or_path] if not Path(model_args.model_name_or_path).exists() else None
+    towers = model_args.towers().values()
     own = ("lexical", "fingerprint", "graph")
     return [name for name in towers if name not in own and ":" not in name and not Path(name).exists()] or None
 

@@ -1,6 +1,5 @@
 """From arguments to data, towers and processor: what the recipes share."""
 
-import difflib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -8,9 +7,10 @@ from inspect import signature
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+import torch
 from datasets import DatasetDict, load_from_disk
 from torch import nn
-from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig, PreTrainedModel
+from transformers import AutoConfig, AutoModel, AutoProcessor, AutoTokenizer, PreTrainedConfig, PreTrainedModel
 
 from class_hf.data.chebi20 import load_chebi20
 from class_hf.data.demo import load_demo
@@ -20,10 +20,15 @@ from class_hf.losses.aman import AmanLoss
 from class_hf.losses.contrastive import ContrastiveLoss
 from class_hf.losses.orma import OrmaLoss
 from class_hf.losses.text2mol import Text2MolLoss
+from class_hf.models.configuration_aman import AmanConfig
 from class_hf.models.configuration_graph import MoleculeGraphConfig
 from class_hf.models.configuration_orma import OrmaConfig, OrmaGraphConfig
 from class_hf.models.configuration_text2mol import Text2MolConfig, Text2MolMoleculeConfig
-from class_hf.models.configuration_text_molecule import LexicalConfig, MoleculeFingerprintConfig
+from class_hf.models.configuration_text_molecule import (
+    LexicalConfig,
+    MoleculeFingerprintConfig,
+    TextMoleculeDualEncoderConfig,
+)
 from class_hf.models.feature_extraction_fingerprint import MoleculeFingerprintFeatureExtractor
 from class_hf.models.feature_extraction_graph import MoleculeGraphFeatureExtractor
 from class_hf.models.feature_extraction_orma import OrmaFeatureExtractor
@@ -34,7 +39,7 @@ from class_hf.models.modeling_text2mol import Text2MolModel
 from class_hf.models.modeling_text_molecule import TextMoleculeDualEncoderModel
 from class_hf.models.processing_text_molecule import TextMoleculeProcessor, TextSmilesProcessor
 from class_hf.models.tokenization_lexical import LexicalTokenizer
-from class_hf.recipe import ModelArguments, package_model
+from class_hf.recipe import ModelArguments, check_fields, package_model
 from class_hf.training_args import CurriculumTrainingArguments
 
 
@@ -84,17 +89,6 @@ def naming_model(argument: str, model: str) -> Iterator[None]:
         ) from error
 
 
-def _check_fields(name: str, given: dict[str, Any], known: Iterable[str]) -> None:
-    # Configurations keep unknown fields without a word; a recipe's typing error must not pass.
-    known = set(known)
-    for field in given:
-        if field not in known:
-            close = difflib.get_close_matches(field, known, n=1)
-            raise ValueError(
-                f"{name} has the unknown field {field!r}" + (f"; did you mean {close[0]!r}?" if close else ".")
-            )
-
-
 def _fields(model: str) -> Iterable[str]:
     """Names of a tower's configuration fields."""
     short = {"lexical": LexicalConfig, "fingerprint": MoleculeFingerprintConfig, "graph": MoleculeGraphConfig}
@@ -108,9 +102,9 @@ def build_loss(arguments: ModelArguments, training: CurriculumTrainingArguments)
     Raises:
         ValueError: if an argument does not fit the loss.
     """
-    loss, given = _BACKBONES[arguments.backbone].loss, arguments.as_dict("loss_config")
+    loss, given = _BACKBONES[backbone_of(arguments)].loss, arguments.as_dict("loss_config")
     accepted = signature(loss.__init__).parameters
-    _check_fields("loss_config", given, accepted)
+    check_fields("loss_config", given, accepted)
     if "label_smoothing" in accepted:
         given.setdefault("label_smoothing", training.contrastive_label_smoothing)
     if "seed" in accepted:
@@ -118,23 +112,100 @@ def build_loss(arguments: ModelArguments, training: CurriculumTrainingArguments)
     return loss(**given)
 
 
-def build_model(arguments: ModelArguments) -> tuple[PreTrainedModel, TextMoleculeProcessor]:
-    """The backbone and its processor that the arguments describe.
+def build_model(arguments: ModelArguments) -> tuple[Any, TextMoleculeProcessor]:
+    """The backbone, with its adapter if there is to be one, and its processor, as the arguments describe them.
 
     Raises:
         ValueError: if an argument does not fit the towers.
     """
-    return _BACKBONES[arguments.backbone].build(arguments)
+    if arguments.model_name_or_path is None:
+        model, processor = _BACKBONES[arguments.backbone].build(arguments)
+    else:
+        model, processor = _load_trained(arguments.model_name_or_path, arguments)
+    adapters = arguments.as_dict("text_adapter"), arguments.as_dict("molecule_adapter")
+    if not any(adapters):
+        return model, processor
+    from class_hf.adapters import add_adapters, towers_of_base  # peft takes a second to import
+
+    adapted = add_adapters(model, *adapters)
+    if arguments.model_name_or_path is None:
+        towers_of_base(adapted, arguments.towers())  # now, rather than after the training
+    return adapted, processor
+
+
+def backbone_of(arguments: ModelArguments) -> str:
+    """Name of the backbone: that of the trained model if training goes on from one.
+
+    Raises:
+        ValueError: if the model is none of this package's dual encoders.
+    """
+    name = arguments.model_name_or_path
+    if name is None:
+        return arguments.backbone
+    with naming_model("model_name_or_path", name):
+        try:
+            model_type = AutoConfig.from_pretrained(name).model_type
+        except ValueError as error:  # a type that nobody knows, or a configuration that is none
+            raise ValueError(f"model_name_or_path {name!r} is no trained dual encoder: {error}") from error
+    for backbone, parts in _BACKBONES.items():
+        if parts.model_type == model_type:
+            return backbone
+    raise ValueError(
+        f"model_name_or_path {name!r} is a {model_type!r}, no trained dual encoder. If it is to be one of the towers, "
+        "name it as text_model or molecule_model."
+    )
+
+
+def _load_trained(name: str, arguments: ModelArguments) -> tuple[PreTrainedModel, TextMoleculeProcessor]:
+    """A trained dual encoder, with the fields that the arguments set anew, and its processor."""
+    backbone = backbone_of(arguments)
+    wrong = [one for one in _OF_NEW_MODELS if getattr(arguments, one) != getattr(ModelArguments, one)]
+    if arguments.backbone not in (backbone, ModelArguments.backbone):
+        wrong.append("backbone")
+    if wrong:
+        raise ValueError(
+            f"model_name_or_path is {name!r}, whose backbone, towers, tokenizer and featurizer stay as they are; "
+            f"leave out {', '.join(wrong)}. Fields of text_config, molecule_config and dual_encoder_config may be set."
+        )
+    config = AutoConfig.from_pretrained(name)
+    for part, owner in (
+        ("text_config", config.text_config),
+        ("molecule_config", config.molecule_config),
+        ("dual_encoder_config", config),
+    ):
+        fields = arguments.as_dict(part)
+        check_fields(part, fields, set(owner.to_dict()) - {"text_config", "molecule_config"})
+        for field, value in fields.items():
+            setattr(owner, field, value)
+    with naming_model("model_name_or_path", name):
+        try:
+            model = AutoModel.from_pretrained(name, config=config, dtype=torch.float32)
+        except RuntimeError as error:
+            raise ValueError(
+                f"model_name_or_path {name!r} cannot be loaded with the fields that are set anew; sizes stay as they "
+                f"were trained. {error}"
+            ) from error
+        return model, AutoProcessor.from_pretrained(name)
+
+
+# What a trained model has already.
+_OF_NEW_MODELS = (
+    "text_model",
+    "molecule_model",
+    "tokenizer_config",
+    "featurizer_config",
+    "max_text_length",
+)
 
 
 def _text_side(arguments: ModelArguments) -> tuple[dict[str, Any], Any]:
     """Fields of the text tower's configuration, and its tokenizer."""
     text_kwargs, tokenizer_kwargs = arguments.as_dict("text_config"), arguments.as_dict("tokenizer_config")
     with naming_model("text_model", arguments.text_model):
-        _check_fields("text_config", text_kwargs, _fields(arguments.text_model))
+        check_fields("text_config", text_kwargs, _fields(arguments.text_model))
     if arguments.text_model != "lexical":
         return text_kwargs, AutoTokenizer.from_pretrained(package_model(arguments.text_model), **tokenizer_kwargs)
-    _check_fields("tokenizer_config", tokenizer_kwargs, signature(LexicalTokenizer.__init__).parameters)
+    check_fields("tokenizer_config", tokenizer_kwargs, signature(LexicalTokenizer.__init__).parameters)
     tokenizer = LexicalTokenizer(**tokenizer_kwargs)
     text_kwargs.setdefault("num_buckets", tokenizer.num_buckets)
     return text_kwargs, tokenizer
@@ -143,7 +214,7 @@ def _text_side(arguments: ModelArguments) -> tuple[dict[str, Any], Any]:
 def _backbone_fields(arguments: ModelArguments, config: PreTrainedConfig) -> dict[str, Any]:
     """The fields that the arguments set of the backbone's configuration, of which `config` is an example."""
     given = arguments.as_dict("dual_encoder_config")
-    _check_fields("dual_encoder_config", given, set(config.to_dict()) - {"text_config", "molecule_config"})
+    check_fields("dual_encoder_config", given, set(config.to_dict()) - {"text_config", "molecule_config"})
     return given
 
 
@@ -153,17 +224,17 @@ def _build_dual_encoder(
     text_kwargs, tokenizer = _text_side(arguments)
     molecule_kwargs, featurizer_kwargs = arguments.as_dict("molecule_config"), arguments.as_dict("featurizer_config")
     with naming_model("molecule_model", arguments.molecule_model):
-        _check_fields("molecule_config", molecule_kwargs, _fields(arguments.molecule_model))
+        check_fields("molecule_config", molecule_kwargs, _fields(arguments.molecule_model))
     dual_encoder_kwargs = _backbone_fields(arguments, model_class.config_class())
     extractor: Any = None
     if arguments.molecule_model == "fingerprint":
         accepted = signature(MoleculeFingerprintFeatureExtractor.__init__).parameters
-        _check_fields("featurizer_config", featurizer_kwargs, accepted)
+        check_fields("featurizer_config", featurizer_kwargs, accepted)
         extractor = MoleculeFingerprintFeatureExtractor(**featurizer_kwargs)
         molecule_kwargs.setdefault("num_buckets", extractor.num_buckets)
     elif arguments.molecule_model == "graph":
         accepted = signature(MoleculeGraphFeatureExtractor.__init__).parameters
-        _check_fields("featurizer_config", featurizer_kwargs, accepted)
+        check_fields("featurizer_config", featurizer_kwargs, accepted)
         extractor = MoleculeGraphFeatureExtractor(**featurizer_kwargs)
     model = model_class.from_towers(
         text=package_model(arguments.text_model),
@@ -186,8 +257,8 @@ def _build_text2mol(arguments: ModelArguments) -> tuple[PreTrainedModel, TextMol
         )
     text_kwargs, tokenizer = _text_side(arguments)
     molecule_kwargs, featurizer_kwargs = arguments.as_dict("molecule_config"), arguments.as_dict("featurizer_config")
-    _check_fields("molecule_config", molecule_kwargs, Text2MolMoleculeConfig().to_dict())
-    _check_fields("featurizer_config", featurizer_kwargs, signature(Text2MolFeatureExtractor.__init__).parameters)
+    check_fields("molecule_config", molecule_kwargs, Text2MolMoleculeConfig().to_dict())
+    check_fields("featurizer_config", featurizer_kwargs, signature(Text2MolFeatureExtractor.__init__).parameters)
     extractor = Text2MolFeatureExtractor(**featurizer_kwargs)
     molecule_kwargs.setdefault("num_buckets", extractor.num_buckets)
     model = Text2MolModel.from_towers(
@@ -207,8 +278,8 @@ def _build_orma(arguments: ModelArguments) -> tuple[PreTrainedModel, TextMolecul
         )
     text_kwargs, tokenizer = _text_side(arguments)
     molecule_kwargs, featurizer_kwargs = arguments.as_dict("molecule_config"), arguments.as_dict("featurizer_config")
-    _check_fields("molecule_config", molecule_kwargs, OrmaGraphConfig().to_dict())
-    _check_fields("featurizer_config", featurizer_kwargs, signature(OrmaFeatureExtractor.__init__).parameters)
+    check_fields("molecule_config", molecule_kwargs, OrmaGraphConfig().to_dict())
+    check_fields("featurizer_config", featurizer_kwargs, signature(OrmaFeatureExtractor.__init__).parameters)
     model = OrmaModel.from_towers(
         text=package_model(arguments.text_model),
         molecule=molecule_kwargs,
@@ -220,15 +291,16 @@ def _build_orma(arguments: ModelArguments) -> tuple[PreTrainedModel, TextMolecul
 
 
 class _Backbone(NamedTuple):
-    """How a backbone is built, and the loss that it is trained by."""
+    """How a backbone is built, the loss that it is trained by, and its name in a saved configuration."""
 
     build: Callable[[ModelArguments], tuple[PreTrainedModel, TextMoleculeProcessor]]
     loss: type[nn.Module]
+    model_type: str
 
 
 _BACKBONES = {
-    "dual_encoder": _Backbone(_build_dual_encoder, ContrastiveLoss),
-    "aman": _Backbone(partial(_build_dual_encoder, model_class=AmanModel), AmanLoss),
-    "orma": _Backbone(_build_orma, OrmaLoss),
-    "text2mol": _Backbone(_build_text2mol, Text2MolLoss),
+    "dual_encoder": _Backbone(_build_dual_encoder, ContrastiveLoss, TextMoleculeDualEncoderConfig.model_type),
+    "aman": _Backbone(partial(_build_dual_encoder, model_class=AmanModel), AmanLoss, AmanConfig.model_type),
+    "orma": _Backbone(_build_orma, OrmaLoss, OrmaConfig.model_type),
+    "text2mol": _Backbone(_build_text2mol, Text2MolLoss, Text2MolConfig.model_type),
 }

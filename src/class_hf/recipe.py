@@ -3,7 +3,7 @@
 import difflib
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
@@ -72,6 +72,13 @@ class DataArguments:
 class ModelArguments:
     """Which backbone, which towers, and the space that they share."""
 
+    model_name_or_path: str | None = field(
+        default=None,
+        metadata={
+            "help": "Folder or Hub id of a trained dual encoder to go on from; its backbone, towers, tokenizer and "
+            "featurizer stay."
+        },
+    )
     backbone: Literal["dual_encoder", "aman", "orma", "text2mol"] = field(
         default="dual_encoder", metadata={"help": "How the towers are joined and compared, and by which loss."}
     )
@@ -100,6 +107,16 @@ class ModelArguments:
         default=None, metadata={"help": "Fields of the backbone's config (projection_dim, ...), as JSON."}
     )
     loss_config: str | None = field(default=None, metadata={"help": "Arguments of the backbone's loss, as JSON."})
+    text_adapter: str | None = field(
+        default=None,
+        metadata={
+            "help": "Adapter of peft on the text tower, as JSON: peft_type and its fields, for instance "
+            '{"peft_type": "LORA", "r": 8}.'
+        },
+    )
+    molecule_adapter: str | None = field(
+        default=None, metadata={"help": "Adapter of peft on the molecule tower, as JSON."}
+    )
     max_text_length: int = field(default=256, metadata={"help": "Tokens of a caption; not for `lexical`."})
     early_stopping_patience: int | None = field(
         default=None, metadata={"help": "Evaluations without a better MRR after which training stops."}
@@ -115,8 +132,14 @@ class ModelArguments:
             "featurizer_config",
             "dual_encoder_config",
             "loss_config",
+            "text_adapter",
+            "molecule_adapter",
         ):
             self.as_dict(name)
+
+    def towers(self) -> dict[str, str]:
+        """Name of each tower, by its side."""
+        return {"text": self.text_model, "molecule": self.molecule_model}
 
     def as_dict(self, name: str) -> dict[str, Any]:
         """The JSON argument `name` as a dict; empty if it is not given.
@@ -209,6 +232,21 @@ def _as_arguments(values: dict[str, Any]) -> list[str]:
         else:
             arguments.append(f"--{key}={value}")
     return arguments
+
+
+def check_fields(name: str, given: dict[str, Any], known: Iterable[str]) -> None:
+    """Names the first field of the argument `name` that is not known: configurations keep it without a word.
+
+    Raises:
+        ValueError: if there is one.
+    """
+    known = set(known)
+    for field_name in given:
+        if field_name not in known:
+            close = difflib.get_close_matches(field_name, known, n=1)
+            raise ValueError(
+                f"{name} has the unknown field {field_name!r}" + (f"; did you mean {close[0]!r}?" if close else ".")
+            )
 
 
 def package_model(name: str) -> str:

@@ -30,7 +30,7 @@ _OWN_MODELS: dict[str, type[PreTrainedModel]] = {
     MoleculeFingerprintConfig.model_type: MoleculeFingerprintModel,
     MoleculeGraphConfig.model_type: MoleculeGraphModel,
 }
-_SHORT_NAMES = {"lexical": "lexical", "fingerprint": "molecule_fingerprint", "graph": "molecule_graph"}
+SHORT_NAMES = {"lexical": "lexical", "fingerprint": "molecule_fingerprint", "graph": "molecule_graph"}
 
 
 @dataclass
@@ -103,8 +103,8 @@ def _resolve_tower(tower: str | PreTrainedConfig | PreTrainedModel, **config_kwa
         return tower.float()
     if isinstance(tower, PreTrainedConfig):
         return _build_tower(tower)
-    if tower in _SHORT_NAMES:
-        return _build_tower(OWN_TOWERS[_SHORT_NAMES[tower]](**config_kwargs))
+    if tower in SHORT_NAMES:
+        return _build_tower(OWN_TOWERS[SHORT_NAMES[tower]](**config_kwargs))
     config = AutoConfig.from_pretrained(tower, **config_kwargs)
     own = _OWN_MODELS.get(config.model_type)
     if own is not None:
