@@ -4,6 +4,7 @@ import atexit
 import os
 import shutil
 import tempfile
+from pathlib import Path
 
 # Before any import of the libraries that read them.
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -15,6 +16,7 @@ os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
 import datasets  # noqa: E402
 import pytest  # noqa: E402
 import torch  # noqa: E402
+from transformers import BertConfig, BertModel, BertTokenizerFast  # noqa: E402
 
 from class_hf import (  # noqa: E402
     LexicalTokenizer,
@@ -85,6 +87,20 @@ def tiny_model(seed: int = 0, dropout: float = 0.1, **kwargs) -> TextMoleculeDua
         projection_dim=8,
         **kwargs,
     )
+
+
+def tiny_bert(folder: Path) -> Path:
+    """Writes a BERT of two layers and its tokenizer, as a pretrained text tower; gives the folder back."""
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", ".", ","]
+    words += ["the", "molecule", "is", "a", "an", "it", "has", "role", "as", "metabolite"]
+    words += ["primary", "alcohol", "amine", "carbox", "##ylic", "acid", "thiol", "meth", "eth", "prop", "but", "pent"]
+    words += ["hex", "##an", "##ol", "##thiol", "##oic", "##amine"]
+    sizes = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 16}
+    torch.manual_seed(0)
+    config = BertConfig(vocab_size=len(words), max_position_embeddings=64, **sizes)
+    BertModel(config, add_pooling_layer=False).save_pretrained(folder)
+    BertTokenizerFast(vocab={word: place for place, word in enumerate(words)}).save_pretrained(folder)
+    return folder
 
 
 @pytest.fixture

@@ -2,6 +2,9 @@
 
 import json
 import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -30,3 +33,24 @@ def write_arrays(path: str | Path, **arrays: np.ndarray) -> None:
     with aside.open("wb") as file:
         np.savez_compressed(file, allow_pickle=False, **arrays)
     aside.replace(path)
+
+
+@contextmanager
+def fill_folder(path: str | Path) -> Iterator[Path]:
+    """A folder aside, to be filled, that takes its place as a whole; nothing is left of it after an error.
+
+    Raises:
+        ValueError: if there is something at that place that is no empty folder.
+    """
+    path = Path(path)
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise ValueError(f"{str(path)!r} exists and is no empty folder. Choose another, or remove it.")
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    aside.mkdir(parents=True)
+    try:
+        yield aside
+        if path.exists():
+            path.rmdir()
+        aside.replace(path)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)

@@ -1,0 +1,72 @@
+"""Write a trained model for others to run: its text tower for sentence-transformers, or an adapter merged into it.
+
+python recipes/export.py --model O --output_dir X --format sentence-transformers
+python recipes/export.py --model O/adapter --output_dir X --format merged
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import transformers
+from transformers import AutoModel, AutoProcessor
+from transformers.utils.peft_utils import find_adapter_config_file
+
+import class_hf  # noqa: F401  (makes AutoModel know the model)
+from class_hf.adapters import load_adapter, merge_adapter
+from class_hf.build import naming_model
+from class_hf.export import save_sentence_transformer
+from class_hf.files import fill_folder
+from class_hf.recipe import run_script
+
+
+def parse(argv: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="recipes/export.py", description=__doc__.splitlines()[0], allow_abbrev=False)
+    parser.add_argument("--model", required=True, help="folder or Hub id of a trained dual encoder, or of an adapter")
+    parser.add_argument("--subfolder", help="subfolder of --model, such as adapter")
+    parser.add_argument("--revision", help="revision of --model on the Hub")
+    parser.add_argument("--base", help="dual encoder that the adapter goes on; by default the one that it names")
+    parser.add_argument("--output_dir", required=True, help="new folder for the export")
+    parser.add_argument(
+        "--format",
+        required=True,
+        choices=("sentence-transformers", "merged"),
+        help="`sentence-transformers`: the text tower alone, whose `encode` gives our text vectors; `merged`: the "
+        "whole model, an adapter merged into it",
+    )
+    return parser.parse_args(argv)
+
+
+def main(argv: Sequence[str]) -> None:
+    args = parse(argv)
+    if not sys.stderr.isatty():
+        transformers.logging.disable_progress_bar()
+    model, processor = load(args)
+    if args.format == "merged":
+        with fill_folder(args.output_dir) as folder:
+            model.save_pretrained(folder)
+            processor.save_pretrained(folder)
+    else:
+        save_sentence_transformer(model, processor, args.output_dir)
+    print(f"written to {args.output_dir}")
+
+
+def load(args: argparse.Namespace) -> tuple[Any, Any]:
+    """The plain model, an adapter merged into it, and its processor."""
+    place = {"subfolder": args.subfolder or "", "revision": args.revision}
+    with naming_model("--model", args.model):
+        adapted = find_adapter_config_file(args.model, **place) is not None
+        if not adapted and args.base is not None:
+            raise ValueError(f"--base belongs to an adapter, and {args.model!r} holds none.")
+        if not adapted and args.format == "merged":
+            raise ValueError(f"{args.model!r} holds no adapter to merge; it is a whole model, or none.")
+        if not adapted:
+            model = AutoModel.from_pretrained(args.model, **place)
+        else:
+            model = merge_adapter(load_adapter(args.model, args.base, **place))
+        return model.eval(), AutoProcessor.from_pretrained(args.model, **place)
+
+
+if __name__ == "__main__":
+    run_script(main)
