@@ -170,6 +170,8 @@ METHODS = {
 }
 
 
+# peft says so of every layer that LN_TUNING is for.
+@pytest.mark.filterwarnings("ignore:Unsupported layer type:UserWarning")
 @pytest.mark.parametrize("kind", METHODS)
 def test_methods_of_peft(kind, bert, bert_processor, pairs, tmp_path):
     model = add_adapters(fresh(bert), text={"peft_type": kind, **METHODS[kind]})

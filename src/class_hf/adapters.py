@@ -12,7 +12,7 @@ from typing import Any
 from huggingface_hub import ModelCard, ModelCardData
 from peft import PeftConfig, PeftModel, get_peft_model
 from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
-from peft.utils import CONFIG_NAME, ModulesToSaveWrapper
+from peft.utils import CONFIG_NAME, ModulesToSaveWrapper, get_peft_model_state_dict, load_peft_weights
 from torch import nn
 from transformers import AutoConfig, AutoModel, PreTrainedModel
 from transformers.utils import cached_file
@@ -316,9 +316,19 @@ def load_adapter(
     model = base if isinstance(base, nn.Module) else AutoModel.from_pretrained(str(base))
     try:
         with _without_deprecation():
-            return PeftModel.from_pretrained(model, name, is_trainable=is_trainable, **place)
+            adapted = PeftModel.from_pretrained(model, name, is_trainable=is_trainable, **place)
+        # peft leaves out, without an error, what the base has no place for.
+        lost = load_peft_weights(name, device="cpu", **place).keys() - _saved_names(adapted)
+        if lost:
+            raise ValueError(f"the base has no place for {len(lost)} of its tensors, for instance {min(lost)}.")
     except (ValueError, RuntimeError) as error:
         raise ValueError(f"the adapter {name!r} does not fit the base {where}: {error}") from error
+    return adapted
+
+
+def _saved_names(model: PeftModel) -> set[str]:
+    """Names under which peft saves the adapter's tensors."""
+    return set(get_peft_model_state_dict(model, save_embedding_layers=False))
 
 
 def _built(description: dict[str, Any]) -> PreTrainedModel:

@@ -43,7 +43,6 @@ def folder(tmp_path_factory) -> Path:
         pairs = [f"{1000 + i}\t{rows['smiles'][i]}\t{rows['description'][i]}" for i in indices]
         (data / f"{split}.tsv").write_text("\n".join(["CID\tSMILES\tdescription", *pairs]) + "\n")
         lines += [f"{1000 + i}\t{rows['smiles'][i]}\t{split}\t1" for i in indices]
-    (data / "test.tsv").write_text("CID\tSMILES\tdescription\n")
     (data / "molecules.tsv").write_text("\n".join(lines) + "\n")
     (root / "towers.yaml").write_text(
         f"text_model: {root / 'bert'}\nmolecule_model: fingerprint\nmolecule_config: {TINY}\nmax_text_length: 24\n"
