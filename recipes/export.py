@@ -7,6 +7,7 @@ python recipes/export.py --model O/adapter --output_dir X --format merged
 import argparse
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import transformers
@@ -61,6 +62,9 @@ def load(args: argparse.Namespace) -> tuple[Any, Any]:
             raise ValueError(f"--base belongs to an adapter, and {args.model!r} holds none.")
         if not adapted and args.format == "merged":
             raise ValueError(f"{args.model!r} holds no adapter to merge; it is a whole model, or none.")
+        path = Path(args.model) / place["subfolder"]
+        if not adapted and path.is_dir() and not (path / "config.json").is_file():
+            raise ValueError(f"--model {str(path)!r} holds neither a model (config.json) nor an adapter.")
         if not adapted:
             model = AutoModel.from_pretrained(args.model, **place)
         else:

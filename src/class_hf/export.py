@@ -1,6 +1,8 @@
 """The text tower as a folder of sentence-transformers."""
 
 import copy
+import inspect
+import json
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +69,10 @@ def _write(model: Any, processor: Any, folder: Path) -> None:
         tokenizer.backend_tokenizer.no_truncation()
         tokenizer.backend_tokenizer.no_padding()
     tokenizer.save_pretrained(folder)
+    # A tokenizer that was loaded with its processor names it, and would be loaded as it.
+    described = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
+    described.pop("processor_class", None)
+    write_json(folder / "tokenizer_config.json", described)
     steps = {"Transformer": "", "Pooling": "1_Pooling", "Dense": "2_Dense", "Normalize": "3_Normalize"}
     modules = [
         {"idx": place, "name": str(place), "path": path, "type": f"sentence_transformers.models.{name}"}
@@ -97,9 +103,9 @@ def _write(model: Any, processor: Any, folder: Path) -> None:
         pipeline_tag="sentence-similarity",
         tags=["chemistry", "class_hf", "molecules", "sentence-transformers", "text-molecule-retrieval"],
     )
-    ModelCard(_CARD.format(data=data.to_yaml(), width=width, length=processor.max_text_length)).save(
-        folder / "README.md"
-    )
+    has_pooler = "add_pooling_layer" in inspect.signature(type(model.text_model)).parameters
+    values = {"width": width, "length": processor.max_text_length, "note": _NO_POOLER if has_pooler else ""}
+    ModelCard(_CARD.format(data=data.to_yaml(), **values)).save(folder / "README.md")
 
 
 _CARD = """---
@@ -121,4 +127,8 @@ vectors = model.encode(["The molecule is a primary alcohol."])
 ```bash
 text-embeddings-router --model-id . --dtype float32 --auto-truncate
 ```
+{note}"""
+
+_NO_POOLER = """
+On loading, transformers reports that the weights of a `pooler` are missing: mean pooling has no use for one.
 """

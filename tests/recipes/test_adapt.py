@@ -2,6 +2,8 @@
 
 import importlib.util
 import json
+import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -115,6 +117,33 @@ def test_resumed_run(run, folder):
         assert one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one), name
 
 
+@pytest.mark.slow
+@pytest.mark.distributed
+def test_two_processes_resume_exactly(folder):
+    output = folder / "two"
+    arguments = {
+        "data_dir": folder / "data", "output_dir": output, "per_device_train_batch_size": 2, "num_train_epochs": 2,
+        "learning_rate": 1e-2, "curriculum_order": "random", "use_cpu": "true", "report_to": "none",
+        "save_strategy": "steps", "save_steps": 2,
+    }  # fmt: skip
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "recipes/train.py"]
+    command += [str(folder / "towers.yaml")]
+    command += [str(item) for name, value in arguments.items() for item in (f"--{name}", value)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
+    states = []
+    for further in ([], ["--resume_from_checkpoint", "true"]):
+        done = subprocess.run(
+            [*command, *further], env=environment, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        states.append(load_file(output / "adapter" / "adapter_model.safetensors"))
+        last = max(output.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
+        (last / "trainer_state.json").unlink()
+        assert json.loads((output / "train_summary.json").read_text())["processes"] == 2
+    assert states[0].keys() == states[1].keys()
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+
+
 @pytest.mark.parametrize("adapter", [None, "text_adapter", "molecule_adapter"])
 def test_going_on_from_a_trained_model(run, folder, adapter):
     arguments = {adapter: LORA} if adapter else {}
@@ -194,7 +223,7 @@ def test_export(run, tmp_path):
         (("--model", "RUN", "--format", "merged"), "holds no adapter to merge"),
         (("--model", "RUN", "--base", "RUN", "--format", "sentence-transformers"), "--base belongs to an adapter"),
         (("--model", "nobody/nothing", "--format", "merged"), "nobody/nothing"),
-        (("--model", ROOT / "recipes", "--format", "sentence-transformers"), "--model"),
+        (("--model", ROOT / "recipes", "--format", "sentence-transformers"), "holds neither a model"),
     ],
 )
 def test_wrong_input_to_export(arguments, message, run, tmp_path):
