@@ -11,6 +11,7 @@ from class_hf._register import watch_auto_classes
 __version__ = "0.1.0"
 
 _PUBLIC = {
+    "adapters": ["add_adapters", "load_adapter", "merge_adapter", "save_adapter"],
     "curriculum.difficulty": ["DifficultyScorer", "score_dataset"],
     "curriculum.intensity": ["IntensitySchedule"],
     "curriculum.pacing": ["competence"],
@@ -22,6 +23,7 @@ _PUBLIC = {
     "data.frozen": ["cache_frozen"],
     "data.prepare": ["prepare_molecules", "prepare_pairs"],
     "evaluation.retrieval": ["RetrievalEvaluator"],
+    "export": ["save_sentence_transformer"],
     "losses.aman": ["AmanLoss"],
     "losses.contrastive": ["ContrastiveLoss"],
     "losses.orma": ["OrmaLoss"],
