@@ -36,7 +36,7 @@ def dataset_card(summary: Mapping[str, Any]) -> str:
         pretty_name=f"{name}, scored",
         tags=["chemistry", "class_hf", "curriculum-learning", "molecules", "text-molecule-retrieval"],
         size_categories=next((size for bound, size in _SIZES.items() if pairs < bound), "1M<n<10M"),
-        source_datasets=source.id,
+        source_datasets=[source.id],
         configs=configs,
     )
     weight = f" of weight {summary['text_weight']:g} for the text" if summary["combination"] == "mean" else ""

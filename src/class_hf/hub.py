@@ -23,8 +23,10 @@ if TYPE_CHECKING:
 TOWERS = {"text": "text_encoder", "molecule": "molecule_encoder"}
 POOL = "pool"  # the configuration of a scored data set that holds the candidate molecules
 # What a run leaves beside its weights and is worth sharing.
-_RECORDS = ("README.md", "LICENSE*", "*.json", "ranks.npz", "plots/*.png")
-_RECORDS += tuple(f"adapter/**/*{ending}" for ending in (".json", ".safetensors", ".txt", ".md"))
+_RECORDS = (
+    *("README.md", "LICENSE*", "*.json", "ranks.npz", "plots/*.png"),
+    *(f"adapter/**/*{ending}" for ending in (".json", ".safetensors", ".txt", ".md")),
+)
 # What a push writes, and so what the next one takes away if it is no longer there.
 _PUSHED = {
     "model": ("*.json", "*.py", "*.safetensors", "ranks.npz", "plots/*", "adapter/*", "molecule_tokenizer/*")
@@ -188,9 +190,9 @@ def export_dataset(folder: str | Path, target: str | Path, *, repo_id: str | Non
     folder, target = Path(folder), Path(target)
     data: DatasetDict = load_from_disk(str(folder / "dataset"))
     for split, rows in data.items():
-        path = target / (POOL if split == POOL else "data") / f"{split}-00000-of-00001.parquet"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        rows.to_parquet(path)
+        table = target / (POOL if split == POOL else "data") / f"{split}-00000-of-00001.parquet"
+        table.parent.mkdir(parents=True, exist_ok=True)
+        rows.to_parquet(table)
     for path in _chosen(folder, ("summary.json", "plots/*.png")):
         (target / path).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(folder / path, target / path)
