@@ -12,10 +12,8 @@ import argparse
 import json
 import shlex
 import sys
-import tempfile
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,6 +22,7 @@ from datasets import Dataset, DatasetDict, disable_progress_bars
 
 from class_hf.build import load_data
 from class_hf.curriculum.difficulty import DEFINITIONS, DifficultyScorer, score_dataset
+from class_hf.files import written_whole
 from class_hf.plots_difficulty import draw_pairs, plot_histograms, plot_text_against_molecule, spearman
 from class_hf.recipe import run_script
 
@@ -113,7 +112,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     if not sys.stderr.isatty():
         disable_progress_bars()
-    with written_whole(args.output_dir, overwrite=args.overwrite) as folder:
+    with written_whole(args.output_dir, "summary.json", args.overwrite) as folder:
         clock = {"start": time.perf_counter()}
         data = load(args)
         clock["load"] = time.perf_counter()
@@ -229,30 +228,6 @@ def table(summary: dict[str, Any], train: Dataset) -> str:
             lines.append(f"  {name:<12} {train[rows[name]]['description'][:90]}")
     lines.append("\nseconds: " + ", ".join(f"{part} {spent:.1f}" for part, spent in summary["seconds"].items()))
     return "\n".join(lines)
-
-
-@contextmanager
-def written_whole(folder: Path, *, overwrite: bool) -> Iterator[Path]:
-    """A temporary folder beside ``folder`` that takes its place at the end; an error leaves nothing behind.
-
-    Raises:
-        FileExistsError: if ``folder`` holds something that is no earlier run's, or ``overwrite`` is not set.
-    """
-    folder = folder.absolute()
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        if not overwrite:
-            raise FileExistsError(f"{folder} is not empty. Choose another --output_dir, or pass --overwrite.")
-        if not (folder / "summary.json").is_file():
-            raise FileExistsError(f"{folder} was not written by this recipe (it has no summary.json): not replaced.")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    # In the same folder, because a rename is atomic only within a file system.
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as scratch:
-        new, old = Path(scratch, "new"), Path(scratch, "old")
-        new.mkdir()
-        yield new
-        if folder.exists():
-            folder.rename(old)
-        new.rename(folder)
 
 
 if __name__ == "__main__":

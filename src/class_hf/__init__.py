@@ -49,6 +49,8 @@ _PUBLIC = {
     "models.modeling_text_molecule": ["TextMoleculeDualEncoderModel"],
     "models.processing_text_molecule": ["TextMoleculeProcessor", "TextSmilesProcessor"],
     "models.tokenization_lexical": ["LexicalTokenizer"],
+    "search.filters": ["Hit", "MoleculeFilter"],
+    "search.index": ["MoleculeIndex"],
     "trainer": ["CurriculumTrainer"],
     "training_args": ["CurriculumTrainingArguments"],
 }

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -54,3 +55,32 @@ def fill_folder(path: str | Path) -> Iterator[Path]:
         aside.replace(path)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
+
+
+@contextmanager
+def written_whole(folder: str | Path, mark: str, overwrite: bool = False) -> Iterator[Path]:
+    """A temporary folder beside `folder` that takes its place at the end; an error leaves nothing behind.
+
+    Args:
+        folder: what is to be written.
+        mark: a file that only such folders hold.
+        overwrite: replace a folder that has the mark.
+
+    Raises:
+        FileExistsError: if `folder` holds something without the mark, or `overwrite` is not set.
+    """
+    folder = Path(folder).absolute()
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        if not overwrite:
+            raise FileExistsError(f"{folder} is not empty. Choose another --output_dir, or pass --overwrite.")
+        if not (folder / mark).is_file():
+            raise FileExistsError(f"{folder} was not written by this recipe (it has no {mark}): not replaced.")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    # In the same folder, because a rename is atomic only within a file system.
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as scratch:
+        new, old = Path(scratch, "new"), Path(scratch, "old")
+        new.mkdir()
+        yield new
+        if folder.exists():
+            folder.rename(old)
+        new.rename(folder)

@@ -55,7 +55,7 @@ def plot_histograms(scores: Mapping[str, Mapping[str, Sequence[float]]], *, bins
         raise ValueError(f"expected the same scores in every split, got {_outline(scores)}.")
     across = 2 if len(names) % 2 == 0 else min(len(names), 3)
     down = -(-len(names) // across)
-    figure = _figure(width=4.4 * across, height=3.2 * down)
+    figure = new_figure(width=4.4 * across, height=3.2 * down)
     for number, name in enumerate(names, start=1):
         ax = figure.add_subplot(down, across, number)
         values = np.concatenate([columns[name] for columns in scores.values()])
@@ -93,7 +93,7 @@ def plot_text_against_molecule(ds: Any, *, title: str = "Training pairs") -> "Fi
     """
     text, molecule = (np.asarray(ds[f"{modality}_difficulty"][:]) for modality in ("text", "molecule"))
     correlation = spearman(text, molecule)
-    figure = _figure(width=5.4, height=4.6)
+    figure = new_figure(width=5.4, height=4.6)
     ax = figure.add_subplot()
     grid = int(np.clip(np.sqrt(len(text) / 12), 6, 32))
     # Log counts: the pairs that the reference gets right share one cell, and would fade all others.
@@ -126,7 +126,7 @@ def draw_pairs(ds: Any, rows: Sequence[int], *, title: str = "", columns: int = 
         raise ValueError("rows is empty: give the indices of the pairs to draw.")
     columns = min(columns, len(rows))
     lines = -(-len(rows) // columns)
-    figure = _figure(width=3.3 * columns, height=4.5 * lines + (0.4 if title else 0))
+    figure = new_figure(width=3.3 * columns, height=4.5 * lines + (0.4 if title else 0))
     grid = figure.add_gridspec(2 * lines, columns, height_ratios=[2.3, 1.9] * lines)
     for place, row in enumerate(rows):
         pair = ds[int(row)]
@@ -138,7 +138,7 @@ def draw_pairs(ds: Any, rows: Sequence[int], *, title: str = "", columns: int = 
         # parse_math: a dollar sign in a caption starts no formula.
         style: dict[str, Any] = {"va": "top", "transform": caption.transAxes, "parse_math": False}
         caption.text(0, 1, _heading(pair), fontsize=9, fontweight="bold", **style)
-        caption.text(0, 0.8, cut_text(pair["description"]), fontsize=8.5, **style)
+        caption.text(0, 0.8, cut_caption(pair["description"]), fontsize=8.5, **style)
     if title:
         figure.suptitle(title, fontsize=13)
     return figure
@@ -156,7 +156,8 @@ def spearman(a: np.ndarray, b: np.ndarray) -> float | None:
     return round(float(np.corrcoef(a, b)[0, 1]), 12)
 
 
-def _figure(width: float, height: float) -> "Figure":
+def new_figure(width: float, height: float) -> "Figure":
+    """An empty figure on white, in inches."""
     # Not pyplot: it keeps every figure alive, and would ask for a display.
     from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
@@ -179,7 +180,7 @@ def _heading(pair: Mapping[str, Any]) -> str:
     return f"{name}\n" + "text {:.2f}  molecule {:.2f}  both {:.2f}".format(*scores)
 
 
-def cut_text(caption: str, width: int = 46, lines: int = 8) -> str:
+def cut_caption(caption: str, width: int = 46, lines: int = 8) -> str:
     """Wrapped to ``lines`` lines of ``width`` characters; what is left out is marked."""
     return "\n".join(textwrap.wrap(caption, width, max_lines=lines, placeholder=" ..."))
 

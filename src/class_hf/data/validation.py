@@ -58,7 +58,7 @@ class LoadReport:
             for split, count in self.rows.items()
         ]
         colon = ":" if self.dropped else ""
-        return f"Loaded {', '.join(parts)}; {len(self.dropped):,} dropped{colon}{_listing(self.dropped)}"
+        return f"Loaded {', '.join(parts)}; {len(self.dropped):,} dropped{colon}{listing(self.dropped)}"
 
     def to_json(self) -> str:
         """The report as JSON, for :meth:`from_json`."""
@@ -125,7 +125,7 @@ def check_tables(tables: Mapping[str, Table], on_error: OnError = "raise") -> tu
         for row, reason in sorted(faults[split].items())
     )
     if dropped and on_error == "raise":
-        raise ValueError(_message(dropped))
+        raise ValueError(refusal(dropped))
     kept = {
         split: {
             name: [value for row, value in enumerate(values) if row not in faults[split]]
@@ -213,16 +213,18 @@ def _place(table: Table, row: int) -> str:
     return table.where if table.lines is None else f"{table.where} line {table.lines[row]}"
 
 
-def _listing(rows: Sequence[DroppedRow]) -> str:
+def listing(rows: Sequence[DroppedRow]) -> str:
+    """A line for each of the first five rows, and how many more there are."""
     more = f"\n  and {len(rows) - _SHOWN:,} more." if len(rows) > _SHOWN else ""
     return "".join(f"\n  {row}" for row in rows[:_SHOWN]) + more
 
 
-def _message(rows: Sequence[DroppedRow]) -> str:
+def refusal(rows: Sequence[DroppedRow]) -> str:
+    """The error that names refused rows: the first five with their values, the rest counted."""
     if len(rows) == 1:
         return f'{rows[0]} Mend the row, or pass on_error="drop" to skip and list such rows.'
     return (
-        f"{len(rows):,} rows are not usable:{_listing(rows)}\n"
+        f"{len(rows):,} rows are not usable:{listing(rows)}\n"
         'Mend the rows, or pass on_error="drop" to skip and list such rows.'
     )
 
