@@ -4,9 +4,10 @@ import csv
 import gzip
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from datasets import Dataset, DatasetDict, load_from_disk
+from datasets import Dataset, DatasetDict, Features, Value, load_from_disk
+from datasets.exceptions import DatasetGenerationError
 
 SMILES_NAMES = ("smiles", "canonical_smiles", "isomeric_smiles", "structure")
 ID_NAMES = ("id", "cid", "chebi_id", "chembl_id", "molecule_id", "compound_id", "name")
@@ -73,14 +74,28 @@ def _read(path: Path, split: str | None) -> Dataset:
     if name.endswith(".parquet"):
         return Dataset.from_parquet(str(path))
     if name.endswith(".csv"):
-        return Dataset.from_csv(str(path), dtype=str, keep_default_na=False)
+        return _read_text(path, ",", csv.QUOTE_MINIMAL)
     if name.endswith(".tsv"):
-        return Dataset.from_csv(str(path), dtype=str, keep_default_na=False, sep="\t", quoting=csv.QUOTE_NONE)
+        return _read_text(path, "\t", csv.QUOTE_NONE)
     if name.endswith((".sdf", ".sdf.gz")):
         return _read_sdf(path)
     if name.endswith(".smi"):
         return _read_smi(path)
     raise ValueError(f"{path.name!r} is of no known format; expected one of {', '.join(FORMATS)}, or a folder.")
+
+
+def _read_text(path: Path, separator: str, quoting: Literal[0, 3]) -> Dataset:
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        columns = next(csv.reader(file, delimiter=separator, quoting=quoting), [])
+    if not columns:
+        raise ValueError(f"{path.name} is empty; expected a line with the names of the columns.")
+    features = Features({column: Value("string") for column in columns})
+    try:
+        return Dataset.from_csv(
+            str(path), features=features, sep=separator, quoting=quoting, keep_default_na=False, encoding="utf-8-sig"
+        )
+    except DatasetGenerationError as error:
+        raise ValueError(f"{path.name} cannot be read as a table: {error.__cause__ or error}") from error
 
 
 def _read_sdf(path: Path) -> Dataset:
