@@ -35,6 +35,11 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     source.add_argument("--dataset_name", help="Hub id of a data set of pairs; its candidate pool is indexed")
     source.add_argument("--demo", action="store_true", help="index the embedded synthetic data set")
     parser.add_argument("--output_dir", default="outputs/index", help="folder of the index (default: %(default)s)")
+    parser.add_argument(
+        "--store",
+        help="in place of a folder, the URL of a database: qdrant+http://HOST:6333/COLLECTION or "
+        "qdrant+path:FOLDER/COLLECTION",
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace an index that is there")
     parser.add_argument("--smiles_column", help="column of the table with the SMILES (default: by its usual names)")
     parser.add_argument("--id_column", help="column with the ids (default: by its usual names, else the row's number)")
@@ -79,7 +84,8 @@ def main(argv: Sequence[str]) -> None:
     index = MoleculeIndex.build(
         molecules,
         args.model,
-        output_dir=args.output_dir,
+        output_dir=None if args.store else args.output_dir,
+        store=args.store,
         batch_size=args.batch_size,
         query_bank=bank,
         bank_neighbours=args.bank_neighbours,
@@ -94,7 +100,7 @@ def main(argv: Sequence[str]) -> None:
     print(f"{len(index):,} molecules and {index.config['captions']:,} captions, {time.perf_counter() - started:.0f} s")
     if bank is not None:
         print(f"query-bank normalisation by {len(bank):,} training captions")
-    print(f"written to {args.output_dir}")
+    print(f"written to {args.store or args.output_dir}")
 
 
 def with_captions(data: datasets.DatasetDict) -> datasets.Dataset:

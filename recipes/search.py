@@ -34,7 +34,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("text", nargs="?", help="description of the molecules that are wanted")
     parser.add_argument("--smiles", help="a molecule, in place of the text: those like it are searched")
     parser.add_argument("--captions", action="store_true", help="search captions, not molecules, by --smiles")
-    parser.add_argument("--index", default=DEFAULT_INDEX, help="folder of the index (default: %(default)s)")
+    parser.add_argument("--index", default=DEFAULT_INDEX, help="folder or URL of the index (default: %(default)s)")
     parser.add_argument("--model", help="folder or Hub id of the index's model, if it moved")
     parser.add_argument("--k", type=int, default=10, help="number of results (default: %(default)s)")
     parser.add_argument("--min_weight", type=float, help="least molecular weight in Da")

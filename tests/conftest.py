@@ -21,6 +21,7 @@ from transformers import BertConfig, BertModel, BertTokenizerFast  # noqa: E402
 from class_hf import (  # noqa: E402
     LexicalTokenizer,
     MoleculeFingerprintFeatureExtractor,
+    MoleculeIndex,
     TextMoleculeDualEncoderModel,
     TextMoleculeProcessor,
     prepare_pairs,
@@ -107,3 +108,50 @@ def tiny_bert(folder: Path) -> Path:
 def model() -> TextMoleculeDualEncoderModel:
     """A fresh tiny dual encoder."""
     return tiny_model()
+
+
+# A molecule in which a pattern can be searched for years.
+C60 = (
+    "c12c3c4c5c1c1c6c7c2c2c8c3c3c9c4c4c%10c5c5c1c1c6c6c%11c7c2c2c7c8c3c3c8c9c4c4c9c%10c5c5c1c1c6c6c%11c2c2c7c3c3c8c4"
+    "c4c9c5c1c1c6c2c3c41"
+)
+
+
+@pytest.fixture(scope="session")
+def indexed_model():
+    return tiny_model(dropout=0.0).eval()
+
+
+@pytest.fixture(scope="session")
+def molecules(pairs):
+    """28 molecules: 24 with captions, one of them without; one caption twice; a further column."""
+    more = datasets.Dataset.from_dict(
+        {
+            "id": ["salt", "cage", "chloride", "twin"],
+            "smiles": ["[Na+].[Cl-]", C60, "CCCl", "OCC"],
+            "description": ["", None, "A chloride of ethane.", pairs[1]["description"]],
+        }
+    )
+    table = datasets.concatenate_datasets([pairs.remove_columns("difficulty"), more])
+    return table.add_column("number", list(range(len(table))))
+
+
+@pytest.fixture(scope="session")
+def index_folder(molecules, indexed_model, processor, pairs, tmp_path_factory):
+    path = tmp_path_factory.mktemp("index") / "index"
+    bank = pairs["description"][:12]
+    MoleculeIndex.build(molecules, indexed_model, processor, path, query_bank=bank, bank_neighbours=3).close()
+    return path
+
+
+@pytest.fixture(scope="session")
+def index(index_folder, indexed_model, processor):
+    return MoleculeIndex.load(index_folder, indexed_model, processor)
+
+
+@pytest.fixture(scope="session")
+def qdrant_index(molecules, indexed_model, processor, pairs):
+    pytest.importorskip("qdrant_client")
+    bank = pairs["description"][:12]
+    store = "qdrant+memory:tiny"
+    return MoleculeIndex.build(molecules, indexed_model, processor, store=store, query_bank=bank, bank_neighbours=3)

@@ -8,7 +8,7 @@ from typing import Any
 
 # More than any caption or molecule of use; what is longer is a mistake, or made to keep the machine busy.
 MAX_TEXT = 10_000
-MAX_SMILES = 5_000
+MAX_SMILES = 2_000
 MAX_SMARTS = 1_000
 MAX_K = 10_000
 

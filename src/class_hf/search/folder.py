@@ -20,14 +20,15 @@ FORMAT = 1
 # Queries whose products with all candidates are held at a time.
 _QUERIES = 64
 
-Found = list[tuple[float, dict[str, Any]]]
+# Score, number (of molecule or caption), and `id`, `smiles` and `fields` of the molecule.
+Found = list[tuple[float, int, dict[str, Any]]]
 
 
 class FolderStore:
     """Molecules, their vectors and properties in one folder; opening it reads none of them.
 
     Files: `index.json` (settings), `table/` (Arrow), `molecules.npy` (N, D) float32 of length 1, `weights.npy` (N,)
-    float32, `elements.npy` (N, 2) and `patterns.npy` (N, 32) uint64 bit sets; `captions.npy` (C, D) and
+    float64, `elements.npy` (N, 2) and `patterns.npy` (N, 32) uint64 bit sets; `captions.npy` (C, D) and
     `caption_rows.npy` (C,) if there are captions; `penalties.npy` (N,) under a query bank.
 
     Args:
@@ -66,11 +67,11 @@ class FolderStore:
     @classmethod
     @contextmanager
     def create(
-        cls, folder: str | Path, table: Dataset, dimension: int, captions: int, overwrite: bool = False
+        cls, folder: str | Path, table: Dataset, dimension: int, caption_rows: np.ndarray, overwrite: bool = False
     ) -> Iterator["FolderWriter"]:
         """A writer for N molecules; the folder appears when the block ends without an error."""
         with written_whole(folder, CONFIG, overwrite) as aside:
-            yield FolderWriter(aside, table, dimension, captions)
+            yield FolderWriter(aside, table, dimension, caption_rows)
 
     def nearest(
         self, side: str, queries: np.ndarray, k: int, filters: MoleculeFilter | None = None, penalised: bool = False
@@ -86,7 +87,7 @@ class FolderStore:
             penalised: take the query bank's penalties off.
 
         Returns:
-            for each query up to k scores with `id`, `smiles` and `fields`.
+            for each query up to k scores, rows (of captions: numbers), and the molecule's `id`, `smiles` and `fields`.
         """
         rows = self._rows(filters) if filters else None
         penalties = self._penalties if penalised else None
@@ -95,8 +96,8 @@ class FolderStore:
             scores, places = top_rows(self.vectors[side], queries[start : start + _QUERIES], k, rows, penalties)
             molecules = self._caption_rows[places] if side == "text" else places
             found += [
-                list(zip(of_query.tolist(), self._records(chosen), strict=True))
-                for of_query, chosen in zip(scores, molecules, strict=True)
+                list(zip(of_query.tolist(), numbers.tolist(), self._records(chosen), strict=True))
+                for of_query, numbers, chosen in zip(scores, places, molecules, strict=True)
             ]
         return found
 
@@ -133,40 +134,44 @@ class FolderWriter:
         folder: an empty one.
         table: what [`describe`] gave.
         dimension: D.
-        captions: C, the number of different captions.
+        caption_rows: (C,) for each of the different captions the first row that has it.
     """
 
-    def __init__(self, folder: Path, table: Dataset, dimension: int, captions: int):
+    def __init__(self, folder: Path, table: Dataset, dimension: int, caption_rows: np.ndarray):
         self.folder = folder
         self.table = table
-        sizes = {"molecules": len(table), "captions": captions}
+        self.caption_rows = caption_rows
+        self._penalties: list[np.ndarray] = []
+        sizes = {"molecules": len(table), "captions": len(caption_rows)}
         self._arrays = {
             name: np.lib.format.open_memmap(folder / f"{name}.npy", "w+", np.float32, (size, dimension))
             for name, size in sizes.items()
             if size
         }
 
-    def add_molecules(self, start: int, vectors: np.ndarray) -> None:
-        """(n, D): the rows from `start` on."""
+    def add_molecules(self, start: int, vectors: np.ndarray, penalties: np.ndarray | None = None) -> None:
+        """(n, D), and (n,) under a query bank: the rows from `start` on, in order."""
         self._arrays["molecules"][start : start + len(vectors)] = vectors
+        if penalties is not None:
+            self._penalties.append(penalties.astype(np.float32))
 
     def add_captions(self, start: int, vectors: np.ndarray) -> None:
         """(n, D): the captions from `start` on."""
         self._arrays["captions"][start : start + len(vectors)] = vectors
 
-    def finish(self, config: dict[str, Any], caption_rows: np.ndarray, penalties: np.ndarray | None) -> None:
+    def finish(self, config: dict[str, Any]) -> None:
         """Writes the rest; the settings last."""
         for array in self._arrays.values():
             array.flush()
         arrays = {
-            "weights": np.asarray(self.table["_weight"][:], np.float32),
+            "weights": np.asarray(self.table["_weight"][:]),
             "elements": element_bits(self.table["_elements"][:]),
             "patterns": np.frombuffer(b"".join(self.table["_pattern"][:]), np.uint64).reshape(len(self.table), -1),
         }
-        if len(caption_rows):
-            arrays["caption_rows"] = caption_rows
-        if penalties is not None:
-            arrays["penalties"] = penalties.astype(np.float32)
+        if len(self.caption_rows):
+            arrays["caption_rows"] = self.caption_rows
+        if self._penalties:
+            arrays["penalties"] = np.concatenate(self._penalties)
         for name, values in arrays.items():
             np.save(self.folder / f"{name}.npy", values)
         fields = [name for name in self.table.column_names if not name.startswith("_")]

@@ -67,16 +67,16 @@ class MoleculeIndex:
 
     @classmethod
     def load(cls, location: str | Path, model: Any = None, processor: Any = None) -> "MoleculeIndex":
-        """Opens an index: a folder.
+        """Opens an index.
 
         Args:
-            location: what [`build`] wrote.
+            location: its folder, or the URL of a database.
             model, processor: see the class.
 
         Raises:
             ValueError: if there is no index, or it is of a later format.
         """
-        return cls(FolderStore(location), model, processor)
+        return cls(_store_class(location)(location), model, processor)
 
     @classmethod
     def build(
@@ -86,6 +86,7 @@ class MoleculeIndex:
         processor: Any = None,
         output_dir: str | Path | None = None,
         *,
+        store: str | None = None,
         batch_size: int = 256,
         query_bank: Sequence[str] | None = None,
         bank_neighbours: int = 10,
@@ -101,7 +102,8 @@ class MoleculeIndex:
                 empty for none) are used, all other columns are kept.
             model: a dual encoder, or the name of one.
             processor: the model's; not needed with a name.
-            output_dir: the folder.
+            output_dir: the folder, for the embedded index.
+            store: a URL, for an index in Qdrant (see [`~class_hf.search.qdrant.QdrantStore`]).
             batch_size: molecules embedded at once.
             query_bank: training captions. Each molecule's mean cosine to its nearest ones is then taken off its
                 scores (see [`~class_hf.evaluation.query_bank.hubness`]), unless a search says otherwise.
@@ -115,8 +117,9 @@ class MoleculeIndex:
             ValueError: if rows are refused, or the model cannot embed one side alone.
             FileExistsError: if the folder holds something.
         """
-        if output_dir is None:
-            raise ValueError("output_dir is not given; name the folder of the index.")
+        if (output_dir is None) == (store is None):
+            raise ValueError("give either output_dir, the folder of the index, or store, the URL of a database.")
+        location = output_dir if store is None else store
         name = model if isinstance(model, str) else getattr(model, "name_or_path", None) or None
         if isinstance(model, str):
             model, processor = load_model(model)
@@ -131,15 +134,13 @@ class MoleculeIndex:
         probes = {side: _embed_queries(model, processor, side, some) for side, some in _PROBES.items()}
         dimension = probes["molecule"].shape[1]
         bank = None if query_bank is None else torch.from_numpy(_embed_texts(model, processor, query_bank, batch_size))
-        penalties = None if bank is None else np.empty(len(table), np.float32)
-        with FolderStore.create(output_dir, table, dimension, len(captions), overwrite) as writer:
+        with _store_class(location).create(location, table, dimension, caption_rows, overwrite) as writer:
             prepared = prepare_molecules(table.select_columns(["smiles"]), processor, num_proc)
             for start in _shards(len(table), "Indexing molecules"):
                 shard = prepared.select(range(start, min(start + _SHARD, len(table))))
                 vectors = _unit(embed(model, shard, collator, "molecule", batch_size))
-                writer.add_molecules(start, vectors.numpy())
-                if bank is not None and penalties is not None:
-                    penalties[start : start + len(shard)] = bank_weight * hubness(vectors, bank, bank_neighbours)
+                penalties = None if bank is None else bank_weight * hubness(vectors, bank, bank_neighbours).numpy()
+                writer.add_molecules(start, vectors.numpy(), penalties)
             for start in _shards(len(captions), "Indexing captions"):
                 texts = captions[start : start + _SHARD]
                 writer.add_captions(start, _embed_texts(model, processor, texts, batch_size))
@@ -156,8 +157,8 @@ class MoleculeIndex:
                 "dropped": {"rows": len(dropped), "first": [str(row) for row in dropped[:5]]},
                 "probes": {side: vectors[0].round(6).tolist() for side, vectors in probes.items()},
             }
-            writer.finish(config, caption_rows, penalties)
-        return cls.load(output_dir, model, processor)
+            writer.finish(config)
+        return cls.load(location, model, processor)
 
     @overload
     def search(
@@ -239,18 +240,20 @@ class MoleculeIndex:
         assert filters.substructure is not None
         end = monotonic() + filters.time_limit
         matching: list = []
-        seen, wanted = 0, max(4 * k, 256)
+        seen: set[int] = set()
+        wanted = max(4 * k, 256)
         while True:
             ranked = self.store.nearest("molecule", vector[None], wanted, filters, penalised)[0]
-            fresh = ranked[seen:]
+            fresh = [one for one in ranked if one[1] not in seen]
             if fresh:
-                smiles = [record["smiles"] for _, record in fresh]
+                smiles = [record["smiles"] for _, _, record in fresh]
                 left = max(end - monotonic(), 0.001)
                 places = first_matches(filters.substructure, smiles, k - len(matching), left)
                 matching += [fresh[place] for place in places]
             if len(matching) >= k or len(ranked) < wanted:
                 return matching
-            seen, wanted = len(ranked), 8 * wanted
+            seen.update(row for _, row, _ in ranked)
+            wanted *= 8
 
     def _vectors(self, side: str, queries: Any) -> np.ndarray:
         """(B, D) of checked queries."""
@@ -309,6 +312,15 @@ class MoleculeIndex:
         self.close()
 
 
+def _store_class(location: str | Path) -> Any:
+    """What keeps an index at this place."""
+    if isinstance(location, str) and location.startswith("qdrant+"):
+        from class_hf.search.qdrant import QdrantStore
+
+        return QdrantStore
+    return FolderStore
+
+
 def load_model(name: str, revision: str | None = None) -> tuple[Any, Any]:
     """A model, on the accelerator if there is one, and its processor.
 
@@ -328,7 +340,7 @@ def load_model(name: str, revision: str | None = None) -> tuple[Any, Any]:
 
 
 def _hits(found: list, queries: Any) -> Any:
-    lists = [[Hit(rank, score, **record) for rank, (score, record) in enumerate(one, start=1)] for one in found]
+    lists = [[Hit(rank, score, **record) for rank, (score, _, record) in enumerate(one, start=1)] for one in found]
     return lists[0] if isinstance(queries, str) else lists
 
 

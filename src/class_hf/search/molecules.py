@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from datasets import Dataset
+from datasets import Dataset, Value
 from rdkit import Chem, DataStructs, rdBase
 from rdkit.Chem import Descriptors
 
@@ -29,6 +29,8 @@ def describe(molecules: Dataset, num_proc: int | None = None, on_error: OnError 
     """
     if "smiles" not in molecules.column_names:
         raise ValueError(f"the molecules lack the column 'smiles'; they have {molecules.column_names}.")
+    if "id" in molecules.column_names:  # or the numbers' type would be kept
+        molecules = molecules.cast_column("id", Value("string"))
     described = molecules.map(
         _describe_rows, with_indices=True, batched=True, num_proc=num_proc, desc="Reading molecules"
     )

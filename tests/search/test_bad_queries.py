@@ -1,0 +1,112 @@
+"""Two hundred malformed queries: each has a clear error, and the index goes on."""
+
+import random
+import time
+
+import pytest
+from conftest import C60
+
+from class_hf import MoleculeFilter
+from class_hf.search.filters import MAX_K, MAX_SMARTS, MAX_SMILES, MAX_TEXT
+from class_hf.search.matcher import check_smiles, first_matches
+
+BOMB = "*1" + "~*" * 44 + "~[#7]1"  # a ring of 46 atoms with a nitrogen, looked for in a cage of carbon
+LIMIT = 1.0
+
+CONTROLS = [chr(code) for code in (*range(9), 11, 12, *range(14, 32), *range(127, 160))]
+EMPTY = ["", " ", "\n", "\t \n", "\u00a0"]
+NO_STRINGS = [0, 1.5, True, b"CCO", {"a": 1}, {"CCO"}, object(), [], (), [None], [""], ["CCO", 3], [["CCO"]]]
+NOT_SMILES = [
+    *"C1CC C( C) (( c1cc1 C= =C= [C C] [ ] Q Xx C% C%1 [13 [C@@@H] CC(C)(C)(C)(C)C [Hydrogen] C1CC2 C1CC3 [C+".split(),
+    *"hello N#N#N <script> C[ (C) 1CC1 %% O=O=O F(C)C C..( [C+99999999999] {} $$ '' \" C$$ cc \\ C>> A l".split(),
+    *("not a molecule", "CCO; DROP TABLE", "🧪"),
+]
+NOT_SMARTS = ["[", "C(", "[#999999999999]", "[$(C]", "C1CC", "((((", "[C;", "!", "[!]", "{", "hello world", "[#6", "&"]
+
+
+def malformed():
+    """(name of the call's argument, value) of everything that is no query."""
+    yield from (("text", one) for one in EMPTY + NO_STRINGS)
+    yield from (("smiles", one) for one in EMPTY + NO_STRINGS + NOT_SMILES)
+    yield from (("text", f"a steroid{one}ester") for one in CONTROLS[::2])
+    yield from (("smiles", f"C{one}C") for one in CONTROLS[::2])
+    yield from (("text", one) for one in ("\ud800", "a" * (MAX_TEXT + 1), "ester " * 200_000))
+    yield from (("smiles", one) for one in ("C" * (MAX_SMILES + 1), "C(" * 50_000, "C1" * 900, "[" * 1500))
+    yield from (("k", one) for one in (0, -1, MAX_K + 1, 10**30, 1.0, "5", True, None, float("nan"), [3]))
+    for name in ("min_weight", "max_weight"):
+        yield from ((name, one) for one in (-1, float("nan"), float("inf"), "heavy", [1]))
+    yield from (("elements", one) for one in ("Xx", ["C", "?"], ["carbon"], [6], ["c"], "C;N"))
+    yield from (("substructure", one) for one in EMPTY + NOT_SMARTS + [7, "C" * (MAX_SMARTS + 1), "C\x00"])
+    yield from (("time_limit", one) for one in (0, -1, float("nan"), float("inf"), "1"))
+
+
+CASES = list(malformed())
+FILTER_ARGUMENTS = ("min_weight", "max_weight", "elements", "substructure", "time_limit")
+
+
+def ask(index, name, value):
+    if name in FILTER_ARGUMENTS:
+        return index.search("an ester", filters=MoleculeFilter(**{name: value}))
+    return index.search(**({name: value} if name != "k" else {"text": "an ester", "k": value}))
+
+
+def test_two_hundred_malformed_queries(index):
+    assert len(CASES) >= 200
+    before = index.search("an ester", k=3)
+    for name, value in CASES:
+        with pytest.raises(ValueError) as caught:
+            ask(index, name, value)
+        message = str(caught.value)
+        # One line of an honest length, which names what is wrong.
+        assert 10 < len(message) < 400, (name, value)
+        words = (name, "queries", "symbol", "SMILES") if name != "k" else ("k is",)
+        assert any(word in message for word in words), (name, value, message)
+    assert index.search("an ester", k=3) == before
+
+
+@pytest.mark.parametrize("queries", [{}, {"text": "an ester", "smiles": "CCO"}])
+def test_exactly_one_of_text_and_molecule(index, queries):
+    with pytest.raises(ValueError, match="give either a text or a smiles"):
+        index.search(**queries)
+    with pytest.raises(ValueError, match="expected a MoleculeFilter"):
+        index.search("an ester", filters={"min_weight": 3})
+    with pytest.raises(ValueError, match="min_weight is 5, above max_weight 4"):
+        MoleculeFilter(5, 4)
+
+
+def test_a_bomb_is_ended_and_the_index_goes_on(index, qdrant_index):
+    for one in (index, qdrant_index):
+        before = one.search("an ester", k=3)
+        start = time.monotonic()
+        with pytest.raises(TimeoutError, match=r"substructure '\*1~.*' takes longer than the time limit"):
+            one.search("an ester", k=3, filters=MoleculeFilter(substructure=BOMB, time_limit=LIMIT))
+        # The pattern would take years; how long a loaded machine needs to end a process is not the point.
+        assert time.monotonic() - start < 60
+        assert one.search("an ester", k=3) == before
+
+
+def test_the_bomb_explodes_only_where_it_is_matched():
+    assert first_matches(BOMB, ["C" * 50, "CCO"], 1, 30) == []
+    with pytest.raises(TimeoutError):
+        first_matches(BOMB, [C60], 1, LIMIT)
+
+
+def test_nested_and_long_patterns_have_an_answer(index):
+    nested = "[$(" * 100 + "CO" + ")]" * 100
+    for pattern in (nested, "C" * MAX_SMARTS, "[#6,#7,#8]" * 90):
+        assert len(index.search("an alcohol", k=2, filters=MoleculeFilter(substructure=pattern, time_limit=30))) <= 2
+
+
+def test_a_long_smiles_is_parsed_elsewhere():
+    check_smiles(["C" * 1500, "CCO"], 60)
+    with pytest.raises(ValueError, match="cannot parse the SMILES 'CCC.*C1'"):
+        check_smiles(["CCO", "C" * 150 + "1", "C" * 300], 60)
+    with pytest.raises(ValueError, match="RDKit cannot parse"):
+        check_smiles(["CCO", "C" * 300 + "1"], 60)
+
+
+def test_random_bytes_are_no_harm(index):
+    random.seed(0)
+    for _ in range(100):
+        text = "".join(chr(random.choice([*range(32, 127), *range(160, 0x3000)])) for _ in range(30))
+        assert len(index.search(text, k=2)) == 2
