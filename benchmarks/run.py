@@ -33,6 +33,7 @@ SCRIPTS = (
     "precision",
     "ragged_graphs",
     "evaluation",
+    "search",
     "light_import",
     "peers",
     "scaling",

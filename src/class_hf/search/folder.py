@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,11 @@ from class_hf.files import write_json, written_whole
 from class_hf.search.exact import top_rows
 from class_hf.search.filters import ELEMENTS, MoleculeFilter
 from class_hf.search.matcher import pattern_fingerprint
+from class_hf.search.quantised import Codes, encode, top_rows_by_codes
 
 CONFIG = "index.json"
 FORMAT = 1
+_FILES = {"molecule": "molecules", "text": "captions"}
 # Queries whose products with all candidates are held at a time.
 _QUERIES = 64
 
@@ -29,7 +31,8 @@ class FolderStore:
 
     Files: `index.json` (settings), `table/` (Arrow), `molecules.npy` (N, D) float32 of length 1, `weights.npy` (N,)
     float64, `elements.npy` (N, 2) and `patterns.npy` (N, 32) uint64 bit sets; `captions.npy` (C, D) and
-    `caption_rows.npy` (C,) if there are captions; `penalties.npy` (N,) under a query bank.
+    `caption_rows.npy` (C,) if there are captions; `penalties.npy` (N,) under a query bank; `molecules_codes.npy` and
+    `molecules_projection.npy` (and those of captions) where there are more than `exact_up_to`.
 
     Args:
         folder: what [`create`] wrote.
@@ -52,6 +55,11 @@ class FolderStore:
         self.vectors = {"molecule": self._array("molecules")}
         if self.config["captions"]:
             self.vectors["text"] = self._array("captions")
+        self._codes = {
+            side: Codes(self._array(f"{_FILES[side]}_codes"), self._array(f"{_FILES[side]}_projection"))
+            for side, vectors in self.vectors.items()
+            if len(vectors) > self.config["exact_up_to"]
+        }
 
     def _array(self, name: str) -> np.ndarray:
         return np.load(self.folder / f"{name}.npy", mmap_mode="r")
@@ -91,9 +99,13 @@ class FolderStore:
         """
         rows = self._rows(filters) if filters else None
         penalties = self._penalties if penalised else None
+        candidates = len(self.vectors[side]) if rows is None else len(rows)
+        search = partial(top_rows, self.vectors[side])
+        if candidates > self.config["exact_up_to"]:
+            search = partial(top_rows_by_codes, self.vectors[side], self._codes[side])
         found: list[Found] = []
         for start in range(0, len(queries), _QUERIES):
-            scores, places = top_rows(self.vectors[side], queries[start : start + _QUERIES], k, rows, penalties)
+            scores, places = search(queries[start : start + _QUERIES], k, rows, penalties)
             molecules = self._caption_rows[places] if side == "text" else places
             found += [
                 list(zip(of_query.tolist(), numbers.tolist(), self._records(chosen), strict=True))
@@ -174,6 +186,11 @@ class FolderWriter:
             arrays["penalties"] = np.concatenate(self._penalties)
         for name, values in arrays.items():
             np.save(self.folder / f"{name}.npy", values)
+        for name, vectors in self._arrays.items():
+            if len(vectors) > config["exact_up_to"]:
+                codes = encode(vectors)
+                np.save(self.folder / f"{name}_codes.npy", codes.bits)
+                np.save(self.folder / f"{name}_projection.npy", codes.projection)
         fields = [name for name in self.table.column_names if not name.startswith("_")]
         self.table.select_columns(fields).save_to_disk(self.folder / "table")
         write_json(self.folder / CONFIG, {"format": FORMAT, **config})

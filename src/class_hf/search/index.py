@@ -21,6 +21,7 @@ from class_hf.search.filters import MAX_SMILES, MAX_TEXT, Hit, MoleculeFilter, c
 from class_hf.search.folder import FolderStore
 from class_hf.search.matcher import check_smiles, first_matches
 from class_hf.search.molecules import describe
+from class_hf.search.quantised import EXACT_UP_TO
 
 # Molecules embedded and stored at a time.
 _SHARD = 8_192
@@ -91,6 +92,7 @@ class MoleculeIndex:
         query_bank: Sequence[str] | None = None,
         bank_neighbours: int = 10,
         bank_weight: float = 0.5,
+        exact_up_to: int = EXACT_UP_TO,
         num_proc: int | None = None,
         on_error: OnError = "raise",
         overwrite: bool = False,
@@ -108,6 +110,8 @@ class MoleculeIndex:
             query_bank: training captions. Each molecule's mean cosine to its nearest ones is then taken off its
                 scores (see [`~class_hf.evaluation.query_bank.hubness`]), unless a search says otherwise.
             bank_neighbours, bank_weight: how many nearest ones, and the share of the mean that is taken off.
+            exact_up_to: with more molecules than this, one-bit codes are searched and the ten-fold of k best are
+                scored exactly, which misses one of a hundred (needs faiss); in Qdrant, its graph is searched.
             num_proc: processes that read and featurise the molecules.
             on_error: at a row without a readable SMILES: `"raise"`, or `"drop"` it; the index's `config["dropped"]`
                 counts them and lists the first.
@@ -151,6 +155,7 @@ class MoleculeIndex:
                 "dimension": dimension,
                 "molecules": len(table),
                 "captions": len(captions),
+                "exact_up_to": exact_up_to,
                 "query_bank": None
                 if query_bank is None
                 else {"captions": len(query_bank), "neighbours": bank_neighbours, "weight": bank_weight},

@@ -11,7 +11,6 @@ import numpy as np
 from datasets import Dataset
 
 from class_hf.search.filters import MoleculeFilter
-from class_hf.search.quantised import EXACT_UP_TO
 
 if TYPE_CHECKING:
     from qdrant_client import QdrantClient
@@ -35,7 +34,7 @@ class QdrantStore:
     the index, written last. Similarity is the dot product of vectors of length 1; under a query bank each vector has
     one number more, the molecule's penalty, which a query takes up or leaves.
 
-    Up to 200,000 molecules the search is exact; above, the server searches its graph (HNSW).
+    Up to `exact_up_to` molecules the search is exact; above, the server searches its graph (HNSW).
 
     Args:
         url: one of `qdrant+http://HOST:6333/COLLECTION`, `qdrant+https://...`, `qdrant+path:FOLDER/COLLECTION` (the
@@ -108,7 +107,7 @@ class QdrantStore:
             queries = np.concatenate([queries, np.full((len(queries), 1), float(penalised), np.float32)], axis=1)
         params = None  # the local mode is always exact, and warns of parameters
         if self._remote:
-            params = models.SearchParams(exact=self.config["molecules"] <= EXACT_UP_TO)
+            params = models.SearchParams(exact=self.config["molecules"] <= self.config["exact_up_to"])
         with _reaching(self.url):
             answers = self._client.query_batch_points(
                 self.collection + (_CAPTIONS if side == "text" else ""),
