@@ -1,10 +1,10 @@
 """Requirement 13, search: one-bit codes with exact rescoring beside a flat search, and opening an index.
 
-    python benchmarks/search.py [--vectors FILE.npy --queries FILE.npy] [--size 200000] [--large 1000000] [--output FILE]
+    python benchmarks/search.py [--vectors FILE.npy --queries FILE.npy] [--size 200000] [--large 1000000]
 
-Single queries, one after the other. With `--vectors` and `--queries` (`molecules.npy` and `captions.npy` of an index) the
-candidates are these molecules, and noisy mixtures of two of them up to the size; without them random unit vectors, whose
-neighbours are noisy copies of the queries, as a molecule is of its caption. Needs no other data.
+Single queries, one after the other. With `--vectors` and `--queries` (`molecules.npy` and `captions.npy` of an index)
+the candidates are these molecules, and noisy mixtures of two of them up to the size; without them random unit vectors,
+whose neighbours are noisy copies of the queries, as a molecule is of its caption. Needs no other data.
 """
 
 import tempfile

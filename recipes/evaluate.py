@@ -13,10 +13,9 @@ from typing import Any
 import datasets
 import torch
 import transformers
-from transformers import AutoModel, AutoProcessor
 
 import class_hf
-from class_hf.build import load_data, naming_model
+from class_hf.build import load_data, load_model
 from class_hf.data.prepare import prepare_molecules, prepare_pairs
 from class_hf.evaluation.ensemble import join_embeddings
 from class_hf.evaluation.rescoring import check_rescoring
@@ -83,7 +82,7 @@ def main(argv: Sequence[str]) -> None:
     started = time.perf_counter()
     parts = []
     for name in args.model:
-        model, processor = load(name, args.revision)
+        model, processor = load_model(name, args.revision)
         evaluator = evaluator_of(data, processor, args)
         if evaluator.rescore_top_k is not None:
             check_rescoring(model)
@@ -116,16 +115,6 @@ def main(argv: Sequence[str]) -> None:
         print(f"with query-bank normalisation by {metrics['query_bank']['pairs']:,} training pairs")
         print(summary_table({**metrics, "pools": metrics["query_bank"]["pools"]}))
     print(f"written to {args.output}")
-
-
-def load(name: str, revision: str | None) -> tuple[Any, Any]:
-    """A model, on the accelerator if there is one, and its processor."""
-    if Path(name).is_dir() and not (Path(name) / "config.json").is_file():
-        raise ValueError(f"{name!r} holds no model (no config.json). Give the output folder of recipes/train.py.")
-    with naming_model("--model", name):
-        model = AutoModel.from_pretrained(name, revision=revision)
-        processor = AutoProcessor.from_pretrained(name, revision=revision)
-    return model.to(torch.accelerator.current_accelerator() or "cpu"), processor
 
 
 def evaluator_of(data: datasets.DatasetDict, processor: Any, args: argparse.Namespace) -> RetrievalEvaluator:

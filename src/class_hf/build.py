@@ -89,6 +89,24 @@ def naming_model(argument: str, model: str) -> Iterator[None]:
         ) from error
 
 
+def load_model(name: str, revision: str | None = None) -> tuple[Any, Any]:
+    """A trained model in evaluation mode, on the accelerator if there is one, and its processor.
+
+    Args:
+        name: a folder, or a Hub id.
+        revision: of a model on the Hub.
+
+    Raises:
+        ValueError: if there is no such model.
+    """
+    if Path(name).is_dir() and not (Path(name) / "config.json").is_file():
+        raise ValueError(f"{name!r} holds no model (no config.json). Give the output folder of recipes/train.py.")
+    with naming_model("--model", name):
+        model = AutoModel.from_pretrained(name, revision=revision)
+        processor = AutoProcessor.from_pretrained(name, revision=revision)
+    return model.to(torch.accelerator.current_accelerator() or "cpu").eval(), processor
+
+
 def _fields(model: str) -> Iterable[str]:
     """Names of a tower's configuration fields."""
     short = {"lexical": LexicalConfig, "fingerprint": MoleculeFingerprintConfig, "graph": MoleculeGraphConfig}

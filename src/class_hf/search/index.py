@@ -12,6 +12,7 @@ from datasets import Dataset
 from tqdm.auto import tqdm
 
 import class_hf
+from class_hf.build import load_model
 from class_hf.data.collator import TextMoleculeCollator
 from class_hf.data.prepare import TEXT_FEATURES, prepare_molecules
 from class_hf.data.validation import OnError
@@ -324,24 +325,6 @@ def _store_class(location: str | Path) -> Any:
 
         return QdrantStore
     return FolderStore
-
-
-def load_model(name: str, revision: str | None = None) -> tuple[Any, Any]:
-    """A model, on the accelerator if there is one, and its processor.
-
-    Raises:
-        ValueError: if there is no such model.
-    """
-    from transformers import AutoModel, AutoProcessor
-
-    from class_hf.build import naming_model
-
-    if Path(name).is_dir() and not (Path(name) / "config.json").is_file():
-        raise ValueError(f"{name!r} holds no model (no config.json). Give the output folder of recipes/train.py.")
-    with naming_model("--model", name):
-        model = AutoModel.from_pretrained(name, revision=revision)
-        processor = AutoProcessor.from_pretrained(name, revision=revision)
-    return model.to(torch.accelerator.current_accelerator() or "cpu").eval(), processor
 
 
 def _hits(found: list, queries: Any) -> Any:
