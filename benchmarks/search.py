@@ -14,7 +14,7 @@ import faiss
 import numpy as np
 import torch
 from common import arguments, bar, best_of, finish
-from datasets import Dataset
+from datasets import Dataset, disable_progress_bars
 
 from class_hf.search.exact import top_rows
 from class_hf.search.folder import FolderStore
@@ -98,6 +98,7 @@ def main() -> None:
     if (args.vectors is None) != (args.queries is None):
         raise SystemExit("error: --vectors and --queries belong together.")
     faiss.omp_set_num_threads(torch.get_num_threads())
+    disable_progress_bars()
     generator = np.random.default_rng(0)
     if args.vectors is None:
         vectors, queries = made_up(max(args.size, args.large), generator)
@@ -125,7 +126,7 @@ def main() -> None:
             bar(
                 f"13 search: opening an index, {args.size:,} over {SMALL:,} molecules",
                 "<=",
-                1.5,
+                2.0,
                 opening["large"].wall / opening["small"].wall,
             ),
         ],

@@ -21,6 +21,9 @@ FILTERS = [
     MoleculeFilter(elements="Cl"),
     MoleculeFilter(substructure="[CX3](=O)[OX2H]"),
     MoleculeFilter(max_weight=100, elements=["O"], substructure="[CX4][OX2H]"),
+    MoleculeFilter(substructure="[Na+]"),
+    MoleculeFilter(substructure="[F,Cl,$([#16])]"),
+    MoleculeFilter(substructure="[!#6;!#8]"),
     MoleculeFilter(min_weight=5000),
 ]
 

@@ -13,7 +13,7 @@ from datasets import Dataset, load_from_disk
 from class_hf.files import write_json, written_whole
 from class_hf.search.exact import top_rows
 from class_hf.search.filters import ELEMENTS, MoleculeFilter
-from class_hf.search.matcher import pattern_fingerprint
+from class_hf.search.matcher import requirements
 from class_hf.search.quantised import Codes, encode, top_rows_by_codes
 
 CONFIG = "index.json"
@@ -131,7 +131,7 @@ class FolderStore:
         if filters.elements:
             keep &= _contains(self._array("elements"), element_bits([filters.elements])[0])
         if filters.substructure is not None:
-            pattern = np.frombuffer(pattern_fingerprint(filters.substructure, filters.time_limit), np.uint64)
+            pattern = np.frombuffer(requirements(filters.substructure, filters.time_limit)[0], np.uint64)
             keep &= _contains(self._array("patterns"), pattern)
         return np.flatnonzero(keep)
 

@@ -1,8 +1,10 @@
 """An index of molecules that is searched by text and by molecule."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from threading import Lock
+from time import monotonic
 from typing import Any, overload
 
 import numpy as np
@@ -20,7 +22,7 @@ from class_hf.evaluation.query_bank import hubness
 from class_hf.evaluation.retrieval import embed
 from class_hf.search.filters import MAX_SMILES, MAX_TEXT, Hit, MoleculeFilter, check_k, check_string
 from class_hf.search.folder import FolderStore
-from class_hf.search.matcher import check_smiles, first_matches
+from class_hf.search.matcher import check_smiles, first_matches, requirements
 from class_hf.search.molecules import describe
 from class_hf.search.quantised import EXACT_UP_TO
 
@@ -241,11 +243,11 @@ class MoleculeIndex:
 
     def _with_substructure(self, vector: np.ndarray, k: int, filters: MoleculeFilter, penalised: bool) -> list:
         """Goes down the ranking until k molecules match, or there are no more."""
-        from time import monotonic
-
         assert filters.substructure is not None
         end = monotonic() + filters.time_limit
         matching: list = []
+        elements = requirements(filters.substructure, filters.time_limit)[1]
+        filters = replace(filters, elements=(*(filters.elements or ()), *elements))
         seen: set[int] = set()
         wanted = max(4 * k, 256)
         while True:

@@ -32,13 +32,17 @@ def first_matches(smarts: str, smiles: Sequence[str], wanted: int, time_limit: f
 
 
 @lru_cache(maxsize=256)
-def pattern_fingerprint(smarts: str, time_limit: float) -> bytes:
-    """The bits that RDKit's pattern fingerprint of each molecule with this substructure has.
+def requirements(smarts: str, time_limit: float) -> tuple[bytes, tuple[str, ...]]:
+    """What each molecule with this substructure has: bits of RDKit's pattern fingerprint, and elements.
 
     Raises:
         ValueError, TimeoutError: as for [`first_matches`].
+
+    >>> requirements("[Se]~[#6,#7]", time_limit=20)[1]
+    ('Se',)
     """
-    return bytes.fromhex(_ask({"smarts": smarts}, "substructure", smarts, time_limit))
+    answer = _ask({"smarts": smarts}, "substructure", smarts, time_limit)
+    return bytes.fromhex(answer["pattern"]), tuple(answer["elements"])
 
 
 # A SMILES of so many characters is parsed in milliseconds, whatever it holds; the process costs a hundred of them.
@@ -100,7 +104,8 @@ def _answer(question: dict[str, Any]) -> dict[str, Any]:
         if pattern is None or pattern.GetNumAtoms() == 0:
             return {"error": f"substructure {question['smarts'][:200]!r}: RDKit cannot parse it as SMARTS."}
         if "smiles" not in question:
-            return {"answer": DataStructs.BitVectToBinaryText(Chem.PatternFingerprint(pattern)).hex()}
+            bits = DataStructs.BitVectToBinaryText(Chem.PatternFingerprint(pattern)).hex()
+            return {"answer": {"pattern": bits, "elements": _certain_elements(pattern)}}
         places: list[int] = []
         for place, smiles in enumerate(question["smiles"]):
             molecule = Chem.MolFromSmiles(smiles)
@@ -109,6 +114,13 @@ def _answer(question: dict[str, Any]) -> dict[str, Any]:
                 if len(places) == question["wanted"]:
                     break
         return {"answer": places}
+
+
+def _certain_elements(pattern: Any) -> list[str]:
+    """Elements of the atoms for which a pattern leaves no choice; the fingerprint knows nothing of single atoms."""
+    choices = ("Or", "!=", "Recursive")
+    certain = [atom for atom in pattern.GetAtoms() if not any(one in atom.DescribeQuery() for one in choices)]
+    return sorted({atom.GetSymbol() for atom in certain if atom.GetAtomicNum()})
 
 
 if __name__ == "__main__":
