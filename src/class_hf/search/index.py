@@ -126,7 +126,7 @@ class MoleculeIndex:
         """
         if (output_dir is None) == (store is None):
             raise ValueError("give either output_dir, the folder of the index, or store, the URL of a database.")
-        location = output_dir if store is None else store
+        location = store or output_dir or ""
         name = model if isinstance(model, str) else getattr(model, "name_or_path", None) or None
         if isinstance(model, str):
             model, processor = load_model(model)
@@ -243,10 +243,10 @@ class MoleculeIndex:
 
     def _with_substructure(self, vector: np.ndarray, k: int, filters: MoleculeFilter, penalised: bool) -> list:
         """Goes down the ranking until k molecules match, or there are no more."""
-        assert filters.substructure is not None
         end = monotonic() + filters.time_limit
         matching: list = []
-        elements = requirements(filters.substructure, filters.time_limit)[1]
+        smarts = filters.substructure or ""
+        elements = requirements(smarts, filters.time_limit)[1]
         filters = replace(filters, elements=(*(filters.elements or ()), *elements))
         seen: set[int] = set()
         wanted = max(4 * k, 256)
@@ -256,7 +256,7 @@ class MoleculeIndex:
             if fresh:
                 smiles = [record["smiles"] for _, _, record in fresh]
                 left = max(end - monotonic(), 0.001)
-                places = first_matches(filters.substructure, smiles, k - len(matching), left)
+                places = first_matches(smarts, smiles, k - len(matching), left)
                 matching += [fresh[place] for place in places]
             if len(matching) >= k or len(ranked) < wanted:
                 return matching
