@@ -18,7 +18,7 @@ import class_hf  # noqa: F401  (makes AutoModel know the model)
 from class_hf.adapters import load_adapter, merge_adapter
 from class_hf.build import naming_model
 from class_hf.export import save_sentence_transformer
-from class_hf.files import fill_folder
+from class_hf.files import written_whole
 from class_hf.recipe import run_script
 
 
@@ -45,7 +45,7 @@ def main(argv: Sequence[str]) -> None:
         transformers.logging.disable_progress_bar()
     model, processor = load(args)
     if args.format == "merged":
-        with fill_folder(args.output_dir) as folder:
+        with written_whole(args.output_dir) as folder:
             model.save_pretrained(folder)
             processor.save_pretrained(folder)
     else:

@@ -15,7 +15,7 @@ from class_hf import (
     TextMoleculeProcessor,
 )
 from class_hf.export import save_sentence_transformer
-from class_hf.files import fill_folder
+from class_hf.files import written_whole
 
 CAPTIONS = [
     "The molecule is a primary alcohol.",
@@ -95,17 +95,17 @@ def test_what_cannot_be_exported(model, processor, tmp_path):
         save_sentence_transformer(aman, processor, tmp_path / "a")
     (tmp_path / "b").mkdir()
     (tmp_path / "b" / "file").touch()
-    with pytest.raises(ValueError, match="is no empty folder"):
+    with pytest.raises(FileExistsError, match="is not empty"):
         save_sentence_transformer(model, processor, tmp_path / "b")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["b"]
 
 
 def test_a_folder_appears_whole_or_not_at_all(tmp_path):
-    with pytest.raises(KeyError), fill_folder(tmp_path / "new" / "folder") as aside:
+    with pytest.raises(KeyError), written_whole(tmp_path / "new" / "folder") as aside:
         (aside / "half").touch()
         raise KeyError
     assert not list((tmp_path / "new").iterdir())
     (tmp_path / "new" / "folder").mkdir()  # empty: may be filled
-    with fill_folder(tmp_path / "new" / "folder") as aside:
+    with written_whole(tmp_path / "new" / "folder") as aside:
         (aside / "file").touch()
     assert [path.name for path in (tmp_path / "new" / "folder").iterdir()] == ["file"]

@@ -10,7 +10,7 @@ from huggingface_hub import ModelCard, ModelCardData
 from safetensors.torch import save_file
 from torch import nn
 
-from class_hf.files import fill_folder, write_json
+from class_hf.files import write_json, written_whole
 from class_hf.models.configuration_text_molecule import OWN_TOWERS
 from class_hf.models.modeling_text_molecule import TextMoleculeDualEncoderModel
 
@@ -28,8 +28,8 @@ def save_sentence_transformer(model: Any, processor: Any, folder: str | Path) ->
         folder: must not exist, or be empty; appears whole.
 
     Raises:
-        ValueError: if the text tower is no transformer, the backbone does more to captions than those four steps, or
-            the folder is not empty.
+        ValueError: if the text tower is no transformer, the backbone does more to captions than those four steps.
+        FileExistsError: if the folder is not empty.
 
     Example:
 
@@ -39,7 +39,7 @@ def save_sentence_transformer(model: Any, processor: Any, folder: str | Path) ->
     ```
     """
     _check_exportable(model)
-    with fill_folder(folder) as aside:
+    with written_whole(folder) as aside:
         _write(model, processor, aside)
 
 

@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -37,33 +36,12 @@ def write_arrays(path: str | Path, **arrays: np.ndarray) -> None:
 
 
 @contextmanager
-def fill_folder(path: str | Path) -> Iterator[Path]:
-    """A folder aside, to be filled, that takes its place as a whole; nothing is left of it after an error.
-
-    Raises:
-        ValueError: if there is something at that place that is no empty folder.
-    """
-    path = Path(path)
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        raise ValueError(f"{str(path)!r} exists and is no empty folder. Choose another, or remove it.")
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    aside.mkdir(parents=True)
-    try:
-        yield aside
-        if path.exists():
-            path.rmdir()
-        aside.replace(path)
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
-
-
-@contextmanager
-def written_whole(folder: str | Path, mark: str, overwrite: bool = False) -> Iterator[Path]:
+def written_whole(folder: str | Path, mark: str | None = None, overwrite: bool = False) -> Iterator[Path]:
     """A temporary folder beside `folder` that takes its place at the end; an error leaves nothing behind.
 
     Args:
         folder: what is to be written.
-        mark: a file that only such folders hold.
+        mark: a file that only such folders hold. None: a folder that holds something is never replaced.
         overwrite: replace a folder that has the mark.
 
     Raises:
@@ -71,8 +49,9 @@ def written_whole(folder: str | Path, mark: str, overwrite: bool = False) -> Ite
     """
     folder = Path(folder).absolute()
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        if not overwrite:
-            raise FileExistsError(f"{folder} is not empty. Choose another --output_dir, or pass --overwrite.")
+        if mark is None or not overwrite:
+            way_out = "" if mark is None else ", or pass --overwrite"
+            raise FileExistsError(f"{folder} is not empty. Choose another --output_dir{way_out}.")
         if not (folder / mark).is_file():
             raise FileExistsError(f"{folder} was not written by this recipe (it has no {mark}): not replaced.")
     folder.parent.mkdir(parents=True, exist_ok=True)

@@ -8,7 +8,7 @@ from datasets import Dataset
 
 from class_hf.evaluation.retrieval import Ranks
 from class_hf.plots import save_figure
-from class_hf.plots_difficulty import cut_text, draw_molecule
+from class_hf.plots_difficulty import cut_caption, draw_molecule
 
 _PERCENTILES = (20, 40, 60, 80)
 _TOP = 5
@@ -60,7 +60,7 @@ def plot_retrievals(
     for line, row in enumerate(rows):
         caption = figure.add_subplot(grid[line, 0])
         caption.axis("off")
-        text = cut_text(pairs[row]["description"], width=42, lines=12)
+        text = cut_caption(pairs[row]["description"], width=42, lines=12)
         caption.text(0, 1, text, fontsize=8.5, va="top", transform=caption.transAxes, parse_math=False)
         shown = [(one, f"{place}.  {scores[line, one]:.2f}") for place, one in enumerate(best[line], start=1)]
         shown.append((gold[line], f"true: rank {values[row]:,.0f}.  {scores[line, gold[line]]:.2f}"))
