@@ -10,7 +10,7 @@ from class_hf import MoleculeFilter
 from class_hf.search.filters import MAX_K, MAX_SMARTS, MAX_SMILES, MAX_TEXT
 from class_hf.search.matcher import check_smiles, first_matches
 
-BOMB = "*1" + "~*" * 44 + "~[#7]1"  # a ring of 46 atoms with a nitrogen, looked for in a cage of carbon
+BOMB = "*1" + "~*" * 44 + "~[#7,#8]1"  # a ring of 46 atoms, one of them no carbon, looked for in a cage of carbon
 LIMIT = 1.0
 
 CONTROLS = [chr(code) for code in (*range(9), 11, 12, *range(14, 32), *range(127, 160))]
