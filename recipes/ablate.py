@@ -38,6 +38,7 @@ from datasets import load_from_disk
 from class_hf.files import write_json, write_text
 from class_hf.plots_study import plot_curves, plot_quartiles
 from class_hf.recipe import run_script
+from class_hf.shipped import find_file, program
 from class_hf.study import Run, curve_of, summarise
 from class_hf.study_file import SOURCES, Study, read_mapping, read_study, settings, unknown
 from class_hf.study_report import study_markdown
@@ -58,7 +59,7 @@ def main(argv: list[str]) -> None:
         raise ValueError(
             "ablate.py starts every run by itself: start it with python, and name the launcher by --launch."
         )
-    study = read_study(args.study)
+    study = read_study(find_file(args.study, "study"))
     chosen, seeds = args.arms or list(study.arms), args.seeds or study.seeds
     for arm in chosen:
         if arm not in study.arms:
@@ -80,12 +81,12 @@ def main(argv: list[str]) -> None:
 
 def parse(argv: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog="recipes/ablate.py",
+        prog=program("ablate"),
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("study", type=Path, help="YAML file of the study")
+    parser.add_argument("study", type=Path, help="YAML file of the study, or the name of a shipped one")
     parser.add_argument("--data_dir", help="folder with the pairs, or their Hub id (default: as the recipe says)")
     parser.add_argument("--output_dir", type=Path, required=True, help="folder of the study's runs and report")
     parser.add_argument("--launch", help="what starts a run, in place of one process of this Python")

@@ -24,12 +24,11 @@ from class_hf.files import write_arrays, write_json
 from class_hf.plots import plot_ranks
 from class_hf.recipe import run_script
 from class_hf.report import summary_table
+from class_hf.shipped import program
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="recipes/evaluate.py", description=__doc__.splitlines()[0], allow_abbrev=False
-    )
+    parser = argparse.ArgumentParser(prog=program("evaluate"), description=__doc__.splitlines()[0], allow_abbrev=False)
     parser.add_argument(
         "--model", required=True, nargs="+", help="folder or Hub id of a trained dual encoder; several are an ensemble"
     )

@@ -25,6 +25,7 @@ from class_hf.curriculum.difficulty import DEFINITIONS, DifficultyScorer, score_
 from class_hf.files import written_whole
 from class_hf.plots_difficulty import draw_pairs, plot_histograms, plot_text_against_molecule, spearman
 from class_hf.recipe import run_script
+from class_hf.shipped import program
 
 SCORES = ("text_difficulty", "molecule_difficulty", "difficulty")
 QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
@@ -37,7 +38,9 @@ def neighbours(text: str) -> int | Literal["all"]:
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog=program("score"), description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--data_dir", help="folder, or data set of the Hub, in a format that load_chebi20 reads")
     source.add_argument("--demo", action="store_true", help="score the small demo pairs; needs no files")

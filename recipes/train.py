@@ -44,6 +44,7 @@ from class_hf.plots import plot_loss, plot_plan, plot_ranks, plot_validation
 from class_hf.plots_retrieval import plot_retrievals
 from class_hf.recipe import DataArguments, ModelArguments, parse_recipe, run_script
 from class_hf.report import metrics_line, plan_table, summary_table
+from class_hf.shipped import program
 from class_hf.trainer import plan_of
 
 DIFFICULTY = ("text_difficulty", "molecule_difficulty", "difficulty")
@@ -61,7 +62,7 @@ class RunArguments:
 
 def main(argv: list[str]) -> None:
     classes = (DataArguments, ModelArguments, RunArguments, CurriculumTrainingArguments)
-    recipe, data_args, model_args, run_args, args = parse_recipe(argv, classes, prog="recipes/train.py")
+    recipe, data_args, model_args, run_args, args = parse_recipe(argv, classes, prog=program("train"))
     if args.output_dir in (None, "trainer_output"):  # the latter is transformers' own default
         args.output_dir = str(Path("outputs") / recipe.stem)
     output = Path(args.output_dir)

@@ -14,6 +14,7 @@ from huggingface_hub.errors import StrictDataclassError
 from transformers import HfArgumentParser
 
 from class_hf.curriculum.difficulty import DEFINITIONS
+from class_hf.shipped import find_file
 
 # What a user can cause and mend: a script ends with the message, without a traceback.
 USER_ERRORS = (ValueError, OSError, ImportError, StrictDataclassError)
@@ -161,7 +162,7 @@ def parse_recipe(argv: Sequence[str], argument_classes: Sequence[type], prog: st
     """Arguments from a recipe file and a command line; the command line wins.
 
     Args:
-        argv: the recipe's path, then any `--argument value`.
+        argv: the recipe's path, or the name of one that is shipped, then any `--argument value`.
         argument_classes: dataclasses whose fields are the arguments.
         prog: name of the script, for messages.
 
@@ -173,12 +174,12 @@ def parse_recipe(argv: Sequence[str], argument_classes: Sequence[type], prog: st
         SystemExit: with argparse's message, if a value has the wrong type or is no choice.
     """
     parser = HfArgumentParser(list(argument_classes), prog=prog, allow_abbrev=False)  # type: ignore[arg-type]
-    parser.add_argument("recipe", help="YAML file of the run; always the first argument.")
+    parser.add_argument("recipe", help="YAML file, or the name of a shipped one; always the first argument.")
     if not argv or argv[0] in ("-h", "--help"):
         parser.parse_args(argv or ["--help"])
     if argv[0].startswith("-"):
         raise ValueError(f"the first argument is {argv[0]!r}; expected the recipe: {prog} RECIPE.yaml [--name value].")
-    recipe = Path(argv[0])
+    recipe = find_file(argv[0])
     several = {action.dest: action.nargs in ("+", "*") for action in parser._actions}
     known = set(several) - {"help", "recipe"}
     values = _read_recipe(recipe, known)
@@ -200,8 +201,6 @@ def parse_recipe(argv: Sequence[str], argument_classes: Sequence[type], prog: st
 
 
 def _read_recipe(path: Path, known: set[str]) -> dict[str, Any]:
-    if not path.is_file():
-        raise ValueError(f"the recipe {str(path)!r} does not exist.")
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except yaml.YAMLError as error:

@@ -1,0 +1,1 @@
+"""Straight scripts, run as files or as `class-hf NAME`, and YAML files for them."""

@@ -1,0 +1,5 @@
+"""`python -m class_hf` is `class-hf`, for launchers that take a module."""
+
+from class_hf.cli import main
+
+main()

@@ -1,0 +1,99 @@
+"""The console command runs the recipes as they are, from any folder, and finds what is shipped."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from class_hf import cli, shipped
+
+ROOT = Path(__file__).parents[1]
+
+
+def console(*words: str, cwd: Path) -> subprocess.CompletedProcess:
+    """`python -m class_hf`, which the installed command calls too."""
+    return subprocess.run(
+        [sys.executable, "-m", "class_hf", *map(str, words)], cwd=cwd, capture_output=True, text=True, check=False
+    )
+
+
+@pytest.mark.parametrize("name", cli.RECIPES)
+def test_every_command_is_a_recipe_with_main_and_docstring(name):
+    tree = ast.parse((shipped.recipes_folder() / f"{name}.py").read_text())
+    assert ast.get_docstring(tree)
+    assert "main" in {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
+
+
+def test_every_recipe_is_a_command():
+    scripts = {path.stem for path in shipped.recipes_folder().glob("*.py")} - {"__init__"}
+    assert scripts == set(cli.RECIPES)
+
+
+def test_help_names_commands_and_recipes(capsys):
+    cli.main(["--help"])
+    text = capsys.readouterr().out
+    cli.main([])
+    assert capsys.readouterr().out == text
+    for name in (*cli.RECIPES, "chebi20/fast_cpu", "studies/demo", str(shipped.recipes_folder())):
+        assert name in text
+
+
+def test_help_and_errors_load_nothing_heavy():
+    code = (
+        "import sys; from class_hf.cli import main; main(['--help']); main(['--version'])\n"
+        "try: main(['trian'])\n"
+        "except SystemExit as end: print(end)\n"
+        "print([name for name in ('torch', 'transformers', 'datasets', 'numpy', 'rdkit') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    *_, version, error, loaded = done.stdout.splitlines()
+    assert version.startswith("class-hf 0.")
+    assert error == "error: there is no command 'trian'; did you mean 'train'?"
+    assert loaded == "[]"
+
+
+def test_an_unknown_command_lists_those_there_are():
+    with pytest.raises(SystemExit, match="no command 'xyzzy'; choose among score, train"):
+        cli.main(["xyzzy"])
+
+
+def test_a_local_file_wins_over_a_shipped_one(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    inside = shipped.recipes_folder() / "chebi20" / "fast_cpu.yaml"
+    assert shipped.find_file("chebi20/fast_cpu") == shipped.find_file("chebi20/fast_cpu.yaml") == inside
+    local = tmp_path / "chebi20" / "fast_cpu.yaml"
+    local.parent.mkdir()  # a folder of the name is no file
+    assert shipped.find_file("chebi20/fast_cpu") == inside
+    local.write_text("demo: true\n")
+    for name in ("chebi20/fast_cpu", "chebi20/fast_cpu.yaml", local):
+        assert shipped.find_file(name).resolve() == local
+    with pytest.raises(ValueError, match=r"the recipe 'chebi20/fast_cp.yaml' .* did you mean 'chebi20/fast_cpu'"):
+        shipped.find_file("chebi20/fast_cp.yaml")
+    with pytest.raises(ValueError, match="the study '/nowhere/x.yaml' does not exist; `class-hf --help`"):
+        shipped.find_file("/nowhere/x.yaml", "study")
+
+
+def test_the_distribution_holds_every_package():
+    tomllib = pytest.importorskip("tomllib")  # not in Python 3.10
+    tables = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    source = ROOT / "src"
+    there = {".".join(path.parent.relative_to(source).parts) for path in source.rglob("__init__.py")}
+    assert set(tables["packages"]) == there | {"class_hf.recipes"}
+    patterns = tables["package-data"]["class_hf.recipes"]
+    taken = {path for pattern in patterns for path in (ROOT / "recipes").glob(pattern)}
+    assert taken == set((ROOT / "recipes").rglob("*.yaml"))
+
+
+def test_messages_name_the_command_that_was_typed(tmp_path):
+    done = console("train", "--demo", "true", cwd=tmp_path)
+    assert done.returncode == 1
+    expected = "expected the recipe: class-hf train RECIPE.yaml [--name value]."
+    assert done.stderr.strip() == f"error: the first argument is '--demo'; {expected}"
+
+
+def test_a_shipped_recipe_runs_from_another_folder(tmp_path):
+    done = console("train", "demo", "--max_steps", "2", "--dry_run", "--output_dir", "out", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "out" / "plots" / "dry_run_plan.png").is_file()
