@@ -1,4 +1,4 @@
-"""Makes `AutoModel` and its kin know this package's classes, without importing transformers for it.
+"""Makes `AutoModel`, its kin and `pipeline` know this package's classes, without importing transformers for it.
 
 Registration needs the classes, and those need torch; `import class_hf` must cost neither. So the auto modules of
 transformers are watched: each one registers our classes when it is imported, or at once if it already is.
@@ -80,16 +80,29 @@ def _register_processors(auto: ModuleType) -> None:
     auto.AutoProcessor.register(key, TextSmilesProcessor, exist_ok=True)
 
 
+def _register_pipelines(pipelines: ModuleType) -> None:
+    from transformers import AutoModel
+
+    from class_hf.pipelines import MoleculeFeatureExtractionPipeline
+
+    tasks = {
+        "molecule-feature-extraction": MoleculeFeatureExtractionPipeline,
+    }
+    for task, pipeline in tasks.items():
+        pipelines.PIPELINE_REGISTRY.register_pipeline(task, pipeline, pt_model=AutoModel, type="multimodal")
+
+
 _REGISTRATIONS: dict[str, Callable[[ModuleType], None]] = {
     _AUTO + "configuration_auto": _register_configs,
     _AUTO + "modeling_auto": _register_models,
     _AUTO + "tokenization_auto": _register_tokenizers,
     _AUTO + "feature_extraction_auto": _register_feature_extractors,
     _AUTO + "processing_auto": _register_processors,
+    "transformers.pipelines": _register_pipelines,
 }
 
 
-_OURS = "class_hf.models."
+_OURS = ("class_hf.models.", "class_hf.pipelines")
 _loading: set[str] = set()  # our modules whose import has begun and not ended
 _waiting: set[str] = set()  # auto modules that came while ours were loading, for ours import them
 
