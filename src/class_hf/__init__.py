@@ -22,6 +22,8 @@ _PUBLIC = {
     "data.demo": ["load_demo"],
     "data.frozen": ["cache_frozen"],
     "data.prepare": ["prepare_molecules", "prepare_pairs"],
+    "evaluation.evaluate_metric": ["TextMoleculeRetrieval"],
+    "evaluation.evaluator": ["TextMoleculeRetrievalEvaluator"],
     "evaluation.retrieval": ["RetrievalEvaluator"],
     "export": ["save_sentence_transformer"],
     "losses.aman": ["AmanLoss"],

@@ -44,6 +44,12 @@ class _BatchPipeline(Pipeline):
         results = chain.from_iterable(super().__call__(_batches(inputs, size), batch_size=1, **kwargs))
         return results if isinstance(inputs, types.GeneratorType) else list(results)
 
+    def get_inference_context(self) -> Any:
+        """Without gradients and dropout; a model in training goes on in training afterwards."""
+        from class_hf.evaluation.retrieval import evaluating
+
+        return lambda: evaluating(self.model)
+
     def save_pretrained(self, save_directory: Any, **kwargs: Any) -> None:
         """Saves model and processor, which load again as any folder of this package's."""
         # The base would save the processor's parts without it, and mark the model as one that needs remote code.

@@ -38,6 +38,34 @@ def retrieval_metrics(ranks: Sequence[float] | np.ndarray, candidates: int) -> d
     }
 
 
+def ranks_of_scores(scores: np.ndarray, true: np.ndarray) -> np.ndarray:
+    """Rank of each query's true candidate by given scores, from 1; ties get their mean rank.
+
+    Args:
+        scores: (Q, P), higher is better.
+        true: (Q,) the column of each query's true candidate.
+
+    Returns:
+        (Q,) float64.
+
+    Raises:
+        ValueError: if `true` does not fit, or a score is not a number.
+
+    Example:
+
+    >>> ranks_of_scores(np.array([[0.9, 0.5, 0.5, 0.1]]), np.array([1])).tolist()
+    [2.5]
+    """
+    queries, candidates = scores.shape
+    if true.shape != (queries,) or not ((true >= 0) & (true < candidates)).all():
+        raise ValueError(f"`true` must name one of the {candidates} candidates for each of {queries} queries.")
+    if np.isnan(scores).any():
+        raise ValueError("the scores are not all numbers: the model has diverged.")
+    own = np.take_along_axis(scores, true[:, None], axis=1)
+    above, equal = (scores > own).sum(1), (scores == own).sum(1)
+    return above + (equal + 1) / 2
+
+
 def bootstrap_intervals(
     ranks: Sequence[float] | np.ndarray, candidates: int, *, samples: int = 1000, level: float = 0.95, seed: int = 0
 ) -> dict[str, list[float]]:

@@ -61,7 +61,7 @@ def embed(
     # Neighbours in length share a batch, so that little is padded; the order is put back below.
     order = np.argsort([-len(value) if hasattr(value, "__len__") else 0 for value in rows[names[0]][:]], kind="stable")
     rows = rows.select(order)
-    with _evaluating(model):
+    with evaluating(model):
         parts = [
             _side(model(**{name: value.to(device) for name, value in batch.items()}), output).float()
             for batch in _batches(rows, collator, batch_size, f"Embedding {side}s")
@@ -79,7 +79,7 @@ def _columns(dataset: Dataset, side: str, columns: Mapping[str, Sequence[str]] |
 
 
 @contextmanager
-def _evaluating(model: Any) -> Iterator[None]:
+def evaluating(model: Any) -> Iterator[None]:
     """Evaluation mode without gradients; the model's own mode is put back."""
     training = model.training
     model.eval()
@@ -310,7 +310,7 @@ class RetrievalEvaluator:
             "molecule_to_text": (molecules[gold], gold, to_text, (swapped, molecule_states, text_states)),
         }
         result: Ranks = {name: {} for name in ranks}
-        with _evaluating(model):
+        with evaluating(model):
             for direction, (queries, rows, pools, members) in arguments.items():
                 # Captions are what costs: each is encoded once a direction, whichever side it is on.
                 held = _HELD_CAPTIONS if direction == "text_to_molecule" else None
