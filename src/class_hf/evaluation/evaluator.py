@@ -3,18 +3,20 @@
 from time import perf_counter
 from typing import Any, Literal
 
-import torch
 from datasets import Dataset
 from evaluate import EvaluationModule, Evaluator
 from transformers import PreTrainedModel, pipeline
 
+from class_hf.data.collator import TextMoleculeCollator
+from class_hf.data.prepare import MOLECULE_FEATURES, TEXT_FEATURES
 from class_hf.evaluation.evaluate_metric import TextMoleculeRetrieval
+from class_hf.evaluation.retrieval import embed
 
 _COLUMNS = {"text": "description", "molecule": "smiles"}
 
 
 class TextMoleculeRetrievalEvaluator(Evaluator):
-    """Embeds queries and candidates by the pipeline `molecule-feature-extraction`, ranks, and gives a metric.
+    """Embeds queries and candidates by the model of a pipeline `molecule-feature-extraction`, and gives a metric.
 
     The numbers are those of [`RetrievalEvaluator`] and recipes/evaluate.py, which embed each side once for both
     directions and pools; take those for more than one of them.
@@ -80,8 +82,8 @@ class TextMoleculeRetrievalEvaluator(Evaluator):
         pipe = self.prepare_pipeline(model_or_pipeline, processor, device)
         module = TextMoleculeRetrieval(keep_in_memory=True) if metric is None else self.prepare_metric(metric)
         started = perf_counter()
-        query_embeds = torch.stack(pipe(queries, side=self.query_side, return_tensors=True))
-        candidate_embeds = torch.stack(pipe(candidates, side=self.candidate_side, return_tensors=True))
+        query_embeds = self.call_pipeline(pipe, queries, self.query_side)
+        candidate_embeds = self.call_pipeline(pipe, candidates, self.candidate_side)
         times = self._compute_time_perf(started, perf_counter(), len(queries) + len(candidates))
         result = module.compute(
             predictions=query_embeds.numpy(),
@@ -117,6 +119,16 @@ class TextMoleculeRetrievalEvaluator(Evaluator):
         if getattr(pipe, "task", None) != self.task:
             raise ValueError(f"the pipeline's task is {getattr(pipe, 'task', None)!r}; expected {self.task!r}.")
         return pipe
+
+    def call_pipeline(self, pipe: Any, inputs: list[str], side: str) -> Any:
+        """(N, D) of one side, by the pipeline's model and processor."""
+        # In the batches of RetrievalEvaluator, not the pipeline's: last bits depend on them, and ties on last bits.
+        encode, name = {
+            "text": (pipe.processor.encode_text, TEXT_FEATURES),
+            "molecule": (pipe.processor.encode_molecules, MOLECULE_FEATURES),
+        }[side]
+        rows = Dataset.from_dict({name: encode(inputs)})
+        return embed(pipe.model, rows, TextMoleculeCollator(pipe.processor), side, pipe._batch_size or 256)
 
     def predictions_processor(self, predictions: Any, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """What the pipeline gives is what the metric takes."""
