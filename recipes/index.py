@@ -19,11 +19,12 @@ from class_hf.build import load_data
 from class_hf.recipe import run_script
 from class_hf.search.index import MoleculeIndex
 from class_hf.search.tables import FORMATS, read_molecules
+from class_hf.shipped import program
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog="recipes/index.py",
+        prog=program("index"),
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,

@@ -20,13 +20,14 @@ from class_hf.plots_hits import draw_hits
 from class_hf.recipe import run_script
 from class_hf.search.filters import Hit, MoleculeFilter
 from class_hf.search.index import MoleculeIndex
+from class_hf.shipped import program
 
 DEFAULT_INDEX = "outputs/index"
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog="recipes/search.py",
+        prog=program("search"),
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,

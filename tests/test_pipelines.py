@@ -2,13 +2,14 @@
 
 import subprocess
 import sys
+from dataclasses import asdict
 
 import pytest
 import torch
 from conftest import tiny_model
 from transformers import pipeline
 
-import class_hf  # noqa: F401  (makes transformers know the tasks)
+from class_hf import MoleculeFilter  # also makes transformers know the tasks
 
 SMILES = ["CCO", "CC(=O)O", "CCCN", "CS", "CCCCC"]
 
@@ -80,3 +81,53 @@ def test_wrong_input_is_named(embed, inputs, kwargs, message):
 def test_a_saved_pipeline_loads_again(embed, tmp_path):
     embed.save_pretrained(tmp_path)
     assert pipeline("molecule-feature-extraction", model=str(tmp_path), device="cpu")(SMILES) == embed(SMILES)
+
+
+TEXT = "The molecule is a carboxylic acid."
+
+
+@pytest.fixture(scope="module")
+def find(indexed_model, processor, index_folder):
+    return pipeline(
+        "text-molecule-retrieval", model=indexed_model, processor=processor, index=index_folder, device="cpu"
+    )
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        ({}, {}),
+        ({"k": 3, "query_bank": False}, {"k": 3, "query_bank": False}),
+        ({"filters": MoleculeFilter(max_weight=90)}, {"filters": MoleculeFilter(max_weight=90)}),
+        ({"filters": {"elements": ["N"]}, "k": 4}, {"filters": MoleculeFilter(elements=["N"]), "k": 4}),
+    ],
+)
+def test_retrieval_is_the_search_of_the_index(find, index, given, meant):
+    hits = index.search(TEXT, **meant)
+    assert hits and find(TEXT, **given) == [asdict(hit) for hit in hits]
+
+
+def test_retrieval_of_several_texts_and_with_an_open_index(find, index, indexed_model, processor):
+    texts = [TEXT, "An amine.", "A thiol."]
+    results = find(texts, batch_size=2, k=2)
+    assert [[hit["id"] for hit in hits] for hits in results] == [
+        [hit.id for hit in hits] for hits in index.search(texts, k=2)
+    ]
+    opened = pipeline("text-molecule-retrieval", model=indexed_model, processor=processor, index=index, k=2)
+    assert opened(texts, batch_size=2) == results
+
+
+def test_retrieval_refuses_what_does_not_fit(find, index_folder, processor):
+    for arguments, message in (
+        ({"k": 0}, "k is 0"),
+        ({"top_k": 3}, "unknown argument 'top_k'"),
+        ({"filters": {"weight": 3}}, "unexpected keyword argument 'weight'"),
+        ({"filters": 3}, "expected a MoleculeFilter"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            find(TEXT, **arguments)
+    other = {"task": "text-molecule-retrieval", "model": tiny_model(seed=1), "processor": processor}
+    with pytest.raises(ValueError, match="index is not given"):
+        pipeline(**other)
+    with pytest.raises(ValueError, match="is not the one that made the index"):
+        pipeline(**other, index=index_folder)(TEXT)

@@ -83,10 +83,11 @@ def _register_processors(auto: ModuleType) -> None:
 def _register_pipelines(pipelines: ModuleType) -> None:
     from transformers import AutoModel
 
-    from class_hf.pipelines import MoleculeFeatureExtractionPipeline
+    from class_hf.pipelines import MoleculeFeatureExtractionPipeline, TextMoleculeRetrievalPipeline
 
     tasks = {
         "molecule-feature-extraction": MoleculeFeatureExtractionPipeline,
+        "text-molecule-retrieval": TextMoleculeRetrievalPipeline,
     }
     for task, pipeline in tasks.items():
         pipelines.PIPELINE_REGISTRY.register_pipeline(task, pipeline, pt_model=AutoModel, type="multimodal")

@@ -13,6 +13,8 @@ RECIPES = {
     "score": "score the difficulty of pairs, and look at the easiest and the hardest",
     "train": "train a model by a curriculum",
     "evaluate": "rank whole candidate pools with trained models",
+    "index": "make an index of molecules",
+    "search": "search an index of molecules by text or by molecule",
     "ablate": "train the arms of a study, and compare them",
 }
 

@@ -1,11 +1,13 @@
-"""A pipeline of transformers: molecules or captions to vectors.
+"""Pipelines of transformers: molecules or captions to vectors, and descriptions to molecules.
 
-`import class_hf` is enough for `transformers.pipeline` to know the task (see `_register.py`).
+`import class_hf` is enough for `transformers.pipeline` to know both tasks (see `_register.py`).
 """
 
 import types
 from collections.abc import Iterable, Iterator
+from dataclasses import asdict
 from itertools import chain, islice
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -96,6 +98,68 @@ class MoleculeFeatureExtractionPipeline(_BatchPipeline):
 
     def postprocess(self, vectors: torch.Tensor, return_tensors: bool = False) -> list[Any]:  # type: ignore[override]
         return list(vectors.float()) if return_tensors else vectors.float().tolist()
+
+
+class TextMoleculeRetrievalPipeline(_BatchPipeline):
+    """Descriptions to the molecules of an index.
+
+    Args of `pipeline(...)`:
+        index: a [`MoleculeIndex`], or the folder or URL of one that the model made.
+
+    Args of a call, or of `pipeline(...)` for all calls:
+        k: how many molecules, 10 by default.
+        filters: a [`MoleculeFilter`], or a dict of its arguments.
+        query_bank: as of [`MoleculeIndex.search`].
+
+    A text gives a list of dicts with `rank`, `score`, `id`, `smiles` and `fields`, the nearest first.
+
+    Raises:
+        ValueError: if there is no index, or it is another model's; and as [`MoleculeIndex.search`].
+
+    Example:
+
+    ```python
+    import class_hf
+    from transformers import pipeline
+
+    find = pipeline("text-molecule-retrieval", model="outputs/demo", index="outputs/index")
+    for hit in find("a steroid ester", k=5, filters={"max_weight": 400}):
+        print(hit["rank"], hit["score"], hit["smiles"])
+    ```
+    """
+
+    def __init__(self, *args: Any, index: Any = None, **kwargs: Any):
+        from class_hf.search.index import MoleculeIndex
+
+        super().__init__(*args, **kwargs)
+        if index is None:
+            raise ValueError("index is not given; pass index=, a MoleculeIndex or the folder of one.")
+        store = MoleculeIndex.load(index).store if isinstance(index, str | Path) else index.store
+        # With this pipeline's model in place of another copy of it; the index checks that it is the same.
+        self.index = MoleculeIndex(store, self.model, self.processor)
+
+    def _sanitize_parameters(
+        self, k: int | None = None, filters: Any = None, query_bank: bool | None = None, **unknown: Any
+    ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+        from class_hf.search.filters import MoleculeFilter
+
+        _refuse(unknown, "k, filters, query_bank, batch_size")
+        if isinstance(filters, dict):
+            try:
+                filters = MoleculeFilter(**filters)
+            except TypeError as error:
+                raise ValueError(f"filters are {filters!r}, but {str(error).split('() ')[-1]}.") from error
+        given = {"k": k, "filters": filters, "query_bank": query_bank}
+        return {}, {name: value for name, value in given.items() if value is not None}, {}
+
+    def preprocess(self, inputs: list[str]) -> dict[str, Any]:  # type: ignore[override]
+        return {"text": inputs}
+
+    def _forward(self, inputs: dict[str, Any], **search: Any) -> Any:  # type: ignore[override]
+        return {"hits": self.index.search(inputs["text"], **search)}
+
+    def postprocess(self, outputs: dict[str, Any]) -> list[list[dict[str, Any]]]:  # type: ignore[override]
+        return [[asdict(hit) for hit in hits] for hits in outputs["hits"]]
 
 
 def _batches(inputs: Iterable[str], size: int) -> Iterator[list[str]]:
