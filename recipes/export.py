@@ -20,10 +20,11 @@ from class_hf.build import naming_model
 from class_hf.export import save_sentence_transformer
 from class_hf.files import written_whole
 from class_hf.recipe import run_script
+from class_hf.shipped import program
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="recipes/export.py", description=__doc__.splitlines()[0], allow_abbrev=False)
+    parser = argparse.ArgumentParser(prog=program("export"), description=__doc__.splitlines()[0], allow_abbrev=False)
     parser.add_argument("--model", required=True, help="folder or Hub id of a trained dual encoder, or of an adapter")
     parser.add_argument("--subfolder", help="subfolder of --model, such as adapter")
     parser.add_argument("--revision", help="revision of --model on the Hub")

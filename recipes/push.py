@@ -17,11 +17,12 @@ from huggingface_hub.utils import disable_progress_bars
 
 from class_hf.hub import push_dataset, push_model
 from class_hf.recipe import run_script
+from class_hf.shipped import program
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog="recipes/push.py",
+        prog=program("push"),
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
