@@ -2,7 +2,7 @@
 
 import zlib
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -88,6 +88,10 @@ class MoleculeFingerprintFeatureExtractor(FeatureExtractionMixin):
         counts = environments(molecule, self.radius)
         for name in self.substructures:
             counts |= FURTHER[name](molecule)
+        return self.pack(counts)
+
+    def pack(self, counts: Mapping[str, int]) -> bytes:
+        """The ids of counted substructures, as `encode` gives them."""
         ids = [
             zlib.crc32(f"{fragment}:{threshold}".encode()) % self.num_buckets
             for fragment, count in sorted(counts.items())
