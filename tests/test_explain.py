@@ -1,11 +1,13 @@
 """What an atom contributes to a score, against counting and embedding by hand."""
 
+import os
 from collections import Counter
+from itertools import islice
 
 import numpy as np
 import pytest
 import torch
-from rdkit import Chem
+from rdkit import Chem, RDConfig
 
 from class_hf import (
     LexicalTokenizer,
@@ -13,7 +15,6 @@ from class_hf import (
     MoleculeGraphFeatureExtractor,
     TextMoleculeDualEncoderModel,
     TextMoleculeProcessor,
-    load_demo,
 )
 from class_hf.explain import MAX_ATOMS, atom_contributions
 from class_hf.models.substructures import FURTHER, environments, occurrences
@@ -34,7 +35,9 @@ ODD = [
 
 @pytest.fixture(scope="module")
 def molecules():
-    return [*ODD, *load_demo()["pool"]["smiles"][:100]]
+    with open(os.path.join(RDConfig.RDDataDir, "NCI", "first_5K.smi")) as file:
+        lines = [line.split()[0] for line in islice(file, 0, 5000, 50)]
+    return [*ODD, *(smiles for smiles in lines if Chem.MolFromSmiles(smiles))]
 
 
 @pytest.fixture(scope="module")
