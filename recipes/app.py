@@ -8,8 +8,6 @@ recipes/index.py makes an index. The page needs no internet: nothing on it comes
 """
 
 import argparse
-import json
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -25,13 +23,13 @@ import transformers
 import class_hf
 from class_hf.build import load_model
 from class_hf.explain import MAX_ATOMS, atom_contributions
-from class_hf.files import write_text, written_whole
 from class_hf.models.feature_extraction_fingerprint import parse_smiles
 from class_hf.recipe import run_script
 from class_hf.search.cards import STYLE, cards, drawn, sorry
 from class_hf.search.filters import MAX_SMARTS, MAX_SMILES, MAX_TEXT, Hit, MoleculeFilter, check_string
 from class_hf.search.index import MoleculeIndex
 from class_hf.search.matcher import check_smiles
+from class_hf.space import export_space
 
 DEFAULT_INDEX = "outputs/index"
 MAX_RESULTS = 50
@@ -130,6 +128,8 @@ def main(argv: Sequence[str]) -> None:
     urls = id_urls(args.id_url, len(locations))
     if args.export_space:
         export_space(args.export_space, locations, args.model, args.id_url, args.package, args.overwrite)
+        print(f"a Space is written to {args.export_space}. Upload it:")
+        print(f"  hf upload YOU/NAME {args.export_space} --repo-type space")
         return
     page = build_page(open_pools(locations, args.model, urls))
     launch(page, host=args.host, port=args.port)
@@ -181,11 +181,12 @@ def open_pools(locations: Sequence[str], model: str | None, urls: Sequence[str |
             raise ValueError(f"the index {location!r} does not name its model; name it by --model.")
         if (name, revision) not in loaded:
             loaded[name, revision] = load_model(name, revision)
-        index = MoleculeIndex.load(location, *loaded[name, revision])
+        its_model, processor = loaded[name, revision]
+        index = MoleculeIndex.load(location, its_model, processor)
         label = f"{Path(location).name}: {len(index):,} molecules by {Path(name).name}"
         if any(pool.label == label for pool in pools):
             label += f" ({location})"
-        pools.append(Pool(label, index, *loaded[name, revision], url))
+        pools.append(Pool(label, index, its_model, processor, url))
     return pools
 
 
@@ -218,13 +219,19 @@ def number_of_results(k: Any) -> int:
     return int(k)
 
 
-def filters_of(least: Any, most: Any, elements: str | None, smarts: str | None) -> MoleculeFilter:
+def is_empty(text: Any) -> bool:
+    return text is None or (isinstance(text, str) and not text.strip())
+
+
+def filters_of(least: Any, most: Any, elements: Any, smarts: Any) -> MoleculeFilter:
     """The filters; an empty field is no condition."""
+    if not is_empty(elements) and not isinstance(elements, str):
+        raise ValueError("the elements are no text; expected symbols such as N, Cl.")
     return MoleculeFilter(
         min_weight=least,
         max_weight=most,
-        elements=(elements or "").strip() or None,
-        substructure=(smarts or "").strip() or None,
+        elements=None if is_empty(elements) else elements,
+        substructure=None if is_empty(smarts) else smarts,
         time_limit=TIME_LIMIT,
     )
 
@@ -234,14 +241,14 @@ def answers(pools: Sequence[Pool]) -> dict[str, Callable[..., str]]:
     by_label = {pool.label: pool for pool in pools}
 
     def pool_of(label: Any) -> Pool:
-        if label not in by_label:
+        if not isinstance(label, str) or label not in by_label:
             raise ValueError("that model and pool are not here; choose one from the list.")
         return by_label[label]
 
     @kindly
     def find(label, text, k, colour, bank, least, most, elements, smarts):
         pool = pool_of(label)
-        if not (text or "").strip():
+        if is_empty(text):
             raise ValueError("the description is empty. Say in words what the molecule is, or take an example.")
         has_bank = pool.index.config["query_bank"] is not None
         filters = filters_of(least, most, elements, smarts)
@@ -257,7 +264,7 @@ def answers(pools: Sequence[Pool]) -> dict[str, Callable[..., str]]:
     @kindly
     def from_molecule(label, smiles, wanted, k, colour, least, most, elements, smarts):
         pool = pool_of(label)
-        if not (smiles or "").strip():
+        if is_empty(smiles):
             raise ValueError("there is no molecule. Paste a SMILES, draw one, or take an example.")
         if wanted == "similar molecules":
             filters = filters_of(least, most, elements, smarts)
@@ -272,7 +279,7 @@ def answers(pools: Sequence[Pool]) -> dict[str, Callable[..., str]]:
 
     @kindly
     def show(smiles):
-        if not (smiles or "").strip():
+        if is_empty(smiles):
             return ""
         smiles = check_string(smiles, "smiles", MAX_SMILES, "a SMILES")
         check_smiles([smiles])
@@ -295,14 +302,13 @@ def build_page(pools: Sequence[Pool]) -> Any:
     module = f"gradio_api/file={(SKETCHER / 'openchemlib.js').as_posix()}"
     with gr.Blocks(title="Molecule search", analytics_enabled=False) as page:
         gr.Markdown("# Molecule search\nFind molecules from words, and words from a molecule.")
-        pool = gr.Dropdown(labels, value=labels[0], label="Model and pool", elem_id="pool", visible=len(labels) > 1)
+        pool = gr.Dropdown(labels, value=labels[0], label="Model and pool", elem_id="pool")
         with gr.Tab("Describe a molecule"):
             text = gr.Textbox(
                 label="Description", lines=3, max_lines=8, max_length=MAX_TEXT, placeholder=TEXTS[0], elem_id="text"
             )
             search = gr.Button("Find molecules", variant="primary", elem_id="find")
             gr.Examples([[one] for one in TEXTS], inputs=[text], cache_examples=False)
-            found = gr.HTML(elem_id="found")
         with gr.Tab("Draw or paste a molecule"):
             smiles = gr.Textbox(
                 label="SMILES", max_length=MAX_SMILES, placeholder=MOLECULES[0], elem_id="smiles", max_lines=4
@@ -313,7 +319,6 @@ def build_page(pools: Sequence[Pool]) -> Any:
             wanted = gr.Radio(["captions", "similar molecules"], value="captions", label="Find", elem_id="wanted")
             ask = gr.Button("Find", variant="primary", elem_id="ask")
             gr.Examples([[one] for one in MOLECULES], inputs=[smiles], cache_examples=False)
-            answered = gr.HTML(elem_id="answered")
         with gr.Accordion("Settings and filters", open=False, elem_id="settings"):
             with gr.Row():
                 k = gr.Slider(1, MAX_RESULTS, value=12, step=1, label="Results")
@@ -327,13 +332,14 @@ def build_page(pools: Sequence[Pool]) -> Any:
                     label="With the substructure (SMARTS)", placeholder="C(=O)[OH]", max_length=MAX_SMARTS
                 )
             gr.Markdown("Filters are for molecules; captions are not filtered.")
+        results = gr.HTML(elem_id="results")
         filters = [least, most, elements, smarts]
         worked: dict[str, Any] = {"concurrency_limit": AT_ONCE, "concurrency_id": "search"}
         gr.on(
             [search.click, text.submit],
             call["find"],
             [pool, text, k, colour, bank, *filters],
-            found,
+            results,
             api_name="find",
             **worked,
         )
@@ -341,7 +347,7 @@ def build_page(pools: Sequence[Pool]) -> Any:
             [ask.click, smiles.submit],
             call["from_molecule"],
             [pool, smiles, wanted, k, colour, *filters],
-            answered,
+            results,
             api_name="from_molecule",
             **worked,
         )
@@ -384,57 +390,6 @@ def gradio() -> Any:
     import gradio
 
     return gradio
-
-
-def export_space(
-    folder: str, locations: Sequence[str], model: str | None, urls: Sequence[str] | None, package: str, overwrite: bool
-) -> None:
-    """Writes a folder that runs as a Space: the page, its requirements, the indexes, and their model if it is local.
-
-    Raises:
-        ValueError: if an index is no folder, or the indexes name several models.
-        FileExistsError: if the folder holds something.
-    """
-    if any(not Path(location).is_dir() for location in locations):
-        raise ValueError(f"a Space carries its indexes with it; of {list(locations)} not all are folders.")
-    names = {model or MoleculeIndex.load(location).config["model"] for location in locations}
-    if len(names) != 1 or None in names:
-        raise ValueError(f"a Space has one model, the indexes name {sorted(map(str, names))}. Write a Space for each.")
-    [name] = names
-    arguments = ["--index", *(f"indexes/{number}_{Path(one).name}" for number, one in enumerate(locations))]
-    with written_whole(folder, "app.py", overwrite) as aside:
-        for location, target in zip(locations, arguments[1:], strict=True):
-            shutil.copytree(location, aside / target)
-        if Path(name).is_dir():
-            shutil.copytree(name, aside / "model", ignore=shutil.ignore_patterns("checkpoint-*", "runs", "*.npz"))
-        arguments += ["--model", "model" if Path(name).is_dir() else name]
-        arguments += ["--id_url", *urls] if urls else []
-        write_text(aside / "app.py", f"from class_hf.recipes.app import main\n\nmain({json.dumps(arguments)})\n")
-        # On the free hardware there is no GPU; the index of torch's builds without CUDA saves gigabytes.
-        write_text(
-            aside / "requirements.txt", f"--extra-index-url https://download.pytorch.org/whl/cpu\ntorch\n{package}\n"
-        )
-        write_text(aside / "README.md", SPACE_CARD.format(gradio=gradio().__version__))
-    print(f"a Space is written to {folder}. Upload it:\n  hf upload YOU/NAME {folder} --repo-type space")
-
-
-SPACE_CARD = """---
-title: Molecule search
-emoji: ⚗️
-colorFrom: green
-colorTo: blue
-sdk: gradio
-sdk_version: {gradio}
-app_file: app.py
-license: apache-2.0
-short_description: Find molecules from words, and words from a molecule
----
-
-# Molecule search
-
-Describe a molecule in words and see the nearest ones of a pool, drawn and scored; or draw one and see the captions
-nearest to it. Made with `class_hf`.
-"""
 
 
 if __name__ == "__main__":

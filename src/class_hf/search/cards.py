@@ -35,8 +35,8 @@ STYLE = """
 .hit .text { padding: 10px 12px 12px; overflow-wrap: anywhere; line-height: 1.4; font-size: 14px; }
 .hit .head { display: flex; justify-content: space-between; gap: 8px; font-weight: 600; font-size: 15px; }
 .hit .score { font-variant-numeric: tabular-nums; white-space: nowrap; }
-.hit .plain { color: var(--body-text-color-subdued); font-size: 13px; }
-.hit .smiles { font-family: ui-monospace, monospace; font-size: 12px; color: var(--body-text-color-subdued); }
+.hit .plain { opacity: 0.75; font-size: 13px; }
+.hit .smiles { font-family: ui-monospace, monospace; font-size: 12px; opacity: 0.75; }
 .hit .caption { margin-top: 6px; }
 .hit summary { cursor: pointer; list-style: none; }
 .hit summary::-webkit-details-marker { display: none; }
@@ -47,7 +47,7 @@ STYLE = """
 .captions .hit > .picture { flex: 0 0 min(34%, 200px); background: white; align-content: center; }
 .captions .hit > .text { flex: 1; min-width: 0; }
 .drawn img { max-width: 420px; border: 1px solid var(--border-color-primary); border-radius: 10px; }
-.note { margin: 0 0 10px; color: var(--body-text-color-subdued); font-size: 14px; overflow-wrap: anywhere; }
+.note { margin: 0 0 10px; opacity: 0.8; font-size: 14px; overflow-wrap: anywhere; }
 .sorry { border-left: 4px solid #d97706; padding: 8px 12px; background: var(--background-fill-secondary);
   border-radius: 6px; overflow-wrap: anywhere; }
 .green { display: inline-block; width: 0.9em; height: 0.9em; border-radius: 50%; background: rgb(77, 199, 115);
@@ -71,7 +71,7 @@ def molecule_svg(smiles: str, contributions: np.ndarray | None = None, size: tup
     if molecule.GetNumAtoms() > MAX_DRAWN_ATOMS:
         raise ValueError(f"{molecule.GetNumAtoms()} atoms are too many to draw; at most {MAX_DRAWN_ATOMS}.")
     canvas = rdMolDraw2D.MolDraw2DSVG(*size)
-    options = canvas.drawOptions()
+    options: Any = canvas.drawOptions()
     options.addStereoAnnotation = False
     options.fixedBondLength = 28
     shades = {} if contributions is None else _shades(contributions)
@@ -158,7 +158,7 @@ def _card(hit: Hit, contributions: np.ndarray | None, id_url: str | None, captio
     else:
         facts = _facts(molecule)
         key = Chem.MolToInchiKey(molecule)  # empty where InChI has none, as for wildcards
-        elsewhere = _link(f"https://pubchem.ncbi.nlm.nih.gov/#query={key}", "look up in PubChem") if key else ""
+        elsewhere = _link(f"https://pubchem.ncbi.nlm.nih.gov/#query={key}", "PubChem") if key else ""
     lines = [
         f'<div class="head"><span>{hit.rank}. {escape(_short(name, 80)) or shown_id}</span>'
         f'<span class="score" title="cosine of query and result">{hit.score:.3f}</span></div>',
