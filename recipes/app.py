@@ -47,10 +47,12 @@ TEXTS = [
 MOLECULES = ["CC(=O)Oc1ccccc1C(=O)O", "CN1C=NC2=C1C(=O)N(C(=O)N2C)C", "CC(C)CC1=CC=C(C=C1)C(C)C(=O)O", "OCC(O)CO"]
 
 PAGE_STYLE = """
-.gradio-container { max-width: 1180px !important; margin: 0 auto !important; }
+.gradio-container { width: 100%; min-width: 0 !important; max-width: 1180px !important; margin: 0 auto !important; }
+.gallery-item { max-width: 100%; }
+.gallery-item .gallery { white-space: normal; text-align: left; }
 .sketcher { width: 100%; height: 380px; border: 1px solid var(--border-color-primary); background: white;
   border-radius: 10px; overflow: hidden; }
-@media (max-width: 640px) { .gradio-container { padding: 6px !important; } }
+@media (max-width: 640px) { .gradio-container > .main { padding: 10px !important; } }
 """
 # The sketcher is fetched when it is opened, not before: it is larger than the rest of the page.
 SKETCH = '<div class="sketcher" aria-label="sketcher"></div>'
@@ -303,13 +305,13 @@ def build_page(pools: Sequence[Pool]) -> Any:
     with gr.Blocks(title="Molecule search", analytics_enabled=False) as page:
         gr.Markdown("# Molecule search\nFind molecules from words, and words from a molecule.")
         pool = gr.Dropdown(labels, value=labels[0], label="Model and pool", elem_id="pool")
-        with gr.Tab("Describe a molecule"):
+        with gr.Tab("Describe"):
             text = gr.Textbox(
                 label="Description", lines=3, max_lines=8, max_length=MAX_TEXT, placeholder=TEXTS[0], elem_id="text"
             )
             search = gr.Button("Find molecules", variant="primary", elem_id="find")
             gr.Examples([[one] for one in TEXTS], inputs=[text], cache_examples=False)
-        with gr.Tab("Draw or paste a molecule"):
+        with gr.Tab("Draw or paste"):
             smiles = gr.Textbox(
                 label="SMILES", max_length=MAX_SMILES, placeholder=MOLECULES[0], elem_id="smiles", max_lines=4
             )
@@ -320,10 +322,10 @@ def build_page(pools: Sequence[Pool]) -> Any:
             ask = gr.Button("Find", variant="primary", elem_id="ask")
             gr.Examples([[one] for one in MOLECULES], inputs=[smiles], cache_examples=False)
         with gr.Accordion("Settings and filters", open=False, elem_id="settings"):
+            k = gr.Slider(1, MAX_RESULTS, value=12, step=1, label="Results")
             with gr.Row():
-                k = gr.Slider(1, MAX_RESULTS, value=12, step=1, label="Results")
-                colour = gr.Checkbox(True, label="Colour the atoms that raised the score")
-                bank = gr.Checkbox(True, label="Query-bank normalisation", visible=banks[labels[0]])
+                colour = gr.Checkbox(True, label="Colour the atoms that raised the score", min_width=260)
+                bank = gr.Checkbox(True, label="Query-bank normalisation", min_width=260, visible=banks[labels[0]])
             with gr.Row():
                 least = gr.Number(None, label="Weight from (Da)", min_width=130)
                 most = gr.Number(None, label="Weight to (Da)", min_width=130)
