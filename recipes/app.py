@@ -29,6 +29,7 @@ from class_hf.search.cards import STYLE, cards, drawn, sorry
 from class_hf.search.filters import MAX_SMARTS, MAX_SMILES, MAX_TEXT, Hit, MoleculeFilter, check_string
 from class_hf.search.index import MoleculeIndex
 from class_hf.search.matcher import check_smiles
+from class_hf.shipped import program
 from class_hf.space import export_space
 
 DEFAULT_INDEX = "outputs/index"
@@ -86,7 +87,7 @@ class Pool:
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog="recipes/app.py",
+        prog=program("app"),
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
@@ -231,7 +232,7 @@ def filters_of(least: Any, most: Any, elements: Any, smarts: Any) -> MoleculeFil
         raise ValueError("the elements are no text; expected symbols such as N, Cl.")
     return MoleculeFilter(
         min_weight=least,
-        max_weight=most,
+        max_weight=most or None,  # an untouched field shows 0
         elements=None if is_empty(elements) else elements,
         substructure=None if is_empty(smarts) else smarts,
         time_limit=TIME_LIMIT,
@@ -328,7 +329,7 @@ def build_page(pools: Sequence[Pool]) -> Any:
                 bank = gr.Checkbox(True, label="Query-bank normalisation", min_width=260, visible=banks[labels[0]])
             with gr.Row():
                 least = gr.Number(None, label="Weight from (Da)", min_width=130)
-                most = gr.Number(None, label="Weight to (Da)", min_width=130)
+                most = gr.Number(None, label="Weight to (Da), 0: any", min_width=130)
                 elements = gr.Textbox(label="With the elements", placeholder="N, Cl", max_length=100, min_width=130)
                 smarts = gr.Textbox(
                     label="With the substructure (SMARTS)", placeholder="C(=O)[OH]", max_length=MAX_SMARTS

@@ -15,6 +15,7 @@ RECIPES = {
     "evaluate": "rank whole candidate pools with trained models",
     "index": "make an index of molecules",
     "search": "search an index of molecules by text or by molecule",
+    "app": "a page to search molecules and captions, in the browser",
     "push": "push a model or a scored data set to the Hub",
     "export": "the text tower for sentence-transformers, or an adapter merged into a whole model",
     "ablate": "train the arms of a study, and compare them",

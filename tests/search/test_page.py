@@ -1,7 +1,6 @@
 """The page: its answers, two hundred malformed inputs, and all of it in a real browser."""
 
 import importlib.util
-import json
 import re
 import runpy
 import shutil
@@ -239,6 +238,14 @@ def test_in_a_browser(browser, address, index, width):
     assert scores == [f"{hit.score:.3f}" for hit in index.search(TEXT, k=12)]
     assert width_of(page) <= width
 
+    page.get_by_text("Settings and filters").click()
+    page.get_by_label("With the elements").fill("N")
+    page.get_by_role("button", name="Find molecules").click()
+    page.get_by_text("6 of 28;").wait_for()
+    page.get_by_label("Weight to").fill("40")
+    page.get_by_role("button", name="Find molecules").click()
+    page.get_by_text("1 of 28;").wait_for()
+
     page.get_by_role("tab", name="Draw or paste").click()
     page.locator("#smiles textarea").fill("C1CC")
     page.get_by_text("RDKit cannot parse the SMILES").wait_for()
@@ -280,16 +287,10 @@ def test_another_pool_and_what_its_table_holds_does_not_run(browser, address):
     page.close()
 
 
-def test_gradio_is_asked_for_by_name(index_folder, saved):
-    """Without Gradio the script ends with what to install."""
-    code = (
-        "import sys, importlib.util as u; real = u.find_spec;"
-        f"sys.path.insert(0, {str(RECIPES)!r}); import app;"
-        "app.find_spec = lambda name: None if name == 'gradio' else real(name);"
-        f"sys.argv[1:] = {json.dumps(['--index', str(index_folder), '--model', str(saved)])}; app.run_script(app.main)"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert done.returncode == 1 and 'pip install "class-hf[app]"' in done.stderr and "Traceback" not in done.stderr
+def test_gradio_is_asked_for_by_name(app, pool, monkeypatch):
+    monkeypatch.setattr(app, "find_spec", lambda name: None)
+    with pytest.raises(ImportError, match=r'pip install "class-hf\[app\]"'):
+        app.build_page([pool])
 
 
 def test_examples_are_molecules(app):
