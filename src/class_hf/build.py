@@ -52,7 +52,7 @@ def load_data(
     """Pairs by split, and `pool`, from exactly one source; from ChEBI-20's authors if none is named.
 
     Args:
-        data_dir: a folder of [`load_chebi20`], or one that `recipes/score.py` wrote.
+        data_dir: a folder or file of [`load_chebi20`], or a folder that `recipes/score.py` wrote.
         dataset_name: a Hub id, of plain pairs or of what `recipes/push.py --dataset` pushed.
         demo: the embedded data set.
         on_error: `"raise"` or `"drop"`.

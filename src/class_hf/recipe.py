@@ -26,7 +26,9 @@ class DataArguments:
 
     data_dir: str | None = field(
         default=None,
-        metadata={"help": "Folder with the pairs (ChEBI-20's files, or what recipes/score.py wrote)."},
+        metadata={
+            "help": "Folder with the pairs (ChEBI-20's files, or what recipes/score.py wrote), or one CSV or TSV file."
+        },
     )
     dataset_name: str | None = field(default=None, metadata={"help": "Hub id of a data set of pairs."})
     demo: bool = field(default=False, metadata={"help": "Use the embedded synthetic data set."})

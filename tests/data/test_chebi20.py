@@ -182,12 +182,12 @@ def test_wrong_arguments_are_named(folder: Path) -> None:
 
 @pytest.mark.parametrize("source", ["/no/such/folder", "./pairs", "~/no_such_folder_of_pairs", "chebi20"])
 def test_a_missing_folder_is_named(source: str) -> None:
-    with pytest.raises(FileNotFoundError, match=f"{source} is not a folder"):
+    with pytest.raises(FileNotFoundError, match=f"{source} is neither a folder nor a file"):
         load_chebi20(source)
 
 
 def test_a_path_is_never_taken_for_a_hub_data_set() -> None:
-    with pytest.raises(FileNotFoundError, match="org/name is not a folder"):
+    with pytest.raises(FileNotFoundError, match="org/name is neither a folder nor a file"):
         load_chebi20(Path("org/name"))
 
 

@@ -111,7 +111,7 @@ def test_tabs_with_byte_order_mark_windows_line_ends_and_blank_lines(tmp_path: P
         (
             "CID\tSMILES\tcomment\n1\tCC\tx\n",
             r"train.tsv has no column for 'description'; its columns are \['CID', 'SMILES', 'comment'\]. "
-            r'Pass column_mapping={"<one of these>": "description"}',
+            r'Rename the column, or pass column_mapping={"<one of these>": "description"}',
         ),
         ("version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "Git LFS pointer.*git lfs pull"),
     ],

@@ -25,6 +25,7 @@ from class_hf.data.chebi20_sources import (
     split_of,
     table_from_dataset,
 )
+from class_hf.data.single_file import read_single_file
 from class_hf.data.validation import Columns, LoadReport, OnError, check_tables
 
 logger = logging.getLogger(__name__)
@@ -88,7 +89,10 @@ def load_chebi20(
               quoting and with a header (MolT5), comma separated with quoting (ORMA), or Text2Mol's own files
               with its ``*.sdf`` files beside them. ``molecules.tsv`` (CID, SMILES, split), if there, is the
               pool.
-            - ``"org/name"``: a data set of the Hub. A folder of that name goes first.
+            - a file with all pairs, comma or tab separated: a column ``split`` deals them to the splits, or else the
+              molecules do (:func:`~class_hf.data.single_file.split_of_molecule`: 80/10/10, no molecule in two
+              splits); without a column ``id``, rows are numbered from 1.
+            - ``"org/name"``: a data set of the Hub. A folder or file of that name goes first.
         on_error: ``"raise"`` at rows that are not usable (empty value, SMILES that RDKit cannot parse,
             repeated id or pair, not in the pool), or ``"drop"`` them; the report lists what was dropped.
         column_mapping: their column name to ``"id"``, ``"smiles"``, ``"description"`` or ``"split"``, for
@@ -130,14 +134,19 @@ def load_chebi20(
             raise ValueError(f"revision {revision!r} needs a data set of the Hub, but {source} is a folder.")
         files = find_files(Path(source).expanduser())
         data, report = _load_files(files, mapping, on_error, cache_dir)
+    elif source is not None and Path(source).expanduser().is_file():
+        if revision is not None:
+            raise ValueError(f"revision {revision!r} needs a data set of the Hub, but {source} is a file.")
+        path = Path(source).expanduser()
+        data, report = _load_files({"all": SourceFile(path.name, path)}, mapping, on_error, cache_dir)
     elif source is None:
         data, report = _load_files(_download(revision or "main", cache_dir), mapping, on_error, cache_dir)
     elif isinstance(source, str) and _HUB_ID.fullmatch(source):
         data, report = _load_hub(source, revision, mapping, on_error, cache_dir)
     else:
         raise FileNotFoundError(
-            f"{source} is not a folder. Pass a folder with train, validation or test files, the name of a "
-            'data set of the Hub ("org/name"), or nothing to download ChEBI-20.'
+            f"{source} is neither a folder nor a file. Pass a folder with train, validation or test files, one file "
+            'with all pairs, the name of a data set of the Hub ("org/name"), or nothing to download ChEBI-20.'
         )
     return (data, report) if return_report else data
 
@@ -204,7 +213,11 @@ def _load_files(
     # SDF files beside the pairs may be where Text2Mol's SMILES come from; too large to read on every call.
     beside = {path for file in files.values() for path in file.path.parent.glob("*.[sS][dD][fF]")}
     stats = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in sorted(beside)]
-    return _cached(repr((contents, stats)), lambda: read_files(files, mapping), mapping, on_error, cache_dir)
+
+    def read() -> dict[str, Table]:
+        return read_single_file(files["all"], mapping) if "all" in files else read_files(files, mapping)
+
+    return _cached(repr((contents, stats)), read, mapping, on_error, cache_dir)
 
 
 def _load_hub(

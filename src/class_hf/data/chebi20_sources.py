@@ -109,7 +109,8 @@ def read_files(files: Mapping[str, SourceFile], column_mapping: Mapping[str, str
     file or from ``*.sdf`` files beside it.
 
     Args:
-        files: split (or ``"pool"``) to file.
+        files: split (or ``"pool"``) to file; or ``"all"`` to one file with the pairs of all splits, which may have a
+            column ``split`` and may lack ``id``; its rows are then numbered from 1.
         column_mapping: their column name to ours, for names that are not recognised.
 
     Returns:
@@ -125,7 +126,6 @@ def read_files(files: Mapping[str, SourceFile], column_mapping: Mapping[str, str
     # The pool first: Text2Mol's files may need its SMILES.
     for split in sorted(files, key=lambda split: split != "pool"):
         file = files[split]
-        wanted = POOL_COLUMNS if split == "pool" else PAIR_COLUMNS
         header, rows, lines = _read_rows(file)
         if _is_text2mol(header):
             if smiles_of is None:
@@ -134,8 +134,14 @@ def read_files(files: Mapping[str, SourceFile], column_mapping: Mapping[str, str
             continue
         if not rows:
             raise ValueError(f"{file.name} has a header and no rows; remove the file or fill it.")
+        wanted: tuple[str, ...] = POOL_COLUMNS if split == "pool" else PAIR_COLUMNS
+        if split == "all":
+            extra = [name for name in ("id", "split") if _is_named(name, header, column_mapping)]
+            wanted = ("smiles", "description", *extra)
         chosen = pick_columns(file.name, header, wanted, column_mapping)
         columns = {ours: [row[index] for row in rows] for ours, index in chosen.items()}
+        if "id" not in columns and split == "all":
+            columns["id"] = [str(number) for number in range(1, len(rows) + 1)]
         tables[split] = Table(file.name, columns, tuple(header), lines)
     return tables
 
@@ -175,15 +181,13 @@ def pick_columns(
     for ours in wanted:
         mapped = [i for i, name in enumerate(header) if column_mapping.get(name) == ours]
         candidates = mapped or [
-            i
-            for i, name in enumerate(header)
-            if name not in column_mapping and name.strip().lower().replace(" ", "_") in _SYNONYMS[ours]
+            i for i, name in enumerate(header) if name not in column_mapping and _means(name, ours)
         ]
         names = [header[i] for i in candidates]
         if not candidates:
             raise ValueError(
                 f"{where} has no column for {ours!r}; its columns are {list(header)}. "
-                f'Pass column_mapping={{"<one of these>": "{ours}"}}.'
+                f'Rename the column, or pass column_mapping={{"<one of these>": "{ours}"}}.'
             )
         if len(candidates) > 1:
             raise ValueError(
@@ -192,6 +196,16 @@ def pick_columns(
             )
         chosen[ours] = candidates[0]
     return chosen
+
+
+def _means(name: str, ours: str) -> bool:
+    """Whether a column's name is a usual one for ours."""
+    return name.strip().lower().replace(" ", "_") in _SYNONYMS[ours]
+
+
+def _is_named(ours: str, header: Sequence[str], column_mapping: Mapping[str, str]) -> bool:
+    """Whether the header has a column for ours."""
+    return any(column_mapping.get(name, ours if _means(name, ours) else "") == ours for name in header)
 
 
 def check_mapping(column_mapping: Mapping[str, str], tables: Iterable[Table]) -> None:
