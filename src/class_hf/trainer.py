@@ -39,9 +39,10 @@ class CurriculumTrainer(PublishingTrainer):
     `molecule_embeds (B, D)` and `logit_scale ()`; which towers are inside is never asked. Further fields of the
     output go to the loss if it has an argument of that name.
 
+    The arguments are those of `transformers.Trainer` and three more. `train_dataset` needs `difficulty` (unless the order
+    is `random` or `none`) and should have `id`.
+
     Args:
-        model, args, data_collator, train_dataset, eval_dataset, processing_class, ...: as of `transformers.Trainer`.
-            `train_dataset` needs `difficulty` (unless the order is `random` or `none`) and should have `id`.
         loss: called as `loss(text_embeds=, molecule_embeds=, logit_scale=, intensity=, pair_keys=)`; a
             [`ContrastiveLoss`] if None. A loss that learns has `checkpoint_state() -> dict[str, Tensor]`, which goes
             into each checkpoint, and `load_checkpoint_state(state)`; `log_values() -> dict[str, float]`, if there,

@@ -51,7 +51,7 @@ class AmanLoss(nn.Module):
         intensity: an [`Intensity`]; the default does nothing.
         pair_keys (b, 2) integers: a key of the caption and a key of the molecule; None masks nothing.
 
-    Returns:
+    Result of a call:
         a [`LossOutput`], whose `per_pair` is l_i; `accuracy` is of captions among molecules and of molecules among
         captions, as in [`ContrastiveLoss`].
 

@@ -21,7 +21,7 @@ class Text2MolLoss(ContrastiveLoss):
         intensity, pair_keys (b, 2): as of [`ContrastiveLoss`].
         text_embeds, molecule_embeds: not used; what every backbone gives.
 
-    Returns:
+    Result of a call:
         [`LossOutput`]; `per_pair` is the sum of both directions too.
 
     Raises:

@@ -11,8 +11,8 @@ from .configuration_text_molecule import LexicalConfig, TextMoleculeDualEncoderC
 class OrmaGraphConfig(MoleculeGraphConfig):
     r"""Configuration of [`OrmaGraphModel`]: that of the graph tower, with ORMA's sizes as defaults.
 
-    Args: see [`MoleculeGraphConfig`]. `layer_type` is `"gcn"` (the published one) or `"gine"`; `pooling` is not used,
-        since a node of its own stands for the molecule.
+    The fields are those of [`MoleculeGraphConfig`]. `layer_type` is `"gcn"` (the published one) or `"gine"`; `pooling`
+    is not used, since a node of its own stands for the molecule.
 
     Example:
 

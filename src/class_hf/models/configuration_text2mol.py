@@ -49,8 +49,8 @@ class Text2MolMoleculeConfig(PreTrainedConfig):
 class Text2MolConfig(TextMoleculeDualEncoderConfig):
     r"""Configuration of [`Text2MolModel`].
 
-    Args: see [`TextMoleculeDualEncoderConfig`]; `molecule_config` is a [`Text2MolMoleculeConfig`], or a dict of its
-        fields. The published space has 300 dimensions, and the factor of the dot products begins at exp(0.14).
+    The fields are those of [`TextMoleculeDualEncoderConfig`]; `molecule_config` is a [`Text2MolMoleculeConfig`], or a
+    dict of its fields. The published space has 300 dimensions, and the factor of the dot products begins at exp(0.14).
 
     Example:
 

@@ -1,0 +1,78 @@
+"""How docstrings are read: [`Name`] and :class:`Name` are links where Name is public, else plain code."""
+
+import re
+
+import griffe
+
+import class_hf
+
+_NAMED = {name: f"class_hf.{module}.{name}" for module, names in class_hf._PUBLIC.items() for name in names}
+_REFERENCE = re.compile(r"\[`~?([\w.]+)`\](?![\[(])|:(?:class|func|meth|mod|attr):`~?([\w.]+)`")
+
+
+def linked(text: str) -> str:
+    """The text with its references as Markdown.
+
+    >>> linked("see [`load_demo`] and :meth:`~a.b.C.c`")
+    'see [`load_demo`][class_hf.data.demo.load_demo] and `C.c`'
+    """
+
+    def mend(match: re.Match) -> str:
+        path = match[1] or match[2]
+        name = path.removeprefix("class_hf.")
+        last = name.rsplit(".", 1)[-1]
+        if _NAMED.get(last, "").endswith(name):
+            return f"[`{last}`][{_NAMED[last]}]"
+        return f"`{'.'.join(name.split('.')[-2:]) if match[2] and name[:1].islower() else name}`"
+
+    return _REFERENCE.sub(mend, text)
+
+
+def fenced(text: str) -> str:
+    """The text with its doctests inside code fences, where they are not yet."""
+    lines: list[str] = []
+    inside = doctest = False
+    for line in text.splitlines():
+        inside ^= line.lstrip().startswith("```")
+        begins = line.lstrip().startswith(">>>")
+        if begins and not inside and not doctest:
+            lines.append(line[: len(line) - len(line.lstrip())] + "```python")
+            doctest = True
+        elif doctest and not line.strip():
+            lines.append("```")
+            doctest = False
+        lines.append(line)
+    return "\n".join([*lines, "```"] if doctest else lines)
+
+
+def one_by_one(text: str) -> str:
+    """The text with a line `a, b: what` of the arguments as two, so that each has its type and default."""
+
+    def split(match: re.Match) -> str:
+        return "".join(f"{match[1]}{name}: {match[3]}" for name in match[2].split(", "))
+
+    return re.sub(r"^( +)(\w+(?:, \w+)+): ((?:.*\n?)(?:\1 +.*\n?)*)", split, text, flags=re.MULTILINE)
+
+
+class Docstrings(griffe.Extension):
+    """Applies the functions above, and gives configurations the signature that transformers makes for them."""
+
+    def on_object(self, *, obj: griffe.Object, **kwargs: object) -> None:
+        if obj.docstring is not None:
+            text = fenced(linked(obj.docstring.value))
+            head, arguments, tail = text.partition("Args:\n")
+            section, blank, rest = tail.partition("\n\n")
+            obj.docstring.value = head + arguments + one_by_one(section + "\n").rstrip("\n") + blank + rest
+
+    def on_class(self, *, cls: griffe.Class, **kwargs: object) -> None:
+        if not any("PreTrainedConfig" in str(base) for base in cls.bases):
+            return
+        # An assignment in a method hides the annotation from griffe.
+        fields = [one for one in cls.attributes.values() if one.annotation or "instance-attribute" in one.labels]
+        keyword = griffe.ParameterKind.keyword_only
+        parameters = [griffe.Parameter("self", kind=griffe.ParameterKind.positional_or_keyword)] + [
+            griffe.Parameter(one.name, annotation=one.annotation or "Any", kind=keyword, default=one.value)
+            for one in fields
+        ]
+        method = griffe.Function("__init__", parameters=griffe.Parameters(*parameters), parent=cls, runtime=False)
+        cls.set_member("__init__", method)
