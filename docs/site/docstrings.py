@@ -64,15 +64,20 @@ class Docstrings(griffe.Extension):
             section, blank, rest = tail.partition("\n\n")
             obj.docstring.value = head + arguments + one_by_one(section + "\n").rstrip("\n") + blank + rest
 
-    def on_class(self, *, cls: griffe.Class, **kwargs: object) -> None:
-        if not any("PreTrainedConfig" in str(base) for base in cls.bases):
-            return
-        # An assignment in a method hides the annotation from griffe.
-        fields = [one for one in cls.attributes.values() if one.annotation or "instance-attribute" in one.labels]
-        keyword = griffe.ParameterKind.keyword_only
-        parameters = [griffe.Parameter("self", kind=griffe.ParameterKind.positional_or_keyword)] + [
-            griffe.Parameter(one.name, annotation=one.annotation or "Any", kind=keyword, default=one.value)
-            for one in fields
-        ]
-        method = griffe.Function("__init__", parameters=griffe.Parameters(*parameters), parent=cls, runtime=False)
-        cls.set_member("__init__", method)
+    def on_package(self, *, pkg: griffe.Module, **kwargs: object) -> None:
+        for module in pkg.modules["models"].modules.values():
+            for cls in module.classes.values():
+                if not cls.is_alias and any(str(base).endswith("Config") for base in cls.bases):
+                    cls.set_member("__init__", signature(cls))
+
+
+def signature(config: griffe.Class) -> griffe.Function:
+    """The `__init__` of a configuration: its annotated fields and those of its bases, by keyword."""
+    parameters = [griffe.Parameter("self", kind=griffe.ParameterKind.positional_or_keyword)] + [
+        griffe.Parameter(
+            field.name, annotation=field.annotation, kind=griffe.ParameterKind.keyword_only, default=field.value
+        )
+        for field in config.attributes.values()
+        if field.annotation
+    ]
+    return griffe.Function("__init__", parameters=griffe.Parameters(*parameters), parent=config, runtime=False)

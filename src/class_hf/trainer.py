@@ -39,8 +39,8 @@ class CurriculumTrainer(PublishingTrainer):
     `molecule_embeds (B, D)` and `logit_scale ()`; which towers are inside is never asked. Further fields of the
     output go to the loss if it has an argument of that name.
 
-    The arguments are those of `transformers.Trainer` and three more. `train_dataset` needs `difficulty` (unless the order
-    is `random` or `none`) and should have `id`.
+    The arguments are those of `transformers.Trainer` and three more. `train_dataset` needs `difficulty` (unless the
+    order is `random` or `none`) and should have `id`.
 
     Args:
         loss: called as `loss(text_embeds=, molecule_embeds=, logit_scale=, intensity=, pair_keys=)`; a

@@ -15,7 +15,9 @@ GRAPH_TRANSFORMER: dict[str, Any] = {"layer_type": "transformer", "hidden_size":
 class AmanConfig(TextMoleculeDualEncoderConfig):
     r"""Configuration of [`AmanModel`].
 
-    Args: as of [`TextMoleculeDualEncoderConfig`], with other defaults:
+    The fields are those of [`TextMoleculeDualEncoderConfig`], with other defaults for three.
+
+    Args:
         molecule_config: a graph transformer of 3 layers, 4 heads and 300 channels with mean pooling.
         projection_dim: width of the shared head and so of the embeddings, 300. Only a tower of another width gets a
             linear map to it.
