@@ -1,4 +1,4 @@
-"""The site's reference holds the whole public interface. `mkdocs build --strict` in .ci/run finds what is broken in it."""
+"""The reference holds the whole public interface. `mkdocs build --strict` in .ci/run finds what is broken in it."""
 
 import re
 from pathlib import Path

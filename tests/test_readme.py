@@ -16,7 +16,9 @@ from class_hf import load_demo
 
 ROOT = Path(__file__).parents[1]
 PAGES = ("README.md", "docs/own_pairs.md")
-_BLOCK = re.compile(r"(?:<!-- not run: (?P<reason>.+?) -->\n)?^```(?P<language>bash|python)\n(?P<code>.*?)^```$", re.M | re.S)
+_BLOCK = re.compile(
+    r"(?:<!-- not run: (?P<reason>.+?) -->\n)?^```(?P<language>bash|python)\n(?P<code>.*?)^```$", re.M | re.S
+)
 
 
 class Block(NamedTuple):

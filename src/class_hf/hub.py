@@ -107,7 +107,10 @@ def push_dataset(
 
     Args:
         folder: what `recipes/score.py` wrote.
-        repo_id, private, revision, commit_message, returns, raises: as of [`push_model`].
+        repo_id, private, revision, commit_message: as of [`push_model`].
+
+    Returns:
+        the commit; errors are those of [`push_model`].
     """
     _check_dataset(folder)
     go_on = ["python", "recipes/push.py", "--dataset", str(folder), "--repo_id", repo_id]

@@ -190,7 +190,15 @@ class MoleculeIndex:
         query_bank: bool | None = None,
     ) -> list[list[Hit]]: ...
 
-    def search(self, text=None, *, smiles=None, k=10, filters=None, query_bank=None):
+    def search(
+        self,
+        text: str | list[str] | None = None,
+        *,
+        smiles: str | list[str] | None = None,
+        k: int = 10,
+        filters: MoleculeFilter | None = None,
+        query_bank: bool | None = None,
+    ) -> list[Hit] | list[list[Hit]]:
         """The molecules nearest to a text or to a molecule, the nearest first.
 
         Args:
@@ -226,7 +234,7 @@ class MoleculeIndex:
             found = self.store.nearest("molecule", vectors, k, filters, penalised)
         return _hits(found, queries)
 
-    def search_captions(self, smiles, k=10):
+    def search_captions(self, smiles: str | list[str], k: int = 10) -> Any:
         """The captions nearest to a molecule, the nearest first; each hit is the first molecule that has the caption.
 
         Args:
