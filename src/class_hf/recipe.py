@@ -75,13 +75,6 @@ class DataArguments:
 class ModelArguments:
     """Which backbone, which towers, and the space that they share."""
 
-    model_name_or_path: str | None = field(
-        default=None,
-        metadata={
-            "help": "Folder or Hub id of a trained dual encoder to go on from; its backbone, towers, tokenizer and "
-            "featurizer stay."
-        },
-    )
     backbone: Literal["dual_encoder", "aman", "orma", "text2mol"] = field(
         default="dual_encoder", metadata={"help": "How the towers are joined and compared, and by which loss."}
     )
@@ -110,6 +103,13 @@ class ModelArguments:
         default=None, metadata={"help": "Fields of the backbone's config (projection_dim, ...), as JSON."}
     )
     loss_config: str | None = field(default=None, metadata={"help": "Arguments of the backbone's loss, as JSON."})
+    model_name_or_path: str | None = field(
+        default=None,
+        metadata={
+            "help": "Folder or Hub id of a trained dual encoder to go on from; its backbone, towers, tokenizer and "
+            "featurizer stay."
+        },
+    )
     text_adapter: str | None = field(
         default=None,
         metadata={

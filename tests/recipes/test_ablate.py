@@ -295,9 +295,10 @@ def test_a_launcher_that_is_not_there(place, capsys):
 @pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
 def test_every_study_parses(path):
     study = read_study(path)
-    assert study.baselines == ["none", "random"] and len(study.arms) >= 3
-    orders = {given.get("curriculum_order") for given in study.arms.values()}
-    assert {"none", "random", "easy_first"} <= orders
+    orders = {name: given.get("curriculum_order") for name, given in study.arms.items()}
+    # No curriculum without the control of the same growth; full epochs too, but for a question that leaves them out.
+    assert "easy_first" in orders.values() and "random" in [orders[name] for name in study.baselines]
+    assert study.baselines[0] == "none" or "none" not in orders
 
 
 @pytest.mark.slow
