@@ -6,8 +6,8 @@ from typing import NamedTuple
 _CHEBI20 = (
     "ChEBI-20 (Edwards et al., Text2Mol, EMNLP 2021): molecules of PubChem with descriptions from ChEBI. ChEBI is "
     "under [CC BY 4.0](https://creativecommons.org/licenses/by/4.0/) and asks to be named; no licence of "
-    "ChEBI-20 as a set is known here. The captions are in English and follow ChEBI's style; natural products and lipids "
-    "are frequent, and most of chemistry is absent."
+    "ChEBI-20 as a set is known here. The captions are in English and follow ChEBI's style; natural products and "
+    "lipids are frequent, and most of chemistry is absent."
 )
 _DEMO = (
     "The demo set of `class_hf`: real molecules of the NCI set that RDKit ships (BSD-3-Clause), with **synthetic** "
