@@ -11,7 +11,6 @@ from class_hf.plots import save_figure
 # Okabe and Ito's palette (2008) without black and yellow; a line style for each further round of it.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
 _STYLES = ("-", "--", ":", "-.", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 3)), (0, (8, 3)))
-_BASELINE_STYLES = ("-", "--", ":")
 
 
 def plot_curves(
@@ -75,7 +74,7 @@ def _styles(arms: Mapping[str, Any], baselines: Sequence[str]) -> dict[str, dict
         for number, arm in enumerate(others)
     }
     for number, arm in enumerate(baselines):
-        style = _BASELINE_STYLES[number % len(_BASELINE_STYLES)]
+        style = _STYLES[number % len(_STYLES)]
         styles[arm] = {"color": "black", "linestyle": style, "linewidth": 2.0, "zorder": 3}
     return styles
 
