@@ -213,6 +213,7 @@ _OF_NEW_MODELS = (
     "tokenizer_config",
     "featurizer_config",
     "max_text_length",
+    "read_names",
 )
 
 
@@ -232,8 +233,18 @@ def _text_side(arguments: ModelArguments) -> tuple[dict[str, Any], Any]:
 def _backbone_fields(arguments: ModelArguments, config: PreTrainedConfig) -> dict[str, Any]:
     """The fields that the arguments set of the backbone's configuration, of which `config` is an example."""
     given = arguments.as_dict("dual_encoder_config")
-    check_fields("dual_encoder_config", given, set(config.to_dict()) - {"text_config", "molecule_config"})
+    # `read_names` is an argument of its own, since the processor has to know of it too.
+    fields = set(config.to_dict()) - {"text_config", "molecule_config", "read_names"}
+    check_fields("dual_encoder_config", given, fields)
     return given
+
+
+def _refuse_names(arguments: ModelArguments) -> None:
+    if arguments.read_names:
+        raise ValueError(
+            f"read_names is set, but the backbone {arguments.backbone} reads captions as its paper does. Leave it "
+            "out, or take the backbone dual_encoder or aman."
+        )
 
 
 def _build_dual_encoder(
@@ -259,15 +270,18 @@ def _build_dual_encoder(
         molecule=package_model(arguments.molecule_model),
         text_kwargs=text_kwargs,
         molecule_kwargs=molecule_kwargs,
+        read_names=arguments.read_names,
         **dual_encoder_kwargs,
     )
+    caption_kwargs: dict[str, Any] = {"max_text_length": arguments.max_text_length, "read_names": arguments.read_names}
     if extractor is not None:
-        return model, TextMoleculeProcessor(tokenizer, extractor, max_text_length=arguments.max_text_length)
+        return model, TextMoleculeProcessor(tokenizer, extractor, **caption_kwargs)
     molecule_tokenizer = AutoTokenizer.from_pretrained(package_model(arguments.molecule_model), **featurizer_kwargs)
-    return model, TextSmilesProcessor(tokenizer, molecule_tokenizer, max_text_length=arguments.max_text_length)
+    return model, TextSmilesProcessor(tokenizer, molecule_tokenizer, **caption_kwargs)
 
 
 def _build_text2mol(arguments: ModelArguments) -> tuple[PreTrainedModel, TextMoleculeProcessor]:
+    _refuse_names(arguments)
     if arguments.molecule_model != ModelArguments.molecule_model:
         raise ValueError(
             f"molecule_model is {arguments.molecule_model!r}, but the backbone text2mol has a molecule tower of its "
@@ -289,6 +303,7 @@ def _build_text2mol(arguments: ModelArguments) -> tuple[PreTrainedModel, TextMol
 
 
 def _build_orma(arguments: ModelArguments) -> tuple[PreTrainedModel, TextMoleculeProcessor]:
+    _refuse_names(arguments)
     if arguments.molecule_model != ModelArguments.molecule_model:
         raise ValueError(
             f"molecule_model is {arguments.molecule_model!r}, but the backbone orma has a molecule tower of its own: "

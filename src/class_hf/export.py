@@ -51,6 +51,11 @@ def _check_exportable(model: Any) -> None:
             "text-embeddings-inference run transformers only. Serve it by class_hf itself (AutoModel and "
             "get_text_features), or train with a transformer as text_model."
         )
+    if model.config.read_names:
+        raise ValueError(
+            "the model reads the structures that a caption names, which a sentence-transformers folder cannot say. "
+            "Train it without read_names to export its text tower."
+        )
     if type(model).get_text_features is not TextMoleculeDualEncoderModel.get_text_features:
         raise ValueError(
             f"{type(model).__name__} does more to a caption than mean pooling, a projection and normalisation, "

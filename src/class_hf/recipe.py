@@ -121,6 +121,12 @@ class ModelArguments:
         default=None, metadata={"help": "Adapter of peft on the molecule tower, as JSON."}
     )
     max_text_length: int = field(default=256, metadata={"help": "Tokens of a caption; not for `lexical`."})
+    read_names: bool = field(
+        default=False,
+        metadata={
+            "help": "The molecule tower also reads the structures that captions name; needs the extra `names` and Java."
+        },
+    )
     early_stopping_patience: int | None = field(
         default=None, metadata={"help": "Evaluations without a better MRR after which training stops."}
     )

@@ -109,6 +109,9 @@ class TextMoleculeDualEncoderConfig(PreTrainedConfig):
         freeze_text: keep the text tower's weights fixed (its projection still learns).
         freeze_molecule: keep the molecule tower's weights fixed.
         tower_chunk_size: rows of a batch that go through a transformer tower at once, neighbours in length together.
+        read_names: captions come with the structures that they name (see [`TextMoleculeProcessor`]), which the
+            molecule tower reads for the text side.
+        name_dropout: dropout probability of what is read from names.
 
     Example:
 
@@ -129,6 +132,8 @@ class TextMoleculeDualEncoderConfig(PreTrainedConfig):
     freeze_text: bool = False
     freeze_molecule: bool = False
     tower_chunk_size: int = 64
+    read_names: bool = False
+    name_dropout: float | int = 0.3
     initializer_range: float = 0.02
 
     def __post_init__(self, **kwargs):
@@ -139,6 +144,12 @@ class TextMoleculeDualEncoderConfig(PreTrainedConfig):
     def validate_scale(self):
         """Part of the `@strict` validation."""
         _check_probability("projection_dropout", self.projection_dropout)
+        _check_probability("name_dropout", self.name_dropout)
+        if self.read_names and self.freeze_text:
+            raise ValueError(
+                "`read_names` and `freeze_text` are both set, but a frozen text tower's vectors are computed once, "
+                "without the names, which the molecule tower reads anew as it learns. Leave one of them out."
+            )
         if self.projection_dim < 1:
             raise ValueError(f"`projection_dim` is {self.projection_dim}; expected at least 1.")
         if self.tower_chunk_size < 1:

@@ -24,6 +24,7 @@ from .modeling_graph import MoleculeGraphModel
 from .ragged_text import encode_ragged, mean_pool
 
 MOLECULE_PREFIX = "molecule_"  # batch keys with it go to the molecule tower, without the prefix
+NAMED_PREFIX = "named_"  # of the structures that captions name: the molecule tower's inputs, and `rows`
 
 _OWN_MODELS: dict[str, type[PreTrainedModel]] = {
     LexicalConfig.model_type: LexicalModel,
@@ -113,11 +114,35 @@ def _resolve_tower(tower: str | PreTrainedConfig | PreTrainedModel, **config_kwa
     return AutoModel.from_pretrained(tower, config=config, dtype=torch.float32, **_attention(config), **pooler)
 
 
+class NamedStructures(nn.Module):
+    """What a caption's names add to its vector (ours): the molecule tower's vectors of K structures to (B, H).
+
+    They are added up by caption over the root of their number, normalised, and mapped linearly. The tower is the one
+    that reads the candidates, so that a caption which names a relative of its molecule lies next to it from the start.
+    """
+
+    def __init__(self, molecule_size: int, text_size: int, dropout: float):
+        super().__init__()
+        self.norm = nn.LayerNorm(molecule_size)
+        self.projection = nn.Linear(molecule_size, text_size, bias=False)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, vectors: torch.Tensor, rows: torch.Tensor, captions: int) -> torch.Tensor:
+        """vectors (K, H_m) of the structures and rows (K,) of the captions that name them, to (captions, H).
+
+        A structure of row `captions` belongs to none.
+        """
+        sums = vectors.new_zeros(captions + 1, vectors.shape[1]).index_add(0, rows, vectors)[:captions]
+        counts = torch.bincount(rows, minlength=captions + 1)[:captions].clamp(min=1).to(vectors.dtype)
+        return self.projection(self.dropout(self.norm(sums / counts.sqrt().unsqueeze(1))))
+
+
 class TextMoleculeDualEncoderModel(PreTrainedModel):
     """Embeds captions and molecules in one space, where a caption lies next to its molecule.
 
     Towers are this package's (`lexical`, `graph`, `fingerprint`) or any `AutoModel`; the latter's token states
-    are mean-pooled. A linear projection of each tower's vector is brought to length 1.
+    are mean-pooled. A linear projection of each tower's vector is brought to length 1. With `read_names` the molecule
+    tower also reads the structures that a caption names, which are added to the caption's vector.
 
     Example:
 
@@ -147,6 +172,9 @@ class TextMoleculeDualEncoderModel(PreTrainedModel):
         self.text_projection = nn.Linear(text_config.hidden_size, config.projection_dim, bias=False)
         self.molecule_projection = nn.Linear(molecule_config.hidden_size, config.projection_dim, bias=False)
         self.projection_dropout = nn.Dropout(config.projection_dropout)
+        self.names = None
+        if config.read_names:
+            self.names = NamedStructures(molecule_config.hidden_size, text_config.hidden_size, config.name_dropout)
         self.logit_scale = LogitScale(config.logit_scale_init_value, config.logit_scale_max, config.learn_logit_scale)
         self.post_init()
         if config.freeze_text:
@@ -188,6 +216,9 @@ class TextMoleculeDualEncoderModel(PreTrainedModel):
                 init.zeros_(module.bias)
         elif isinstance(module, LogitScale):
             init.constant_(module.log_scale, float(module.init_value))
+        elif self.names is not None and module is self.names.norm:
+            init.ones_(module.weight)
+            init.zeros_(module.bias)
         else:
             super()._init_weights(module)
 
@@ -214,13 +245,29 @@ class TextMoleculeDualEncoderModel(PreTrainedModel):
             return mean_pool(tower(**inputs).last_hidden_state, inputs.get("attention_mask"))
 
     def pooled_text(self, **text_inputs: torch.Tensor) -> torch.Tensor:
-        """The text tower's vectors before the projection: its inputs to (B, H).
+        """The text tower's vectors before the projection, what names add included: its inputs to (B, H).
 
         `text_pooled` (B, H), a frozen tower's vectors computed before, comes back as it is.
+
+        Raises:
+            ValueError: if the model reads names and the inputs have none, or the other way round.
         """
         if "text_pooled" in text_inputs:
             return text_inputs["text_pooled"]
-        return self._pooled(self.text_model, text_inputs, self.config.freeze_text)
+        named = {name: value for name, value in text_inputs.items() if name.startswith(NAMED_PREFIX)}
+        if bool(named) != (self.names is not None):
+            raise ValueError(
+                f"the model has read_names={self.config.read_names}, but the batch has {sorted(text_inputs)}. Prepare "
+                f"it with the model's own processor, or one with read_names={self.config.read_names}."
+            )
+        texts = {name: value for name, value in text_inputs.items() if name not in named}
+        pooled = self._pooled(self.text_model, texts, self.config.freeze_text)
+        if self.names is None:
+            return pooled
+        rows = named.pop(f"{NAMED_PREFIX}rows")
+        structures = {name.removeprefix(NAMED_PREFIX): value for name, value in named.items()}
+        vectors = self._pooled(self.molecule_model, structures, self.config.freeze_molecule)
+        return pooled + self.names(vectors, rows, len(pooled))
 
     def pooled_molecules(self, **molecule_inputs: torch.Tensor) -> torch.Tensor:
         """The molecule tower's vectors before the projection: its inputs, with or without `molecule_`, to (B, H).

@@ -11,10 +11,12 @@ import torch
 from transformers import BatchFeature
 from transformers.processing_utils import ProcessorMixin
 
-from .modeling_text_molecule import MOLECULE_PREFIX
+from .chemical_names import read_names as structures_named
+from .modeling_text_molecule import MOLECULE_PREFIX, NAMED_PREFIX
 from .tokenization_lexical import split_sentences
 
 TEXT_INPUT_NAMES = ("input_ids", "text_offsets")
+_STAND_IN = "C"
 
 
 class CaptionTokens:
@@ -69,6 +71,29 @@ class CaptionTokens:
         return values[np.repeat(kept, lengths)].astype(np.int32, copy=False), offsets
 
 
+class CaptionStructures:
+    """A caption's blob, and the encoded structures that it names, as one blob.
+
+    Layout, little-endian int32: bytes of the caption's blob, number of structures K, K byte lengths; then the
+    caption's blob, and the structures one after the other.
+    """
+
+    @staticmethod
+    def pack(caption: bytes, structures: Sequence[bytes]) -> bytes:
+        """Joins the parts of one caption."""
+        head = [len(caption), len(structures), *map(len, structures)]
+        return np.array(head, dtype="<i4").tobytes() + caption + b"".join(structures)
+
+    @staticmethod
+    def unpack(blob: bytes) -> tuple[bytes, list[bytes]]:
+        """The caption's blob, and the structures."""
+        size, count = np.frombuffer(blob, dtype="<i4", count=2)
+        lengths = np.frombuffer(blob, dtype="<i4", count=count, offset=8)
+        bounds = np.cumsum([8 + 4 * count, size, *lengths])
+        caption, *structures = [blob[bounds[i] : bounds[i + 1]] for i in range(len(bounds) - 1)]
+        return caption, structures
+
+
 class TextMoleculeProcessor(ProcessorMixin):
     """Tokenizer and molecule featurizer of a dual encoder.
 
@@ -79,6 +104,8 @@ class TextMoleculeProcessor(ProcessorMixin):
         tokenizer: the text tower's tokenizer; [`LexicalTokenizer`] or any other.
         feature_extractor: the molecule tower's featurizer.
         max_text_length: captions are cut to so many tokens; ignored by the lexical tower.
+        read_names: a caption comes with the structures that it names, each once, encoded as molecules are (see
+            [`class_hf.models.chemical_names.read_names`]); for a model with `read_names`. Needs py2opsin and Java.
 
     Example:
 
@@ -88,29 +115,61 @@ class TextMoleculeProcessor(ProcessorMixin):
     ['input_ids', 'molecule_fragment_ids', 'molecule_fragment_offsets', 'text_offsets']
     """
 
-    def __init__(self, tokenizer: Any, feature_extractor: Any, max_text_length: int = 256, **kwargs: Any):
+    def __init__(
+        self,
+        tokenizer: Any,
+        feature_extractor: Any,
+        max_text_length: int = 256,
+        read_names: bool = False,
+        **kwargs: Any,
+    ):
         super().__init__(tokenizer, feature_extractor, **kwargs)
         if max_text_length < 3:
             raise ValueError(f"`max_text_length` is {max_text_length}; expected at least 3 tokens.")
         self.max_text_length = max_text_length
+        self.read_names = read_names
 
     @property
     def model_input_names(self) -> list[str]:
         """Names of a batch: the caption's, and the molecule side's with its prefix."""
         molecule = self.feature_extractor.model_input_names
-        return [*TEXT_INPUT_NAMES, *(MOLECULE_PREFIX + name for name in molecule)]
+        named = [*(NAMED_PREFIX + name for name in molecule), f"{NAMED_PREFIX}rows"] if self.read_names else []
+        return [*TEXT_INPUT_NAMES, *named, *(MOLECULE_PREFIX + name for name in molecule)]
 
     # -- captions ---------------------------------------------------------------------------------------------
 
     def encode_text(self, texts: Sequence[str]) -> list[bytes]:
-        """One blob a caption: token ids and sentence bounds (see [`CaptionTokens`]).
+        """One blob a caption: ids and sentence bounds (see [`CaptionTokens`]), and what it names if that is read.
 
         Raises:
             ValueError: if a caption is empty; names it by its place.
+            ImportError, OSError: if names are to be read, and what reads them is not installed.
         """
         for place, text in enumerate(texts):
             if not isinstance(text, str) or not text.strip():
                 raise ValueError(f"caption {place} of the batch is {text!r}; expected a non-empty text.")
+        captions = self._encode_captions(texts)
+        if not self.read_names:
+            return captions
+        encoded: dict[str, bytes | None] = {}
+        blobs = []
+        for caption, named in zip(captions, structures_named(texts), strict=True):
+            for smiles in named:
+                if smiles not in encoded:
+                    encoded[smiles] = self._encode_or_none(smiles)
+            # What two names have in common counts once.
+            structures = dict.fromkeys(blob for blob in map(encoded.__getitem__, named) if blob is not None)
+            blobs.append(CaptionStructures.pack(caption, list(structures)))
+        return blobs
+
+    def _encode_or_none(self, smiles: str) -> bytes | None:
+        """A structure that OPSIN gave; None if RDKit does not take it."""
+        try:
+            return self.encode_molecules([smiles])[0]
+        except ValueError:
+            return None
+
+    def _encode_captions(self, texts: Sequence[str]) -> list[bytes]:
         if hasattr(self.tokenizer, "encode_sentences"):
             nothing = np.array([], dtype=np.int32)
             return [CaptionTokens.pack(nothing, self.tokenizer.encode_sentences(text), nothing) for text in texts]
@@ -129,9 +188,25 @@ class TextMoleculeProcessor(ProcessorMixin):
     def collate_text(
         self, blobs: Sequence[bytes], sentence_dropout: float = 0.0, generator: np.random.Generator | None = None
     ) -> dict[str, torch.Tensor]:
-        """Joins encoded captions: `input_ids` (T,) and `text_offsets` (B + 1,), int32. The model pads what it must."""
+        """Joins encoded captions: `input_ids` (T,) and `text_offsets` (B + 1,), int32. The model pads what it must.
+
+        With `read_names` also the structures: the molecule tower's inputs with the prefix `named_`, and `named_rows`
+        (K,) int64, the caption that names each. Dropped sentences keep theirs: `name_dropout` is the model's. Where
+        nothing is named there is one structure of no caption, of row B, since not every tower runs on none.
+        """
+        named: dict[str, torch.Tensor] = {}
+        if self.read_names:
+            captions, structures = zip(*map(CaptionStructures.unpack, blobs), strict=True)
+            found = [blob for own in structures for blob in own]
+            rows = np.repeat(np.arange(len(blobs)), [len(own) for own in structures])
+            if not found:
+                found, rows = self.encode_molecules([_STAND_IN]), np.array([len(blobs)])
+            molecules = self.collate_molecules(found)
+            prefixed = {NAMED_PREFIX + name.removeprefix(MOLECULE_PREFIX): value for name, value in molecules.items()}
+            named = {**prefixed, f"{NAMED_PREFIX}rows": torch.from_numpy(rows)}
+            blobs = captions
         ids, offsets = CaptionTokens.join(blobs, sentence_dropout, generator)
-        return {"input_ids": torch.from_numpy(ids), "text_offsets": torch.from_numpy(offsets)}
+        return {"input_ids": torch.from_numpy(ids), "text_offsets": torch.from_numpy(offsets), **named}
 
     # -- molecules --------------------------------------------------------------------------------------------
 
@@ -184,6 +259,7 @@ class TextSmilesProcessor(TextMoleculeProcessor):
         tokenizer: the text tower's tokenizer.
         molecule_tokenizer: the molecule tower's tokenizer, over SMILES.
         max_text_length, max_smiles_length: captions and SMILES are cut to so many tokens.
+        read_names: see [`TextMoleculeProcessor`].
     """
 
     def __init__(
@@ -192,17 +268,20 @@ class TextSmilesProcessor(TextMoleculeProcessor):
         molecule_tokenizer: Any,
         max_text_length: int = 256,
         max_smiles_length: int = 256,
+        read_names: bool = False,
         **kwargs: Any,
     ):
         self.molecule_tokenizer: Any = molecule_tokenizer
         ProcessorMixin.__init__(self, tokenizer, molecule_tokenizer, **kwargs)
         self.max_text_length = max_text_length
         self.max_smiles_length = max_smiles_length
+        self.read_names = read_names
 
     @property
     def model_input_names(self) -> list[str]:
         """Names of a batch."""
-        return [*TEXT_INPUT_NAMES, *(MOLECULE_PREFIX + name for name in TEXT_INPUT_NAMES)]
+        named = [*(NAMED_PREFIX + name for name in TEXT_INPUT_NAMES), f"{NAMED_PREFIX}rows"] if self.read_names else []
+        return [*TEXT_INPUT_NAMES, *named, *(MOLECULE_PREFIX + name for name in TEXT_INPUT_NAMES)]
 
     def encode_molecules(self, smiles: Sequence[str]) -> list[bytes]:
         """One blob of int32 token ids a SMILES.

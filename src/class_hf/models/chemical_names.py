@@ -1,0 +1,181 @@
+"""Chemical names in a caption, read as structures."""
+
+import re
+import tempfile
+import warnings
+from collections.abc import Iterator, Sequence
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+
+from .tokenization_lexical import split_sentences
+
+_LONGEST = 4  # words of a name; longer ones are salts and esters that their parts describe
+_SHORTEST = 3  # characters
+# Words of prose, which end a name. Among them are words that are names as well, but mean no structure in a caption.
+_PROSE = frozenset(
+    """
+    a acid's acids agent all also an and any are as at attached base bearing been being between both by can carrying
+    class compound compounds conjugate consisting containing derived derivative derives each eight either ester's
+    five formed found four from group groups has have having hydrogen hydrogens in inhibitor into is isolated it its
+    joined linkage linkages linked major may member metabolite moiety nine obtained of on one or other ph position
+    positions replaced residue residues respectively resulting role seven six species substituted such ten than that
+    the their these this those three to two use used uses via was were when where which whose with
+    """.split()
+)
+_RIM = ".,;:"
+_GREEK = str.maketrans({"α": "alpha", "β": "beta", "γ": "gamma", "δ": "delta", "ω": "omega", "′": "'", "″": "''"})
+_CHARGE = re.compile(r"\((?:\d*[+-]|[+-]\d*)\)$|(?<=\S) (?:zwitterion|anion|dianion|cation)$")
+_CARRIER = re.compile(r"-(?:CoA|\[acyl-carrier protein\])$")
+# A fatty acid with its double bonds named once, in front: (9Z)-octadecenoate for (9Z)-octadec-9-enoate.
+_FATTY = re.compile(
+    r"(?P<before>.*?)(?P<marks>\((?:\d+[RSZE],)*\d+[RSZE]\))-(?P<stem>(?:\d[\w,-]*?-)?\w*?)"
+    r"(?P<bonds>en|dien|trien|tetraen|pentaen|hexaen)(?P<after>(?:oic acid|oate|oyl|amide).*)"
+)
+_BONDS = {"en": 1, "dien": 2, "trien": 3, "tetraen": 4, "pentaen": 5, "hexaen": 6}
+_CACHE: dict[str, str] = {}
+_CACHED_AT_MOST = 1_000_000  # a bound, so that endless streams do not fill the memory
+
+
+def name_spans(text: str) -> Iterator[tuple[int, int, str]]:
+    """What may be a name: first word, word after the last, and the words between; a name ends with its clause.
+
+    >>> [name for _, _, name in name_spans("It derives from a butyric acid.")]
+    ['butyric', 'butyric acid', 'acid']
+    """
+    words = text.translate(_GREEK).split()
+    prose = [word.strip("().,;:").lower() in _PROSE for word in words]
+    for first in range(len(words)):
+        for last in range(first, min(first + _LONGEST, len(words))):
+            if prose[last]:
+                break
+            name = _without_rim(" ".join(words[first : last + 1]))
+            if len(name) >= _SHORTEST and name.isascii():
+                yield first, last + 1, name
+            if words[last][-1] in _RIM:
+                break
+
+
+def _without_rim(words: str) -> str:
+    """Words without the punctuation that follows, and without brackets at their rim that belong to the sentence.
+
+    >>> [_without_rim(words) for words in ("(stearic acid),", "(2R)-butan-2-ol", "(stearic", "phenol(1-)")]
+    ['stearic acid', '(2R)-butan-2-ol', 'stearic', 'phenol(1-)']
+    """
+    name = words.rstrip(_RIM)
+    for opening, closing in ("()", "[]"):
+        surplus = name.count(opening) - name.count(closing)
+        if surplus > 0 and name.startswith(opening):
+            name = name[1:]
+        elif surplus < 0 and name.endswith(closing):
+            name = name[:-1]
+        elif name.startswith(opening) and name.find(closing) == len(name) - 1:
+            name = name[1:-1]
+    return name
+
+
+def spellings(name: str) -> list[str]:
+    """How OPSIN may read a name, the best first; the first that it reads counts.
+
+    ChEBI leaves locants out that its stereo marks imply (OPSIN would put the double bonds elsewhere), writes charges
+    at the end, names classes in the plural, and joins an acyl group to its carrier, which may have no systematic name.
+
+    >>> spellings("(9Z)-octadecenoate(1-)")
+    ['(9Z)-octadec-9-enoate', '(9Z)-octadecenoate', '(9Z)-octadecenoate(1-)']
+    >>> spellings("1,3-oxazoles")
+    ['1,3-oxazoles', '1,3-oxazole']
+    """
+    bare = _CHARGE.sub("", name)
+    found = [_with_locants(bare), bare, name, _with_locants(_CARRIER.sub("", bare)), _CARRIER.sub("", bare)]
+    found.append(bare.removesuffix("s"))
+    return [one for one in dict.fromkeys(found) if len(one) >= _SHORTEST]
+
+
+def _with_locants(name: str) -> str:
+    """A fatty acid's name with its double bonds' locants; another name as it is."""
+    fatty = _FATTY.fullmatch(name)
+    if fatty is None:
+        return name
+    locants = re.findall(r"(\d+)[ZE]", fatty["marks"])
+    if len(locants) != _BONDS[fatty["bonds"]]:
+        return name
+    stem = fatty["stem"].removesuffix("a") + ("a" if len(locants) > 1 else "")
+    return f"{fatty['before']}{fatty['marks']}-{stem}-{','.join(locants)}-{fatty['bonds']}{fatty['after']}"
+
+
+def read_names(texts: Sequence[str]) -> list[list[str]]:
+    """The structures that each text names, as SMILES in the order of the text (ours).
+
+    Of names that overlap the longest counts: "butyric acid" and not "butyric". Groups ("hydroxy") come with a
+    wildcard where they are attached. OPSIN (Lowe et al., J. Chem. Inf. Model. 51:739, 2011) reads systematic names,
+    and the trivial ones that nomenclature builds upon; it knows no drugs and few natural products.
+
+    Raises:
+        ImportError: if py2opsin is not installed.
+        OSError: if there is no Java to run it.
+
+    Example:
+
+    ```python
+    >>> read_names(["It is the ethyl ester of hexanoic acid. It has a role as a flavour."])
+    [['*CC', 'C(CCCCC)(=O)O']]
+    ```
+    """
+    sentences = [split_sentences(text) for text in texts]
+    spans = {sentence: list(name_spans(sentence)) for sentence in {one for text in sentences for one in text}}
+    wanted = {name: spellings(name) for found in spans.values() for _, _, name in found}
+    smiles = _to_smiles(sorted({one for written in wanted.values() for one in written}))
+    read = {name: next((smiles[one] for one in written if smiles[one]), "") for name, written in wanted.items()}
+    structures = {sentence: _longest(found, read) for sentence, found in spans.items()}
+    return [[one for sentence in text for one in structures[sentence]] for text in sentences]
+
+
+def _longest(spans: Sequence[tuple[int, int, str]], read: dict[str, str]) -> list[str]:
+    """The structures of the names that were read, without those that a longer one covers, in their order."""
+    taken: set[int] = set()
+    chosen = []
+    for first, end, name in sorted(spans, key=lambda span: (span[0] - span[1], span[0])):
+        if read[name] and taken.isdisjoint(range(first, end)):
+            taken.update(range(first, end))
+            chosen.append((first, read[name]))
+    return [structure for _, structure in sorted(chosen)]
+
+
+def _to_smiles(names: Sequence[str]) -> dict[str, str]:
+    """SMILES by name, empty where OPSIN cannot read it. A name is asked for once."""
+    known = {name: _CACHE[name] for name in names if name in _CACHE}
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        known |= zip(unknown, _ask_opsin(unknown), strict=True)
+        if len(_CACHE) + len(unknown) <= _CACHED_AT_MOST:
+            _CACHE.update((name, known[name]) for name in unknown)
+    return known
+
+
+def _ask_opsin(names: Sequence[str]) -> list[str]:
+    if find_spec("py2opsin") is None:
+        raise ImportError(
+            "the model reads chemical names, which needs OPSIN: pip install py2opsin (class_hf's extra `names`), and "
+            "a Java runtime of version 8 or newer."
+        )
+    with warnings.catch_warnings(), tempfile.TemporaryDirectory() as folder:
+        # It warns of every name that cannot be read, which is what most of them are expected to be.
+        warnings.simplefilter("ignore")
+        # By its name: an import statement would become a requirement of code that travels to the Hub.
+        py2opsin = import_module("py2opsin")
+        try:
+            found = py2opsin.py2opsin(
+                list(names),
+                allow_radicals=True,
+                allow_bad_stereo=True,
+                wildcard_radicals=True,
+                tmp_fpath=str(Path(folder, "names.txt")),
+            )
+        except FileNotFoundError as error:
+            raise OSError(
+                "the model reads chemical names by OPSIN, which needs Java: `java` is not on the PATH. Install a Java "
+                "runtime of version 8 or newer."
+            ) from error
+    if not isinstance(found, list) or len(found) != len(names):
+        raise OSError(f"OPSIN did not answer for {len(names)} names; does `java -version` work here?")
+    return found

@@ -1,0 +1,245 @@
+"""What is taken for a name, how it is spelled for OPSIN, and what a model makes of it."""
+
+import importlib.util
+import shutil
+
+import pytest
+import torch
+from conftest import tiny_bert
+from transformers import AutoModel, AutoProcessor, AutoTokenizer
+
+from class_hf import (
+    LexicalTokenizer,
+    MoleculeFingerprintFeatureExtractor,
+    MoleculeGraphFeatureExtractor,
+    TextMoleculeCollator,
+    TextMoleculeDualEncoderConfig,
+    TextMoleculeDualEncoderModel,
+    TextMoleculeProcessor,
+    prepare_pairs,
+)
+from class_hf.build import build_model
+from class_hf.models import chemical_names
+from class_hf.models.chemical_names import name_spans, read_names, spellings
+from class_hf.models.processing_text_molecule import CaptionStructures
+from class_hf.recipe import ModelArguments
+
+KNOWN = {
+    "ethanol": "CCO",
+    "acetic acid": "CC(=O)O",
+    "acetic": "C",
+    "hydroxy": "*O",
+    "broken": "C1CC(",
+    "hexane": "CCCCCC",
+}
+needs_opsin = pytest.mark.skipif(
+    importlib.util.find_spec("py2opsin") is None or shutil.which("java") is None, reason="needs py2opsin and Java"
+)
+
+
+@pytest.fixture
+def asked(monkeypatch) -> list[str]:
+    """Names that OPSIN is asked for; it knows those above."""
+    names: list[str] = []
+
+    def ask(unknown):
+        names.extend(unknown)
+        return [KNOWN.get(name, "") for name in unknown]
+
+    monkeypatch.setattr(chemical_names, "_ask_opsin", ask)
+    monkeypatch.setattr(chemical_names, "_CACHE", {})
+    return names
+
+
+def names_in(text: str) -> list[str]:
+    return [name for _, _, name in name_spans(text)]
+
+
+def test_prose_and_clauses_end_a_name():
+    assert names_in("It is an ester of acetic acid, hexane; and β-alanine.") == [
+        "ester", "acetic", "acetic acid", "acid", "hexane", "beta-alanine",
+    ]  # fmt: skip
+
+
+def test_brackets_of_the_sentence_are_no_part():
+    assert names_in("(stearic acid), (2R)-butan-2-ol") == ["stearic", "stearic acid", "acid", "(2R)-butan-2-ol"]
+
+
+def test_a_name_has_four_words_at_most():
+    assert max(len(name.split()) for name in names_in("sodium hydrogen methyl ethyl propyl phosphate ion")) == 4
+
+
+@pytest.mark.parametrize(
+    "name, best",
+    [
+        ("(9Z)-octadecenoate(1-)", "(9Z)-octadec-9-enoate"),
+        ("(5Z,8Z)-icosadienoic acid", "(5Z,8Z)-icosa-5,8-dienoic acid"),
+        ("(3R,11Z)-3-hydroxyicosenoyl-CoA(4-)", "(3R,11Z)-3-hydroxyicos-11-enoyl-CoA"),
+        ("(9Z)-octadec-9-enoic acid", "(9Z)-octadec-9-enoic acid"),
+        ("(5Z)-icosadienoic acid", "(5Z)-icosadienoic acid"),  # a bond without a mark: its place is not known
+        ("N-methyltryptophan zwitterion", "N-methyltryptophan"),
+        ("ethanol", "ethanol"),
+    ],
+)
+def test_spellings_begin_with_the_best(name, best):
+    assert spellings(name)[0] == best and name in spellings(name)
+
+
+def test_the_carrier_goes_last():
+    assert spellings("hexanoyl-CoA(4-)") == ["hexanoyl-CoA", "hexanoyl-CoA(4-)", "hexanoyl"]
+
+
+def test_the_longest_name_counts_and_order_is_the_text_s(asked):
+    texts = ["It has hydroxy groups. It derives from acetic acid and ethanol.", "Nothing here."]
+    assert read_names(texts) == [["*O", "CC(=O)O", "CCO"], []]
+
+
+def test_a_name_is_asked_for_once(asked):
+    first = read_names(["It is ethanol.", "It is ethanol."])
+    assert read_names(["An ethanol."]) == first[:1]
+    assert asked.count("ethanol") == 1
+
+
+def test_no_text_asks_nothing(asked):
+    assert read_names([]) == [] and asked == []
+
+
+def test_without_py2opsin_or_java(monkeypatch):
+    monkeypatch.setattr(chemical_names, "_CACHE", {})
+    monkeypatch.setattr(chemical_names, "find_spec", lambda name: None)
+    with pytest.raises(ImportError, match="pip install py2opsin"):
+        read_names(["It is ethanol."])
+
+
+@needs_opsin
+def test_without_java(monkeypatch):
+    monkeypatch.setattr(chemical_names, "_CACHE", {})
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(OSError, match="needs Java"):
+        read_names(["It is ethanol."])
+
+
+@needs_opsin
+def test_opsin_reads_what_chebi_writes(monkeypatch):
+    monkeypatch.setattr(chemical_names, "_CACHE", {})
+    molecule = MoleculeFingerprintFeatureExtractor().encode
+    text = "It is the ethyl ester of hexanoic acid. It is a conjugate base of a (9Z)-octadecenoate(1-)."
+    (found,) = read_names([text])
+    expected = ["*CC", "CCCCCC(=O)O", "CCCCCCCC/C=C\\CCCCCCCC(=O)[O-]"]
+    assert list(map(molecule, found)) == list(map(molecule, expected))
+
+
+# -- the processor and the model --------------------------------------------------------------------------------------
+
+TEXTS = ["It is an ester of ethanol. It derives from ethanol and a broken hexane.", "Nothing is named here."]
+SMILES = ["CCOC", "CC"]
+
+
+def parts(tmp_path, text: str, molecule: str):
+    torch.manual_seed(0)
+    fields = {"projection_dim": 8, "read_names": True}
+    tower = {"hidden_size": 16}
+    if molecule == "fingerprint":
+        extractor = MoleculeFingerprintFeatureExtractor(num_buckets=64)
+        tower |= {"num_buckets": 64, "embedding_size": 8, "intermediate_size": 8}
+    else:
+        extractor, tower = MoleculeGraphFeatureExtractor(), {**tower, "num_layers": 2}
+    if text == "lexical":
+        tokenizer = LexicalTokenizer(num_buckets=128)
+        text_kwargs = {"num_buckets": 128, "embedding_size": 8, "hidden_size": 16, "intermediate_size": 8}
+    else:
+        text, text_kwargs = str(tiny_bert(tmp_path / "bert")), {}
+        tokenizer = AutoTokenizer.from_pretrained(text)
+    model = TextMoleculeDualEncoderModel.from_towers(
+        text=text, molecule=molecule, text_kwargs=text_kwargs, molecule_kwargs=tower, **fields
+    )
+    return model.eval(), TextMoleculeProcessor(tokenizer, extractor, read_names=True)
+
+
+TOWERS = [("lexical", "fingerprint"), ("bert", "fingerprint"), ("lexical", "graph")]
+
+
+def test_structures_travel_with_their_caption():
+    blob = CaptionStructures.pack(b"12345678", [b"ab", b"", b"cde"])
+    assert CaptionStructures.unpack(blob) == (b"12345678", [b"ab", b"", b"cde"])
+    assert CaptionStructures.unpack(CaptionStructures.pack(b"", [])) == (b"", [])
+
+
+def test_each_structure_once_and_none_that_rdkit_refuses(asked, tmp_path):
+    _, processor = parts(tmp_path, "lexical", "fingerprint")
+    batch = processor(text=TEXTS, smiles=SMILES)
+    assert batch["named_rows"].tolist() == [0, 0]  # ethanol and hexane
+    assert set(batch) == set(processor.model_input_names)
+    alone = processor.feature_extractor(["CCO", "CCCCCC"])
+    assert torch.equal(batch["named_fragment_ids"], alone["fragment_ids"])
+
+
+@pytest.mark.parametrize("towers", TOWERS)
+def test_a_caption_s_vector_has_its_names_added(asked, tmp_path, towers):
+    model, processor = parts(tmp_path, *towers)
+    batch = dict(processor(text=TEXTS))
+    with torch.no_grad():
+        found = model.pooled_text(**batch)
+        named = model.pooled_molecules(**processor(smiles=["CCO", "CCCCCC"]))
+        added = model.names.projection(model.names.norm(named.sum(0) / 2**0.5))
+        nothing = model.names.projection(model.names.norm(torch.zeros(16)))
+        plain = TextMoleculeProcessor(processor.tokenizer, processor.feature_extractor)
+        model.names, names = None, model.names
+        without = model.pooled_text(**plain(text=TEXTS))
+        model.names = names
+    torch.testing.assert_close(found, without + torch.stack([added, nothing]))
+
+
+@pytest.mark.parametrize("towers", TOWERS)
+def test_a_batch_without_names_trains_all_the_same(asked, tmp_path, towers):
+    model, processor = parts(tmp_path, *towers)
+    output = model.train()(**processor(text=TEXTS[1:], smiles=SMILES[:1]))
+    (output.text_embeds.sum() + output.molecule_embeds.sum()).backward()
+    assert model.names.projection.weight.grad is not None  # or DDP would wait for it
+
+
+@pytest.mark.parametrize("towers", TOWERS)
+def test_saved_equals_loaded(asked, tmp_path, towers):
+    model, processor = parts(tmp_path, *towers)
+    model.save_pretrained(tmp_path / "m"), processor.save_pretrained(tmp_path / "m")
+    loaded, again = AutoModel.from_pretrained(tmp_path / "m"), AutoProcessor.from_pretrained(tmp_path / "m")
+    assert again.read_names and again.content_key() == processor.content_key()
+    expected, found = model(**processor(text=TEXTS)).text_embeds, loaded(**again(text=TEXTS)).text_embeds
+    assert torch.equal(expected, found)
+
+
+def test_prepared_equals_on_the_fly_and_captions_keep_their_names(asked, tmp_path, pairs):
+    model, processor = parts(tmp_path, "lexical", "fingerprint")
+    rows = prepare_pairs(pairs, processor)
+    plain = TextMoleculeProcessor(processor.tokenizer, processor.feature_extractor)
+    assert plain.content_key() != processor.content_key()
+    batch = TextMoleculeCollator(processor)([rows[0], rows[5]])
+    expected = processor(text=[pairs[0]["description"], pairs[5]["description"]])
+    for name in expected:
+        assert torch.equal(batch[name], expected[name]), name
+    dropped = TextMoleculeCollator(processor, sentence_dropout=0.9)([rows[0], rows[5]])
+    assert torch.equal(dropped["named_rows"], batch["named_rows"])
+
+
+def test_model_and_processor_must_agree(asked, tmp_path):
+    model, processor = parts(tmp_path, "lexical", "fingerprint")
+    plain = TextMoleculeProcessor(processor.tokenizer, processor.feature_extractor)
+    with pytest.raises(ValueError, match="read_names=True"):
+        model(**plain(text=TEXTS))
+    model.names, model.config.read_names = None, False
+    with pytest.raises(ValueError, match="read_names=False"):
+        model(**processor(text=TEXTS))
+
+
+def test_frozen_text_towers_read_no_names():
+    with pytest.raises(Exception, match="freeze_text"):
+        TextMoleculeDualEncoderConfig(read_names=True, freeze_text=True)
+
+
+def test_recipes_build_both_parts():
+    model, processor = build_model(ModelArguments(read_names=True))
+    assert model.config.read_names and processor.read_names
+    with pytest.raises(ValueError, match="text2mol"):
+        build_model(ModelArguments(backbone="text2mol", read_names=True))
+    with pytest.raises(ValueError, match="read_names"):
+        build_model(ModelArguments(dual_encoder_config='{"read_names": true}'))
