@@ -124,7 +124,7 @@ class ModelArguments:
     read_names: bool = field(
         default=False,
         metadata={
-            "help": "The molecule tower also reads the structures that captions name; needs the extra `names` and Java."
+            "help": "The molecule tower also reads the structures that captions name; needs the extra `names`, Java."
         },
     )
     early_stopping_patience: int | None = field(
