@@ -36,6 +36,23 @@ def test_second_preparation_comes_from_the_cache(tmp_path, pairs, processor, mon
     assert again["text_features"][:] == first["text_features"][:]
 
 
+def test_rows_with_other_scores_come_from_the_cache(pairs, processor, monkeypatch):
+    first = prepare_pairs(pairs, processor)
+
+    def fail(*args):
+        raise AssertionError("tokenized again")
+
+    monkeypatch.setattr(type(processor), "encode_text", fail)
+    rows = pairs.remove_columns("difficulty").add_column("difficulty", [0.5] * len(pairs))
+    again = prepare_pairs(rows, processor)
+    assert (
+        again["difficulty"][:] == [0.5] * len(pairs) and again["molecule_features"][:] == first["molecule_features"][:]
+    )
+    assert prepare_pairs(again, processor).column_names == again.column_names
+    with pytest.raises(AssertionError, match="tokenized again"):
+        prepare_pairs(rows.select(range(5)), processor)
+
+
 def test_another_processor_is_another_cache(tmp_path, pairs):
     from class_hf import LexicalTokenizer, MoleculeFingerprintFeatureExtractor, TextMoleculeProcessor
 

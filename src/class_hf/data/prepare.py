@@ -3,12 +3,14 @@
 import hashlib
 from collections.abc import Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
+import datasets
 import numpy as np
 import rdkit
 import transformers
-from datasets import Dataset
+from datasets import Dataset, concatenate_datasets
 from datasets.fingerprint import Hasher
 from rdkit import Chem, rdBase
 
@@ -39,17 +41,32 @@ def _check_columns(dataset: Dataset, needed: Sequence[str]) -> None:
         raise ValueError(f"the data set lacks the column(s) {missing}; it has {dataset.column_names}.")
 
 
-def _map(dataset: Dataset, function: Any, processor: Any, num_proc: int | None, description: str) -> Dataset:
-    # The key is ours: a tokenizer changes itself while it works, which would spoil the fingerprint.
+def _add_features(
+    dataset: Dataset, function: Any, columns: list[str], processor: Any, num_proc: int | None, description: str
+) -> Dataset:
+    """The rows with what `function` makes of their `columns`; made once for rows of that content, wherever they lie.
+
+    So a data set that is scored anew is not prepared anew. The key is ours for another reason too: a tokenizer changes
+    itself while it works, which would spoil the fingerprint.
+    """
+    _check_columns(dataset, columns)
+    source = dataset.select_columns(columns)
     versions = [class_hf.__version__, rdkit.__version__, transformers.__version__]
-    key = Hasher.hash([dataset._fingerprint, processor.content_key(), function.__name__, *versions])
-    return dataset.map(
+    content = [source[name][:] for name in columns]
+    key = Hasher.hash([content, processor.content_key(), function.__name__, *versions])
+    folder = Path(datasets.config.HF_DATASETS_CACHE, "class_hf_prepared")
+    folder.mkdir(parents=True, exist_ok=True)
+    features = source.map(
         partial(function, processor=processor),
         batched=True,
+        remove_columns=columns,
         num_proc=num_proc,
         desc=description,
         new_fingerprint=key,
+        cache_file_name=str(folder / f"{key}.arrow"),
     )
+    earlier = [name for name in dataset.column_names if name in features.column_names]
+    return concatenate_datasets([dataset.remove_columns(earlier), features], axis=1)
 
 
 def _encode_pairs(batch: dict[str, list[Any]], processor: Any) -> dict[str, list[Any]]:
@@ -76,14 +93,12 @@ def prepare_pairs(dataset: Dataset, processor: Any, num_proc: int | None = None)
     Raises:
         ValueError: if a column is missing, a caption empty or a SMILES not readable.
     """
-    _check_columns(dataset, ("smiles", "description"))
-    return _map(dataset, _encode_pairs, processor, num_proc, "Preparing pairs")
+    return _add_features(dataset, _encode_pairs, ["smiles", "description"], processor, num_proc, "Preparing pairs")
 
 
 def prepare_molecules(dataset: Dataset, processor: Any, num_proc: int | None = None) -> Dataset:
     """Adds `molecule_features` (bytes) to a data set with `smiles`, for instance the candidate pool."""
-    _check_columns(dataset, ("smiles",))
-    return _map(dataset, _encode_molecules, processor, num_proc, "Preparing molecules")
+    return _add_features(dataset, _encode_molecules, ["smiles"], processor, num_proc, "Preparing molecules")
 
 
 def pair_keys(features: Sequence[dict[str, Any]]) -> np.ndarray:
