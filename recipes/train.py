@@ -40,12 +40,12 @@ from class_hf.distributed import world_size
 from class_hf.environment import environment
 from class_hf.evaluation.retrieval import captions_besides
 from class_hf.files import write_arrays, write_json
+from class_hf.planning import plan_of
 from class_hf.plots import plot_loss, plot_plan, plot_ranks, plot_validation
 from class_hf.plots_retrieval import plot_retrievals
 from class_hf.recipe import DataArguments, ModelArguments, parse_recipe, run_script
 from class_hf.report import metrics_line, plan_table, summary_table
 from class_hf.shipped import program
-from class_hf.trainer import plan_of
 
 DIFFICULTY = ("text_difficulty", "molecule_difficulty", "difficulty")
 

@@ -4,11 +4,10 @@ import copy
 import inspect
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
@@ -17,8 +16,6 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from class_hf.callbacks import CurriculumCallback
 from class_hf.checkpoints import CURRICULUM_STATE_NAME, LOSS_STATE_NAME, last_whole_checkpoint
-from class_hf.curriculum.complexity import PairFeatures
-from class_hf.curriculum.grouping import pair_vectors
 from class_hf.curriculum.plan import CurriculumPlan
 from class_hf.curriculum.sampler import CurriculumSampler
 from class_hf.data.collator import ChunkedCollator
@@ -26,6 +23,7 @@ from class_hf.evaluation.retrieval import RetrievalEvaluator
 from class_hf.losses.contrastive import ContrastiveLoss
 from class_hf.losses.grad_cache import cached_gradient_loss
 from class_hf.outputs import output_fields
+from class_hf.planning import plan_of
 from class_hf.publishing import PublishingTrainer
 from class_hf.training_args import CurriculumTrainingArguments
 
@@ -376,46 +374,3 @@ class CurriculumTrainer(PublishingTrainer):
 def _without_keys(batch: dict[str, Any]) -> dict[str, Any]:
     """The model's part of a batch."""
     return {name: value for name, value in batch.items() if name != "pair_keys"}
-
-
-def plan_of(args: CurriculumTrainingArguments, train_dataset: Any) -> CurriculumPlan:
-    """The plan that the arguments describe for a training set.
-
-    Args:
-        args: the arguments; batch and processes are taken from them.
-        train_dataset: with `difficulty` (unless the order needs none) and, if there is one, `id`.
-
-    Raises:
-        ValueError: if the order needs a difficulty that the data set lacks, or see [`CurriculumPlan`].
-    """
-    columns = getattr(train_dataset, "column_names", None) or []
-    needs_difficulty = args.curriculum_order in ("easy_first", "hard_first")
-    return CurriculumPlan(
-        train_dataset["difficulty"][:] if needs_difficulty and "difficulty" in columns else None,
-        ids=train_dataset["id"][:] if "id" in columns else None,
-        num_pairs=len(train_dataset),
-        epochs=args.num_train_epochs,  # type: ignore[arg-type]  # a float there; the plan checks that it is whole
-        batch_size=args.global_batch_size,
-        order=args.curriculum_order,
-        pacing=args.curriculum_pacing,
-        start=args.curriculum_start,
-        power=args.curriculum_power,
-        stages=args.curriculum_stages,
-        span=args.curriculum_span,
-        seed=args.seed if args.data_seed is None else args.data_seed,
-        max_steps=args.max_steps if args.max_steps > 0 else None,
-        group_size=args.curriculum_group_size,
-        group_from=args.curriculum_group_from,
-        vectors=_vectors_of(train_dataset, columns) if args.curriculum_group_size > 1 else None,
-    )
-
-
-def _vectors_of(pairs: Any, columns: Sequence[str]) -> np.ndarray:
-    missing = [name for name in ("smiles", "description") if name not in columns]
-    if missing:
-        raise ValueError(
-            f"groups of alike pairs need the columns {missing}, which the training set lacks. Add them, set "
-            "curriculum_group_size to 1, or pass a plan with vectors of your own."
-        )
-    ids = pairs["id"][:] if "id" in columns else [str(row) for row in range(len(pairs))]
-    return pair_vectors(PairFeatures(ids, pairs["description"][:], pairs["smiles"][:]))
