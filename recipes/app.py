@@ -23,6 +23,7 @@ import transformers
 import class_hf
 from class_hf.build import load_model
 from class_hf.explain import MAX_ATOMS, atom_contributions
+from class_hf.models.chemical_names import OpsinError
 from class_hf.models.feature_extraction_fingerprint import parse_smiles
 from class_hf.recipe import run_script
 from class_hf.search.cards import STYLE, cards, drawn, sorry
@@ -200,7 +201,7 @@ def kindly(answer: Callable[..., str]) -> Callable[..., str]:
     def answered(*values: Any) -> str:
         try:
             return answer(*values)
-        except (ValueError, TimeoutError) as error:
+        except (ValueError, TimeoutError, ImportError, OpsinError) as error:
             return sorry(f"Sorry, that did not work: {error}")
 
     return answered

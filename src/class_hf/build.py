@@ -192,9 +192,10 @@ def _load_trained(name: str, arguments: ModelArguments) -> tuple[PreTrainedModel
         ("dual_encoder_config", config),
     ):
         fields = arguments.as_dict(part)
-        check_fields(part, fields, set(owner.to_dict()) - {"text_config", "molecule_config"})
+        check_fields(part, fields, set(owner.to_dict()) - {"text_config", "molecule_config", "read_names"})
         for field, value in fields.items():
             setattr(owner, field, value)
+    config.validate()
     with naming_model("model_name_or_path", name):
         try:
             model = AutoModel.from_pretrained(name, config=config, dtype=torch.float32)

@@ -10,6 +10,11 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from class_hf.curriculum.plan import CurriculumPlan
 from class_hf.data_source import data_source
 
+_NAMES = """\
+The molecule tower also reads the structures that a text names. OPSIN finds them: `pip install py2opsin`, and a Java
+runtime of version 8 or newer; molecules alone need neither.
+
+"""
 _CURRICULUM = (
     " by curriculum learning (the idea of CLASS,\n[arXiv 2502.11633](https://arxiv.org/abs/2502.11633)). The "
     "definitions of difficulty, schedule and intensity are `class_hf`'s own"
@@ -79,6 +84,7 @@ def model_card(
     values = {
         "title": name,
         "towers": _towers(model),
+        "names": _NAMES if getattr(getattr(model, "config", None), "read_names", False) else "",
         "dataset": dataset_name,
         "metrics_table": _metrics_table(metrics),
         "split": metrics["split"] if metrics else "",

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 
+from transformers import AutoConfig
+
 from class_hf.files import write_text, written_whole
 from class_hf.search.index import MoleculeIndex
 
@@ -52,8 +54,16 @@ def export_space(
         arguments += ["--model", "model" if Path(name).is_dir() else name]
         arguments += ["--id_url", *urls] if urls else []
         write_text(aside / "app.py", f"from class_hf.recipes.app import main\n\nmain({json.dumps(arguments)})\n")
+        if _reads_names(name):
+            package = f"{package}\npy2opsin"
+            write_text(aside / "packages.txt", "default-jre-headless\n")
         # On the free hardware there is no GPU; the index of torch's builds without CUDA saves gigabytes.
         write_text(
             aside / "requirements.txt", f"--extra-index-url https://download.pytorch.org/whl/cpu\ntorch\n{package}\n"
         )
         write_text(aside / "README.md", SPACE_CARD.format(gradio=version("gradio")))
+
+
+def _reads_names(model: str) -> bool:
+    """Whether a model reads the chemical names of captions, for which its Space needs OPSIN and Java."""
+    return bool(getattr(AutoConfig.from_pretrained(model), "read_names", False))

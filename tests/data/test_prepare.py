@@ -36,21 +36,34 @@ def test_second_preparation_comes_from_the_cache(tmp_path, pairs, processor, mon
     assert again["text_features"][:] == first["text_features"][:]
 
 
-def test_rows_with_other_scores_come_from_the_cache(pairs, processor, monkeypatch):
-    first = prepare_pairs(pairs, processor)
+def test_rows_with_other_scores_come_from_the_cache(tmp_path, pairs, processor, monkeypatch):
+    def on_disk(name, rows):
+        rows.save_to_disk(str(tmp_path / name))
+        return datasets.load_from_disk(str(tmp_path / name))
+
+    first = prepare_pairs(on_disk("first", pairs), processor)
 
     def fail(*args):
         raise AssertionError("tokenized again")
 
     monkeypatch.setattr(type(processor), "encode_text", fail)
-    rows = pairs.remove_columns("difficulty").add_column("difficulty", [0.5] * len(pairs))
+    rows = on_disk("again", pairs.remove_columns("difficulty").add_column("difficulty", [0.5] * len(pairs)))
     again = prepare_pairs(rows, processor)
     assert (
         again["difficulty"][:] == [0.5] * len(pairs) and again["molecule_features"][:] == first["molecule_features"][:]
     )
     assert prepare_pairs(again, processor).column_names == again.column_names
-    with pytest.raises(AssertionError, match="tokenized again"):
-        prepare_pairs(rows.select(range(5)), processor)
+    for other in (rows.select(range(5)), pairs):  # other content; rows in memory
+        with pytest.raises(AssertionError, match="tokenized again"):
+            prepare_pairs(other, processor)
+
+
+def test_what_a_selection_gets_is_its_own(tmp_path, pairs, processor):
+    pairs.save_to_disk(str(tmp_path / "pairs"))
+    on_disk = datasets.load_from_disk(str(tmp_path / "pairs"))
+    whole, chosen = prepare_pairs(on_disk, processor), prepare_pairs(on_disk.select([7, 3, 3]), processor)
+    assert chosen["text_features"][:] == [whole[row]["text_features"] for row in (7, 3, 3)]
+    assert chosen["id"][:] == ["m07", "m03", "m03"]
 
 
 def test_another_processor_is_another_cache(tmp_path, pairs):

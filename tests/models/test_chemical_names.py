@@ -20,7 +20,7 @@ from class_hf import (
 )
 from class_hf.build import build_model
 from class_hf.models import chemical_names
-from class_hf.models.chemical_names import name_spans, read_names, spellings
+from class_hf.models.chemical_names import OpsinError, name_spans, read_names, spellings
 from class_hf.models.processing_text_molecule import CaptionStructures
 from class_hf.recipe import ModelArguments
 
@@ -77,7 +77,8 @@ def test_a_name_has_four_words_at_most():
         ("(3R,11Z)-3-hydroxyicosenoyl-CoA(4-)", "(3R,11Z)-3-hydroxyicos-11-enoyl-CoA"),
         ("(9Z)-octadec-9-enoic acid", "(9Z)-octadec-9-enoic acid"),
         ("(5Z)-icosadienoic acid", "(5Z)-icosadienoic acid"),  # a bond without a mark: its place is not known
-        ("N-methyltryptophan zwitterion", "N-methyltryptophan"),
+        ("(5Z,8Z)-icosa-5,8-dienoic acid", "(5Z,8Z)-icosa-5,8-dienoic acid"),
+        ("iron(2+)", "iron(2+)"),  # OPSIN knows the charges of elements
         ("ethanol", "ethanol"),
     ],
 )
@@ -86,7 +87,7 @@ def test_spellings_begin_with_the_best(name, best):
 
 
 def test_the_carrier_goes_last():
-    assert spellings("hexanoyl-CoA(4-)") == ["hexanoyl-CoA", "hexanoyl-CoA(4-)", "hexanoyl"]
+    assert spellings("hexanoyl-CoA(4-)") == ["hexanoyl-CoA(4-)", "hexanoyl-CoA", "hexanoyl"]
 
 
 def test_the_longest_name_counts_and_order_is_the_text_s(asked):
@@ -120,12 +121,29 @@ def test_without_java(monkeypatch):
 
 
 @needs_opsin
+def test_a_java_that_fails_is_said(monkeypatch, tmp_path):
+    monkeypatch.setattr(chemical_names, "_CACHE", {})
+    (tmp_path / "java").write_text("#!/bin/sh\necho too old >&2\nexit 3\n")
+    (tmp_path / "java").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/bin:/usr/bin")
+    with pytest.raises(OpsinError, match="status 3: too old"):
+        read_names(["It is ethanol."])
+    (tmp_path / "java").write_text("#!/bin/sh\necho one line\n")
+    with pytest.raises(OpsinError, match="gave 1 lines for 2 names"):
+        read_names(["It is ethanol or hexane."])
+    (tmp_path / "java").write_text("#!/bin/sh\nexec sleep 5\n")
+    monkeypatch.setattr(chemical_names, "_SECONDS", 0.1)
+    with pytest.raises(OpsinError, match="within"):
+        read_names(["It is ethanol."])
+
+
+@needs_opsin
 def test_opsin_reads_what_chebi_writes(monkeypatch):
     monkeypatch.setattr(chemical_names, "_CACHE", {})
     molecule = MoleculeFingerprintFeatureExtractor().encode
-    text = "It is the ethyl ester of hexanoic acid. It is a conjugate base of a (9Z)-octadecenoate(1-)."
+    text = "It is the ethyl ester of hexanoic acid and iron(2+). It is a base of a (9Z)-octadecenoate(1-)."
     (found,) = read_names([text])
-    expected = ["*CC", "CCCCCC(=O)O", "CCCCCCCC/C=C\\CCCCCCCC(=O)[O-]"]
+    expected = ["*CC", "CCCCCC(=O)O", "[Fe+2]", "CCCCCCCC/C=C\\CCCCCCCC(=O)[O-]"]
     assert list(map(molecule, found)) == list(map(molecule, expected))
 
 
@@ -181,7 +199,7 @@ def test_a_caption_s_vector_has_its_names_added(asked, tmp_path, towers):
     with torch.no_grad():
         found = model.pooled_text(**batch)
         named = model.pooled_molecules(**processor(smiles=["CCO", "CCCCCC"]))
-        added = model.names.projection(model.names.norm(named.sum(0) / 2**0.5))
+        added = model.names.projection(model.names.norm(named.sum(0)))
         nothing = model.names.projection(model.names.norm(torch.zeros(16)))
         plain = TextMoleculeProcessor(processor.tokenizer, processor.feature_extractor)
         model.names, names = None, model.names
@@ -243,3 +261,35 @@ def test_recipes_build_both_parts():
         build_model(ModelArguments(backbone="text2mol", read_names=True))
     with pytest.raises(ValueError, match="read_names"):
         build_model(ModelArguments(dual_encoder_config='{"read_names": true}'))
+
+
+def test_going_on_from_a_model_keeps_its_reading(asked, tmp_path):
+    model, processor = parts(tmp_path, "lexical", "fingerprint")
+    model.save_pretrained(tmp_path / "m"), processor.save_pretrained(tmp_path / "m")
+    for field in ('{"read_names": false}', '{"freeze_text": true}'):
+        with pytest.raises(Exception, match="read_names"):
+            build_model(ModelArguments(model_name_or_path=str(tmp_path / "m"), dual_encoder_config=field))
+    again, _ = build_model(ModelArguments(model_name_or_path=str(tmp_path / "m")))
+    assert again.config.read_names
+
+
+def test_aman_reads_names_too(asked):
+    towers = '{"hidden_size": 16, "num_layers": 1}'
+    arguments = ModelArguments(
+        backbone="aman", molecule_model="graph", molecule_config=towers, text_config='{"hidden_size": 16}',
+        dual_encoder_config='{"projection_dim": 16}', read_names=True,
+    )  # fmt: skip
+    model, processor = build_model(arguments)
+    vectors = model.eval()(**processor(text=["It derives from ethanol.", "It derives from hexane."])).text_embeds
+    named = {name: value for name, value in processor(text=["It derives from hexane."]).items()}
+    torch.testing.assert_close(vectors[1:], model(**named).text_embeds)
+    assert not torch.equal(vectors[0], vectors[1])
+
+
+def test_a_card_says_what_it_needs(asked, tmp_path):
+    from class_hf.model_card import model_card
+
+    model, _ = parts(tmp_path, "lexical", "fingerprint")
+    assert "pip install py2opsin" in model_card(model)
+    plain = TextMoleculeDualEncoderModel.from_towers("lexical", "fingerprint")
+    assert "opsin" not in model_card(plain)

@@ -1,6 +1,7 @@
 """The page: its answers, two hundred malformed inputs, and all of it in a real browser."""
 
 import importlib.util
+import json
 import re
 import runpy
 import shutil
@@ -182,6 +183,21 @@ def test_a_space_carries_all_it_needs(app, saved, index_folder, tmp_path, monkey
     assert pool.index.search(TEXT, k=3) == app.MoleculeIndex.load(index_folder, str(saved)).search(TEXT, k=3)
     with pytest.raises(FileExistsError, match="--overwrite"):
         app.main(["--index", str(index_folder), "--model", str(saved), "--export_space", str(space)])
+
+
+def test_a_space_of_a_model_that_reads_names_has_opsin_and_java(app, saved, index_folder, tmp_path):
+    pytest.importorskip("gradio")
+    reading = tmp_path / "reading"
+    shutil.copytree(saved, reading)
+    config = json.loads((reading / "config.json").read_text())
+    (reading / "config.json").write_text(json.dumps({**config, "read_names": True}))
+    for model in (saved, reading):
+        app.main(
+            ["--index", str(index_folder), "--model", str(model), "--export_space", str(tmp_path / f"of_{model.name}")]
+        )
+    assert "py2opsin\n" in (tmp_path / "of_reading" / "requirements.txt").read_text()
+    assert (tmp_path / "of_reading" / "packages.txt").read_text() == "default-jre-headless\n"
+    assert not (tmp_path / f"of_{saved.name}" / "packages.txt").exists()
 
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")

@@ -49,6 +49,10 @@ def cache_frozen(
         raise ValueError(
             f"the {side} tower is not frozen: its vectors change as it learns. Set freeze_{side}, or do not cache."
         )
+    if side == "text" and getattr(model.config, "read_names", False):
+        raise ValueError(
+            "the model reads names, by a molecule tower that may learn: the captions' vectors change with it."
+        )
     column = _FEATURES[side]
     blobs = dataset[column][:]
     _, first, inverse = np.unique([stable_key(blob) for blob in blobs], return_index=True, return_inverse=True)

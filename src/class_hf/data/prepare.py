@@ -47,15 +47,19 @@ def _add_features(
     """The rows with what `function` makes of their `columns`; made once for rows of that content, wherever they lie.
 
     So a data set that is scored anew is not prepared anew. The key is ours for another reason too: a tokenizer changes
-    itself while it works, which would spoil the fingerprint.
+    itself while it works, which would spoil the fingerprint. Rows that lie in memory only are cached nowhere, as ever.
     """
     _check_columns(dataset, columns)
-    source = dataset.select_columns(columns)
+    rows = dataset.flatten_indices() if dataset._indices is not None else dataset
+    source = rows.select_columns(columns).with_format(None)
     versions = [class_hf.__version__, rdkit.__version__, transformers.__version__]
     content = [source[name][:] for name in columns]
     key = Hasher.hash([content, processor.content_key(), function.__name__, *versions])
-    folder = Path(datasets.config.HF_DATASETS_CACHE, "class_hf_prepared")
-    folder.mkdir(parents=True, exist_ok=True)
+    file = None
+    if dataset.cache_files and datasets.is_caching_enabled():
+        folder = Path(datasets.config.HF_DATASETS_CACHE, "class_hf_prepared")
+        folder.mkdir(parents=True, exist_ok=True)
+        file = str(folder / f"{key}.arrow")
     features = source.map(
         partial(function, processor=processor),
         batched=True,
@@ -63,10 +67,10 @@ def _add_features(
         num_proc=num_proc,
         desc=description,
         new_fingerprint=key,
-        cache_file_name=str(folder / f"{key}.arrow"),
+        cache_file_name=file,
     )
-    earlier = [name for name in dataset.column_names if name in features.column_names]
-    return concatenate_datasets([dataset.remove_columns(earlier), features], axis=1)
+    earlier = [name for name in rows.column_names if name in features.column_names]
+    return concatenate_datasets([rows.remove_columns(earlier), features], axis=1, split=dataset.split)
 
 
 def _encode_pairs(batch: dict[str, list[Any]], processor: Any) -> dict[str, list[Any]]:

@@ -1,10 +1,9 @@
 """Chemical names in a caption, read as structures."""
 
 import re
-import tempfile
-import warnings
+import subprocess
 from collections.abc import Iterator, Sequence
-from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -15,12 +14,13 @@ _SHORTEST = 3  # characters
 # Words of prose, which end a name. Among them are words that are names as well, but mean no structure in a caption.
 _PROSE = frozenset(
     """
-    a acid's acids agent all also an and any are as at attached base bearing been being between both by can carrying
-    class compound compounds conjugate consisting containing derived derivative derives each eight either ester's
-    five formed found four from group groups has have having hydrogen hydrogens in inhibitor into is isolated it its
-    joined linkage linkages linked major may member metabolite moiety nine obtained of on one or other ph position
-    positions replaced residue residues respectively resulting role seven six species substituted such ten than that
-    the their these this those three to two use used uses via was were when where which whose with
+    a acid's acids agent all also an and any are as at attached base bearing been being between both by can
+    carrying class compound compounds conjugate consisting containing derivative derived derives each eight either
+    ester's five formed found four from group groups has have having hydrogen hydrogens in inhibitor into is
+    isolated it its joined lead leading leads linkage linkages linked major may member metabolite moiety nine
+    obtained of on one or other ph position positions replaced residue residues respectively resulting role seven
+    six species substituted such ten than that the their these this those three to two use used uses via was were
+    when where which whose with
     """.split()
 )
 _RIM = ".,;:"
@@ -29,12 +29,17 @@ _CHARGE = re.compile(r"\((?:\d*[+-]|[+-]\d*)\)$|(?<=\S) (?:zwitterion|anion|dian
 _CARRIER = re.compile(r"-(?:CoA|\[acyl-carrier protein\])$")
 # A fatty acid with its double bonds named once, in front: (9Z)-octadecenoate for (9Z)-octadec-9-enoate.
 _FATTY = re.compile(
-    r"(?P<before>.*?)(?P<marks>\((?:\d+[RSZE],)*\d+[RSZE]\))-(?P<stem>(?:\d[\w,-]*?-)?\w*?)"
+    r"(?P<before>.*?)(?P<marks>\((?:\d+[RSZE],)*\d+[RSZE]\))-(?P<stem>(?:\d[\w,-]*?-)?[a-z]+?)"
     r"(?P<bonds>en|dien|trien|tetraen|pentaen|hexaen)(?P<after>(?:oic acid|oate|oyl|amide).*)"
 )
 _BONDS = {"en": 1, "dien": 2, "trien": 3, "tetraen": 4, "pentaen": 5, "hexaen": 6}
+_SECONDS, _SECONDS_A_NAME = 60.0, 0.05  # a limit; 72,000 names take some 20 seconds, and Java one or two to start
 _CACHE: dict[str, str] = {}
 _CACHED_AT_MOST = 1_000_000  # a bound, so that endless streams do not fill the memory
+
+
+class OpsinError(OSError):
+    """OPSIN cannot be run, or does not answer; says why."""
 
 
 def name_spans(text: str) -> Iterator[tuple[int, int, str]]:
@@ -81,13 +86,14 @@ def spellings(name: str) -> list[str]:
     at the end, names classes in the plural, and joins an acyl group to its carrier, which may have no systematic name.
 
     >>> spellings("(9Z)-octadecenoate(1-)")
-    ['(9Z)-octadec-9-enoate', '(9Z)-octadecenoate', '(9Z)-octadecenoate(1-)']
+    ['(9Z)-octadec-9-enoate', '(9Z)-octadecenoate(1-)', '(9Z)-octadecenoate']
     >>> spellings("1,3-oxazoles")
     ['1,3-oxazoles', '1,3-oxazole']
     """
     bare = _CHARGE.sub("", name)
-    found = [_with_locants(bare), bare, name, _with_locants(_CARRIER.sub("", bare)), _CARRIER.sub("", bare)]
-    found.append(bare.removesuffix("s"))
+    alone = _CARRIER.sub("", bare)
+    located = [one for one in (_with_locants(bare), _with_locants(alone)) if one not in (bare, alone)]
+    found = [*located[:1], name, bare, *located[1:], alone, bare.removesuffix("s")]
     return [one for one in dict.fromkeys(found) if len(one) >= _SHORTEST]
 
 
@@ -111,8 +117,8 @@ def read_names(texts: Sequence[str]) -> list[list[str]]:
     and the trivial ones that nomenclature builds upon; it knows no drugs and few natural products.
 
     Raises:
-        ImportError: if py2opsin is not installed.
-        OSError: if there is no Java to run it.
+        ImportError: if py2opsin, whose OPSIN is run, is not installed.
+        OpsinError: if there is no Java to run it, or it fails.
 
     Example:
 
@@ -128,6 +134,14 @@ def read_names(texts: Sequence[str]) -> list[list[str]]:
     read = {name: next((smiles[one] for one in written if smiles[one]), "") for name, written in wanted.items()}
     structures = {sentence: _longest(found, read) for sentence, found in spans.items()}
     return [[one for sentence in text for one in structures[sentence]] for text in sentences]
+
+
+def opsin_version() -> str:
+    """The version of py2opsin, which decides what is read; empty if it is not installed."""
+    try:
+        return version("py2opsin")
+    except PackageNotFoundError:
+        return ""
 
 
 def _longest(spans: Sequence[tuple[int, int, str]], read: dict[str, str]) -> list[str]:
@@ -153,29 +167,38 @@ def _to_smiles(names: Sequence[str]) -> dict[str, str]:
 
 
 def _ask_opsin(names: Sequence[str]) -> list[str]:
-    if find_spec("py2opsin") is None:
+    """SMILES of each name, empty where there is none."""
+    package = find_spec("py2opsin")
+    if package is None:
         raise ImportError(
             "the model reads chemical names, which needs OPSIN: pip install py2opsin (class_hf's extra `names`), and "
             "a Java runtime of version 8 or newer."
         )
-    with warnings.catch_warnings(), tempfile.TemporaryDirectory() as folder:
-        # It warns of every name that cannot be read, which is what most of them are expected to be.
-        warnings.simplefilter("ignore")
-        # By its name: an import statement would become a requirement of code that travels to the Hub.
-        py2opsin = import_module("py2opsin")
-        try:
-            found = py2opsin.py2opsin(
-                list(names),
-                allow_radicals=True,
-                allow_bad_stereo=True,
-                wildcard_radicals=True,
-                tmp_fpath=str(Path(folder, "names.txt")),
-            )
-        except FileNotFoundError as error:
-            raise OSError(
-                "the model reads chemical names by OPSIN, which needs Java: `java` is not on the PATH. Install a Java "
-                "runtime of version 8 or newer."
-            ) from error
-    if not isinstance(found, list) or len(found) != len(names):
-        raise OSError(f"OPSIN did not answer for {len(names)} names; does `java -version` work here?")
+    # The package's own function warns of every name that cannot be read, and trips over a Java that fails.
+    folder = Path(next(iter(package.submodule_search_locations or ())))
+    jar = max(folder.glob("opsin-cli-*.jar"), default=None)
+    if jar is None:
+        raise OpsinError(f"py2opsin in {folder} has no opsin-cli-*.jar; expected one, as version 1.2.0 has.")
+    # SMILES; without the stereochemistry that it does not understand; groups too, with a wildcard for the rest.
+    command = ["java", "-Dfile.encoding=UTF-8", "-jar", str(jar), "-osmi", "-s", "-r", "-w"]
+    limit = _SECONDS + len(names) * _SECONDS_A_NAME
+    try:
+        done = subprocess.run(
+            command, input="\n".join(names) + "\n", capture_output=True, encoding="utf-8", timeout=limit, check=True
+        )
+    except FileNotFoundError as error:
+        raise OpsinError(
+            "the model reads chemical names by OPSIN, which needs Java: `java` is not on the PATH. Install a Java "
+            "runtime of version 8 or newer."
+        ) from error
+    except subprocess.CalledProcessError as error:
+        said = (error.stderr or "").strip().splitlines()[-1:]
+        raise OpsinError(
+            f"OPSIN ended with status {error.returncode}: {' '.join(said)}. Does `java -version` work?"
+        ) from error
+    except subprocess.TimeoutExpired as error:
+        raise OpsinError(f"OPSIN did not read {len(names)} names within {limit:.0f} seconds.") from error
+    found = done.stdout.splitlines()
+    if len(found) != len(names):
+        raise OpsinError(f"OPSIN gave {len(found)} lines for {len(names)} names; expected as many.")
     return found

@@ -117,8 +117,8 @@ def _resolve_tower(tower: str | PreTrainedConfig | PreTrainedModel, **config_kwa
 class NamedStructures(nn.Module):
     """What a caption's names add to its vector (ours): the molecule tower's vectors of K structures to (B, H).
 
-    They are added up by caption over the root of their number, normalised, and mapped linearly. The tower is the one
-    that reads the candidates, so that a caption which names a relative of its molecule lies next to it from the start.
+    They are added up by caption, normalised, and mapped linearly. The tower is the one that reads the candidates, so
+    that a caption which names a relative of its molecule lies next to it from the start.
     """
 
     def __init__(self, molecule_size: int, text_size: int, dropout: float):
@@ -133,8 +133,7 @@ class NamedStructures(nn.Module):
         A structure of row `captions` belongs to none.
         """
         sums = vectors.new_zeros(captions + 1, vectors.shape[1]).index_add(0, rows, vectors)[:captions]
-        counts = torch.bincount(rows, minlength=captions + 1)[:captions].clamp(min=1).to(vectors.dtype)
-        return self.projection(self.dropout(self.norm(sums / counts.sqrt().unsqueeze(1))))
+        return self.projection(self.dropout(self.norm(sums)))
 
 
 class TextMoleculeDualEncoderModel(PreTrainedModel):

@@ -11,6 +11,7 @@ import torch
 from transformers import BatchFeature
 from transformers.processing_utils import ProcessorMixin
 
+from .chemical_names import opsin_version
 from .chemical_names import read_names as structures_named
 from .modeling_text_molecule import MOLECULE_PREFIX, NAMED_PREFIX
 from .tokenization_lexical import split_sentences
@@ -245,6 +246,8 @@ class TextMoleculeProcessor(ProcessorMixin):
     def content_key(self) -> str:
         """Hash of all that decides what `encode_text` and `encode_molecules` give: the key of their caches."""
         parts = [type(self).__name__, json.dumps(self.to_dict(), sort_keys=True, default=str)]
+        if self.read_names:
+            parts.append(opsin_version())
         for name in self.get_attributes():
             part = getattr(self, name)
             if "tokenizer" in name:
