@@ -31,7 +31,7 @@ class BagEncoder(nn.Module):
         """ids (T,) integers, offsets (B + 1,) with offsets[0] = 0 and offsets[B] = T; returns (B, H)."""
         sizes = offsets.diff().clamp(min=1).sqrt().unsqueeze(1)
         if self.training and self.token_dropout > 0:
-            # Left out, not weighted by zero: a weighted bag takes twice the time to train.
+            # Left out, not weighted by zero: a weighted bag takes a third more time.
             kept = torch.rand(ids.shape, device=ids.device) >= self.token_dropout
             before = F.pad(kept.cumsum(0, dtype=offsets.dtype), (1, 0))  # tokens kept before each place
             ids, offsets, sizes = ids[kept], before[offsets], sizes * (1.0 - self.token_dropout)
