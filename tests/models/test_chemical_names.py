@@ -2,11 +2,13 @@
 
 import importlib.util
 import shutil
+import zlib
 
 import pytest
 import torch
 from conftest import tiny_bert
 from transformers import AutoModel, AutoProcessor, AutoTokenizer
+from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from class_hf import (
     LexicalTokenizer,
@@ -20,7 +22,8 @@ from class_hf import (
 )
 from class_hf.build import build_model
 from class_hf.models import chemical_names
-from class_hf.models.chemical_names import OpsinError, name_spans, read_names, spellings
+from class_hf.models.chemical_names import OpsinError, name_spans, read_names, spellings, surroundings
+from class_hf.models.modeling_bag import embed_bags
 from class_hf.models.processing_text_molecule import CaptionStructures
 from class_hf.recipe import ModelArguments
 
@@ -92,12 +95,28 @@ def test_the_carrier_goes_last():
 
 def test_the_longest_name_counts_and_order_is_the_text_s(asked):
     texts = ["It has hydroxy groups. It derives from acetic acid and ethanol.", "Nothing here."]
-    assert read_names(texts) == [["*O", "CC(=O)O", "CCO"], []]
+    found, nothing = read_names(texts)
+    assert [one.smiles for one in found] == ["*O", "CC(=O)O", "CCO"] and nothing == []
+    assert [one.surroundings for one in found] == [
+        surroundings("It has hydroxy groups.".split(), 2, 3),
+        surroundings("It derives from acetic acid and ethanol.".split(), 3, 5),
+        surroundings("It derives from acetic acid and ethanol.".split(), 6, 7),
+    ]
+
+
+def test_surroundings_are_the_words_next_to_a_name():
+    words = "It is (in which) the Hydrogen at position 2, replaced by a hydroxy group; thrice.".split()
+    assert sorted(surroundings(words, 12, 13)) == sorted([
+        "-1:a", "-2:by", "-3:replaced", "-4:2", "-5:position", "-:a", "-:by", "-:replaced", "-:2", "-:position",
+        "-:by a", "-:replaced by a", "+1:group", "+2:thrice",
+    ])  # fmt: skip
+    assert surroundings(["Ethanol"], 0, 1) == ["first"]
+    assert surroundings(["An", "ethanol", "ester"], 1, 2) == ["-1:an", "-:an", "+1:ester"]
 
 
 def test_a_name_is_asked_for_once(asked):
     first = read_names(["It is ethanol.", "It is ethanol."])
-    assert read_names(["An ethanol."]) == first[:1]
+    assert read_names(["Now it is ethanol."])[0][0].smiles == first[0][0].smiles == "CCO"
     assert asked.count("ethanol") == 1
 
 
@@ -144,7 +163,7 @@ def test_opsin_reads_what_chebi_writes(monkeypatch):
     text = "It is the ethyl ester of hexanoic acid and iron(2+). It is a base of a (9Z)-octadecenoate(1-)."
     (found,) = read_names([text])
     expected = ["*CC", "CCCCCC(=O)O", "[Fe+2]", "CCCCCCCC/C=C\\CCCCCCCC(=O)[O-]"]
-    assert list(map(molecule, found)) == list(map(molecule, expected))
+    assert [molecule(one.smiles) for one in found] == list(map(molecule, expected))
 
 
 # -- the processor and the model --------------------------------------------------------------------------------------
@@ -153,9 +172,9 @@ TEXTS = ["It is an ester of ethanol. It derives from ethanol and a broken hexane
 SMILES = ["CCOC", "CC"]
 
 
-def parts(tmp_path, text: str, molecule: str):
+def parts(tmp_path, text: str, molecule: str, **config):
     torch.manual_seed(0)
-    fields = {"projection_dim": 8, "read_names": True}
+    fields = {"projection_dim": 8, "read_names": True, **config}
     tower = {"hidden_size": 16}
     if molecule == "fingerprint":
         extractor = MoleculeFingerprintFeatureExtractor(num_buckets=64)
@@ -178,9 +197,10 @@ TOWERS = [("lexical", "fingerprint"), ("bert", "fingerprint"), ("lexical", "grap
 
 
 def test_structures_travel_with_their_caption():
-    blob = CaptionStructures.pack(b"12345678", [b"ab", b"", b"cde"])
-    assert CaptionStructures.unpack(blob) == (b"12345678", [b"ab", b"", b"cde"])
-    assert CaptionStructures.unpack(CaptionStructures.pack(b"", [])) == (b"", [])
+    structures = {b"abcd": [3, 2**31 - 1], b"": [], b"efg": [7]}
+    caption, found = CaptionStructures.unpack(CaptionStructures.pack(b"12345678", structures))
+    assert caption == b"12345678" and {blob: ids.tolist() for blob, ids in found.items()} == structures
+    assert CaptionStructures.unpack(CaptionStructures.pack(b"", {})) == (b"", {})
 
 
 def test_each_structure_once_and_none_that_rdkit_refuses(asked, tmp_path):
@@ -190,6 +210,11 @@ def test_each_structure_once_and_none_that_rdkit_refuses(asked, tmp_path):
     assert set(batch) == set(processor.model_input_names)
     alone = processor.feature_extractor(["CCO", "CCCCCC"])
     assert torch.equal(batch["named_fragment_ids"], alone["fragment_ids"])
+    # Both mentions of ethanol: "ester of _", and "derives from _ and".
+    twice, once = batch["named_context_offsets"].diff().tolist()
+    expected = surroundings(TEXTS[0].split(".")[0].split(), 5, 6) + surroundings(TEXTS[0].split(". ")[1].split(), 3, 4)
+    assert twice == len(expected) and batch["named_context_ids"].max() >= 2**14  # hashes: reduced by the model
+    assert batch["named_context_ids"][:twice].tolist() == [zlib.crc32(one.encode()) & 0x7FFFFFFF for one in expected]
 
 
 @pytest.mark.parametrize("towers", TOWERS)
@@ -197,9 +222,15 @@ def test_a_caption_s_vector_has_its_names_added(asked, tmp_path, towers):
     model, processor = parts(tmp_path, *towers)
     batch = dict(processor(text=TEXTS))
     with torch.no_grad():
+        assert not model.names.scale.weight.any() and not model.names.scale.bias.any()  # the scales begin at 1
+        model.names.scale.weight.normal_()
         found = model.pooled_text(**batch)
         named = model.pooled_molecules(**processor(smiles=["CCO", "CCCCCC"]))
-        added = model.names.projection(model.names.norm(named.sum(0)))
+        context = model.names.context_norm(embed_bags(
+            model.names.context, batch["named_context_ids"] % model.names.context_buckets,
+            batch["named_context_offsets"], 0.0,
+        ))  # fmt: skip
+        added = model.names.projection(model.names.norm((named * (1 + model.names.scale(context))).sum(0)))
         nothing = model.names.projection(model.names.norm(torch.zeros(16)))
         plain = TextMoleculeProcessor(processor.tokenizer, processor.feature_extractor)
         model.names, names = None, model.names
@@ -208,12 +239,31 @@ def test_a_caption_s_vector_has_its_names_added(asked, tmp_path, towers):
     torch.testing.assert_close(found, without + torch.stack([added, nothing]))
 
 
+def test_what_stands_around_a_name_matters_if_it_is_read(asked, tmp_path):
+    texts = ["It derives from an ethanol.", "It is an ester with ethanol.", "It derives from an ethanol."]
+    for buckets in (2**14, 0):
+        model, processor = parts(tmp_path, "lexical", "fingerprint", name_context_buckets=buckets)
+        with torch.no_grad():
+            if buckets:
+                model.names.scale.weight.normal_()
+            batch = dict(processor(text=texts))
+            model.text_model.forward = lambda **inputs: BaseModelOutputWithPooling(pooler_output=torch.zeros(3, 16))
+            first, second, third = model.pooled_text(**batch)
+        assert torch.equal(first, third) and torch.equal(first, second) == (buckets == 0)
+
+
+def test_the_number_of_context_ids_is_checked():
+    with pytest.raises(Exception, match="name_context_buckets"):
+        TextMoleculeDualEncoderConfig(name_context_buckets=-1)
+
+
 @pytest.mark.parametrize("towers", TOWERS)
 def test_a_batch_without_names_trains_all_the_same(asked, tmp_path, towers):
     model, processor = parts(tmp_path, *towers)
     output = model.train()(**processor(text=TEXTS[1:], smiles=SMILES[:1]))
     (output.text_embeds.sum() + output.molecule_embeds.sum()).backward()
-    assert model.names.projection.weight.grad is not None  # or DDP would wait for it
+    missing = [name for name, weight in model.names.named_parameters() if weight.grad is None]
+    assert not missing  # or DDP would wait for them
 
 
 @pytest.mark.parametrize("towers", TOWERS)

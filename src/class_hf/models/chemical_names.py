@@ -6,11 +6,13 @@ from collections.abc import Iterator, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
+from typing import NamedTuple
 
 from .tokenization_lexical import split_sentences
 
 _LONGEST = 4  # words of a name; longer ones are salts and esters that their parts describe
 _SHORTEST = 3  # characters
+_BEFORE, _AFTER = 5, 2  # words around a name that tell what it is to the molecule
 # Words of prose, which end a name. Among them are words that are names as well, but mean no structure in a caption.
 _PROSE = frozenset(
     """
@@ -109,8 +111,39 @@ def _with_locants(name: str) -> str:
     return f"{fatty['before']}{fatty['marks']}-{stem}-{','.join(locants)}-{fatty['bonds']}{fatty['after']}"
 
 
-def read_names(texts: Sequence[str]) -> list[list[str]]:
-    """The structures that each text names, as SMILES in the order of the text (ours).
+class NamedStructure(NamedTuple):
+    """A structure that a text names.
+
+    Attributes:
+        smiles: the structure; a group has a wildcard where it is attached.
+        surroundings: tokens of the words around the name, see [`surroundings`].
+    """
+
+    smiles: str
+    surroundings: list[str]
+
+
+def surroundings(words: Sequence[str], first: int, end: int) -> list[str]:
+    """Tokens of the words around the name `words[first:end]` of a sentence (ours).
+
+    The five words before it, by their distance and without; the last two and the last three together; the two words
+    after it. They tell what the name is to the molecule: what it derives from, what replaces a hydrogen of it.
+
+    >>> surroundings("It derives from a butyric acid.".split(), 4, 6)[:3]
+    ['-1:a', '-2:from', '-3:derives']
+    >>> surroundings(["Butyric", "acid"], 0, 2)
+    ['first']
+    """
+    before, after = ([word.strip(f"(){_RIM}").lower() for word in part] for part in (words[:first], words[end:]))
+    near = before[: -_BEFORE - 1 : -1]
+    tokens = [f"-{distance}:{word}" for distance, word in enumerate(near, 1)] + [f"-:{word}" for word in near]
+    tokens += [f"-:{' '.join(before[-count:])}" for count in (2, 3) if len(before) >= count]
+    tokens += [f"+{distance}:{word}" for distance, word in enumerate(after[:_AFTER], 1)]
+    return tokens if before else ["first", *tokens]
+
+
+def read_names(texts: Sequence[str]) -> list[list[NamedStructure]]:
+    """The structures that each text names, in the order of the text, with what stands around their names (ours).
 
     Of names that overlap the longest counts: "butyric acid" and not "butyric". Groups ("hydroxy") come with a
     wildcard where they are attached. OPSIN (Lowe et al., J. Chem. Inf. Model. 51:739, 2011) reads systematic names,
@@ -123,8 +156,9 @@ def read_names(texts: Sequence[str]) -> list[list[str]]:
     Example:
 
     ```python
-    >>> read_names(["It is the ethyl ester of hexanoic acid. It has a role as a flavour."])
-    [['*CC', 'C(CCCCC)(=O)O']]
+    >>> (found,) = read_names(["It is the ethyl ester of hexanoic acid. It has a role as a flavour."])
+    >>> [one.smiles for one in found]
+    ['*CC', 'C(CCCCC)(=O)O']
     ```
     """
     sentences = [split_sentences(text) for text in texts]
@@ -132,7 +166,7 @@ def read_names(texts: Sequence[str]) -> list[list[str]]:
     wanted = {name: spellings(name) for found in spans.values() for _, _, name in found}
     smiles = _to_smiles(sorted({one for written in wanted.values() for one in written}))
     read = {name: next((smiles[one] for one in written if smiles[one]), "") for name, written in wanted.items()}
-    structures = {sentence: _longest(found, read) for sentence, found in spans.items()}
+    structures = {sentence: _longest(sentence, found, read) for sentence, found in spans.items()}
     return [[one for sentence in text for one in structures[sentence]] for text in sentences]
 
 
@@ -144,15 +178,16 @@ def opsin_version() -> str:
         return ""
 
 
-def _longest(spans: Sequence[tuple[int, int, str]], read: dict[str, str]) -> list[str]:
+def _longest(sentence: str, spans: Sequence[tuple[int, int, str]], read: dict[str, str]) -> list[NamedStructure]:
     """The structures of the names that were read, without those that a longer one covers, in their order."""
+    words = sentence.translate(_GREEK).split()
     taken: set[int] = set()
     chosen = []
     for first, end, name in sorted(spans, key=lambda span: (span[0] - span[1], span[0])):
         if read[name] and taken.isdisjoint(range(first, end)):
             taken.update(range(first, end))
-            chosen.append((first, read[name]))
-    return [structure for _, structure in sorted(chosen)]
+            chosen.append((first, end, read[name]))
+    return [NamedStructure(smiles, surroundings(words, first, end)) for first, end, smiles in sorted(chosen)]
 
 
 def _to_smiles(names: Sequence[str]) -> dict[str, str]:

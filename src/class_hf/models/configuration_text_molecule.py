@@ -112,6 +112,7 @@ class TextMoleculeDualEncoderConfig(PreTrainedConfig):
         read_names: captions come with the structures that they name (see [`TextMoleculeProcessor`]), which the
             molecule tower reads for the text side.
         name_dropout: dropout probability of what is read from names.
+        name_context_buckets: ids of the tokens around names, by which a named structure is scaled; 0 reads none.
 
     Example:
 
@@ -134,6 +135,7 @@ class TextMoleculeDualEncoderConfig(PreTrainedConfig):
     tower_chunk_size: int = 64
     read_names: bool = False
     name_dropout: float | int = 0.3
+    name_context_buckets: int = 2**14
     initializer_range: float = 0.02
 
     def __post_init__(self, **kwargs):
@@ -149,6 +151,10 @@ class TextMoleculeDualEncoderConfig(PreTrainedConfig):
             raise ValueError(
                 "`read_names` and `freeze_text` are both set, but a frozen text tower's vectors are computed once, "
                 "without the names, which the molecule tower reads anew as it learns. Leave one of them out."
+            )
+        if self.name_context_buckets < 0:
+            raise ValueError(
+                f"`name_context_buckets` is {self.name_context_buckets}; expected a number of ids, or 0 for none."
             )
         if self.projection_dim < 1:
             raise ValueError(f"`projection_dim` is {self.projection_dim}; expected at least 1.")

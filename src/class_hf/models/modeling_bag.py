@@ -10,12 +10,24 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling
 from .configuration_text_molecule import BagConfig, LexicalConfig, MoleculeFingerprintConfig
 
 
-class BagEncoder(nn.Module):
-    """Embeds ragged bags of ids: (T,) ids with (B + 1,) offsets to (B, H).
+def embed_bags(embedding: nn.Embedding, ids: torch.Tensor, offsets: torch.Tensor, dropout: float) -> torch.Tensor:
+    """Sums of the embeddings of ragged bags over the square roots of their sizes: (T,) ids to (B, H).
 
-    The sum of a bag's embeddings is divided by the square root of its size, so that long and short bags have
-    comparable norms at the start without making a long bag's single members vanish. One residual MLP follows.
+    Long and short bags so have comparable norms at the start, without making a long bag's single members vanish.
+    A share `dropout` of the ids is left out.
     """
+    sizes = offsets.diff().clamp(min=1).sqrt().unsqueeze(1)
+    if dropout > 0:
+        # Left out, not weighted by zero: a weighted bag takes a third more time.
+        kept = torch.rand(ids.shape, device=ids.device) >= dropout
+        before = F.pad(kept.cumsum(0, dtype=offsets.dtype), (1, 0))  # tokens kept before each place
+        ids, offsets, sizes = ids[kept], before[offsets], sizes * (1.0 - dropout)
+    bags = F.embedding_bag(ids, embedding.weight, offsets, mode="sum", include_last_offset=True)
+    return bags / sizes.to(bags.dtype)
+
+
+class BagEncoder(nn.Module):
+    """Embeds ragged bags of ids: (T,) ids with (B + 1,) offsets to (B, H). One residual MLP follows the bags."""
 
     def __init__(self, config: BagConfig):
         super().__init__()
@@ -29,14 +41,7 @@ class BagEncoder(nn.Module):
 
     def forward(self, ids: torch.Tensor, offsets: torch.Tensor) -> torch.Tensor:
         """ids (T,) integers, offsets (B + 1,) with offsets[0] = 0 and offsets[B] = T; returns (B, H)."""
-        sizes = offsets.diff().clamp(min=1).sqrt().unsqueeze(1)
-        if self.training and self.token_dropout > 0:
-            # Left out, not weighted by zero: a weighted bag takes a third more time.
-            kept = torch.rand(ids.shape, device=ids.device) >= self.token_dropout
-            before = F.pad(kept.cumsum(0, dtype=offsets.dtype), (1, 0))  # tokens kept before each place
-            ids, offsets, sizes = ids[kept], before[offsets], sizes * (1.0 - self.token_dropout)
-        bag = F.embedding_bag(ids, self.embedding.weight, offsets, mode="sum", include_last_offset=True)
-        bag = bag / sizes.to(bag.dtype)
+        bag = embed_bags(self.embedding, ids, offsets, self.token_dropout if self.training else 0.0)
         bag = self.dropout(self.bag_norm(bag))
         hidden = self.dropout(F.gelu(self.dense_in(bag)))
         return self.shortcut(bag) + self.dense_out(hidden)

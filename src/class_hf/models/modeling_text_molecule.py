@@ -19,18 +19,20 @@ from .configuration_text_molecule import (
     MoleculeFingerprintConfig,
     TextMoleculeDualEncoderConfig,
 )
-from .modeling_bag import LexicalModel, MoleculeFingerprintModel
+from .modeling_bag import LexicalModel, MoleculeFingerprintModel, embed_bags
 from .modeling_graph import MoleculeGraphModel
 from .ragged_text import encode_ragged, mean_pool
 
 MOLECULE_PREFIX = "molecule_"  # batch keys with it go to the molecule tower, without the prefix
-NAMED_PREFIX = "named_"  # of the structures that captions name: the molecule tower's inputs, and `rows`
+NAMED_PREFIX = "named_"  # of the structures that captions name: the molecule tower's inputs, and these
+NAMED_INPUT_NAMES = ("named_rows", "named_context_ids", "named_context_offsets")
 
 _OWN_MODELS: dict[str, type[PreTrainedModel]] = {
     LexicalConfig.model_type: LexicalModel,
     MoleculeFingerprintConfig.model_type: MoleculeFingerprintModel,
     MoleculeGraphConfig.model_type: MoleculeGraphModel,
 }
+_CONTEXT_SIZE, _CONTEXT_DROPOUT = 128, 0.2  # width, and share of the tokens around a name that training leaves out
 SHORT_NAMES = {"lexical": "lexical", "fingerprint": "molecule_fingerprint", "graph": "molecule_graph"}
 
 
@@ -117,21 +119,50 @@ def _resolve_tower(tower: str | PreTrainedConfig | PreTrainedModel, **config_kwa
 class NamedStructures(nn.Module):
     """What a caption's names add to its vector (ours): the molecule tower's vectors of K structures to (B, H).
 
-    They are added up by caption, normalised, and mapped linearly. The tower is the one that reads the candidates, so
-    that a caption which names a relative of its molecule lies next to it from the start.
+    Each is scaled, component by component, by what stands around its name: what the molecule derives from is not what
+    replaces a hydrogen of it. They are added up by caption, normalised, and mapped linearly. The tower is the one that
+    reads the candidates, so that a caption which names a relative of its molecule lies next to it from the start; the
+    scales begin at 1.
+
+    Args:
+        molecule_size, text_size: H_m and H.
+        dropout: of the sums, and of the surroundings.
+        context_buckets: ids of the tokens around names; 0 does not read them, and all structures count alike.
     """
 
-    def __init__(self, molecule_size: int, text_size: int, dropout: float):
+    def __init__(self, molecule_size: int, text_size: int, dropout: float, context_buckets: int):
         super().__init__()
+        self.context_buckets = context_buckets
+        if context_buckets:
+            self.context = nn.Embedding(context_buckets, _CONTEXT_SIZE)
+            self.context_norm = nn.LayerNorm(_CONTEXT_SIZE)
+            self.scale = nn.Linear(_CONTEXT_SIZE, molecule_size)
         self.norm = nn.LayerNorm(molecule_size)
         self.projection = nn.Linear(molecule_size, text_size, bias=False)
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, vectors: torch.Tensor, rows: torch.Tensor, captions: int) -> torch.Tensor:
-        """vectors (K, H_m) of the structures and rows (K,) of the captions that name them, to (captions, H).
-
-        A structure of row `captions` belongs to none.
+    def forward(
+        self,
+        vectors: torch.Tensor,
+        rows: torch.Tensor,
+        context_ids: torch.Tensor,
+        context_offsets: torch.Tensor,
+        captions: int,
+    ) -> torch.Tensor:
         """
+        Args:
+            vectors (K, H_m): of the structures.
+            rows (K,): the captions that name them; a structure of row `captions` belongs to none.
+            context_ids (N,), context_offsets (K + 1,): hashes of the tokens around each.
+            captions: B.
+
+        Returns:
+            (B, H) what is added to the captions' vectors.
+        """
+        if self.context_buckets:
+            ids = context_ids % self.context_buckets
+            context = embed_bags(self.context, ids, context_offsets, _CONTEXT_DROPOUT if self.training else 0.0)
+            vectors = vectors * (1.0 + self.scale(self.dropout(self.context_norm(context)))).to(vectors.dtype)
         sums = vectors.new_zeros(captions + 1, vectors.shape[1]).index_add(0, rows, vectors)[:captions]
         return self.projection(self.dropout(self.norm(sums)))
 
@@ -173,7 +204,8 @@ class TextMoleculeDualEncoderModel(PreTrainedModel):
         self.projection_dropout = nn.Dropout(config.projection_dropout)
         self.names = None
         if config.read_names:
-            self.names = NamedStructures(molecule_config.hidden_size, text_config.hidden_size, config.name_dropout)
+            sizes = (molecule_config.hidden_size, text_config.hidden_size)
+            self.names = NamedStructures(*sizes, config.name_dropout, config.name_context_buckets)
         self.logit_scale = LogitScale(config.logit_scale_init_value, config.logit_scale_max, config.learn_logit_scale)
         self.post_init()
         if config.freeze_text:
@@ -209,15 +241,15 @@ class TextMoleculeDualEncoderModel(PreTrainedModel):
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
-        if isinstance(module, nn.Linear):
+        if self.names is not None and module is getattr(self.names, "scale", None):
+            init.zeros_(module.weight)
+            init.zeros_(module.bias)
+        elif isinstance(module, nn.Linear):
             init.xavier_uniform_(module.weight)
             if module.bias is not None:
                 init.zeros_(module.bias)
         elif isinstance(module, LogitScale):
             init.constant_(module.log_scale, float(module.init_value))
-        elif self.names is not None and module is self.names.norm:
-            init.ones_(module.weight)
-            init.zeros_(module.bias)
         else:
             super()._init_weights(module)
 
@@ -263,10 +295,10 @@ class TextMoleculeDualEncoderModel(PreTrainedModel):
         pooled = self._pooled(self.text_model, texts, self.config.freeze_text)
         if self.names is None:
             return pooled
-        rows = named.pop(f"{NAMED_PREFIX}rows")
+        rows, *context = (named.pop(name) for name in NAMED_INPUT_NAMES)
         structures = {name.removeprefix(NAMED_PREFIX): value for name, value in named.items()}
         vectors = self._pooled(self.molecule_model, structures, self.config.freeze_molecule)
-        return pooled + self.names(vectors, rows, len(pooled))
+        return pooled + self.names(vectors, rows, *context, len(pooled))
 
     def pooled_molecules(self, **molecule_inputs: torch.Tensor) -> torch.Tensor:
         """The molecule tower's vectors before the projection: its inputs, with or without `molecule_`, to (B, H).

@@ -3,6 +3,7 @@
 import hashlib
 import inspect
 import json
+import zlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,7 +14,7 @@ from transformers.processing_utils import ProcessorMixin
 
 from .chemical_names import opsin_version
 from .chemical_names import read_names as structures_named
-from .modeling_text_molecule import MOLECULE_PREFIX, NAMED_PREFIX
+from .modeling_text_molecule import MOLECULE_PREFIX, NAMED_INPUT_NAMES, NAMED_PREFIX
 from .tokenization_lexical import split_sentences
 
 TEXT_INPUT_NAMES = ("input_ids", "text_offsets")
@@ -73,26 +74,30 @@ class CaptionTokens:
 
 
 class CaptionStructures:
-    """A caption's blob, and the encoded structures that it names, as one blob.
+    """A caption's blob, and the encoded structures that it names with what stands around them, as one blob.
 
-    Layout, little-endian int32: bytes of the caption's blob, number of structures K, K byte lengths; then the
-    caption's blob, and the structures one after the other.
+    Layout, little-endian int32: bytes of the caption's blob, number of structures K, 2 K byte lengths; then the
+    caption's blob, the structures one after the other, and the ids of the tokens around each.
     """
 
-    @staticmethod
-    def pack(caption: bytes, structures: Sequence[bytes]) -> bytes:
-        """Joins the parts of one caption."""
-        head = [len(caption), len(structures), *map(len, structures)]
-        return np.array(head, dtype="<i4").tobytes() + caption + b"".join(structures)
+    LAYOUT = "surroundings"  # to be changed with the layout: blobs of another one are not taken from a cache
 
     @staticmethod
-    def unpack(blob: bytes) -> tuple[bytes, list[bytes]]:
-        """The caption's blob, and the structures."""
+    def pack(caption: bytes, structures: dict[bytes, list[int]]) -> bytes:
+        """Joins the parts of one caption: its blob, and by structure the ids of the tokens around it."""
+        parts = [caption, *structures, *(np.array(ids, dtype="<i4").tobytes() for ids in structures.values())]
+        head = [len(caption), len(structures), *map(len, parts[1:])]
+        return np.array(head, dtype="<i4").tobytes() + b"".join(parts)
+
+    @staticmethod
+    def unpack(blob: bytes) -> tuple[bytes, dict[bytes, np.ndarray]]:
+        """The caption's blob, and by structure the ids (int32) of the tokens around it."""
         size, count = np.frombuffer(blob, dtype="<i4", count=2)
-        lengths = np.frombuffer(blob, dtype="<i4", count=count, offset=8)
-        bounds = np.cumsum([8 + 4 * count, size, *lengths])
-        caption, *structures = [blob[bounds[i] : bounds[i + 1]] for i in range(len(bounds) - 1)]
-        return caption, structures
+        lengths = np.frombuffer(blob, dtype="<i4", count=2 * count, offset=8)
+        bounds = np.cumsum([8 + 8 * count, size, *lengths])
+        caption, *parts = [blob[bounds[i] : bounds[i + 1]] for i in range(len(bounds) - 1)]
+        ids = [np.frombuffer(part, dtype="<i4") for part in parts[count:]]
+        return caption, dict(zip(parts[:count], ids, strict=True))
 
 
 class TextMoleculeProcessor(ProcessorMixin):
@@ -105,8 +110,9 @@ class TextMoleculeProcessor(ProcessorMixin):
         tokenizer: the text tower's tokenizer; [`LexicalTokenizer`] or any other.
         feature_extractor: the molecule tower's featurizer.
         max_text_length: captions are cut to so many tokens; ignored by the lexical tower.
-        read_names: a caption comes with the structures that it names, each once, encoded as molecules are (see
-            [`class_hf.models.chemical_names.read_names`]); for a model with `read_names`. Needs py2opsin and Java.
+        read_names: a caption comes with the structures that it names, each once, encoded as molecules are, and with
+            what stands around the names (see [`class_hf.models.chemical_names.read_names`]); for a model with
+            `read_names`. Needs py2opsin and Java.
 
     Example:
 
@@ -134,7 +140,7 @@ class TextMoleculeProcessor(ProcessorMixin):
     def model_input_names(self) -> list[str]:
         """Names of a batch: the caption's, and the molecule side's with its prefix."""
         molecule = self.feature_extractor.model_input_names
-        named = [*(NAMED_PREFIX + name for name in molecule), f"{NAMED_PREFIX}rows"] if self.read_names else []
+        named = [*(NAMED_PREFIX + name for name in molecule), *NAMED_INPUT_NAMES] if self.read_names else []
         return [*TEXT_INPUT_NAMES, *named, *(MOLECULE_PREFIX + name for name in molecule)]
 
     # -- captions ---------------------------------------------------------------------------------------------
@@ -155,12 +161,16 @@ class TextMoleculeProcessor(ProcessorMixin):
         encoded: dict[str, bytes | None] = {}
         blobs = []
         for caption, named in zip(captions, structures_named(texts), strict=True):
-            for smiles in named:
+            # What two names have in common counts once, with what stands around each.
+            structures: dict[bytes, list[int]] = {}
+            for smiles, around in named:
                 if smiles not in encoded:
                     encoded[smiles] = self._encode_or_none(smiles)
-            # What two names have in common counts once.
-            structures = dict.fromkeys(blob for blob in map(encoded.__getitem__, named) if blob is not None)
-            blobs.append(CaptionStructures.pack(caption, list(structures)))
+                blob = encoded[smiles]
+                if blob is not None:
+                    # The model reduces the hash to its own number of ids.
+                    structures.setdefault(blob, []).extend(zlib.crc32(token.encode()) & 0x7FFFFFFF for token in around)
+            blobs.append(CaptionStructures.pack(caption, structures))
         return blobs
 
     def _encode_or_none(self, smiles: str) -> bytes | None:
@@ -192,19 +202,24 @@ class TextMoleculeProcessor(ProcessorMixin):
         """Joins encoded captions: `input_ids` (T,) and `text_offsets` (B + 1,), int32. The model pads what it must.
 
         With `read_names` also the structures: the molecule tower's inputs with the prefix `named_`, and `named_rows`
-        (K,) int64, the caption that names each. Dropped sentences keep theirs: `name_dropout` is the model's. Where
+        (K,) int64, the caption that names each, and the tokens around the names: `named_context_ids` (N,) and
+        `named_context_offsets` (K + 1,), int32. Dropped sentences keep theirs: `name_dropout` is the model's. Where
         nothing is named there is one structure of no caption, of row B, since not every tower runs on none.
         """
         named: dict[str, torch.Tensor] = {}
         if self.read_names:
             captions, structures = zip(*map(CaptionStructures.unpack, blobs), strict=True)
             found = [blob for own in structures for blob in own]
+            around = [ids for own in structures for ids in own.values()]
             rows = np.repeat(np.arange(len(blobs)), [len(own) for own in structures])
             if not found:
                 found, rows = self.encode_molecules([_STAND_IN]), np.array([len(blobs)])
+                around = [np.array([], dtype=np.int32)]
+            context = (np.concatenate(around, dtype=np.int32), np.cumsum([0, *map(len, around)], dtype=np.int32))
             molecules = self.collate_molecules(found)
             prefixed = {NAMED_PREFIX + name.removeprefix(MOLECULE_PREFIX): value for name, value in molecules.items()}
-            named = {**prefixed, f"{NAMED_PREFIX}rows": torch.from_numpy(rows)}
+            own = dict(zip(NAMED_INPUT_NAMES, map(torch.from_numpy, (rows, *context)), strict=True))
+            named = {**prefixed, **own}
             blobs = captions
         ids, offsets = CaptionTokens.join(blobs, sentence_dropout, generator)
         return {"input_ids": torch.from_numpy(ids), "text_offsets": torch.from_numpy(offsets), **named}
@@ -247,7 +262,7 @@ class TextMoleculeProcessor(ProcessorMixin):
         """Hash of all that decides what `encode_text` and `encode_molecules` give: the key of their caches."""
         parts = [type(self).__name__, json.dumps(self.to_dict(), sort_keys=True, default=str)]
         if self.read_names:
-            parts.append(opsin_version())
+            parts += [opsin_version(), CaptionStructures.LAYOUT]
         for name in self.get_attributes():
             part = getattr(self, name)
             if "tokenizer" in name:
@@ -283,7 +298,7 @@ class TextSmilesProcessor(TextMoleculeProcessor):
     @property
     def model_input_names(self) -> list[str]:
         """Names of a batch."""
-        named = [*(NAMED_PREFIX + name for name in TEXT_INPUT_NAMES), f"{NAMED_PREFIX}rows"] if self.read_names else []
+        named = [*(NAMED_PREFIX + name for name in TEXT_INPUT_NAMES), *NAMED_INPUT_NAMES] if self.read_names else []
         return [*TEXT_INPUT_NAMES, *named, *(MOLECULE_PREFIX + name for name in TEXT_INPUT_NAMES)]
 
     def encode_molecules(self, smiles: Sequence[str]) -> list[bytes]:
