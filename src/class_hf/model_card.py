@@ -11,8 +11,8 @@ from class_hf.curriculum.plan import CurriculumPlan
 from class_hf.data_source import data_source
 
 _NAMES = """\
-The molecule tower also reads the structures that a text names. OPSIN finds them: `pip install py2opsin`, and a Java
-runtime of version 8 or newer; molecules alone need neither.
+The molecule tower also reads the structures that a text names. OPSIN and a table of trivial names find them:
+`pip install py2opsin chemicals`, and a Java runtime of version 8 or newer; molecules alone need none of it.
 
 """
 _CURRICULUM = (

@@ -55,7 +55,7 @@ def export_space(
         arguments += ["--id_url", *urls] if urls else []
         write_text(aside / "app.py", f"from class_hf.recipes.app import main\n\nmain({json.dumps(arguments)})\n")
         if _reads_names(name):
-            package = f"{package}\npy2opsin"
+            package = f"{package}\npy2opsin\nchemicals"
             write_text(aside / "packages.txt", "default-jre-headless\n")
         # On the free hardware there is no GPU; the index of torch's builds without CUDA saves gigabytes.
         write_text(
@@ -65,5 +65,5 @@ def export_space(
 
 
 def _reads_names(model: str) -> bool:
-    """Whether a model reads the chemical names of captions, for which its Space needs OPSIN and Java."""
+    """Whether a model reads chemical names, for which its Space needs OPSIN, Java and a table of names."""
     return bool(getattr(AutoConfig.from_pretrained(model), "read_names", False))

@@ -1,4 +1,4 @@
-"""What is taken for a name, how it is spelled for OPSIN, and what a model makes of it."""
+"""What is taken for a name, how it is spelled for OPSIN and looked up, and what a model makes of it."""
 
 import importlib.util
 import shutil
@@ -21,10 +21,11 @@ from class_hf import (
     prepare_pairs,
 )
 from class_hf.build import build_model
-from class_hf.models import chemical_names
+from class_hf.models import chemical_names, trivial_names
 from class_hf.models.chemical_names import OpsinError, name_spans, read_names, spellings, surroundings
 from class_hf.models.modeling_bag import embed_bags
 from class_hf.models.processing_text_molecule import CaptionStructures
+from class_hf.models.trivial_names import look_up
 from class_hf.recipe import ModelArguments
 
 KNOWN = {
@@ -36,7 +37,8 @@ KNOWN = {
     "hexane": "CCCCCC",
 }
 needs_opsin = pytest.mark.skipif(
-    importlib.util.find_spec("py2opsin") is None or shutil.which("java") is None, reason="needs py2opsin and Java"
+    not all(map(importlib.util.find_spec, ("py2opsin", "chemicals"))) or shutil.which("java") is None,
+    reason="needs py2opsin, chemicals and Java",
 )
 
 
@@ -51,6 +53,7 @@ def asked(monkeypatch) -> list[str]:
 
     monkeypatch.setattr(chemical_names, "_ask_opsin", ask)
     monkeypatch.setattr(chemical_names, "_CACHE", {})
+    monkeypatch.setattr(chemical_names, "look_up", lambda names: {})
     return names
 
 
@@ -122,6 +125,37 @@ def test_a_name_is_asked_for_once(asked):
 
 def test_no_text_asks_nothing(asked):
     assert read_names([]) == [] and asked == []
+
+
+def test_what_opsin_does_not_read_is_looked_up(asked, monkeypatch):
+    table = {"aspirin": "CC(=O)Oc1ccccc1C(=O)O", "ethanol": "never", "acetic acid ethanol": "CC(=O)OCC"}
+    wanted: list[str] = []
+
+    def find(names):
+        wanted.extend(names)
+        return {name: table[name] for name in names if name in table}
+
+    monkeypatch.setattr(chemical_names, "look_up", find)
+    found, longer = read_names(["It is aspirin(1-) in ethanol.", "It is acetic acid ethanol."])
+    assert [one.smiles for one in found] == [table["aspirin"], "CCO"]
+    assert [one.smiles for one in longer] == [table["acetic acid ethanol"]]  # the longest counts, whoever reads it
+    assert "ethanol" not in wanted  # which OPSIN reads
+
+
+def test_a_trivial_name_is_one_of_a_compound_s_main_names():
+    pytest.importorskip("chemicals")
+    found = look_up(["Melatonin", "levobupivacaine", "control", "alcohol", "salt", "nothing of the kind", "EDT"])
+    assert found == {
+        "Melatonin": "CC(=O)NCCC1=CNC2=C1C=C(C=C2)OC",
+        "levobupivacaine": "CCCCN1CCCC[C@H]1C(=O)NC2=C(C=CC=C2C)C",
+    }
+
+
+def test_without_the_table_of_trivial_names(monkeypatch):
+    monkeypatch.setattr(trivial_names, "find_spec", lambda name: None)
+    assert look_up([]) == look_up(["alcohol"]) == {}  # no need of it
+    with pytest.raises(ImportError, match="pip install chemicals"):
+        look_up(["melatonin"])
 
 
 def test_without_py2opsin_or_java(monkeypatch):

@@ -35,6 +35,7 @@ TRAIN, EVALUATE, INDEX, SEARCH = map(load, ("train", "evaluate", "index", "searc
 def opsin(monkeypatch):
     monkeypatch.setattr(chemical_names, "_ask_opsin", lambda names: [READ.get(name, "") for name in names])
     monkeypatch.setattr(chemical_names, "_CACHE", {})
+    monkeypatch.setattr(chemical_names, "look_up", lambda names: {})
 
 
 @pytest.fixture(scope="module")

@@ -195,7 +195,7 @@ def test_a_space_of_a_model_that_reads_names_has_opsin_and_java(app, saved, inde
         app.main(
             ["--index", str(index_folder), "--model", str(model), "--export_space", str(tmp_path / f"of_{model.name}")]
         )
-    assert "py2opsin\n" in (tmp_path / "of_reading" / "requirements.txt").read_text()
+    assert "py2opsin\nchemicals\n" in (tmp_path / "of_reading" / "requirements.txt").read_text()
     assert (tmp_path / "of_reading" / "packages.txt").read_text() == "default-jre-headless\n"
     assert not (tmp_path / f"of_{saved.name}" / "packages.txt").exists()
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from .tokenization_lexical import split_sentences
+from .trivial_names import look_up
 
 _LONGEST = 4  # words of a name; longer ones are salts and esters that their parts describe
 _SHORTEST = 3  # characters
@@ -147,10 +148,11 @@ def read_names(texts: Sequence[str]) -> list[list[NamedStructure]]:
 
     Of names that overlap the longest counts: "butyric acid" and not "butyric". Groups ("hydroxy") come with a
     wildcard where they are attached. OPSIN (Lowe et al., J. Chem. Inf. Model. 51:739, 2011) reads systematic names,
-    and the trivial ones that nomenclature builds upon; it knows no drugs and few natural products.
+    and the trivial ones that nomenclature builds upon; drugs and natural products, which it does not know, are looked
+    up (see [`class_hf.models.trivial_names.look_up`]).
 
     Raises:
-        ImportError: if py2opsin, whose OPSIN is run, is not installed.
+        ImportError: if py2opsin, whose OPSIN is run, or chemicals, which has the table, is not installed.
         OpsinError: if there is no Java to run it, or it fails.
 
     Example:
@@ -165,15 +167,20 @@ def read_names(texts: Sequence[str]) -> list[list[NamedStructure]]:
     spans = {sentence: list(name_spans(sentence)) for sentence in {one for text in sentences for one in text}}
     wanted = {name: spellings(name) for found in spans.values() for _, _, name in found}
     smiles = _to_smiles(sorted({one for written in wanted.values() for one in written}))
+    smiles |= look_up({one for written in wanted.values() if not any(map(smiles.get, written)) for one in written})
     read = {name: next((smiles[one] for one in written if smiles[one]), "") for name, written in wanted.items()}
     structures = {sentence: _longest(sentence, found, read) for sentence, found in spans.items()}
     return [[one for sentence in text for one in structures[sentence]] for text in sentences]
 
 
-def opsin_version() -> str:
-    """The version of py2opsin, which decides what is read; empty if it is not installed."""
+def reader_versions() -> list[str]:
+    """The versions of py2opsin and chemicals, which decide what is read; empty where one is not installed."""
+    return [_version("py2opsin"), _version("chemicals")]
+
+
+def _version(package: str) -> str:
     try:
-        return version("py2opsin")
+        return version(package)
     except PackageNotFoundError:
         return ""
 

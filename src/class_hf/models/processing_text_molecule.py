@@ -12,8 +12,8 @@ import torch
 from transformers import BatchFeature
 from transformers.processing_utils import ProcessorMixin
 
-from .chemical_names import opsin_version
 from .chemical_names import read_names as structures_named
+from .chemical_names import reader_versions
 from .modeling_text_molecule import MOLECULE_PREFIX, NAMED_INPUT_NAMES, NAMED_PREFIX
 from .tokenization_lexical import split_sentences
 
@@ -112,7 +112,7 @@ class TextMoleculeProcessor(ProcessorMixin):
         max_text_length: captions are cut to so many tokens; ignored by the lexical tower.
         read_names: a caption comes with the structures that it names, each once, encoded as molecules are, and with
             what stands around the names (see [`class_hf.models.chemical_names.read_names`]); for a model with
-            `read_names`. Needs py2opsin and Java.
+            `read_names`. Needs py2opsin, chemicals and Java.
 
     Example:
 
@@ -174,7 +174,7 @@ class TextMoleculeProcessor(ProcessorMixin):
         return blobs
 
     def _encode_or_none(self, smiles: str) -> bytes | None:
-        """A structure that OPSIN gave; None if RDKit does not take it."""
+        """A structure that a name stands for; None if RDKit does not take it."""
         try:
             return self.encode_molecules([smiles])[0]
         except ValueError:
@@ -262,7 +262,7 @@ class TextMoleculeProcessor(ProcessorMixin):
         """Hash of all that decides what `encode_text` and `encode_molecules` give: the key of their caches."""
         parts = [type(self).__name__, json.dumps(self.to_dict(), sort_keys=True, default=str)]
         if self.read_names:
-            parts += [opsin_version(), CaptionStructures.LAYOUT]
+            parts += [*reader_versions(), CaptionStructures.LAYOUT]
         for name in self.get_attributes():
             part = getattr(self, name)
             if "tokenizer" in name:
