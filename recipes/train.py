@@ -286,7 +286,7 @@ def base_models(model_args: ModelArguments) -> list[str] | None:
     if model_args.model_name_or_path is not None:
         return [model_args.model_name_or_path] if not Path(model_args.model_name_or_path).exists() else None
     towers = model_args.towers().values()
-    own = ("lexical", "fingerprint", "graph")
+    own = ("lexical", "fingerprint", "graph", "fused")
     return [name for name in towers if name not in own and ":" not in name and not Path(name).exists()] or None
 
 

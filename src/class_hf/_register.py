@@ -31,13 +31,15 @@ def _register_configs(auto: ModuleType) -> None:
 def _register_models(auto: ModuleType) -> None:
     from class_hf.models.modeling_aman import AmanModel
     from class_hf.models.modeling_bag import LexicalModel, MoleculeFingerprintModel
+    from class_hf.models.modeling_fused import MoleculeFusedModel
     from class_hf.models.modeling_graph import MoleculeGraphModel
     from class_hf.models.modeling_orma import OrmaGraphModel, OrmaModel
     from class_hf.models.modeling_text2mol import Text2MolModel, Text2MolMoleculeModel
     from class_hf.models.modeling_text_molecule import TextMoleculeDualEncoderModel
 
-    towers = (LexicalModel, MoleculeFingerprintModel, MoleculeGraphModel, OrmaGraphModel, Text2MolMoleculeModel)
-    for model in (*towers, TextMoleculeDualEncoderModel, AmanModel, OrmaModel, Text2MolModel):
+    towers = (LexicalModel, MoleculeFingerprintModel, MoleculeGraphModel, MoleculeFusedModel)
+    theirs = (OrmaGraphModel, Text2MolMoleculeModel)
+    for model in (*towers, *theirs, TextMoleculeDualEncoderModel, AmanModel, OrmaModel, Text2MolModel):
         auto.AutoModel.register(model.config_class, model, exist_ok=True)
 
 
@@ -52,8 +54,9 @@ def _register_feature_extractors(auto: ModuleType) -> None:
     from class_hf.models.configuration_graph import MoleculeGraphConfig
     from class_hf.models.configuration_orma import OrmaGraphConfig
     from class_hf.models.configuration_text2mol import Text2MolMoleculeConfig
-    from class_hf.models.configuration_text_molecule import MoleculeFingerprintConfig
+    from class_hf.models.configuration_text_molecule import MoleculeFingerprintConfig, MoleculeFusedConfig
     from class_hf.models.feature_extraction_fingerprint import MoleculeFingerprintFeatureExtractor
+    from class_hf.models.feature_extraction_fused import MoleculeFusedFeatureExtractor
     from class_hf.models.feature_extraction_graph import MoleculeGraphFeatureExtractor
     from class_hf.models.feature_extraction_orma import OrmaFeatureExtractor
     from class_hf.models.feature_extraction_text2mol import Text2MolFeatureExtractor
@@ -61,6 +64,7 @@ def _register_feature_extractors(auto: ModuleType) -> None:
     register = auto.AutoFeatureExtractor.register
     register(MoleculeFingerprintConfig, MoleculeFingerprintFeatureExtractor, exist_ok=True)
     register(MoleculeGraphConfig, MoleculeGraphFeatureExtractor, exist_ok=True)
+    register(MoleculeFusedConfig, MoleculeFusedFeatureExtractor, exist_ok=True)
     register(OrmaGraphConfig, OrmaFeatureExtractor, exist_ok=True)
     register(Text2MolMoleculeConfig, Text2MolFeatureExtractor, exist_ok=True)
 

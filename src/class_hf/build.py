@@ -25,18 +25,19 @@ from class_hf.models.configuration_graph import MoleculeGraphConfig
 from class_hf.models.configuration_orma import OrmaConfig, OrmaGraphConfig
 from class_hf.models.configuration_text2mol import Text2MolConfig, Text2MolMoleculeConfig
 from class_hf.models.configuration_text_molecule import (
-    LexicalConfig,
+    OWN_TOWERS,
     MoleculeFingerprintConfig,
     TextMoleculeDualEncoderConfig,
 )
 from class_hf.models.feature_extraction_fingerprint import MoleculeFingerprintFeatureExtractor
+from class_hf.models.feature_extraction_fused import MoleculeFusedFeatureExtractor
 from class_hf.models.feature_extraction_graph import MoleculeGraphFeatureExtractor
 from class_hf.models.feature_extraction_orma import OrmaFeatureExtractor
 from class_hf.models.feature_extraction_text2mol import Text2MolFeatureExtractor
 from class_hf.models.modeling_aman import AmanModel
 from class_hf.models.modeling_orma import OrmaModel
 from class_hf.models.modeling_text2mol import Text2MolModel
-from class_hf.models.modeling_text_molecule import TextMoleculeDualEncoderModel
+from class_hf.models.modeling_text_molecule import SHORT_NAMES, TextMoleculeDualEncoderModel
 from class_hf.models.processing_text_molecule import TextMoleculeProcessor, TextSmilesProcessor
 from class_hf.models.tokenization_lexical import LexicalTokenizer
 from class_hf.recipe import ModelArguments, check_fields, package_model
@@ -109,8 +110,9 @@ def load_model(name: str, revision: str | None = None) -> tuple[Any, Any]:
 
 def _fields(model: str) -> Iterable[str]:
     """Names of a tower's configuration fields."""
-    short = {"lexical": LexicalConfig, "fingerprint": MoleculeFingerprintConfig, "graph": MoleculeGraphConfig}
-    config = short[model]() if model in short else AutoConfig.from_pretrained(package_model(model))
+    config = (
+        OWN_TOWERS[SHORT_NAMES[model]]() if model in SHORT_NAMES else AutoConfig.from_pretrained(package_model(model))
+    )
     return [*config.to_dict(), "attn_implementation"]
 
 
@@ -266,6 +268,8 @@ def _build_dual_encoder(
         accepted = signature(MoleculeGraphFeatureExtractor.__init__).parameters
         check_fields("featurizer_config", featurizer_kwargs, accepted)
         extractor = MoleculeGraphFeatureExtractor(**featurizer_kwargs)
+    elif arguments.molecule_model == "fused":
+        extractor = _fused_extractor(featurizer_kwargs, molecule_kwargs)
     model = model_class.from_towers(
         text=package_model(arguments.text_model),
         molecule=package_model(arguments.molecule_model),
@@ -279,6 +283,29 @@ def _build_dual_encoder(
         return model, TextMoleculeProcessor(tokenizer, extractor, **caption_kwargs)
     molecule_tokenizer = AutoTokenizer.from_pretrained(package_model(arguments.molecule_model), **featurizer_kwargs)
     return model, TextSmilesProcessor(tokenizer, molecule_tokenizer, **caption_kwargs)
+
+
+def _fused_extractor(
+    featurizer_kwargs: dict[str, Any], molecule_kwargs: dict[str, Any]
+) -> MoleculeFusedFeatureExtractor:
+    """The featurizer of a fused tower; checks the fields of both parts, and gives the tower the featurizer's buckets.
+
+    Raises:
+        ValueError: if a field does not fit.
+    """
+    check_fields("featurizer_config", featurizer_kwargs, signature(MoleculeFusedFeatureExtractor.__init__).parameters)
+    parts: tuple[tuple[str, Any, type[PreTrainedConfig]], ...] = (
+        ("fingerprint", MoleculeFingerprintFeatureExtractor, MoleculeFingerprintConfig),
+        ("graph", MoleculeGraphFeatureExtractor, MoleculeGraphConfig),
+    )
+    for part, extractor, config in parts:
+        accepted = signature(extractor.__init__).parameters
+        check_fields(f"featurizer_config's {part}", featurizer_kwargs.get(part, {}), accepted)
+        check_fields(f"molecule_config's {part}_config", molecule_kwargs.get(f"{part}_config", {}), config().to_dict())
+    fused = MoleculeFusedFeatureExtractor(**featurizer_kwargs)
+    fingerprint = {"num_buckets": fused.names_extractor.num_buckets, **molecule_kwargs.get("fingerprint_config", {})}
+    molecule_kwargs["fingerprint_config"] = fingerprint
+    return fused
 
 
 def _build_text2mol(arguments: ModelArguments) -> tuple[PreTrainedModel, TextMoleculeProcessor]:

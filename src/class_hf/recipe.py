@@ -87,7 +87,9 @@ class ModelArguments:
     )
     molecule_model: str = field(
         default="fingerprint",
-        metadata={"help": "`fingerprint`, `graph`, or a folder or Hub id of an AutoModel over SMILES."},
+        metadata={
+            "help": "`fingerprint`, `graph`, `fused` (both), or a folder or Hub id of an AutoModel over SMILES."
+        },
     )
     text_config: str | None = field(default=None, metadata={"help": "Fields of the text tower's config, as JSON."})
     molecule_config: str | None = field(

@@ -1,4 +1,4 @@
-"""Configurations of the dual encoder and of its two light towers."""
+"""Configurations of the dual encoder, of its two light towers, and of the one that joins a light one to a graph."""
 
 import math
 from typing import Any
@@ -64,6 +64,45 @@ class MoleculeFingerprintConfig(BagConfig):
     model_type = "molecule_fingerprint"
 
 
+@strict
+class MoleculeFusedConfig(PreTrainedConfig):
+    r"""Configuration of [`MoleculeFusedModel`], a molecule tower over substructures and the graph (ours).
+
+    Args:
+        fingerprint_config: a [`MoleculeFingerprintConfig`], or a dict of its fields; its `hidden_size` is the tower's.
+        graph_config: a [`MoleculeGraphConfig`], or a dict of its fields.
+        graph_dropout: dropout probability of the graph's vector.
+
+    Example:
+
+    >>> MoleculeFusedConfig(fingerprint_config={"hidden_size": 64}, graph_config={"num_layers": 2}).hidden_size
+    64
+    """
+
+    model_type = "molecule_fused"
+
+    fingerprint_config: dict[str, Any] | PreTrainedConfig | None = None
+    graph_config: dict[str, Any] | PreTrainedConfig | None = None
+    graph_dropout: float | int = 0.3
+
+    def __post_init__(self, **kwargs: Any) -> None:
+        for name, config in (("fingerprint_config", MoleculeFingerprintConfig), ("graph_config", MoleculeGraphConfig)):
+            value = getattr(self, name)
+            if not isinstance(value, PreTrainedConfig):
+                setattr(self, name, config.from_dict(value or {}))
+        super().__post_init__(**kwargs)
+
+    @property
+    def hidden_size(self) -> int:
+        """Width H of the tower's vector, the fingerprint's."""
+        fingerprint: Any = self.fingerprint_config
+        return fingerprint.hidden_size
+
+    def validate_graph_dropout(self) -> None:
+        """Part of the `@strict` validation."""
+        _check_probability("graph_dropout", self.graph_dropout)
+
+
 def _check_probability(name: str, value: float) -> None:
     if not 0.0 <= value < 1.0:
         raise ValueError(f"`{name}` is {value}; expected a probability in [0, 1).")
@@ -73,6 +112,7 @@ OWN_TOWERS: dict[str, type[PreTrainedConfig]] = {
     LexicalConfig.model_type: LexicalConfig,
     MoleculeFingerprintConfig.model_type: MoleculeFingerprintConfig,
     MoleculeGraphConfig.model_type: MoleculeGraphConfig,
+    MoleculeFusedConfig.model_type: MoleculeFusedConfig,
 }
 
 

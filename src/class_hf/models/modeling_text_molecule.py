@@ -17,9 +17,11 @@ from .configuration_text_molecule import (
     OWN_TOWERS,
     LexicalConfig,
     MoleculeFingerprintConfig,
+    MoleculeFusedConfig,
     TextMoleculeDualEncoderConfig,
 )
 from .modeling_bag import LexicalModel, MoleculeFingerprintModel, embed_bags
+from .modeling_fused import MoleculeFusedModel
 from .modeling_graph import MoleculeGraphModel
 from .ragged_text import encode_ragged, mean_pool
 
@@ -31,9 +33,15 @@ _OWN_MODELS: dict[str, type[PreTrainedModel]] = {
     LexicalConfig.model_type: LexicalModel,
     MoleculeFingerprintConfig.model_type: MoleculeFingerprintModel,
     MoleculeGraphConfig.model_type: MoleculeGraphModel,
+    MoleculeFusedConfig.model_type: MoleculeFusedModel,
 }
 _CONTEXT_SIZE, _CONTEXT_DROPOUT = 128, 0.2  # width, and share of the tokens around a name that training leaves out
-SHORT_NAMES = {"lexical": "lexical", "fingerprint": "molecule_fingerprint", "graph": "molecule_graph"}
+SHORT_NAMES = {
+    "lexical": "lexical",
+    "fingerprint": "molecule_fingerprint",
+    "graph": "molecule_graph",
+    "fused": "molecule_fused",
+}
 
 
 @dataclass
@@ -170,7 +178,7 @@ class NamedStructures(nn.Module):
 class TextMoleculeDualEncoderModel(PreTrainedModel):
     """Embeds captions and molecules in one space, where a caption lies next to its molecule.
 
-    Towers are this package's (`lexical`, `graph`, `fingerprint`) or any `AutoModel`; the latter's token states
+    Towers are this package's (`lexical`, `fingerprint`, `graph`, `fused`) or any `AutoModel`; the latter's token states
     are mean-pooled. A linear projection of each tower's vector is brought to length 1. With `read_names` the molecule
     tower also reads the structures that a caption names, which are added to the caption's vector.
 
@@ -227,7 +235,7 @@ class TextMoleculeDualEncoderModel(PreTrainedModel):
 
         Args:
             text: `"lexical"`, a folder or Hub id of any `AutoModel`, a configuration, or a model.
-            molecule: `"fingerprint"`, `"graph"`, a folder or Hub id of an `AutoModel` that reads SMILES, a
+            molecule: `"fingerprint"`, `"graph"`, `"fused"`, a folder or Hub id of an `AutoModel` that reads SMILES, a
                 configuration, or a model.
             text_kwargs, molecule_kwargs: fields of that tower's configuration.
             **kwargs: fields of [`TextMoleculeDualEncoderConfig`].

@@ -140,7 +140,8 @@ class TextMoleculeProcessor(ProcessorMixin):
     def model_input_names(self) -> list[str]:
         """Names of a batch: the caption's, and the molecule side's with its prefix."""
         molecule = self.feature_extractor.model_input_names
-        named = [*(NAMED_PREFIX + name for name in molecule), *NAMED_INPUT_NAMES] if self.read_names else []
+        structure = getattr(self._names_extractor, "model_input_names", molecule)
+        named = [*(NAMED_PREFIX + name for name in structure), *NAMED_INPUT_NAMES] if self.read_names else []
         return [*TEXT_INPUT_NAMES, *named, *(MOLECULE_PREFIX + name for name in molecule)]
 
     # -- captions ---------------------------------------------------------------------------------------------
@@ -176,9 +177,23 @@ class TextMoleculeProcessor(ProcessorMixin):
     def _encode_or_none(self, smiles: str) -> bytes | None:
         """A structure that a name stands for; None if RDKit does not take it."""
         try:
-            return self.encode_molecules([smiles])[0]
+            return self._encode_structure(smiles)
         except ValueError:
             return None
+
+    @property
+    def _names_extractor(self) -> Any:
+        """What encodes named structures, if they are not encoded as molecules are."""
+        return getattr(getattr(self, "feature_extractor", None), "names_extractor", None)
+
+    def _encode_structure(self, smiles: str) -> bytes:
+        own = self._names_extractor
+        return self.encode_molecules([smiles])[0] if own is None else own.encode(smiles)
+
+    def _collate_structures(self, blobs: Sequence[bytes]) -> dict[str, torch.Tensor]:
+        own = self._names_extractor
+        molecules = self.collate_molecules(blobs) if own is None else own.collate(blobs)
+        return {NAMED_PREFIX + name.removeprefix(MOLECULE_PREFIX): value for name, value in molecules.items()}
 
     def _encode_captions(self, texts: Sequence[str]) -> list[bytes]:
         if hasattr(self.tokenizer, "encode_sentences"):
@@ -213,13 +228,11 @@ class TextMoleculeProcessor(ProcessorMixin):
             around = [ids for own in structures for ids in own.values()]
             rows = np.repeat(np.arange(len(blobs)), [len(own) for own in structures])
             if not found:
-                found, rows = self.encode_molecules([_STAND_IN]), np.array([len(blobs)])
+                found, rows = [self._encode_structure(_STAND_IN)], np.array([len(blobs)])
                 around = [np.array([], dtype=np.int32)]
             context = (np.concatenate(around, dtype=np.int32), np.cumsum([0, *map(len, around)], dtype=np.int32))
-            molecules = self.collate_molecules(found)
-            prefixed = {NAMED_PREFIX + name.removeprefix(MOLECULE_PREFIX): value for name, value in molecules.items()}
             own = dict(zip(NAMED_INPUT_NAMES, map(torch.from_numpy, (rows, *context)), strict=True))
-            named = {**prefixed, **own}
+            named = {**self._collate_structures(found), **own}
             blobs = captions
         ids, offsets = CaptionTokens.join(blobs, sentence_dropout, generator)
         return {"input_ids": torch.from_numpy(ids), "text_offsets": torch.from_numpy(offsets), **named}

@@ -1,0 +1,60 @@
+"""A molecule tower that reads a molecule twice: as a bag of substructures and as a graph."""
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel
+from transformers import initialization as init
+from transformers.modeling_outputs import BaseModelOutputWithPooling
+
+from .configuration_text_molecule import MoleculeFusedConfig
+from .modeling_bag import MoleculeFingerprintModel
+from .modeling_graph import MoleculeGraphModel
+
+
+class MoleculeFusedModel(PreTrainedModel):
+    """Sum of a [`MoleculeFingerprintModel`]'s vector and, mapped linearly, a [`MoleculeGraphModel`]'s (ours).
+
+    The bag knows at once which substructures there are, the graph how they hang together. Without a graph it is the
+    fingerprint's vector alone: so it reads the structures that captions name, mostly small ones, at little cost.
+
+    Example:
+
+    >>> config = MoleculeFusedConfig(fingerprint_config={"num_buckets": 100, "hidden_size": 8})
+    >>> ids, offsets = torch.tensor([1, 5, 7]), torch.tensor([0, 2, 3])
+    >>> MoleculeFusedModel(config)(fragment_ids=ids, fragment_offsets=offsets).pooler_output.shape
+    torch.Size([2, 8])
+    """
+
+    config_class = MoleculeFusedConfig
+    base_model_prefix = "molecule_fused"
+    main_input_name = "fragment_ids"
+    _no_split_modules = ["MoleculeGraphLayer"]
+
+    def __init__(self, config: MoleculeFusedConfig):
+        super().__init__(config)
+        self.fingerprint = MoleculeFingerprintModel(config.fingerprint_config)  # type: ignore[arg-type]
+        self.graph = MoleculeGraphModel(config.graph_config)  # type: ignore[arg-type]
+        self.dropout = nn.Dropout(config.graph_dropout)
+        self.graph_projection = nn.Linear(self.graph.config.hidden_size, config.hidden_size, bias=False)
+        self.post_init()
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        if isinstance(module, nn.Linear):
+            init.xavier_uniform_(module.weight)
+
+    def forward(
+        self, fragment_ids: torch.Tensor, fragment_offsets: torch.Tensor, **graphs: torch.Tensor
+    ) -> BaseModelOutputWithPooling:
+        """
+        Args:
+            fragment_ids (T,), fragment_offsets (B + 1,): as of [`MoleculeFingerprintModel`].
+            graphs: the inputs of [`MoleculeGraphModel`], for the same B molecules; all or none.
+
+        Returns:
+            `pooler_output` (B, H).
+        """
+        pooled = self.fingerprint(fragment_ids, fragment_offsets).pooler_output
+        if graphs:
+            pooled = pooled + self.graph_projection(self.dropout(self.graph(**graphs).pooler_output))
+        return BaseModelOutputWithPooling(pooler_output=pooled)
