@@ -179,8 +179,8 @@ class TextMoleculeDualEncoderModel(PreTrainedModel):
     """Embeds captions and molecules in one space, where a caption lies next to its molecule.
 
     Towers are this package's (`lexical`; `fingerprint`, `graph`, `fused`) or any `AutoModel`; the latter's token
-    states are mean-pooled. A linear projection of each tower's vector is brought to length 1. With `read_names` the molecule
-    tower also reads the structures that a caption names, which are added to the caption's vector.
+    states are mean-pooled. A linear projection of each tower's vector is brought to length 1. With `read_names` the
+    molecule tower also reads the structures that a caption names, which are added to the caption's vector.
 
     Example:
 
