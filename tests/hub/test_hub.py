@@ -17,6 +17,7 @@ from transformers import BertConfig, BertTokenizerFast
 from class_hf import (
     AmanModel,
     LexicalTokenizer,
+    MoleculeFusedFeatureExtractor,
     MoleculeGraphFeatureExtractor,
     Text2MolFeatureExtractor,
     Text2MolModel,
@@ -55,6 +56,14 @@ def graph():
     return model, lexical_with(MoleculeGraphFeatureExtractor())
 
 
+def fused():
+    parts = {"fingerprint_config": TINY, "graph_config": {"hidden_size": 16, "num_layers": 1}}
+    model = TextMoleculeDualEncoderModel.from_towers(
+        text="lexical", molecule="fused", text_kwargs=TINY, molecule_kwargs=parts, projection_dim=8
+    )
+    return model, lexical_with(MoleculeFusedFeatureExtractor(fingerprint={"num_buckets": TINY["num_buckets"]}))
+
+
 def smiles_transformer():
     config, tokenizer = bert_parts()
     model = TextMoleculeDualEncoderModel.from_towers(text=config, molecule=config, projection_dim=8)
@@ -79,6 +88,7 @@ def text2mol():
 
 BACKBONES = {
     "graph": graph,
+    "fused": fused,
     "smiles": smiles_transformer,
     "aman": aman,
     "text2mol": text2mol,
