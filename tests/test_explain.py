@@ -12,6 +12,7 @@ from rdkit import Chem, RDConfig
 from class_hf import (
     LexicalTokenizer,
     MoleculeFingerprintFeatureExtractor,
+    MoleculeFusedFeatureExtractor,
     MoleculeGraphFeatureExtractor,
     TextMoleculeDualEncoderModel,
     TextMoleculeProcessor,
@@ -53,13 +54,20 @@ def graph():
     return tiny("graph", num_layers=2), processor
 
 
+@pytest.fixture(scope="module")
+def fused():
+    extractor = MoleculeFusedFeatureExtractor(fingerprint={"num_buckets": 4096})
+    sizes = {"fingerprint_config": {"num_buckets": 4096, "hidden_size": 16}, "graph_config": {"hidden_size": 16}}
+    return tiny("fused", **sizes), TextMoleculeProcessor(LexicalTokenizer(num_buckets=512), extractor)
+
+
 def tiny(molecule, **sizes):
     torch.manual_seed(0)
     return TextMoleculeDualEncoderModel.from_towers(
         text="lexical",
         molecule=molecule,
         text_kwargs={"num_buckets": 512, "embedding_size": 16, "hidden_size": 16, "intermediate_size": 16},
-        molecule_kwargs={"hidden_size": 16, **sizes},
+        molecule_kwargs=sizes if molecule == "fused" else {"hidden_size": 16, **sizes},
         projection_dim=16,
     )
 
@@ -126,7 +134,7 @@ def test_graph_contributions_are_scores_with_a_wildcard(graph):
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
-@pytest.mark.parametrize("tower", ["fingerprint", "graph"])
+@pytest.mark.parametrize("tower", ["fingerprint", "graph", "fused"])
 def test_atoms_that_are_alike_contribute_alike_however_it_is_written(tower, request):
     model, processor = request.getfixturevalue(tower)
     benzene = atom_contributions(model, processor, "c1ccccc1", text=TEXT)
