@@ -102,7 +102,11 @@ def test_the_tower_alone_is_saved_too(tmp_path):
     tower, extractor = MoleculeFusedModel(config()).eval(), MoleculeFusedFeatureExtractor(fingerprint=FEATURES)
     tower.save_pretrained(tmp_path), extractor.save_pretrained(tmp_path)
     loaded, again = AutoModel.from_pretrained(tmp_path).eval(), AutoFeatureExtractor.from_pretrained(tmp_path)
-    assert again.fingerprint == FEATURES and again.graph == {}
+    # Saved with the defaults, which a later release may change.
+    assert (
+        again.fingerprint == {**MoleculeFingerprintFeatureExtractor(**FEATURES).__dict__}
+        and again.graph["version"] == 1
+    )
     torch.testing.assert_close(loaded(**again(SMILES)).pooler_output, tower(**extractor(SMILES)).pooler_output)
     joined = TextMoleculeDualEncoderModel.from_towers(molecule=str(tmp_path))
     found = joined.molecule_model(**extractor(SMILES)).pooler_output

@@ -39,10 +39,11 @@ class MoleculeFusedFeatureExtractor(FeatureExtractionMixin):
         self, fingerprint: Mapping[str, Any] | None = None, graph: Mapping[str, Any] | None = None, **kwargs: Any
     ):
         super().__init__(**kwargs)
-        self.fingerprint = dict(fingerprint or {})
-        self.graph = dict(graph or {})
-        self.names_extractor = MoleculeFingerprintFeatureExtractor(**self.fingerprint)
-        self._graph_extractor = MoleculeGraphFeatureExtractor(**self.graph)
+        self.names_extractor = MoleculeFingerprintFeatureExtractor(**(fingerprint or {}))
+        self._graph_extractor = MoleculeGraphFeatureExtractor(**(graph or {}))
+        # With the defaults of today, which a later release may change.
+        self.fingerprint = _arguments(self.names_extractor)
+        self.graph = _arguments(self._graph_extractor)
 
     def to_dict(self) -> dict[str, Any]:
         """What is saved: the arguments, without the two extractors that are made of them."""
@@ -73,3 +74,7 @@ class MoleculeFusedFeatureExtractor(FeatureExtractionMixin):
         """Encodes and joins one SMILES or several."""
         molecules = [smiles] if isinstance(smiles, str) else list(smiles)
         return BatchFeature(self.collate([self.encode(one) for one in molecules]))
+
+
+def _arguments(extractor: FeatureExtractionMixin) -> dict[str, Any]:
+    return {name: value for name, value in extractor.to_dict().items() if name != "feature_extractor_type"}
