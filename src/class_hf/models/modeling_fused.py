@@ -1,5 +1,7 @@
 """A molecule tower that reads a molecule twice: as a bag of substructures and as a graph."""
 
+from typing import Any
+
 import torch
 from torch import nn
 from transformers import PreTrainedModel
@@ -32,8 +34,10 @@ class MoleculeFusedModel(PreTrainedModel):
 
     def __init__(self, config: MoleculeFusedConfig):
         super().__init__(config)
-        self.fingerprint = MoleculeFingerprintModel(config.fingerprint_config)  # type: ignore[arg-type]
-        self.graph = MoleculeGraphModel(config.graph_config)  # type: ignore[arg-type]
+        fingerprint_config: Any = config.fingerprint_config  # the configuration has made objects of dicts
+        graph_config: Any = config.graph_config
+        self.fingerprint = MoleculeFingerprintModel(fingerprint_config)
+        self.graph = MoleculeGraphModel(graph_config)
         self.dropout = nn.Dropout(config.graph_dropout)
         self.graph_projection = nn.Linear(self.graph.config.hidden_size, config.hidden_size, bias=False)
         self.post_init()
