@@ -15,6 +15,7 @@ from class_hf.models.feature_extraction_orma import motifs_of
 from class_hf.models.token_alignment import (
     MoleculeStates,
     TextStates,
+    all_scores,
     assign_tokens,
     pair_scores,
     proximal_transport,
@@ -131,10 +132,10 @@ def test_a_token_goes_to_the_motif_that_receives_most_of_it():
     motifs = torch.eye(3)[None]
     tokens = F.normalize(torch.tensor([[0.1, 1.0, 0.0], [1.0, 0.0, 0.2], [0.0, 0.1, 1.0]]), dim=1)[None]
     all_there = torch.ones(1, 3, dtype=torch.bool)
-    assert assign_tokens(tokens, all_there, motifs, all_there).tolist() == [[1, 0, 2]]
+    assert assign_tokens((tokens @ motifs.mT)[:, None], all_there, all_there).tolist() == [[[1, 0, 2]]]
     # Equal motifs: the first has the token, whatever rounding does to the plan.
     equal = (motifs[:, [1, 1, 2]] * (1 + 1e-7 * torch.tensor([0, 1, 0])[:, None])).contiguous()
-    assert assign_tokens(tokens, all_there, equal, all_there)[0, 0] == 0
+    assert assign_tokens((tokens @ equal.mT)[:, None], all_there, all_there)[0, 0, 0] == 0
 
 
 # -- scores of pairs ------------------------------------------------------------------------------------------------
@@ -184,13 +185,18 @@ def test_scores_equal_the_calculation_by_hand():
     np.testing.assert_allclose(found.numpy(), expected, atol=1e-5)
 
 
-@pytest.mark.parametrize("block_pairs", (1, 5))
-def test_blocks_change_neither_scores_nor_gradients(block_pairs):
+def by_pairs(texts, molecules, block_pairs):
+    return [level.view(3, 4) for level in pair_scores(texts, molecules, *ROWS, block_pairs)]
+
+
+@pytest.mark.parametrize("block_pairs", (1, 5, None))
+@pytest.mark.parametrize("score", (by_pairs, all_scores))
+def test_neither_blocks_nor_the_way_change_scores_or_gradients(score, block_pairs):
     results = []
-    for size in (100, block_pairs):
+    for way, size in ((by_pairs, 100), (score, block_pairs)):
         texts, molecules = ragged_states()
-        scores = torch.stack(pair_scores(texts, molecules, *ROWS, block_pairs=size))
-        (scores * torch.arange(24).view(2, 12)).sum().backward()
+        scores = torch.stack(way(texts, molecules, size))
+        (scores * torch.arange(24).view(2, 3, 4)).sum().backward()
         leaves = (*texts[:2], molecules.motifs, molecules.atoms)
         results.append([scores.detach(), *(leaf.grad for leaf in leaves)])
     for one, other in zip(*results, strict=True):

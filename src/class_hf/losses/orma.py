@@ -7,7 +7,7 @@ from torch import nn
 from class_hf.curriculum.intensity import Intensity
 from class_hf.distributed import gather, gather_with_gradient, global_sum, world_size
 from class_hf.losses.contrastive import LossOutput, score_losses, targets_of
-from class_hf.models.token_alignment import MoleculeStates, TextStates, pair_scores
+from class_hf.models.token_alignment import MoleculeStates, TextStates, all_scores
 
 
 class OrmaLoss(nn.Module):
@@ -30,8 +30,8 @@ class OrmaLoss(nn.Module):
 
     Args:
         label_smoothing: share of the target spread evenly over the batch, in [0, 1).
-        block_pairs: pairs of the B x B whose tokens are aligned at once; memory follows it. None is 64 on a CPU, 1,024
-            elsewhere.
+        block_pairs: pairs of the B x B whose tokens are aligned at once; memory follows it. None is 256 on a CPU,
+            1,024 elsewhere.
 
     Shapes of the inputs: those of [`OrmaOutput`], for this process's pairs, and:
         intensity: an [`Intensity`]; the default does nothing.
@@ -108,7 +108,7 @@ class OrmaLoss(nn.Module):
         of_texts = torch.stack(
             [
                 text_embeds @ gather_with_gradient(molecule_embeds).T,
-                *self._fine_scores(texts, all_molecules),
+                *all_scores(texts, all_molecules, self.block_pairs),
             ]
         )
         if world_size() == 1:
@@ -120,17 +120,10 @@ class OrmaLoss(nn.Module):
         of_molecules = torch.stack(
             [
                 molecule_embeds @ gather_with_gradient(text_embeds).T,
-                *(level.T for level in self._fine_scores(all_texts, molecules)),
+                *(level.T for level in all_scores(all_texts, molecules, self.block_pairs)),
             ]
         )
         return of_texts, of_molecules
-
-    def _fine_scores(self, texts: TextStates, molecules: MoleculeStates) -> tuple[torch.Tensor, torch.Tensor]:
-        """Every caption with every molecule at the two levels below the whole vectors: (captions, molecules) each."""
-        captions, partners = len(texts.token_offsets) - 1, len(molecules.atom_offsets) - 1
-        places = torch.arange(captions * partners, device=texts.token_offsets.device)
-        by_motif, by_atom = pair_scores(texts, molecules, places // partners, places % partners, self.block_pairs)
-        return by_motif.view(captions, partners), by_atom.view(captions, partners)
 
 
 def gather_ragged(states: torch.Tensor, offsets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
