@@ -212,6 +212,7 @@ def _load_trained(name: str, arguments: ModelArguments) -> tuple[PreTrainedModel
 # What a trained model has already.
 _OF_NEW_MODELS = (
     "text_model",
+    "text_from_scratch",
     "molecule_model",
     "tokenizer_config",
     "featurizer_config",
@@ -221,16 +222,20 @@ _OF_NEW_MODELS = (
 
 
 def _text_side(arguments: ModelArguments) -> tuple[dict[str, Any], Any]:
-    """Fields of the text tower's configuration, and its tokenizer."""
+    """The text tower as `from_towers` takes it, `text` and `text_kwargs`, and its tokenizer."""
     text_kwargs, tokenizer_kwargs = arguments.as_dict("text_config"), arguments.as_dict("tokenizer_config")
     with naming_model("text_model", arguments.text_model):
         check_fields("text_config", text_kwargs, _fields(arguments.text_model))
+    name = package_model(arguments.text_model)
     if arguments.text_model != "lexical":
-        return text_kwargs, AutoTokenizer.from_pretrained(package_model(arguments.text_model), **tokenizer_kwargs)
+        given: dict[str, Any] = {"text": name, "text_kwargs": text_kwargs}
+        if arguments.text_from_scratch:
+            given = {"text": AutoConfig.from_pretrained(name, **text_kwargs)}
+        return given, AutoTokenizer.from_pretrained(name, **tokenizer_kwargs)
     check_fields("tokenizer_config", tokenizer_kwargs, signature(LexicalTokenizer.__init__).parameters)
     tokenizer = LexicalTokenizer(**tokenizer_kwargs)
     text_kwargs.setdefault("num_buckets", tokenizer.num_buckets)
-    return text_kwargs, tokenizer
+    return {"text": name, "text_kwargs": text_kwargs}, tokenizer
 
 
 def _backbone_fields(arguments: ModelArguments, config: PreTrainedConfig) -> dict[str, Any]:
@@ -253,7 +258,7 @@ def _refuse_names(arguments: ModelArguments) -> None:
 def _build_dual_encoder(
     arguments: ModelArguments, model_class: type[TextMoleculeDualEncoderModel] = TextMoleculeDualEncoderModel
 ) -> tuple[PreTrainedModel, TextMoleculeProcessor]:
-    text_kwargs, tokenizer = _text_side(arguments)
+    text, tokenizer = _text_side(arguments)
     molecule_kwargs, featurizer_kwargs = arguments.as_dict("molecule_config"), arguments.as_dict("featurizer_config")
     with naming_model("molecule_model", arguments.molecule_model):
         check_fields("molecule_config", molecule_kwargs, _fields(arguments.molecule_model))
@@ -271,9 +276,8 @@ def _build_dual_encoder(
     elif arguments.molecule_model == "fused":
         extractor = _fused_extractor(featurizer_kwargs, molecule_kwargs)
     model = model_class.from_towers(
-        text=package_model(arguments.text_model),
+        **text,
         molecule=package_model(arguments.molecule_model),
-        text_kwargs=text_kwargs,
         molecule_kwargs=molecule_kwargs,
         read_names=arguments.read_names,
         **dual_encoder_kwargs,
@@ -315,16 +319,15 @@ def _build_text2mol(arguments: ModelArguments) -> tuple[PreTrainedModel, TextMol
             f"molecule_model is {arguments.molecule_model!r}, but the backbone text2mol has a molecule tower of its "
             'own: leave it out, and choose the tower by molecule_config {"molecule_type": "mlp"} or "gcn".'
         )
-    text_kwargs, tokenizer = _text_side(arguments)
+    text, tokenizer = _text_side(arguments)
     molecule_kwargs, featurizer_kwargs = arguments.as_dict("molecule_config"), arguments.as_dict("featurizer_config")
     check_fields("molecule_config", molecule_kwargs, Text2MolMoleculeConfig().to_dict())
     check_fields("featurizer_config", featurizer_kwargs, signature(Text2MolFeatureExtractor.__init__).parameters)
     extractor = Text2MolFeatureExtractor(**featurizer_kwargs)
     molecule_kwargs.setdefault("num_buckets", extractor.num_buckets)
     model = Text2MolModel.from_towers(
-        text=package_model(arguments.text_model),
+        **text,
         molecule=Text2MolMoleculeConfig(**molecule_kwargs),
-        text_kwargs=text_kwargs,
         **_backbone_fields(arguments, Text2MolConfig()),
     )
     return model, TextMoleculeProcessor(tokenizer, extractor, max_text_length=arguments.max_text_length)
@@ -337,14 +340,13 @@ def _build_orma(arguments: ModelArguments) -> tuple[PreTrainedModel, TextMolecul
             f"molecule_model is {arguments.molecule_model!r}, but the backbone orma has a molecule tower of its own: "
             "leave it out, and set the tower's sizes by molecule_config."
         )
-    text_kwargs, tokenizer = _text_side(arguments)
+    text, tokenizer = _text_side(arguments)
     molecule_kwargs, featurizer_kwargs = arguments.as_dict("molecule_config"), arguments.as_dict("featurizer_config")
     check_fields("molecule_config", molecule_kwargs, OrmaGraphConfig().to_dict())
     check_fields("featurizer_config", featurizer_kwargs, signature(OrmaFeatureExtractor.__init__).parameters)
     model = OrmaModel.from_towers(
-        text=package_model(arguments.text_model),
+        **text,
         molecule=molecule_kwargs,
-        text_kwargs=text_kwargs,
         **_backbone_fields(arguments, OrmaConfig()),
     )
     extractor = OrmaFeatureExtractor(**featurizer_kwargs)

@@ -122,6 +122,13 @@ class ModelArguments:
     molecule_adapter: str | None = field(
         default=None, metadata={"help": "Adapter of peft on the molecule tower, as JSON."}
     )
+    text_from_scratch: bool = field(
+        default=False,
+        metadata={
+            "help": "Of text_model only the tokenizer and the configuration are taken, with text_config's sizes, and "
+            "no weights."
+        },
+    )
     max_text_length: int = field(default=256, metadata={"help": "Tokens of a caption; not for `lexical`."})
     read_names: bool = field(
         default=False,
@@ -136,6 +143,11 @@ class ModelArguments:
     def __post_init__(self) -> None:
         if self.early_stopping_patience is not None and self.early_stopping_patience < 1:
             raise ValueError(f"early_stopping_patience is {self.early_stopping_patience}; expected at least 1.")
+        if self.text_from_scratch and (self.text_model == "lexical" or self.text_adapter is not None):
+            raise ValueError(
+                "text_from_scratch is for a transformer as text_model that has weights to leave out, and no adapter "
+                f"to add; text_model is {self.text_model!r}, text_adapter {self.text_adapter!r}. Leave one out."
+            )
         for name in (
             "text_config",
             "molecule_config",

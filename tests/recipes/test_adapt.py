@@ -79,6 +79,34 @@ def outputs(model, folder: Path) -> torch.Tensor:
     return torch.cat([output.text_embeds, output.molecule_embeds])
 
 
+def test_a_text_tower_from_scratch(folder):
+    """The tokenizer and the configuration stay, with other sizes; the weights are new, and those of the seed."""
+    bert, sizes = str(folder / "bert"), '{"hidden_size": 24}'
+    arguments = ModelArguments(text_model=bert, text_from_scratch=True, molecule_config=TINY, text_config=sizes)
+    towers = []
+    for seed in (0, 0, 1):
+        torch.manual_seed(seed)
+        model, processor = build_model(arguments)
+        towers.append(model.text_model.state_dict())
+    pretrained, _ = build_model(ModelArguments(text_model=bert, molecule_config=TINY))
+    words = "embeddings.word_embeddings.weight"
+    assert towers[0][words].shape == (len(processor.tokenizer), 24)
+    assert pretrained.text_model.state_dict().keys() == towers[0].keys()
+    assert torch.equal(towers[0][words], towers[1][words]) and not torch.equal(towers[0][words], towers[2][words])
+
+
+@pytest.mark.parametrize(
+    "kwargs, message",
+    [
+        ({"text_model": "lexical"}, "text_model is 'lexical', text_adapter None"),
+        ({"text_model": "bert", "text_adapter": LORA}, "text_model is 'bert', text_adapter '{\"peft_type"),
+    ],
+)
+def test_nothing_to_leave_out(kwargs, message):
+    with pytest.raises(ValueError, match=message):
+        ModelArguments(text_from_scratch=True, **kwargs)
+
+
 def test_what_training_leaves(run, folder, tmp_path):
     merged = outputs(AutoModel.from_pretrained(run), run)
     adapted = outputs(load_adapter(run, subfolder="adapter"), run / "adapter")
