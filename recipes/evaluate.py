@@ -54,8 +54,9 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument(
         "--query_bank", action="store_true", help="report query-bank normalisation by the training pairs as well"
     )
-    parser.add_argument("--bank_neighbours", type=int, default=10, help="nearest queries of the bank that count")
-    parser.add_argument("--bank_weight", type=float, default=0.5, help="share of their mean cosine that is taken off")
+    parser.add_argument(
+        "--bank_method", choices=("softmax", "nearest"), default="softmax", help="how the bank is reckoned with"
+    )
     parser.add_argument("--num_proc", type=int, help="processes that prepare the data")
     return parser.parse_args(argv)
 
@@ -131,8 +132,7 @@ def evaluator_of(data: datasets.DatasetDict, processor: Any, args: argparse.Name
         bootstrap_samples=args.bootstrap_samples,
         rescore_top_k=args.rescore_top_k,
         query_bank=prepared["train"] if args.query_bank else None,
-        bank_neighbours=args.bank_neighbours,
-        bank_weight=args.bank_weight,
+        bank_method=args.bank_method,
     )
 
 

@@ -53,10 +53,11 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         "--query_bank",
         action="store_true",
         help="query-bank normalisation by the training captions of a data set of pairs: take from each molecule's "
-        "scores a share of its mean cosine to the nearest of them",
+        "scores what it owes to being near to many of them, or to one",
     )
-    parser.add_argument("--bank_neighbours", type=int, default=10, help="nearest captions of the bank that count")
-    parser.add_argument("--bank_weight", type=float, default=0.5, help="share of their mean cosine that is taken off")
+    parser.add_argument(
+        "--bank_method", choices=("softmax", "nearest"), default="softmax", help="how the bank is reckoned with"
+    )
     return parser.parse_args(argv)
 
 
@@ -89,8 +90,7 @@ def main(argv: Sequence[str]) -> None:
         store=args.store,
         batch_size=args.batch_size,
         query_bank=bank,
-        bank_neighbours=args.bank_neighbours,
-        bank_weight=args.bank_weight,
+        bank_method=args.bank_method,
         num_proc=args.num_proc,
         on_error=args.on_error,
         overwrite=args.overwrite,

@@ -141,7 +141,7 @@ def molecules(pairs):
 def index_folder(molecules, indexed_model, processor, pairs, tmp_path_factory):
     path = tmp_path_factory.mktemp("index") / "index"
     bank = pairs["description"][:12]
-    MoleculeIndex.build(molecules, indexed_model, processor, path, query_bank=bank, bank_neighbours=3).close()
+    MoleculeIndex.build(molecules, indexed_model, processor, path, query_bank=bank).close()
     return path
 
 
@@ -155,4 +155,4 @@ def qdrant_index(molecules, indexed_model, processor, pairs):
     pytest.importorskip("qdrant_client")
     bank = pairs["description"][:12]
     store = "qdrant+memory:tiny"
-    return MoleculeIndex.build(molecules, indexed_model, processor, store=store, query_bank=bank, bank_neighbours=3)
+    return MoleculeIndex.build(molecules, indexed_model, processor, store=store, query_bank=bank)

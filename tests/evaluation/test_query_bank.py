@@ -1,10 +1,10 @@
-"""Hubness is the mean cosine to the nearest of the bank; as a penalty it moves ranks as a full sort says."""
+"""The bank's penalties are what their formulas say, and move ranks as a full sort says."""
 
 import numpy as np
 import pytest
 import torch
 
-from class_hf.evaluation.query_bank import hubness
+from class_hf.evaluation.query_bank import bank_penalties
 from class_hf.evaluation.ranks import rank_in_pools
 
 
@@ -17,24 +17,50 @@ def unit(vectors):
 
 
 @pytest.mark.parametrize("block_size", (1, 7, 1000))
-def test_hubness_equals_a_full_sort(block_size):
+def test_half_of_the_mean_of_the_nearest_equals_a_full_sort(block_size):
     candidates, bank = random(30), random(40, seed=1)
-    expected = np.sort(unit(candidates) @ unit(bank).T, axis=1)[:, -5:].mean(1)
-    assert np.allclose(hubness(candidates, bank, 5, block_size).numpy(), expected, atol=1e-7)
-    everything = (unit(candidates) @ unit(bank).T).mean(1)
-    assert np.allclose(hubness(candidates, bank, 99).numpy(), everything, atol=1e-7)
+    expected = np.sort(unit(candidates) @ unit(bank).T, axis=1)[:, -10:].mean(1) / 2
+    assert np.allclose(bank_penalties(candidates, bank, "nearest", block_size=block_size).numpy(), expected, atol=1e-7)
+    everything = (unit(candidates) @ unit(bank[:6]).T).mean(1) / 2
+    assert np.allclose(bank_penalties(candidates, bank[:6], "nearest").numpy(), everything, atol=1e-7)
 
 
-def test_equal_candidates_are_equal_hubs_in_blocks_of_any_shape():
+@pytest.mark.parametrize("block_size", (1, 7, 1000))
+def test_softmax_ranks_as_the_share_of_a_candidates_mass(block_size):
+    """Bogolin et al., equation 4: exp(scale s) over its sum with the bank."""
+    queries, candidates, bank = random(9, seed=2), random(30), random(40, seed=1)
+    penalties = bank_penalties(candidates, bank, scale=12.0, block_size=block_size).numpy()
+    mass = np.exp(12.0 * unit(candidates) @ unit(bank).T).mean(1)
+    assert np.allclose(penalties, np.log(mass) / 12.0, atol=1e-12)
+    cosines = unit(queries) @ unit(candidates).T
+    np.testing.assert_array_equal(np.argsort(cosines - penalties), np.argsort(np.exp(12.0 * cosines) / mass))
+
+
+def test_the_soft_mean_lies_between_the_mean_and_the_largest():
+    candidates, bank = random(30), random(40, seed=1)
+    cosines = torch.from_numpy(unit(candidates) @ unit(bank).T)
+    for scale, expected in ((1e-6, cosines.mean(1)), (1e6, cosines.amax(1))):
+        torch.testing.assert_close(bank_penalties(candidates, bank, scale=scale), expected, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("method", ("softmax", "nearest"))
+def test_equal_candidates_are_penalised_alike_in_blocks_of_any_shape(method):
     candidates = random(1, 794).expand(171, -1)
-    assert len(hubness(candidates, random(141, 794, seed=1), block_size=50).unique()) == 1
+    assert len(bank_penalties(candidates, random(141, 794, seed=1), method, 9.0, block_size=50).unique()) == 1
 
 
-def test_what_makes_no_bank_is_refused():
-    with pytest.raises(ValueError, match="bank is empty"):
-        hubness(random(3), random(0))
-    with pytest.raises(ValueError, match="neighbours is 0"):
-        hubness(random(3), random(4), neighbours=0)
+@pytest.mark.parametrize(
+    "bank, kwargs, message",
+    [
+        (random(0), {"scale": 1.0}, "bank is empty"),
+        (random(4), {"method": "mean"}, "method is 'mean'"),
+        (random(4), {}, "scale is None"),
+        (random(4), {"scale": -1.0}, "scale is -1.0"),
+    ],
+)
+def test_what_makes_no_penalty_is_refused(bank, kwargs, message):
+    with pytest.raises(ValueError, match=message):
+        bank_penalties(random(3), bank, **kwargs)
 
 
 @pytest.mark.parametrize("penalised", (("text",), ("molecule",), ("text", "molecule")))

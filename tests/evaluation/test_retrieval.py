@@ -4,6 +4,7 @@ import torch
 from conftest import tiny_model
 
 from class_hf import RetrievalEvaluator
+from class_hf.evaluation.query_bank import bank_penalties
 from class_hf.evaluation.retrieval import captions_besides, embed
 
 
@@ -60,25 +61,20 @@ def test_captions_besides(prepared):
     assert captions_besides({"validation": prepared}, "validation") is None
 
 
-def test_a_query_bank_stands_beside_the_plain_numbers(prepared, processor, model):
-    from class_hf.evaluation.query_bank import hubness
-
+@pytest.mark.parametrize("method", ("softmax", "nearest"))
+def test_a_query_bank_stands_beside_the_plain_numbers(prepared, processor, model, method):
     queries, others = prepared.select(range(8)), prepared.select(range(8, 24))
     arguments = dict(captions=others, processor=processor, bootstrap_samples=0)
     plain = RetrievalEvaluator(queries, prepared, **arguments)
-    bank = dict(query_bank=others, bank_neighbours=3, bank_weight=5.0)
-    evaluator = RetrievalEvaluator(queries, prepared, **bank, **arguments)
+    evaluator = RetrievalEvaluator(queries, prepared, query_bank=others, bank_method=method, **arguments)
     report = evaluator(model)
     assert report["pools"] == plain(model)["pools"]
-    assert {name: report["query_bank"][name] for name in ("pairs", "neighbours", "weight")} == {
-        "pairs": 16,
-        "neighbours": 3,
-        "weight": 5.0,
-    }
+    assert (report["query_bank"]["pairs"], report["query_bank"]["method"]) == (16, method)
     embeddings = evaluator.embeddings(model)
+    assert embeddings["logit_scale"] == model.logit_scale()
     texts, molecules = embeddings["text_embeds"], embeddings["molecule_embeds"]
     scores = texts.double() @ molecules.double().T
-    scores -= 5 * hubness(molecules, embeddings["bank_text_embeds"], 3)
+    scores -= bank_penalties(molecules, embeddings["bank_text_embeds"], method, float(embeddings["logit_scale"]))
     gold = scores.gather(1, evaluator.gold[:, None])
     expected = 1 + (scores > gold + 1e-9).sum(1) + ((scores - gold).abs() <= 1e-9).sum(1).sub(1) / 2
     ranks = evaluator.query_bank_ranks(embeddings)["full"]["text_to_molecule"][0]

@@ -143,13 +143,13 @@ def test_evaluate_gives_the_numbers_of_training(trained, data_dir, tmp_path):
 def test_evaluate_with_a_query_bank_and_several_models(trained, data_dir, tmp_path, capsys):
     output = tmp_path / "m.json"
     evaluate("--model", trained, trained, "--data_dir", data_dir, "--output", output, "--query_bank",
-             "--bank_neighbours", 3, "--bootstrap_samples", 0)  # fmt: skip
+             "--bank_method", "nearest", "--bootstrap_samples", 0)  # fmt: skip
     metrics, before = (json.loads(path.read_text()) for path in (output, trained / "metrics.json"))
     assert metrics["model"] == [str(trained), str(trained)]
     for pool, directions in before["pools"].items():  # a model beside itself ranks as it does alone
         for direction, row in directions.items():
             assert metrics["pools"][pool][direction]["mrr"] == pytest.approx(row["mrr"])
-    assert metrics["query_bank"]["neighbours"] == 3 and metrics["query_bank"]["pairs"] == 16
+    assert metrics["query_bank"]["method"] == "nearest" and metrics["query_bank"]["pairs"] == 16
     assert set(metrics["query_bank"]["pools"]) == {"full", "split"}
     assert "with query-bank normalisation by 16 training pairs" in capsys.readouterr().out
 

@@ -11,7 +11,7 @@ from rdkit import Chem
 from rdkit.Chem import Descriptors
 
 from class_hf import MoleculeFilter, MoleculeIndex
-from class_hf.evaluation.query_bank import hubness
+from class_hf.evaluation.query_bank import bank_penalties
 
 TEXT = "The molecule is a carboxylic acid."
 FILTERS = [
@@ -105,18 +105,19 @@ def test_folder_and_qdrant_agree(index, qdrant_index):
     assert {**qdrant_index.config, "format": 0} == {**index.config, "format": 0}
 
 
-def test_query_bank_takes_the_hubness_off_unless_told_otherwise(index, indexed_model, processor, molecules, pairs):
+def test_query_bank_takes_its_penalties_off_unless_told_otherwise(index, indexed_model, processor, molecules, pairs):
     with torch.no_grad():
         candidates = indexed_model(**processor(smiles=molecules["smiles"][:])).molecule_embeds
         bank = indexed_model(**processor(text=pairs["description"][:12])).text_embeds
-    penalties = dict(zip(molecules["id"][:], (0.5 * hubness(candidates, bank, 3)).tolist(), strict=True))
+    taken_off = bank_penalties(candidates, bank, scale=indexed_model.logit_scale().item())
+    penalties = dict(zip(molecules["id"][:], taken_off.tolist(), strict=True))
     plain = {hit.id: hit.score for hit in index.search(TEXT, k=100, query_bank=False)}
     normalised = index.search(TEXT, k=100)
     assert normalised == index.search(TEXT, k=100, query_bank=True)
     assert [hit.score for hit in normalised] == pytest.approx(
         [plain[hit.id] - penalties[hit.id] for hit in normalised], abs=1e-5
     )
-    assert index.config["query_bank"] == {"captions": 12, "neighbours": 3, "weight": 0.5}
+    assert index.config["query_bank"] == {"captions": 12, "method": "softmax"}
     with pytest.raises(ValueError, match="query_bank is for text queries"):
         index.search(smiles="CCO", query_bank=True)
 

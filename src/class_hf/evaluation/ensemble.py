@@ -15,7 +15,7 @@ def join_embeddings(parts: Sequence[Mapping[str, torch.Tensor]]) -> dict[str, to
         parts: what [`RetrievalEvaluator.embeddings`] gave for each model, over the same pairs and pool.
 
     Returns:
-        the same names; embeddings (N, sum of the models' D) of length 1, and `gold`.
+        the same names; embeddings (N, sum of the models' D) of length 1, `gold`, and the mean of any `logit_scale`.
 
     Raises:
         ValueError: if there are none, or they are of other pairs or pools.
@@ -30,12 +30,14 @@ def join_embeddings(parts: Sequence[Mapping[str, torch.Tensor]]) -> dict[str, to
     """
     if not parts:
         raise ValueError("there are no embeddings to join.")
-    shapes = [{name: len(values) for name, values in part.items()} for part in parts]
+    shapes = [{name: values.shape[:1] for name, values in part.items()} for part in parts]
     if any(shape != shapes[0] for shape in shapes) or any(not part["gold"].equal(parts[0]["gold"]) for part in parts):
         raise ValueError(f"the embeddings are of different pairs or pools: {shapes}.")
     joint = {
         name: torch.cat([F.normalize(part[name].float(), dim=-1) for part in parts], dim=1) / len(parts) ** 0.5
         for name in parts[0]
-        if name != "gold"
+        if name not in ("gold", "logit_scale")
     }
+    if "logit_scale" in parts[0]:
+        joint["logit_scale"] = torch.stack([part["logit_scale"] for part in parts]).mean()
     return {**joint, "gold": parts[0]["gold"]}

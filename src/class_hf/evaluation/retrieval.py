@@ -15,7 +15,7 @@ from class_hf.data.collator import TextMoleculeCollator
 from class_hf.data.prepare import MOLECULE_FEATURES, POOLED, TEXT_FEATURES
 from class_hf.distributed import gather, rank, world_size
 from class_hf.evaluation.metrics import bootstrap_intervals, metrics_by_quartile, retrieval_metrics
-from class_hf.evaluation.query_bank import hubness
+from class_hf.evaluation.query_bank import BankMethod, bank_penalties
 from class_hf.evaluation.ranks import rank_in_pools
 from class_hf.evaluation.rescoring import Pool, States, check_rescoring, rescore, score_pairs
 from class_hf.outputs import output_fields
@@ -69,6 +69,26 @@ def embed(
     embeddings = torch.cat(parts)
     back = torch.from_numpy(np.argsort(order)).to(embeddings.device)
     return gather(embeddings[back])[: len(dataset)].cpu()
+
+
+def logit_scale(
+    model: Any,
+    dataset: Dataset,
+    collator: Callable[..., dict[str, torch.Tensor]],
+    columns: Mapping[str, Sequence[str]] | None = None,
+) -> torch.Tensor:
+    """The factor () of the model's cosines, which it gives with every output: float32 on the CPU.
+
+    Args:
+        model, collator, columns: as of [`embed`].
+        dataset: prepared rows, of which the first is embedded.
+    """
+    row = dataset.select_columns(_columns(dataset, "text", columns)).select([0])
+    device = next(model.parameters()).device
+    with evaluating(model):
+        batch = next(_batches(row, collator, 1, "Embedding texts"))
+        output = model(**{name: value.to(device) for name, value in batch.items()})
+    return _side(output, "logit_scale").float().cpu()
 
 
 def _columns(dataset: Dataset, side: str, columns: Mapping[str, Sequence[str]] | None) -> list[str]:
@@ -146,7 +166,7 @@ class RetrievalEvaluator:
         query_bank: prepared training pairs, whose captions and molecules serve as queries that show which candidates
             are near to every query: [`query_bank_ranks`] then ranks without their advantage. They must not be tested
             on.
-        bank_neighbours, bank_weight: the mean cosine to so many nearest queries of the bank, times this weight, is
+        bank_method: "softmax" or "nearest", see [`~class_hf.evaluation.query_bank.bank_penalties`]; the penalty is
             taken from a candidate's similarities.
 
     Raises:
@@ -171,8 +191,7 @@ class RetrievalEvaluator:
         bootstrap_samples: int = 1000,
         rescore_top_k: int | None = None,
         query_bank: Dataset | None = None,
-        bank_neighbours: int = 10,
-        bank_weight: float = 0.5,
+        bank_method: BankMethod = "softmax",
     ):
         self.pairs = pairs
         self.pool = pairs if pool is None else pool
@@ -202,8 +221,7 @@ class RetrievalEvaluator:
             )
         self.gold = torch.tensor([row_of[one] for one in ids])
         self.query_bank = query_bank
-        self.bank_neighbours = bank_neighbours
-        self.bank_weight = bank_weight
+        self.bank_method = bank_method
         if query_bank is not None and "id" in query_bank.column_names:
             tested = set(ids).intersection(query_bank["id"][:])
             if tested:
@@ -216,7 +234,7 @@ class RetrievalEvaluator:
         """`text_embeds` (Q, D), `molecule_embeds` (P, D) of the pool, `gold` (Q,), `caption_embeds` (C, D).
 
         The last holds the captions of all further pairs, and is left out without any. With a query bank of M pairs,
-        `bank_text_embeds` and `bank_molecule_embeds` (M, D) as well.
+        `bank_text_embeds` and `bank_molecule_embeds` (M, D) as well, and `logit_scale` (), the model's factor.
         """
         result = {
             "text_embeds": embed(model, self.pairs, self.collator, "text", self.batch_size, self.columns),
@@ -232,6 +250,7 @@ class RetrievalEvaluator:
                 result[f"bank_{side}_embeds"] = embed(
                     model, self.query_bank, self.collator, side, self.batch_size, self.columns
                 )
+            result["logit_scale"] = logit_scale(model, self.query_bank, self.collator, self.columns)
         return result
 
     def ranks(self, embeddings: dict[str, torch.Tensor]) -> Ranks:
@@ -239,7 +258,7 @@ class RetrievalEvaluator:
         return self._ranks(embeddings)
 
     def query_bank_ranks(self, embeddings: dict[str, torch.Tensor]) -> Ranks:
-        """As [`ranks`], after query-bank normalisation (see [`~class_hf.evaluation.query_bank.hubness`]).
+        """As [`ranks`], after query-bank normalisation (see [`~class_hf.evaluation.query_bank.bank_penalties`]).
 
         Raises:
             ValueError: if there is no query bank.
@@ -253,8 +272,12 @@ class RetrievalEvaluator:
         return self._ranks(
             embeddings,
             **{
-                f"{side}_penalties": self.bank_weight
-                * hubness(candidates, embeddings[f"bank_{queries}_embeds"], self.bank_neighbours)
+                f"{side}_penalties": bank_penalties(
+                    candidates,
+                    embeddings[f"bank_{queries}_embeds"],
+                    self.bank_method,
+                    float(embeddings["logit_scale"]),
+                )
                 for side, (candidates, queries) in sides.items()
             },
         )
@@ -354,8 +377,7 @@ class RetrievalEvaluator:
             assert self.query_bank is not None
             result["query_bank"] = {
                 "pairs": len(self.query_bank),
-                "neighbours": self.bank_neighbours,
-                "weight": self.bank_weight,
+                "method": self.bank_method,
                 "pools": self._pools(normalised),
             }
         return result

@@ -18,8 +18,8 @@ from class_hf.build import load_model
 from class_hf.data.collator import TextMoleculeCollator
 from class_hf.data.prepare import TEXT_FEATURES, prepare_molecules
 from class_hf.data.validation import OnError
-from class_hf.evaluation.query_bank import hubness
-from class_hf.evaluation.retrieval import embed
+from class_hf.evaluation.query_bank import BankMethod, bank_penalties
+from class_hf.evaluation.retrieval import embed, logit_scale
 from class_hf.search.filters import MAX_SMILES, MAX_TEXT, Hit, MoleculeFilter, check_k, check_string
 from class_hf.search.folder import FolderStore
 from class_hf.search.matcher import check_smiles, first_matches, requirements
@@ -93,8 +93,7 @@ class MoleculeIndex:
         store: str | None = None,
         batch_size: int = 256,
         query_bank: Sequence[str] | None = None,
-        bank_neighbours: int = 10,
-        bank_weight: float = 0.5,
+        bank_method: BankMethod = "softmax",
         exact_up_to: int = EXACT_UP_TO,
         num_proc: int | None = None,
         on_error: OnError = "raise",
@@ -110,9 +109,9 @@ class MoleculeIndex:
             output_dir: the folder, for the embedded index.
             store: a URL, for an index in Qdrant (see [`~class_hf.search.qdrant.QdrantStore`]).
             batch_size: molecules embedded at once.
-            query_bank: training captions. Each molecule's mean cosine to its nearest ones is then taken off its
-                scores (see [`~class_hf.evaluation.query_bank.hubness`]), unless a search says otherwise.
-            bank_neighbours, bank_weight: how many nearest ones, and the share of the mean that is taken off.
+            query_bank: training captions. What [`~class_hf.evaluation.query_bank.bank_penalties`] makes of each
+                molecule's cosines with them is then taken off its scores, unless a search says otherwise.
+            bank_method: `"softmax"` or `"nearest"`.
             exact_up_to: with more molecules than this, one-bit codes are searched and the ten-fold of k best are
                 scored exactly, which misses one of a hundred (needs faiss); in Qdrant, its graph is searched.
             num_proc: processes that read and featurise the molecules.
@@ -140,13 +139,17 @@ class MoleculeIndex:
         collator = TextMoleculeCollator(processor)
         probes = {side: _embed_queries(model, processor, side, some) for side, some in _PROBES.items()}
         dimension = probes["molecule"].shape[1]
-        bank = None if query_bank is None else torch.from_numpy(_embed_texts(model, processor, query_bank, batch_size))
+        if query_bank is not None:
+            bank = torch.from_numpy(_embed_texts(model, processor, query_bank, batch_size))
+            scale = float(logit_scale(model, _text_rows(processor, query_bank[:1]), collator))
         with _store_class(location).create(location, table, dimension, caption_rows, overwrite) as writer:
             prepared = prepare_molecules(table.select_columns(["smiles"]), processor, num_proc)
             for start in _shards(len(table), "Indexing molecules"):
                 shard = prepared.select(range(start, min(start + _SHARD, len(table))))
                 vectors = _unit(embed(model, shard, collator, "molecule", batch_size))
-                penalties = None if bank is None else bank_weight * hubness(vectors, bank, bank_neighbours).numpy()
+                penalties = None
+                if query_bank is not None:
+                    penalties = bank_penalties(vectors, bank, bank_method, scale).numpy()
                 writer.add_molecules(start, vectors.numpy(), penalties)
             for start in _shards(len(captions), "Indexing captions"):
                 texts = captions[start : start + _SHARD]
@@ -159,9 +162,7 @@ class MoleculeIndex:
                 "molecules": len(table),
                 "captions": len(captions),
                 "exact_up_to": exact_up_to,
-                "query_bank": None
-                if query_bank is None
-                else {"captions": len(query_bank), "neighbours": bank_neighbours, "weight": bank_weight},
+                "query_bank": None if query_bank is None else {"captions": len(query_bank), "method": bank_method},
                 "dropped": {"rows": len(dropped), "first": [str(row) for row in dropped[:5]]},
                 "probes": {side: vectors[0].round(6).tolist() for side, vectors in probes.items()},
             }
@@ -362,8 +363,12 @@ def _embed_queries(model: Any, processor: Any, side: str, queries: list[str]) ->
 
 def _embed_texts(model: Any, processor: Any, texts: Sequence[str], batch_size: int) -> np.ndarray:
     """(N, D) of length 1, of any number of captions."""
-    rows = Dataset.from_dict({TEXT_FEATURES: processor.encode_text(list(texts))})
+    rows = _text_rows(processor, texts)
     return _unit(embed(model, rows, TextMoleculeCollator(processor), "text", batch_size)).numpy()
+
+
+def _text_rows(processor: Any, texts: Sequence[str]) -> Dataset:
+    return Dataset.from_dict({TEXT_FEATURES: processor.encode_text(list(texts))})
 
 
 def _captions(table: Dataset) -> tuple[list[str], np.ndarray]:
