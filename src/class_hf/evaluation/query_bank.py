@@ -21,8 +21,8 @@ def bank_penalties(
 ) -> torch.Tensor:
     """What is taken off the cosines with each candidate, for the queries of a bank that are near to it.
 
-    In spaces of many dimensions a few candidates, the hubs, are near to most queries; and a candidate that the model
-    was trained on is nearer to queries of its kind than one that it never saw.
+    In spaces of many dimensions a few candidates, the hubs, are near to most queries; and candidates that the model
+    was trained on come first wrongly more often than others.
 
     - `"softmax"`: `log(mean_b exp(scale s_b)) / scale` over the cosines s_b with the bank, a mean that leans towards
       the largest. Ranking by cosine less penalty is ranking by `exp(scale s) / sum_b exp(scale s_b)`: the inverted
