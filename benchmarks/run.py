@@ -38,6 +38,7 @@ SCRIPTS = (
     "peers",
     "scaling",
     "fast_cpu",
+    "query_bank",
     "gpu",
 )
 NEED_DATA = ("fast_cpu",)  # their bars hold for ChEBI-20 only

@@ -46,7 +46,8 @@ def test_the_soft_mean_lies_between_the_mean_and_the_largest():
 @pytest.mark.parametrize("method", ("softmax", "nearest"))
 def test_equal_candidates_are_penalised_alike_in_blocks_of_any_shape(method):
     candidates = random(1, 794).expand(171, -1)
-    assert len(bank_penalties(candidates, random(141, 794, seed=1), method, 9.0, block_size=50).unique()) == 1
+    penalties = bank_penalties(candidates, random(141, 794, seed=1), method, 9.0, block_size=50)
+    assert penalties.max() - penalties.min() < 1e-14
 
 
 @pytest.mark.parametrize(

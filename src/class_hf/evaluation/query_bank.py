@@ -39,7 +39,7 @@ def bank_penalties(
         block_size: candidates at a time; memory is `block_size` x M.
 
     Returns:
-        (P,) float64 in [-1, 1]; equal candidates get equal numbers, whatever their place.
+        (P,) float64 in [-1, 1]; equal candidates get equal numbers, to float64's last bits, whatever their place.
 
     Raises:
         ValueError: if the bank is empty, the method is unknown, or `"softmax"` has no positive scale.
@@ -59,19 +59,17 @@ def bank_penalties(
         return _SHARE * _means_of_nearest(candidates, bank, block_size)
     if scale is None or not scale > 0.0:
         raise ValueError(f"scale is {scale}; the method 'softmax' needs a positive one, the model's logit_scale.")
-    # Each vector once: last bits that depend on the block's shape would break the ties of equal candidates.
-    different, places = torch.unique(candidates, dim=0, return_inverse=True)
     means = [
         ((block.double() @ bank.double().T).mul_(scale).logsumexp(1) - math.log(len(bank))) / scale
-        for block in different.split(block_size)
+        for block in candidates.split(block_size)
     ]
-    return torch.cat(means)[places]
+    return torch.cat(means)
 
 
 def _means_of_nearest(candidates: torch.Tensor, bank: torch.Tensor, block_size: int) -> torch.Tensor:
     means = []
     for block in candidates.split(block_size):
         nearest = (block @ bank.T).topk(min(_NEIGHBOURS, len(bank)), dim=1).indices
-        # Again in float64, for the sake of ties as above.
+        # Again in float64: float32's last bits, which depend on the block's shape, would break the ties of equals.
         means.append(torch.einsum("pd,pkd->pk", block.double(), bank[nearest].double()).mean(1))
     return torch.cat(means)

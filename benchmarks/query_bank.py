@@ -1,0 +1,133 @@
+"""What query-bank normalisation gains and costs in which pool, for a trained model.
+
+    python benchmarks/query_bank.py --model MODEL --data_dir DATA
+
+MRR from text to molecule, validation, plain and by both methods: in the whole pool; without the molecules of training
+pairs, and, as a control, without as many others (mean of three draws); in the split's own pool; with the own captions
+of training molecules left out of the bank; and for every eighth training caption, whole and with half of its sentences
+(captions of three sentences or more). Skips without a model.
+"""
+
+import math
+import random
+import re
+
+import common
+import numpy as np
+import torch
+
+from class_hf import RetrievalEvaluator, prepare_molecules, prepare_pairs
+from class_hf.build import load_model
+from class_hf.evaluation.query_bank import bank_penalties
+from class_hf.evaluation.ranks import rank_in_pools
+
+NAME = "query bank: MRR gained in the full pool"
+EVERY, DRAWS, BATCH = 8, 3, 256
+
+
+def main() -> None:
+    args = common.arguments(__doc__, model={"help": "folder or Hub id of a trained dual encoder"})
+    if args.model is None or args.data_dir is None:
+        common.finish([common.skipped(NAME, ">= 0.05", "needs --model and --data_dir")], args.output)
+    data = common.load(args.data_dir)
+    model, processor = load_model(args.model)
+    train = data["train"]
+    evaluator = RetrievalEvaluator(
+        prepare_pairs(data["validation"], processor),
+        prepare_molecules(data["pool"], processor),
+        processor=processor,
+        query_bank=prepare_pairs(train, processor),
+        bootstrap_samples=0,
+    )
+    embeddings = evaluator.embeddings(model)
+    texts, pool, gold = embeddings["text_embeds"], embeddings["molecule_embeds"], embeddings["gold"]
+    bank, scale = embeddings["bank_text_embeds"], float(embeddings["logit_scale"])
+    penalties: dict[str, torch.Tensor | None] = {"plain": None}
+    penalties |= {method: bank_penalties(pool, bank, method, scale) for method in ("nearest", "softmax")}
+    row_of = {one: row for row, one in enumerate(data["pool"]["id"][:])}
+    trained = torch.tensor([row_of[one] for one in train["id"][:]])
+
+    def every(queries: torch.Tensor, rows: torch.Tensor, kept: torch.Tensor | None = None) -> dict[str, float]:
+        """MRR by method, of queries whose molecules are `rows`, among the rows `kept` of the pool."""
+        kept = torch.arange(len(pool)) if kept is None else kept
+        return {name: mrr(queries, rows, kept, values) for name, values in penalties.items()}
+
+    def mrr(queries: torch.Tensor, rows: torch.Tensor, kept: torch.Tensor, values: torch.Tensor | None) -> float:
+        place = torch.empty(len(pool), dtype=torch.long)
+        place[kept] = torch.arange(len(kept))
+        given = None if values is None else values[kept]
+        ranks = rank_in_pools(queries, pool[kept], place[rows], molecule_penalties=given)["full"][0]
+        return float((1.0 / ranks).mean())
+
+    true = torch.zeros(len(pool), dtype=torch.bool)
+    true[gold] = True
+    other = ~true
+    other[trained] = False
+    draws = []
+    for seed in range(DRAWS):
+        rows = other.nonzero().flatten()
+        out = rows[torch.randperm(len(rows), generator=torch.Generator().manual_seed(seed))[: len(trained)]]
+        draws.append(every(texts, gold, without(out, len(pool))))
+    own = (pool[trained].double() * bank.double()).sum(1)
+    left_out = penalties["softmax"].clone()
+    mass = len(bank) * (scale * left_out[trained]).exp() - (scale * own).exp()
+    left_out[trained] = (mass / (len(bank) - 1)).log() / scale
+
+    chosen = range(0, len(train), EVERY)
+    captions = {row: train[row]["description"] for row in chosen}
+    generator = random.Random(0)
+    halves = {row: half(caption, generator) for row, caption in captions.items()}
+    table = {
+        "full pool": every(texts, gold),
+        "without the molecules of training pairs": every(texts, gold, without(trained, len(pool))),
+        "without as many others": {name: float(np.mean([draw[name] for draw in draws])) for name in penalties},
+        "split pool": every(texts, gold, true.nonzero().flatten()),
+        "own captions of training molecules left out of the bank": {
+            "softmax": mrr(texts, gold, torch.arange(len(pool)), left_out)
+        },
+        "half of the sentences of training captions": every(
+            *embedded(model, processor, {row: text for row, text in halves.items() if text}, trained)
+        ),
+        "whole training captions": every(*embedded(model, processor, captions, trained)),
+    }
+    for name, values in table.items():
+        print(f"{name:<58}", *(f"{method} {value:.4f}" for method, value in values.items()))
+    gained = table["full pool"]["softmax"] - table["full pool"]["plain"]
+    common.finish(
+        [common.bar(NAME, ">=", 0.05, gained)],
+        args.output,
+        mrr=table,
+        scale=scale,
+        captions={"whole": len(captions), "halved": sum(text is not None for text in halves.values())},
+        training_molecules=len(trained),
+        pool=len(pool),
+    )
+
+
+def without(rows: torch.Tensor, size: int) -> torch.Tensor:
+    """The rows of a pool that are not among `rows`."""
+    kept = torch.ones(size, dtype=torch.bool)
+    kept[rows] = False
+    return kept.nonzero().flatten()
+
+
+def half(caption: str, generator: random.Random) -> str | None:
+    """About half of the sentences, one at least; None for captions of fewer than three."""
+    sentences = re.split(r"(?<=\.) ", caption)
+    if len(sentences) < 3:
+        return None
+    return " ".join([one for one in sentences if generator.random() < 0.5] or sentences[-1:])
+
+
+@torch.no_grad()
+def embedded(
+    model: torch.nn.Module, processor: object, captions: dict[int, str], trained: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Vectors of captions, by the row of their training pair, and their molecules' rows in the pool."""
+    texts, batches = list(captions.values()), range(math.ceil(len(captions) / BATCH))
+    vectors = [model(**processor(text=texts[i * BATCH : (i + 1) * BATCH])).text_embeds.cpu() for i in batches]
+    return torch.cat(vectors), trained[list(captions)]
+
+
+if __name__ == "__main__":
+    main()
