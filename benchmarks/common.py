@@ -127,8 +127,9 @@ def finish(rows: Sequence[dict[str, Any]], output: Path, **details: Any) -> None
     from class_hf.files import write_json
 
     words = [Path(sys.argv[0]).name, *sys.argv[1:]]
-    if "--data_dir" in words:
-        words[words.index("--data_dir") + 1] = "DATA"
+    for option, name in (("--data_dir", "DATA"), ("--model", "MODEL")):
+        if option in words:
+            words[words.index(option) + 1] = name
     origin = {"machine": machine(), "command": f"python benchmarks/{shlex.join(words)}"}
     write_json(output, {"results": [{**row, **origin} for row in rows], "details": details})
     verdicts = {True: "met", False: "MISSED", None: "skipped"}
