@@ -39,6 +39,7 @@ SCRIPTS = (
     "scaling",
     "fast_cpu",
     "query_bank",
+    "order",
     "gpu",
 )
 NEED_DATA = ("fast_cpu",)  # their bars hold for ChEBI-20 only
