@@ -2,9 +2,9 @@
 
     python benchmarks/order.py --studies OUTPUT [OUTPUT ...]
 
-OUTPUT is what `recipes/ablate.py` wrote: of `chebi20_names.yaml` and `chebi20_fused.yaml`, for instance, whose runs have
-other towers but the same queries, growth and number of steps. MRR from text to molecule in the full pool, paired by
-study, seed and query; all studies' seeds are resampled together (`class_hf.study.compare`). Skips without studies.
+OUTPUT is what `recipes/ablate.py` wrote: of `chebi20_names.yaml` and `chebi20_fused.yaml`, for instance, whose runs
+have other towers but the same queries, growth and number of steps. MRR from text to molecule in the full pool, paired
+by study, seed and query; all studies' seeds are resampled together (`class_hf.study.compare`). Skips without studies.
 """
 
 import json
