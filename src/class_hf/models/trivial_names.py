@@ -1,7 +1,6 @@
 """Names that say nothing of the structure: drugs, natural products, dyes. They are looked up."""
 
 from collections.abc import Iterable
-from importlib.util import find_spec
 
 _SHORTEST = 4  # characters; shorter ones are abbreviations of much else
 _MAIN_NAMES = 4  # a compound's systematic name, its title, and two more; further ones are brands and catalogue codes
@@ -37,12 +36,14 @@ def look_up(names: Iterable[str]) -> dict[str, str]:
     asked = {name: key for name, key in asked.items() if key not in _NO_COMPOUNDS}
     if not asked:
         return {}
-    if find_spec("chemicals") is None:
+    # In a `try`: transformers refuses exported code that imports what is not installed, even for models without names.
+    try:
+        from chemicals.identifiers import get_pubchem_db
+    except ImportError as error:
         raise ImportError(
             "the model reads chemical names, trivial ones too, for which it needs their table: pip install chemicals "
             "(class_hf's extra `names`)."
-        )
-    from chemicals.identifiers import get_pubchem_db
+        ) from error
 
     table = get_pubchem_db()
     found = {name: (key, table.search_name(key)) for name, key in asked.items()}
