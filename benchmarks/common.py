@@ -35,14 +35,14 @@ def arguments(description: str | None, **extra: dict[str, Any]) -> argparse.Name
 
 def load(data_dir: Path | None) -> Any:
     """The pairs by split and the candidate pool, of `data_dir` or of the demo."""
-    from class_hf.build import load_data
+    from class_hf.data.source import load_data
 
     return load_data(None if data_dir is None else str(data_dir), demo=data_dir is None)[0]
 
 
 def machine() -> dict[str, Any]:
     """What the numbers are measured on."""
-    from class_hf.environment import environment
+    from class_hf.utils.environment import environment
 
     found = environment()
     versions = found.pop("versions")
@@ -124,7 +124,7 @@ def skipped(requirement: str, text: str, reason: str, measured: float | None = N
 
 def finish(rows: Sequence[dict[str, Any]], output: Path, **details: Any) -> None:
     """Writes the rows with machine and command, prints them, and ends with status 1 if a bar is missed."""
-    from class_hf.files import write_json
+    from class_hf.utils.files import write_json
 
     words = [Path(sys.argv[0]).name, *sys.argv[1:]]
     for option, name in (("--data_dir", "DATA"), ("--model", "MODEL")):

@@ -17,15 +17,11 @@ from rdkit import DataStructs
 from scipy.sparse import csr_array
 from scipy.stats import spearmanr
 
-from class_hf.curriculum.complexity import Frequencies, PairFeatures, Ragged
-from class_hf.curriculum.confusability import (
-    Nearest,
-    NearestByTerms,
-    fingerprints,
-    terms_of,
-    vectors_of,
-)
-from class_hf.curriculum.neighbours import Rows, _fastest, nearest
+from class_hf.difficulty.confusability import fingerprints, terms_of, vectors_of
+from class_hf.difficulty.measures import Nearest, NearestByTerms
+from class_hf.difficulty.neighbours import _fastest, nearest
+from class_hf.difficulty.pair_features import Frequencies, PairFeatures, Ragged
+from class_hf.difficulty.sparse_rows import Rows
 
 K = 32
 QUERIES = 512

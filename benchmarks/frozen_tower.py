@@ -22,7 +22,7 @@ from class_hf import (
     cache_frozen,
     prepare_pairs,
 )
-from class_hf.recipe import package_model
+from class_hf.hub.loading import package_model
 
 PAIRS, BATCH = 256, 64
 

@@ -49,9 +49,9 @@ from class_hf import (
     TextMoleculeProcessor,
     prepare_pairs,
 )
-from class_hf.curriculum.neighbours import nearest
+from class_hf.difficulty.neighbours import nearest
+from class_hf.hub.loading import package_model
 from class_hf.models.processing_text_molecule import CaptionTokens
-from class_hf.recipe import package_model
 
 # Dense bf16 TFLOP/s by the vendor's data sheets; the first name that is part of the device's holds.
 PEAK_TFLOPS = {

@@ -19,8 +19,8 @@ from class_hf import (
     prepare_pairs,
 )
 from class_hf.data.collator import ChunkedCollator
+from class_hf.hub.loading import package_model
 from class_hf.losses.grad_cache import cached_gradient_loss
-from class_hf.recipe import package_model
 
 BATCH, CHUNK = 256, 64
 MEMORY = """

@@ -13,20 +13,18 @@ from common import arguments, bar, best_of, finish, load, skipped
 from exact_difficulty import repeated
 from scipy.stats import spearmanr
 
-from class_hf.curriculum.complexity import Frequencies, PairFeatures
-from class_hf.curriculum.confusability import (
-    Confusability,
+from class_hf.difficulty.confusability import Confusability, fingerprints, terms_of, vectors_of
+from class_hf.difficulty.measures import (
     MeanToAnchors,
     MeanToCentroid,
     Nearest,
     NearestByTerms,
     NearestIndexed,
-    fingerprints,
     load_faiss,
-    terms_of,
-    vectors_of,
 )
-from class_hf.curriculum.neighbours import Rows, sums
+from class_hf.difficulty.neighbours import sums
+from class_hf.difficulty.pair_features import Frequencies, PairFeatures
+from class_hf.difficulty.sparse_rows import Rows
 
 K = 8
 MOLECULES = 26408

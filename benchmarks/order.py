@@ -4,7 +4,8 @@
 
 OUTPUT is what `recipes/ablate.py` wrote: of `chebi20_names.yaml` and `chebi20_fused.yaml`, for instance, whose runs
 have other towers but the same queries, growth and number of steps. MRR from text to molecule in the full pool, paired
-by study, seed and query; all studies' seeds are resampled together (`class_hf.study.compare`). Skips without studies.
+by study, seed and query; all studies' seeds are resampled together
+(`class_hf.studies.statistics.compare`). Skips without studies.
 """
 
 import json
@@ -13,7 +14,7 @@ from pathlib import Path
 import common
 import numpy as np
 
-from class_hf.study import PRIMARY, compare
+from class_hf.studies.statistics import PRIMARY, compare
 
 NAME = "order: MRR of easy first less that of random growth, lower end of the 95 % interval"
 

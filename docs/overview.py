@@ -14,7 +14,7 @@ from rdkit.Chem.Draw import rdMolDraw2D
 from transformers import AutoModel, AutoProcessor
 
 from class_hf import CurriculumPlan, load_demo, score_dataset
-from class_hf.plots import BLUE, GREEN, GREY
+from class_hf.plots.style import BLUE, GREEN, GREY
 
 
 def picture(smiles: str) -> np.ndarray:

@@ -14,17 +14,18 @@ import datasets
 import torch
 import transformers
 
-import class_hf
-from class_hf.build import load_data, load_model
+from class_hf._version import __version__
+from class_hf.config.parsing import run_script
+from class_hf.config.recipe_files import program
 from class_hf.data.prepare import prepare_molecules, prepare_pairs
+from class_hf.data.source import load_data
 from class_hf.evaluation.ensemble import join_embeddings
 from class_hf.evaluation.rescoring import check_rescoring
-from class_hf.evaluation.retrieval import RetrievalEvaluator, captions_besides
-from class_hf.files import write_arrays, write_json
-from class_hf.plots import plot_ranks
-from class_hf.recipe import run_script
-from class_hf.report import summary_table
-from class_hf.shipped import program
+from class_hf.evaluation.retrieval_evaluator import RetrievalEvaluator, captions_besides
+from class_hf.hub.loading import load_model
+from class_hf.plots.run import plot_ranks
+from class_hf.plots.tables import summary_table
+from class_hf.utils.files import write_arrays, write_json
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
@@ -99,7 +100,7 @@ def main(argv: Sequence[str]) -> None:
     metrics = evaluator.report(ranks, before, normalised)
     metrics["model"] = args.model[0] if len(args.model) == 1 else args.model
     metrics["seconds"] = round(time.perf_counter() - started, 3)
-    metrics["class_hf_version"] = class_hf.__version__
+    metrics["class_hf_version"] = __version__
     if args.save_embeddings:
         names = ("text_embeds", "molecule_embeds", "gold")
         write_arrays(args.save_embeddings, **{name: embeddings[name].numpy() for name in names})

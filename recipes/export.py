@@ -14,13 +14,12 @@ import transformers
 from transformers import AutoModel, AutoProcessor
 from transformers.utils.peft_utils import find_adapter_config_file
 
-import class_hf  # noqa: F401  (makes AutoModel know the model)
-from class_hf.adapters import load_adapter, merge_adapter
-from class_hf.build import naming_model
-from class_hf.export import save_sentence_transformer
-from class_hf.files import written_whole
-from class_hf.recipe import run_script
-from class_hf.shipped import program
+from class_hf.backbones.adapters import load_adapter, merge_adapter
+from class_hf.config.parsing import run_script
+from class_hf.config.recipe_files import program
+from class_hf.hub.loading import naming_model
+from class_hf.hub.sentence_transformers import save_sentence_transformer
+from class_hf.utils.files import written_whole
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:

@@ -15,11 +15,11 @@ from collections.abc import Sequence
 import datasets
 import transformers
 
-from class_hf.build import load_data
-from class_hf.recipe import run_script
+from class_hf.config.parsing import run_script
+from class_hf.config.recipe_files import program
+from class_hf.data.molecule_tables import FORMATS, read_molecules
+from class_hf.data.source import load_data
 from class_hf.search.index import MoleculeIndex
-from class_hf.search.tables import FORMATS, read_molecules
-from class_hf.shipped import program
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:

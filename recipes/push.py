@@ -15,9 +15,9 @@ import datasets
 import transformers
 from huggingface_hub.utils import disable_progress_bars
 
-from class_hf.hub import push_dataset, push_model
-from class_hf.recipe import run_script
-from class_hf.shipped import program
+from class_hf.config.parsing import run_script
+from class_hf.config.recipe_files import program
+from class_hf.hub.push import push_dataset, push_model
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:

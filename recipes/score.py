@@ -20,12 +20,13 @@ from typing import Any, Literal
 import numpy as np
 from datasets import Dataset, DatasetDict, disable_progress_bars
 
-from class_hf.build import load_data
-from class_hf.curriculum.difficulty import DEFINITIONS, DifficultyScorer, score_dataset
-from class_hf.files import written_whole
-from class_hf.plots_difficulty import draw_pairs, plot_histograms, plot_text_against_molecule, spearman
-from class_hf.recipe import run_script
-from class_hf.shipped import program
+from class_hf.config.parsing import run_script
+from class_hf.config.recipe_files import program
+from class_hf.data.source import load_data
+from class_hf.difficulty.ranks import spearman
+from class_hf.difficulty.scorer import DEFINITIONS, DifficultyScorer, score_dataset
+from class_hf.plots.difficulty import draw_pairs, plot_histograms, plot_text_against_molecule
+from class_hf.utils.files import written_whole
 
 SCORES = ("text_difficulty", "molecule_difficulty", "difficulty")
 QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)

@@ -16,11 +16,11 @@ from pathlib import Path
 
 import transformers
 
-from class_hf.plots_hits import draw_hits
-from class_hf.recipe import run_script
-from class_hf.search.filters import Hit, MoleculeFilter
+from class_hf.config.parsing import run_script
+from class_hf.config.recipe_files import program
+from class_hf.plots.hits import draw_hits
 from class_hf.search.index import MoleculeIndex
-from class_hf.shipped import program
+from class_hf.search.query import Hit, MoleculeFilter
 
 DEFAULT_INDEX = "outputs/index"
 

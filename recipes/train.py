@@ -29,23 +29,25 @@ from peft import PeftModel
 from transformers import EarlyStoppingCallback, set_seed
 
 from class_hf import CurriculumPlan, CurriculumTrainer, CurriculumTrainingArguments, RetrievalEvaluator
-from class_hf.adapters import check_same_adapter, merge_adapter, save_adapter, trainable_parameters
-from class_hf.build import build_loss, build_model, load_data
-from class_hf.curriculum.difficulty import DifficultyScorer
+from class_hf.backbones.adapters import check_same_adapter, merge_adapter, save_adapter, trainable_parameters
+from class_hf.backbones.registry import build_loss, build_model
+from class_hf.config.arguments import DataArguments, ModelArguments
+from class_hf.config.parsing import parse_recipe, run_script
+from class_hf.config.recipe_files import program
 from class_hf.data.collator import TextMoleculeCollator
-from class_hf.data.demo import DEMO_DESCRIPTION
-from class_hf.data.frozen import cache_frozen
+from class_hf.data.demo.dataset import DEMO_DESCRIPTION
+from class_hf.data.frozen_towers import cache_frozen
 from class_hf.data.prepare import prepare_molecules, prepare_pairs
-from class_hf.distributed import world_size
-from class_hf.environment import environment
-from class_hf.evaluation.retrieval import captions_besides
-from class_hf.files import write_arrays, write_json
-from class_hf.planning import plan_of
-from class_hf.plots import plot_loss, plot_plan, plot_ranks, plot_validation
-from class_hf.plots_retrieval import plot_retrievals
-from class_hf.recipe import DataArguments, ModelArguments, parse_recipe, run_script
-from class_hf.report import metrics_line, plan_table, summary_table
-from class_hf.shipped import program
+from class_hf.data.source import load_data
+from class_hf.difficulty.scorer import DifficultyScorer
+from class_hf.evaluation.retrieval_evaluator import captions_besides
+from class_hf.plots.retrieval import plot_retrievals
+from class_hf.plots.run import plot_loss, plot_plan, plot_ranks, plot_validation
+from class_hf.plots.tables import metrics_line, plan_table, summary_table
+from class_hf.training.planning import plan_of
+from class_hf.utils.distributed import world_size
+from class_hf.utils.environment import environment
+from class_hf.utils.files import write_arrays, write_json
 
 DIFFICULTY = ("text_difficulty", "molecule_difficulty", "difficulty")
 
@@ -133,7 +135,7 @@ def main(argv: list[str]) -> None:
         train_dataset=prepared["train"],
         data_collator=TextMoleculeCollator(processor, data_args.sentence_dropout, seed=args.seed),
         processing_class=processor,
-        loss=build_loss(model_args, args),
+        loss=build_loss(model_args, label_smoothing=args.contrastive_label_smoothing, seed=args.seed),
         evaluator=sample_evaluator(prepared["validation"], pool, processor, data_args, args),
     )
     if model_args.early_stopping_patience is not None:

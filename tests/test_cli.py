@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from class_hf import cli, shipped
+from class_hf import cli
+from class_hf.config import recipe_files as shipped
 
 ROOT = Path(__file__).parents[1]
 

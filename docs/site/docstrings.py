@@ -14,7 +14,7 @@ def linked(text: str) -> str:
     """The text with its references as Markdown.
 
     >>> linked("see [`load_demo`] and :meth:`~a.b.C.c`")
-    'see [`load_demo`][class_hf.data.demo.load_demo] and `C.c`'
+    'see [`load_demo`][class_hf.data.demo.dataset.load_demo] and `C.c`'
     """
 
     def mend(match: re.Match) -> str:

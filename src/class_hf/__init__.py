@@ -7,25 +7,24 @@ from importlib import import_module
 from typing import Any
 
 from class_hf._register import watch_auto_classes
-
-__version__ = "0.1.0"
+from class_hf._version import __version__ as __version__
 
 _PUBLIC = {
-    "adapters": ["add_adapters", "load_adapter", "merge_adapter", "save_adapter"],
-    "curriculum.difficulty": ["DifficultyScorer", "score_dataset"],
+    "backbones.adapters": ["add_adapters", "load_adapter", "merge_adapter", "save_adapter"],
     "curriculum.intensity": ["IntensitySchedule"],
     "curriculum.pacing": ["competence"],
     "curriculum.plan": ["CurriculumPlan"],
     "curriculum.sampler": ["CurriculumSampler"],
-    "data.chebi20": ["load_chebi20"],
     "data.collator": ["TextMoleculeCollator"],
-    "data.demo": ["load_demo"],
-    "data.frozen": ["cache_frozen"],
+    "data.demo.dataset": ["load_demo"],
+    "data.frozen_towers": ["cache_frozen"],
+    "data.loading": ["load_chebi20"],
     "data.prepare": ["prepare_molecules", "prepare_pairs"],
+    "difficulty.scorer": ["DifficultyScorer", "score_dataset"],
+    "evaluation.evaluate_evaluator": ["TextMoleculeRetrievalEvaluator"],
     "evaluation.evaluate_metric": ["TextMoleculeRetrieval"],
-    "evaluation.evaluator": ["TextMoleculeRetrievalEvaluator"],
-    "evaluation.retrieval": ["RetrievalEvaluator"],
-    "export": ["save_sentence_transformer"],
+    "evaluation.retrieval_evaluator": ["RetrievalEvaluator"],
+    "hub.sentence_transformers": ["save_sentence_transformer"],
     "losses.aman": ["AmanLoss"],
     "losses.contrastive": ["ContrastiveLoss"],
     "losses.orma": ["OrmaLoss"],
@@ -54,10 +53,10 @@ _PUBLIC = {
     "models.modeling_text_molecule": ["TextMoleculeDualEncoderModel"],
     "models.processing_text_molecule": ["TextMoleculeProcessor", "TextSmilesProcessor"],
     "models.tokenization_lexical": ["LexicalTokenizer"],
-    "search.filters": ["Hit", "MoleculeFilter"],
     "search.index": ["MoleculeIndex"],
-    "trainer": ["CurriculumTrainer"],
-    "training_args": ["CurriculumTrainingArguments"],
+    "search.query": ["Hit", "MoleculeFilter"],
+    "training.arguments": ["CurriculumTrainingArguments"],
+    "training.trainer": ["CurriculumTrainer"],
 }
 _MODULE_OF = {name: module for module, names in _PUBLIC.items() for name in names}
 

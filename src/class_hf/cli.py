@@ -6,8 +6,8 @@ import sys
 import textwrap
 from collections.abc import Sequence
 
-import class_hf
-from class_hf import shipped
+from class_hf._version import __version__
+from class_hf.config import recipe_files
 
 RECIPES = {
     "score": "score the difficulty of pairs, and look at the easiest and the hardest",
@@ -25,7 +25,7 @@ RECIPES = {
 def help_text() -> str:
     """The commands, the shipped recipes, and how to launch several processes."""
     commands = "\n".join(f"  {name:<10} {text}" for name, text in RECIPES.items())
-    names = ", ".join(shipped.shipped_files())
+    names = ", ".join(recipe_files.shipped_files())
     files = textwrap.fill(names, 100, initial_indent="  ", subsequent_indent="  ", break_on_hyphens=False)
     return f"""usage: class-hf COMMAND [ARGUMENTS]
 
@@ -38,7 +38,7 @@ commands:
 
 RECIPE.yaml and STUDY.yaml are files of yours, or names of files that come with the package:
 {files}
-in {shipped.recipes_folder()}
+in {recipe_files.recipes_folder()}
 
 several processes or GPUs:
   accelerate launch [--config_file FILE] -m class_hf train RECIPE [ARGUMENTS]
@@ -59,13 +59,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     if name in ("-h", "--help", "help"):
         print(help_text())
     elif name in ("-V", "--version"):
-        print(f"class-hf {class_hf.__version__}")
+        print(f"class-hf {__version__}")
     elif name not in RECIPES:
         close = difflib.get_close_matches(name, RECIPES, n=1)
         hint = f"did you mean {close[0]!r}?" if close else f"choose among {', '.join(RECIPES)}."
         sys.exit(f"error: there is no command {name!r}; {hint}")
     else:
-        shipped.by_console = True
+        recipe_files.by_console = True
         sys.argv[1:] = words[1:]
         # As a script, so that pickles, launchers and `ablate` meet what they meet without this command.
-        runpy.run_path(str(shipped.recipes_folder() / f"{name}.py"), run_name="__main__")
+        runpy.run_path(str(recipe_files.recipes_folder() / f"{name}.py"), run_name="__main__")

@@ -48,7 +48,7 @@ class _BatchPipeline(Pipeline):
 
     def get_inference_context(self) -> Any:
         """Without gradients and dropout; a model in training goes on in training afterwards."""
-        from class_hf.evaluation.retrieval import evaluating
+        from class_hf.evaluation.embedding import evaluating
 
         return lambda: evaluating(self.model)
 
@@ -141,7 +141,7 @@ class TextMoleculeRetrievalPipeline(_BatchPipeline):
     def _sanitize_parameters(
         self, k: int | None = None, filters: Any = None, query_bank: bool | None = None, **unknown: Any
     ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
-        from class_hf.search.filters import MoleculeFilter
+        from class_hf.search.query import MoleculeFilter
 
         _refuse(unknown, "k, filters, query_bank, batch_size")
         if isinstance(filters, dict):

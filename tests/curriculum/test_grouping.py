@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from class_hf import CurriculumPlan
-from class_hf.curriculum.complexity import PairFeatures
 from class_hf.curriculum.grouping import deal_in_groups, pair_vectors
+from class_hf.difficulty.pair_features import PairFeatures
 
 KINDS = 8
 CAPTIONS = ("acid", "ester", "steroid", "lipid", "peptide", "sugar", "amine", "alcohol")

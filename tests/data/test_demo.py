@@ -10,22 +10,16 @@ from datasets.exceptions import DatasetGenerationError
 from rdkit import Chem, RDConfig
 
 from class_hf import load_demo
-from class_hf.data import demo
-from class_hf.data.demo_captions import demo_caption
-from class_hf.data.demo_facts import article, benzene_pattern, classes, linker, longest_chain, plural, ring_nouns
-from class_hf.data.demo_groups import GROUPS, _patterns, functional_groups
-from class_hf.data.demo_names import compound_name, condensation
-from class_hf.data.demo_parts import metal_compound, mixture
-from class_hf.data.demo_prefixes import _table
-from class_hf.data.demo_rings import RING_CLASSES, RINGS
-from class_hf.data.demo_skeleton import _rings, skeleton
-from class_hf.data.demo_vocabulary import (
-    COMPONENTS,
-    COMPOSITE_SUBSTITUENTS,
-    LIGANDS,
-    SALTS,
-    SUBSTITUENTS,
-)
+from class_hf.data.demo import dataset as demo
+from class_hf.data.demo.captions import demo_caption
+from class_hf.data.demo.facts import article, benzene_pattern, classes, linker, longest_chain, plural, ring_nouns
+from class_hf.data.demo.groups import GROUPS, _patterns, functional_groups
+from class_hf.data.demo.names import compound_name, condensation
+from class_hf.data.demo.parts import metal_compound, mixture
+from class_hf.data.demo.prefixes import _table
+from class_hf.data.demo.rings import RING_CLASSES, RINGS
+from class_hf.data.demo.skeleton import _rings, skeleton
+from class_hf.data.demo.vocabulary import COMPONENTS, COMPOSITE_SUBSTITUENTS, LIGANDS, SALTS, SUBSTITUENTS
 
 SOURCE = Path(RDConfig.RDDataDir) / "NCI" / "first_5K.smi"
 NAMES = {

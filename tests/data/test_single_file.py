@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from class_hf.data.chebi20 import load_chebi20
+from class_hf.data.loading import load_chebi20
 from class_hf.data.single_file import split_of_molecule
 
 CHAINS = ["C" * length + end for length in range(1, 41) for end in ("O", "N", "S")]

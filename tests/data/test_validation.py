@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from class_hf.data.chebi20_sources import Table
+from class_hf.data.formats import Table
 from class_hf.data.validation import DroppedRow, LoadReport, check_tables, repair_smiles
 
 

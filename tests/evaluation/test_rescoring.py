@@ -15,7 +15,7 @@ from tiny_orma import tiny_orma, tiny_processor
 from class_hf import RetrievalEvaluator, prepare_pairs
 from class_hf.evaluation.ranks import rank_partners
 from class_hf.evaluation.rescoring import rank_again, score_pairs, shortlist
-from class_hf.evaluation.retrieval import DIRECTIONS
+from class_hf.evaluation.retrieval_evaluator import DIRECTIONS
 
 QUERIES = 6
 

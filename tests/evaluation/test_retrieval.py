@@ -4,8 +4,9 @@ import torch
 from conftest import tiny_model
 
 from class_hf import RetrievalEvaluator
+from class_hf.evaluation.embedding import embed
 from class_hf.evaluation.query_bank import bank_penalties
-from class_hf.evaluation.retrieval import captions_besides, embed
+from class_hf.evaluation.retrieval_evaluator import captions_besides
 
 
 def test_both_pools_both_directions(prepared, processor, model):

@@ -25,8 +25,9 @@ from class_hf import (
     TextMoleculeProcessor,
     TextSmilesProcessor,
 )
-from class_hf.hub import PushError, export_model, push_model
-from class_hf.model_card import model_card
+from class_hf.hub.export import export_model
+from class_hf.hub.model_card import model_card
+from class_hf.hub.push import PushError, push_model
 
 # The client's own way of sending large files without Xet is deprecated by its HTTP library.
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")

@@ -15,8 +15,8 @@ from class_hf import (
     MoleculeGraphFeatureExtractor,
     TextMoleculeProcessor,
 )
-from class_hf.build import build_loss, build_model
-from class_hf.recipe import ModelArguments
+from class_hf.backbones.registry import build_loss, build_model
+from class_hf.config.arguments import ModelArguments
 
 TEXTS = ["The molecule is an acid. It has a role.", "The molecule is an alcohol.", "The molecule is an alkane."]
 SMILES = ["CC(=O)O", "CCO", "CCC"]

@@ -21,13 +21,13 @@ from class_hf import (
     TextMoleculeProcessor,
     prepare_pairs,
 )
-from class_hf.build import build_model
+from class_hf.backbones.registry import build_model
+from class_hf.config.arguments import ModelArguments
 from class_hf.models import chemical_names
 from class_hf.models.chemical_names import OpsinError, name_spans, read_names, spellings, surroundings
 from class_hf.models.modeling_bag import embed_bags
 from class_hf.models.processing_text_molecule import CaptionStructures
 from class_hf.models.trivial_names import look_up
-from class_hf.recipe import ModelArguments
 
 KNOWN = {
     "ethanol": "CCO",
@@ -372,7 +372,7 @@ def test_aman_reads_names_too(asked):
 
 
 def test_a_card_says_what_it_needs(asked, tmp_path):
-    from class_hf.model_card import model_card
+    from class_hf.hub.model_card import model_card
 
     model, _ = parts(tmp_path, "lexical", "fingerprint")
     assert "pip install py2opsin" in model_card(model)

@@ -18,9 +18,9 @@ from class_hf import (
     TextMoleculeProcessor,
     prepare_pairs,
 )
-from class_hf.build import build_model
+from class_hf.backbones.registry import build_model
+from class_hf.config.arguments import ModelArguments
 from class_hf.models import chemical_names
-from class_hf.recipe import ModelArguments
 
 SMILES = ["CCO", "c1ccccc1", "[Na+].[Cl-]", "C[C@H](N)C(=O)O"]
 FINGERPRINT = {"num_buckets": 64, "embedding_size": 8, "hidden_size": 16, "intermediate_size": 8}

@@ -10,7 +10,8 @@ from tiny_orma import tiny_orma, tiny_processor
 from transformers import AutoModel, AutoProcessor
 
 from class_hf import OrmaConfig, OrmaFeatureExtractor, OrmaGraphModel, OrmaModel, TextMoleculeCollator
-from class_hf.build import build_model
+from class_hf.backbones.registry import build_model
+from class_hf.config.arguments import ModelArguments
 from class_hf.models.feature_extraction_orma import motifs_of
 from class_hf.models.token_alignment import (
     MoleculeStates,
@@ -20,7 +21,6 @@ from class_hf.models.token_alignment import (
     pair_scores,
     proximal_transport,
 )
-from class_hf.recipe import ModelArguments
 
 TEXTS = [
     "The molecule is an acid.",

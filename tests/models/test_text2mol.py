@@ -22,9 +22,9 @@ from class_hf import (
     TextMoleculeProcessor,
     prepare_pairs,
 )
-from class_hf.build import build_loss, build_model
+from class_hf.backbones.registry import build_loss, build_model
+from class_hf.config.arguments import ModelArguments
 from class_hf.models.modeling_text2mol import GraphConvolution
-from class_hf.recipe import ModelArguments
 
 TEXTS = ["The molecule is an acid. It has a role.", "The molecule is an alcohol.", "A salt."]
 SMILES = ["CC(=O)O", "OCC(C)C", "[Na+].[Cl-]"]

@@ -12,7 +12,7 @@ from conftest import rows_of_pairs
 from datasets import Dataset, DatasetDict
 from test_train import ROOT, load_recipe_script
 
-from class_hf.study_file import read_study
+from class_hf.studies.definition import read_study
 
 ABLATE = load_recipe_script("ablate")
 STUDIES = sorted((ROOT / "recipes" / "studies").glob("*.yaml"))

@@ -13,9 +13,9 @@ from conftest import rows_of_pairs, tiny_bert
 from safetensors.torch import load_file
 from transformers import AutoModel, AutoProcessor
 
-from class_hf.adapters import load_adapter
-from class_hf.build import build_loss, build_model
-from class_hf.recipe import ModelArguments
+from class_hf.backbones.adapters import load_adapter
+from class_hf.backbones.registry import build_loss, build_model
+from class_hf.config.arguments import ModelArguments
 
 ROOT = Path(__file__).parents[2]
 TINY = '{"embedding_size": 16, "hidden_size": 16, "intermediate_size": 16}'

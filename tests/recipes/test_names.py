@@ -9,9 +9,9 @@ import pytest
 import torch
 from conftest import CHAINS, rows_of_pairs
 
-from class_hf.build import load_model
+from class_hf.config.parsing import USER_ERRORS
+from class_hf.hub.loading import load_model
 from class_hf.models import chemical_names
-from class_hf.recipe import USER_ERRORS
 
 ROOT = Path(__file__).parents[2]
 TOWER = '{"embedding_size": 16, "hidden_size": 16, "intermediate_size": 16}'

@@ -13,7 +13,7 @@ from conftest import rows_of_pairs
 from hub_server import TOKEN, HubServer, client_environment, client_here
 from huggingface_hub import DatasetCard, ModelCard
 
-from class_hf.hub import PushError
+from class_hf.hub.push import PushError
 
 ROOT = Path(__file__).parents[2]
 SIZES = '{"embedding_size": 16, "hidden_size": 16, "intermediate_size": 16}'
@@ -127,7 +127,7 @@ def test_a_scored_data_set(hub, data_dir, tmp_path):
     snippet = text.split("```python\n")[1].split("```")[0]
     code = f"""{snippet}
 import sys
-from class_hf.build import load_data
+from class_hf.data.source import load_data
 
 data, _ = load_data(None, "org/scored")
 assert all(data[split].to_dict() == rows.to_dict() for split, rows in pairs.items())

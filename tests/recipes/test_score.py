@@ -14,7 +14,8 @@ from datasets import Dataset, load_from_disk
 from matplotlib.image import imread
 
 from class_hf import DifficultyScorer, score_dataset
-from class_hf.plots_difficulty import draw_pairs, plot_histograms, plot_text_against_molecule, spearman
+from class_hf.difficulty.ranks import spearman
+from class_hf.plots.difficulty import draw_pairs, plot_histograms, plot_text_against_molecule
 
 RECIPE = Path(__file__).parents[2] / "recipes" / "score.py"
 SCORES = ["text_difficulty", "molecule_difficulty", "difficulty"]

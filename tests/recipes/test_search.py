@@ -10,8 +10,8 @@ import pytest
 from datasets import DatasetDict
 from matplotlib.image import imread
 
-from class_hf.plots_hits import draw_hits
-from class_hf.search.filters import Hit
+from class_hf.plots.hits import draw_hits
+from class_hf.search.query import Hit
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 

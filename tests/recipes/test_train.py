@@ -14,7 +14,7 @@ from conftest import rows_of_pairs
 from transformers import AutoModel, AutoProcessor
 
 import class_hf  # noqa: F401  (registers the model with AutoModel)
-from class_hf.recipe import USER_ERRORS
+from class_hf.config.parsing import USER_ERRORS
 
 ROOT = Path(__file__).parents[2]
 # A study names a recipe and its arms; tests/recipes/test_ablate.py reads it.
@@ -253,7 +253,8 @@ def test_every_recipe_parses(path):
         assert load_config_from_file(str(path)).num_processes >= 1
         return
     from class_hf import CurriculumTrainingArguments
-    from class_hf.recipe import DataArguments, ModelArguments, parse_recipe
+    from class_hf.config.arguments import DataArguments, ModelArguments
+    from class_hf.config.parsing import parse_recipe
 
     argv = [str(path), "--bf16", "false", "--use_cpu", "true"]
     _, data, model, args = parse_recipe(argv, (DataArguments, ModelArguments, CurriculumTrainingArguments), "train")

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 
 from class_hf import MoleculeFilter, MoleculeIndex
-from class_hf.search import exact, folder
-from class_hf.search.exact import top_rows
-from class_hf.search.filters import ELEMENTS
-from class_hf.search.folder import element_bits
-from class_hf.search.quantised import encode, top_rows_by_codes
+from class_hf.search import vector_search
+from class_hf.search.query import ELEMENTS
+from class_hf.search.stores import folder
+from class_hf.search.stores.folder import element_bits
+from class_hf.search.vector_search import encode, top_rows, top_rows_by_codes
 
 
 def unit(count, dimension=32, seed=0):
@@ -20,7 +20,7 @@ def unit(count, dimension=32, seed=0):
 @pytest.mark.parametrize("penalised", [False, True])
 @pytest.mark.parametrize("k", [1, 7, 500])
 def test_exact_search_is_a_stable_sort(monkeypatch, chosen, penalised, k):
-    monkeypatch.setattr(exact, "_BLOCK", 17)
+    monkeypatch.setattr(vector_search, "_BLOCK", 17)
     vectors, queries = unit(100), unit(3, seed=1)
     vectors[60:90] = vectors[0]  # ties
     rows = None if chosen is None else np.array(chosen)

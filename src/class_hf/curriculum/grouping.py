@@ -6,7 +6,7 @@ easily taken for one another; dealing alike pairs in groups puts them there, at 
 
 import numpy as np
 
-from class_hf.curriculum.complexity import Frequencies, PairFeatures, Ragged
+from class_hf.difficulty.pair_features import Frequencies, PairFeatures, Ragged
 
 _COMPONENTS = 512  # of each modality
 _ITERATIONS = 3

@@ -14,7 +14,7 @@ from datasets import Dataset, concatenate_datasets
 from datasets.fingerprint import Hasher
 from rdkit import Chem, rdBase
 
-import class_hf
+from class_hf._version import __version__
 
 TEXT_FEATURES = "text_features"
 MOLECULE_FEATURES = "molecule_features"
@@ -52,7 +52,7 @@ def _add_features(
     _check_columns(dataset, columns)
     rows = dataset.flatten_indices() if dataset._indices is not None else dataset
     source = rows.select_columns(columns).with_format(None)
-    versions = [class_hf.__version__, rdkit.__version__, transformers.__version__]
+    versions = [__version__, rdkit.__version__, transformers.__version__]
     content = [source[name][:] for name in columns]
     key = Hasher.hash([content, processor.content_key(), function.__name__, *versions])
     file = None

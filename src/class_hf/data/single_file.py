@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 from rdkit import Chem, rdBase
 
-from class_hf.data.chebi20_sources import PAIR_COLUMNS, SourceFile, Table, read_files, split_of
+from class_hf.data.formats import PAIR_COLUMNS, SourceFile, Table, read_files, split_of
 
 _SPLITS = ("train", "validation", "test")
 # Of 256 values of a hash's first byte, the last 26 (10.2 %) are test, the 26 before them validation.

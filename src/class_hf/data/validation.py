@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple
 
 from rdkit import Chem, rdBase
 
-from class_hf.data.chebi20_sources import Table, split_of
+from class_hf.data.formats import Table, split_of
 
 OnError = Literal["raise", "drop"]
 Columns = dict[str, list[str]]

@@ -8,9 +8,9 @@ from torch import nn
 from torch.func import functional_call
 
 from class_hf.curriculum.intensity import Intensity
-from class_hf.distributed import gather, gather_with_gradient, global_sum, rank, world_size
 from class_hf.losses.contrastive import LossOutput
 from class_hf.losses.tiled import share_a_key
+from class_hf.utils.distributed import gather, gather_with_gradient, global_sum, rank, world_size
 
 
 class AmanLoss(nn.Module):

@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from class_hf.curriculum.intensity import Intensity
-from class_hf.distributed import gather, gather_with_gradient, global_sum, rank, world_size
 from class_hf.losses.tiled import PairLosses, share_a_key, tiled_pair_losses
+from class_hf.utils.distributed import gather, gather_with_gradient, global_sum, rank, world_size
 
 
 class LossOutput(NamedTuple):

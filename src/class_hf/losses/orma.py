@@ -5,9 +5,9 @@ import torch.nn.functional as F
 from torch import nn
 
 from class_hf.curriculum.intensity import Intensity
-from class_hf.distributed import gather, gather_with_gradient, global_sum, world_size
 from class_hf.losses.contrastive import LossOutput, score_losses, targets_of
 from class_hf.models.token_alignment import MoleculeStates, TextStates, all_scores
+from class_hf.utils.distributed import gather, gather_with_gradient, global_sum, world_size
 
 
 class OrmaLoss(nn.Module):

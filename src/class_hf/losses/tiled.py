@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from class_hf.distributed import gather, gather_with_gradient, global_sum, rank
+from class_hf.utils.distributed import gather, gather_with_gradient, global_sum, rank
 
 
 class PairLosses(NamedTuple):

@@ -24,7 +24,7 @@ def _processes() -> int:
 class _GatherRows(torch.autograd.Function):
     """All processes' rows in the order of the ranks. Backward: sum every process's gradient, keep the own rows.
 
-    As in `class_hf.distributed`, which a file that travels to the Hub cannot import.
+    As in `class_hf.utils.distributed`, which a file that travels to the Hub cannot import.
     """
 
     @staticmethod

@@ -13,18 +13,18 @@ import torch.nn.functional as F
 from datasets import Dataset
 from tqdm.auto import tqdm
 
-import class_hf
-from class_hf.build import load_model
+from class_hf._version import __version__
 from class_hf.data.collator import TextMoleculeCollator
 from class_hf.data.prepare import TEXT_FEATURES, prepare_molecules
 from class_hf.data.validation import OnError
+from class_hf.evaluation.embedding import embed, logit_scale
 from class_hf.evaluation.query_bank import BankMethod, bank_penalties
-from class_hf.evaluation.retrieval import embed, logit_scale
-from class_hf.search.filters import MAX_SMILES, MAX_TEXT, Hit, MoleculeFilter, check_k, check_string
-from class_hf.search.folder import FolderStore
-from class_hf.search.matcher import check_smiles, first_matches, requirements
-from class_hf.search.molecules import describe
-from class_hf.search.quantised import EXACT_UP_TO
+from class_hf.hub.loading import load_model
+from class_hf.search.properties import describe
+from class_hf.search.query import MAX_SMILES, MAX_TEXT, Hit, MoleculeFilter, check_k, check_string
+from class_hf.search.stores.folder import FolderStore
+from class_hf.search.substructure import check_smiles, first_matches, requirements
+from class_hf.search.vector_search import EXACT_UP_TO
 
 # Molecules embedded and stored at a time.
 _SHARD = 8_192
@@ -107,7 +107,7 @@ class MoleculeIndex:
             model: a dual encoder, or the name of one.
             processor: the model's; not needed with a name.
             output_dir: the folder, for the embedded index.
-            store: a URL, for an index in Qdrant (see [`~class_hf.search.qdrant.QdrantStore`]).
+            store: a URL, for an index in Qdrant (see [`~class_hf.search.stores.qdrant.QdrantStore`]).
             batch_size: molecules embedded at once.
             query_bank: training captions. What [`~class_hf.evaluation.query_bank.bank_penalties`] makes of each
                 molecule's cosines with them is then taken off its scores, unless a search says otherwise.
@@ -155,7 +155,7 @@ class MoleculeIndex:
                 texts = captions[start : start + _SHARD]
                 writer.add_captions(start, _embed_texts(model, processor, texts, batch_size))
             config = {
-                "class_hf_version": class_hf.__version__,
+                "class_hf_version": __version__,
                 "model": name,
                 "revision": revision,
                 "dimension": dimension,
@@ -332,7 +332,7 @@ class MoleculeIndex:
 def _store_class(location: str | Path) -> Any:
     """What keeps an index at this place."""
     if isinstance(location, str) and location.startswith("qdrant+"):
-        from class_hf.search.qdrant import QdrantStore
+        from class_hf.search.stores.qdrant import QdrantStore
 
         return QdrantStore
     return FolderStore

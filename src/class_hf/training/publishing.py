@@ -1,0 +1,115 @@
+"""What a trainer shares: the model card, and the push to the Hub."""
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import HfApi
+from transformers import Trainer
+
+from class_hf.curriculum.plan import CurriculumPlan
+from class_hf.hub.model_card import model_card
+from class_hf.hub.push import naming_failures, push_model
+from class_hf.training.arguments import CurriculumTrainingArguments
+from class_hf.utils.files import write_text
+
+
+class PublishingTrainer(Trainer):
+    """The card and the push of a [`CurriculumTrainer`], in place of the Trainer's."""
+
+    args: CurriculumTrainingArguments
+    plan: CurriculumPlan | None
+
+    def __init__(self, *args: Any, **kwargs: Any):
+        self._card: dict[str, Any] = {}
+        super().__init__(*args, **kwargs)
+
+    def create_model_card(self, *args: Any, metrics: dict[str, Any] | None = None, **kwargs: Any) -> None:
+        """Writes `README.md` into the output folder. What an earlier call was given, and a later one is not, stays.
+
+        Args:
+            *args: as of the Trainer; `language`, `license`, `tags`, `model_name`, `finetuned_from`, `tasks`,
+                `dataset_tags`, `dataset` in this order.
+            metrics: the report of a [`RetrievalEvaluator`], for the tables and the `model-index`.
+            **kwargs: the same by name; `command`, `synthetic` and `summary`, see [`model_card`].
+        """
+        if not self.is_world_process_zero():
+            return
+        names = ("language", "license", "tags", "model_name", "finetuned_from", "tasks", "dataset_tags", "dataset")
+        given = dict(zip(names, args, strict=False)) | kwargs | {"metrics": metrics}
+        # A push writes the card once more, knowing nothing of the metrics.
+        self._card |= {name: value for name, value in given.items() if value is not None}
+        if "finetuned_from" in self._card:
+            self._card["base_model"] = self._card.pop("finetuned_from")
+        known = (
+            "license",
+            "base_model",
+            "tags",
+            "model_name",
+            "dataset",
+            "command",
+            "metrics",
+            "synthetic",
+            "summary",
+        )
+        values = {name: self._card[name] for name in known if name in self._card}
+        folder = Path(str(self.args.output_dir))
+        text = model_card(self.model, plan=self.plan, log_history=self.state.log_history, folder=folder, **values)
+        write_text(folder / "README.md", text)
+
+    def init_hf_repo(self, token: str | None = None, private: bool | None = None) -> None:
+        """As the Trainer's; it runs before the training, so that a wrong login or name costs none."""
+        _refuse_token(token)
+        name = self.args.hub_model_id or Path(str(self.args.output_dir)).absolute().name
+        with naming_failures(
+            name, "the same command; or leave out --push_to_hub, and push with recipes/push.py later"
+        ):
+            super().init_hf_repo(private=private)
+
+    def push_to_hub(
+        self,
+        commit_message: str | None = "End of training",
+        blocking: bool = True,
+        token: str | None = None,
+        revision: str | None = None,
+        private: bool | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        """Pushes what [`~class_hf.hub.push.push_model`] does, as one commit: towers, card, plots and records too.
+
+        Args:
+            commit_message, blocking, revision, private: as of the Trainer.
+            token: must be None; the client's own login serves.
+            **kwargs: of [`create_model_card`].
+
+        Returns:
+            the commit, or a future of it if not `blocking`; None on the other processes.
+
+        Raises:
+            PushError: if the Hub or the network fails; the model is then in the output folder, and the message says
+                how to push it.
+        """
+        _refuse_token(token)
+        self.callback_handler.on_push_begin(self.args, self.state, self.control)
+        if self.hub_model_id is None:
+            self.init_hf_repo(private=private)
+        self.save_model(_internal_call=True)
+        if not self.is_world_process_zero():
+            return None
+        assert self.hub_model_id is not None  # the repository's full name, since it was made
+        self.create_model_card(**{"model_name": self.hub_model_id.split("/")[-1], **kwargs})
+        push = partial(
+            push_model,
+            str(self.args.output_dir),
+            self.hub_model_id,
+            private=self.args.hub_private_repo if private is None else private,
+            remote_code=self.args.hub_remote_code,
+            revision=revision or self.args.hub_revision,
+            commit_message=commit_message or "End of training",
+        )
+        return push() if blocking else HfApi().run_as_future(push)
+
+
+def _refuse_token(token: str | None) -> None:
+    if token is not None:
+        raise ValueError("a token is given; log in with `hf auth login`, or set HF_TOKEN in the environment.")

@@ -1,0 +1,111 @@
+"""The text tower in sentence-transformers gives our text vectors."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from conftest import tiny_bert, tiny_model
+from transformers import AutoTokenizer
+
+from class_hf import (
+    AmanModel,
+    MoleculeFingerprintFeatureExtractor,
+    TextMoleculeDualEncoderModel,
+    TextMoleculeProcessor,
+)
+from class_hf.hub.sentence_transformers import save_sentence_transformer
+from class_hf.utils.files import written_whole
+
+CAPTIONS = [
+    "The molecule is a primary alcohol.",
+    "It has a role as a metabolite.",
+    "The molecule is a primary amine, ethanamine. It has a role as a metabolite. " * 8,  # longer than the limit
+    "An acid",
+]
+
+
+@pytest.fixture(scope="module")
+def bert(tmp_path_factory):
+    return tiny_bert(tmp_path_factory.mktemp("bert"))
+
+
+@pytest.fixture(scope="module")
+def model(bert):
+    torch.manual_seed(1)
+    kwargs = {"num_buckets": 64, "embedding_size": 8, "hidden_size": 8, "intermediate_size": 8}
+    return TextMoleculeDualEncoderModel.from_towers(
+        text=str(bert), molecule="fingerprint", molecule_kwargs=kwargs, projection_dim=12
+    ).eval()
+
+
+@pytest.fixture(scope="module")
+def processor(bert):
+    tokenizer = AutoTokenizer.from_pretrained(bert)
+    return TextMoleculeProcessor(tokenizer, MoleculeFingerprintFeatureExtractor(num_buckets=64), max_text_length=20)
+
+
+@pytest.fixture(scope="module")
+def exported(model, processor, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("exported") / "text"
+    processor(text=CAPTIONS)  # leaves its cut in the tokenizer
+    save_sentence_transformer(model, processor, folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def expected(model, processor):
+    with torch.no_grad():
+        return model.get_text_features(**processor(text=CAPTIONS)).numpy()
+
+
+def test_encode_is_ours(exported, expected, tmp_path):
+    sentence_transformers = pytest.importorskip("sentence_transformers")
+    loaded = sentence_transformers.SentenceTransformer(str(exported), device="cpu")
+    assert loaded.max_seq_length == 20
+    assert np.abs(loaded.encode(CAPTIONS) - expected).max() < 1e-5
+    # One by one, so that nothing is padded; and from the folder that sentence-transformers writes of it itself.
+    assert np.abs(loaded.encode(CAPTIONS, batch_size=1) - expected).max() < 1e-5
+    loaded.save(str(tmp_path), create_model_card=False)
+    again = sentence_transformers.SentenceTransformer(str(tmp_path), device="cpu")
+    assert np.abs(again.encode(CAPTIONS) - expected).max() < 1e-5
+
+
+def test_the_files_are_what_servers_read(exported, model):
+    """The names that text-embeddings-inference looks for, which are not those that sentence-transformers 6 writes."""
+    modules = json.loads((exported / "modules.json").read_text())
+    assert [one["type"].removeprefix("sentence_transformers.models.") for one in modules] == [
+        "Transformer", "Pooling", "Dense", "Normalize",
+    ]  # fmt: skip
+    assert all((exported / one["path"]).is_dir() for one in modules)
+    assert json.loads((exported / "1_Pooling" / "config.json").read_text())["pooling_mode_mean_tokens"] is True
+    dense = json.loads((exported / "2_Dense" / "config.json").read_text())
+    assert dense["activation_function"] == "torch.nn.modules.linear.Identity"
+    assert (dense["in_features"], dense["out_features"], dense["bias"]) == (16, 12, False)
+    tokenizer = json.loads((exported / "tokenizer.json").read_text())
+    assert tokenizer["truncation"] is None and tokenizer["padding"] is None
+    assert json.loads((exported / "config.json").read_text())["dtype"] == "float32"
+
+
+def test_what_cannot_be_exported(model, processor, tmp_path):
+    with pytest.raises(ValueError, match="the text tower is 'lexical'"):
+        save_sentence_transformer(tiny_model(), processor, tmp_path / "a")
+    aman = AmanModel.from_towers(text=model.text_model, molecule=model.molecule_model, projection_dim=12)
+    with pytest.raises(ValueError, match="AmanModel does more to a caption"):
+        save_sentence_transformer(aman, processor, tmp_path / "a")
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / "file").touch()
+    with pytest.raises(FileExistsError, match="is not empty"):
+        save_sentence_transformer(model, processor, tmp_path / "b")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["b"]
+
+
+def test_a_folder_appears_whole_or_not_at_all(tmp_path):
+    with pytest.raises(KeyError), written_whole(tmp_path / "new" / "folder") as aside:
+        (aside / "half").touch()
+        raise KeyError
+    assert not list((tmp_path / "new").iterdir())
+    (tmp_path / "new" / "folder").mkdir()  # empty: may be filled
+    with written_whole(tmp_path / "new" / "folder") as aside:
+        (aside / "file").touch()
+    assert [path.name for path in (tmp_path / "new" / "folder").iterdir()] == ["file"]

@@ -1,0 +1,313 @@
+"""The page: its answers, two hundred malformed inputs, and all of it in a real browser."""
+
+import importlib.util
+import json
+import re
+import runpy
+import shutil
+import socket
+import subprocess
+import sys
+from html import unescape
+from html.parser import HTMLParser
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from bad_queries import BOMB, CASES
+from datasets import Dataset
+from rdkit import Chem
+
+from class_hf import MoleculeIndex
+from class_hf.page.cards import MAX_DRAWN_ATOMS, cards, molecule_svg
+from class_hf.search.query import Hit
+
+RECIPES = Path(__file__).parents[2] / "recipes"
+TEXT = "The molecule is a carboxylic acid."
+NASTY = '<img src=x onerror="window.hacked=1"> {{value}} ${value} {% raw %} </article>'
+
+
+@pytest.fixture(scope="module")
+def app():
+    spec = importlib.util.spec_from_file_location("recipe_app", RECIPES / "app.py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["recipe_app"] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def pool(app, index, indexed_model, processor):
+    return app.Pool("tiny", index, indexed_model, processor, "https://example.org/{id}")
+
+
+@pytest.fixture(scope="module")
+def call(app, pool):
+    return app.answers([pool])
+
+
+def find(call, *, label="tiny", text=TEXT, k=5, colour=False, bank=True, **filters):
+    names = ("min_weight", "max_weight", "elements", "substructure")
+    return call["find"](label, text, k, colour, bank, *(filters.get(name) for name in names))
+
+
+def from_molecule(call, smiles, *, wanted="captions", k=5, colour=False, label="tiny"):
+    return call["from_molecule"](label, smiles, wanted, k, colour, None, None, None, None)
+
+
+def ids_of(html):
+    return re.findall(r'example\.org/([^"]+)"', html)
+
+
+def test_answers_are_those_of_the_index(call, index):
+    assert ids_of(find(call)) == [hit.id for hit in index.search(TEXT, k=5)]
+    assert ids_of(find(call, bank=False)) == [hit.id for hit in index.search(TEXT, k=5, query_bank=False)]
+    assert ids_of(from_molecule(call, "CCO")) == [hit.id for hit in index.search_captions("CCO", 5)]
+    similar = from_molecule(call, "CCO", wanted="similar molecules")
+    assert ids_of(similar) == [hit.id for hit in index.search(smiles="CCO", k=5)]
+    assert "No molecule passes" in find(call, min_weight=5000)
+    assert "C2H6O · 46.1 Da" in call["show"](" CCO\n") and call["show"]("") == call["show"](None) == ""
+
+
+def test_scores_are_readable_and_colours_change_the_drawing(call, index):
+    plain, coloured = find(call), find(call, colour=True)
+    assert f"{index.search(TEXT, k=1)[0].score:.3f}" in plain
+    assert "atoms that raised the score" in coloured and "atoms that raised" not in plain
+    pictures = [re.findall(r'src="(data[^"]+)"', html) for html in (plain, coloured)]
+    assert len(pictures[0]) == len(pictures[1]) == 5 and pictures[0] != pictures[1]
+
+
+def test_the_atom_that_contributes_most_has_the_strongest_colour():
+    def greens(contributions):
+        svg = molecule_svg("CCO", np.array(contributions))
+        return set(re.findall(r"class='atom-(\d)'.{0,300}?fill:(#[0-9A-F]{6})", svg))
+
+    found = dict(greens([-0.2, 0.05, 0.1]))
+    assert sorted(found) == ["1", "2"]
+    red = {atom: int(colour[1:3], 16) for atom, colour in found.items()}
+    assert red["2"] < red["1"] < 255
+    assert greens([-0.1, -0.2, 0.0]) == set()
+
+
+def test_what_tables_hold_is_escaped():
+    hit = Hit(1, 0.5, NASTY, "CCO", {"description": NASTY * 5, "name": NASTY})
+    html = cards([hit], id_url='https://example.org/"{id}', note=NASTY)
+    assert "<img src=x" not in html and '"https://example.org/"' not in html
+    assert NASTY in unescape(html)
+    parser = HTMLParser()
+    names = set()
+    parser.handle_starttag = lambda tag, attributes: names.update(name for name, _ in attributes)
+    parser.feed(html)
+    assert names == {"class", "alt", "src", "href", "target", "rel", "title"}
+
+
+def test_a_large_molecule_has_no_drawing_but_a_card():
+    html = cards([Hit(1, 0.5, "big", "C" * (MAX_DRAWN_ATOMS + 1), {})])
+    assert "too many to draw" in html and "151" in html and "<img" not in html
+
+
+def test_two_hundred_malformed_inputs(call):
+    """All that is malformed for the index, through the page's fields."""
+    before = find(call)
+    asked = 0
+    for name, value in CASES:
+        if name == "time_limit" or (name == "substructure" and isinstance(value, str) and not value.strip()):
+            continue  # not a field; an empty field is no filter
+        if name == "smiles":
+            html = from_molecule(call, value)
+            shown = call["show"](value)
+            asked += shown != ""
+            assert shown == "" or shown.startswith('<div class="sorry"'), value
+        elif name == "k" and value in (1.0, True):
+            continue  # a slider's 1
+        else:
+            html = find(call, **{name: value})
+        assert html.startswith('<div class="sorry" role="alert">Sorry, that did not work: '), (name, value)
+        assert 60 < len(html) < 900 and "<" not in re.sub(r"^<div[^>]*>|</div>$", "", html), (name, value)
+        asked += 1
+    for label in ("other", None, ["tiny"], 3):
+        assert "not here" in find(call, label=label)
+        asked += 1
+    assert asked >= 200
+    assert find(call) == before
+
+
+def test_a_bomb_is_ended_and_the_page_goes_on(app, call, monkeypatch):
+    before = find(call)
+    monkeypatch.setattr(app, "TIME_LIMIT", 1.0)
+    assert "limit" in find(call, substructure=BOMB, k=28)
+    assert find(call) == before
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["--index", "nowhere"], "holds no index"),
+        (["--id_url", "pubchem"], "expected an address"),
+        (["--index", "a", "b", "c", "--id_url", "none", "none"], "2 addresses for 3"),
+        ([], "--demo"),
+    ],
+)
+def test_arguments_are_checked(app, argv, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    if argv[:1] == ["--id_url"]:
+        argv = ["--index", "a", *argv]
+    with pytest.raises(ValueError, match=message):
+        app.main(argv)
+
+
+@pytest.fixture(scope="module")
+def saved(index_folder, indexed_model, processor, tmp_path_factory):
+    """The model of the index as a folder."""
+    folder = tmp_path_factory.mktemp("page_model")
+    indexed_model.save_pretrained(folder)
+    processor.save_pretrained(folder)
+    return folder
+
+
+def test_a_space_carries_all_it_needs(app, saved, index_folder, tmp_path, monkeypatch):
+    pytest.importorskip("gradio")
+    space = tmp_path / "space"
+    app.main(["--index", str(index_folder), "--model", str(saved), "--export_space", str(space)])
+    assert re.search(r"^sdk: gradio\nsdk_version: \d", (space / "README.md").read_text(), re.M)
+    assert "class-hf[app]" in (space / "requirements.txt").read_text()
+    called = []
+    recipes = SimpleNamespace(main=called.append)
+    monkeypatch.setitem(sys.modules, "class_hf.recipes", SimpleNamespace(app=recipes))
+    monkeypatch.setitem(sys.modules, "class_hf.recipes.app", recipes)
+    monkeypatch.chdir(space)
+    runpy.run_path("app.py")
+    args = app.parse(called[0])
+    [pool] = app.open_pools(args.index, args.model, app.id_urls(args.id_url, 1))
+    assert pool.index.search(TEXT, k=3) == app.MoleculeIndex.load(index_folder, str(saved)).search(TEXT, k=3)
+    with pytest.raises(FileExistsError, match="--overwrite"):
+        app.main(["--index", str(index_folder), "--model", str(saved), "--export_space", str(space)])
+
+
+def test_a_space_of_a_model_that_reads_names_has_opsin_and_java(app, saved, index_folder, tmp_path):
+    pytest.importorskip("gradio")
+    reading = tmp_path / "reading"
+    shutil.copytree(saved, reading)
+    config = json.loads((reading / "config.json").read_text())
+    (reading / "config.json").write_text(json.dumps({**config, "read_names": True}))
+    for model in (saved, reading):
+        app.main(
+            ["--index", str(index_folder), "--model", str(model), "--export_space", str(tmp_path / f"of_{model.name}")]
+        )
+    assert "py2opsin\nchemicals\n" in (tmp_path / "of_reading" / "requirements.txt").read_text()
+    assert (tmp_path / "of_reading" / "packages.txt").read_text() == "default-jre-headless\n"
+    assert not (tmp_path / f"of_{saved.name}" / "packages.txt").exists()
+
+
+CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
+
+
+@pytest.fixture(scope="module")
+def address(saved, index_folder, indexed_model, processor, tmp_path_factory):
+    """Of a page in a process of its own, with two pools."""
+    pytest.importorskip("gradio")
+    nasty = tmp_path_factory.mktemp("nasty") / "nasty"
+    table = Dataset.from_dict({"id": ["x"], "smiles": ["CCO"], "description": [NASTY]})
+    MoleculeIndex.build(table, indexed_model, processor, nasty)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    arguments = ["--index", index_folder, nasty, "--model", saved, "--port", port]
+    server = subprocess.Popen(
+        [sys.executable, RECIPES / "app.py", *map(str, arguments)], stdout=subprocess.PIPE, text=True
+    )
+    assert any("http" in line for line in iter(server.stdout.readline, "")), "the page did not start"
+    yield f"http://127.0.0.1:{port}/"
+    server.terminate()
+    server.wait()
+    server.stdout.close()
+
+
+@pytest.fixture(scope="module")
+def browser():
+    playwright = pytest.importorskip("playwright.sync_api")
+    if CHROMIUM is None:
+        pytest.skip("there is no chromium (Debian: apt-get install chromium)")
+    with playwright.sync_playwright() as started:
+        opened = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield opened
+        opened.close()
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_in_a_browser(browser, address, index, width):
+    context = browser.new_context(viewport={"width": width, "height": 844})
+    context.set_default_timeout(60_000)  # a busy machine takes its time
+    page = context.new_page()
+    asked, faults = [], []
+    page.on("request", lambda request: asked.append(request.url))
+    page.on("pageerror", lambda error: faults.append(str(error)))
+    page.goto(address)
+    page.get_by_role("button", name="Find molecules").click()
+    page.get_by_text("the description is empty").wait_for()
+
+    page.locator("#text textarea").fill(TEXT)
+    page.get_by_role("button", name="Find molecules").click()
+    page.locator("#results .hit").nth(11).wait_for()
+    scores = page.locator("#results .score").all_inner_texts()
+    assert scores == [f"{hit.score:.3f}" for hit in index.search(TEXT, k=12)]
+    assert width_of(page) <= width
+
+    page.get_by_text("Settings and filters").click()
+    page.get_by_label("With the elements").fill("N")
+    page.get_by_role("button", name="Find molecules").click()
+    page.get_by_text("6 of 28;").wait_for()
+    page.get_by_label("Weight to").fill("40")
+    page.get_by_role("button", name="Find molecules").click()
+    page.get_by_text("1 of 28;").wait_for()
+
+    page.get_by_role("tab", name="Draw or paste").click()
+    page.locator("#smiles textarea").fill("C1CC")
+    page.get_by_text("RDKit cannot parse the SMILES").wait_for()
+    page.locator("#smiles textarea").fill("CC(=O)O")
+    page.get_by_text("C2H4O2").wait_for()
+    page.locator("#ask").click()
+    page.locator("#results .captions").wait_for()
+    assert width_of(page) <= width
+
+    # One click of the sketcher's tool for bonds makes ethane.
+    page.get_by_text("Draw it").click()
+    canvas = page.locator("#sketch canvas").last
+    canvas.wait_for()
+    box = canvas.bounding_box()
+    canvas.click(position={"x": box["width"] * 0.6, "y": box["height"] * 0.5})
+    page.wait_for_function("document.querySelector('#smiles textarea').value === 'CC'")
+    page.get_by_text("C2H6 · 30.1 Da").wait_for()
+    assert width_of(page) <= width
+    assert faults == []
+    assert [url for url in asked if not url.startswith((address, "data:", "blob:"))] == []
+    context.close()
+
+
+def width_of(page):
+    return page.evaluate("document.documentElement.scrollWidth")
+
+
+def test_another_pool_and_what_its_table_holds_does_not_run(browser, address):
+    page = browser.new_page()
+    page.set_default_timeout(60_000)
+    page.goto(address)
+    page.locator("#pool input").click()
+    page.get_by_role("option", name="nasty: 1 molecules").click()
+    page.locator("#text textarea").fill("anything")
+    page.get_by_role("button", name="Find molecules").click()
+    page.get_by_text("1 of 1;").wait_for()
+    assert page.locator("#results .caption").inner_text() == NASTY
+    assert page.evaluate("window.hacked") is None
+    page.close()
+
+
+def test_gradio_is_asked_for_by_name(app, pool, monkeypatch):
+    monkeypatch.setattr(app, "find_spec", lambda name: None)
+    with pytest.raises(ImportError, match=r'pip install "class-hf\[app\]"'):
+        app.build_page([pool])
+
+
+def test_examples_are_molecules(app):
+    assert all(Chem.MolFromSmiles(smiles) for smiles in app.MOLECULES)

@@ -1,0 +1,217 @@
+"""A run that was killed and resumed ends with the weights of one that was not; two processes equal one."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from run_trainer import build
+
+HERE = Path(__file__).parents[1]
+
+
+def settings_for(folder: Path, **args):
+    base = {
+        "output_dir": str(folder),
+        "num_train_epochs": 4,
+        "per_device_train_batch_size": 4,
+        "learning_rate": 0.01,
+        "logging_steps": 1,
+        "save_strategy": "steps",
+        "save_steps": 3,
+        "seed": 5,
+        "curriculum_start": 0.4,
+        "intensity_mode": "adaptive",
+        "intensity_actions": ["sharpness", "focus", "step_size"],
+        "intensity_momentum": 0.5,
+    }
+    return {"args": {**base, **args}}
+
+
+def run(folder: Path, settings: dict, processes: int = 1) -> subprocess.CompletedProcess:
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "settings.json"
+    path.write_text(json.dumps(settings))
+    launcher = [sys.executable]
+    if processes > 1:
+        launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "GLOO_SOCKET_IFNAME": "lo"}
+    return subprocess.run(
+        [*launcher, str(HERE / "run_trainer.py"), str(path)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return torch.load(folder / "final.pt")
+
+
+def logged(folder: Path, key: str) -> list[float]:
+    return [entry[key] for entry in json.loads((folder / "log.json").read_text()) if key in entry]
+
+
+def assert_same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> None:
+    assert one.keys() == other.keys()
+    for name in one:
+        assert torch.equal(one[name], other[name]), name
+
+
+CASES = {
+    "one process, accumulation, workers": (
+        1,
+        {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 2, "dataloader_num_workers": 2},
+    ),
+    "two processes, accumulation": (2, {"per_device_train_batch_size": 1, "gradient_accumulation_steps": 2}),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.distributed
+@pytest.mark.parametrize("case", CASES)
+def test_killed_and_resumed_equals_straight(case, tmp_path):
+    processes, args = CASES[case]
+    straight, killed = tmp_path / "straight", tmp_path / "killed"
+    done = run(straight, settings_for(straight, **args), processes)
+    assert done.returncode == 0, done.stderr
+
+    settings = settings_for(killed, **args)
+    dead = run(killed, {**settings, "kill_at": 7}, processes)
+    assert dead.returncode != 0 and not (killed / "final.pt").exists()
+    if processes == 1:
+        assert dead.returncode == -signal.SIGKILL
+    assert (killed / "checkpoint-6").is_dir()
+    resumed = run(killed, {**settings, "resume": True}, processes)
+    assert resumed.returncode == 0, resumed.stderr
+
+    assert_same(weights(straight), weights(killed))
+    assert logged(straight, "intensity") == logged(killed, "intensity")
+    assert logged(straight, "loss") == logged(killed, "loss")
+
+
+def test_resumed_in_the_same_process_equals_straight(tmp_path):
+    """At every step of the run, and at the end of an epoch."""
+    straight = build(settings_for(tmp_path / "a", save_steps=1, per_device_train_batch_size=4))
+    straight.train()
+    total = straight.plan.total_steps
+    for step in (1, straight.plan.steps_per_epoch[0], total - 1, total):
+        resumed = build(settings_for(tmp_path / "b", save_strategy="no"))
+        resumed.train(str(tmp_path / "a" / f"checkpoint-{step}"))
+        assert resumed.state.global_step == total
+        assert_same(straight.model.state_dict(), resumed.model.state_dict())
+        assert resumed.optimizer.param_groups[0]["lr"] == straight.optimizer.param_groups[0]["lr"] == 0.0
+
+
+@pytest.mark.distributed
+def test_two_processes_draw_the_plan_and_train_as_one(tmp_path):
+    """The global batches are the plan's, and the weights those of one process (towers without dropout aside)."""
+    trainer = build(settings_for(tmp_path / "plan", per_device_train_batch_size=4))
+    ids = [f"m{row:02d}" for row in trainer.plan.order()]
+    args = {"per_device_train_batch_size": 2, "save_strategy": "no"}
+    two = tmp_path / "two"
+    done = run(two, {**settings_for(two, **args), "trace": str(tmp_path / "rank")}, processes=2)
+    assert done.returncode == 0, done.stderr
+    ranks = [[json.loads(line) for line in (tmp_path / f"rank{rank}").read_text().splitlines()] for rank in (0, 1)]
+    ranks = [[batch for batch in rank if len(batch) == 2] for rank in ranks]
+    drawn = [one for first, second in zip(*ranks, strict=True) for one in (*first, *second)]
+    assert drawn == ids
+
+
+def test_accumulation_and_workers_draw_the_plan(tmp_path):
+    for number, args in enumerate(
+        (
+            {"per_device_train_batch_size": 4},
+            {"per_device_train_batch_size": 1, "gradient_accumulation_steps": 4},
+            {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 2},
+        )
+    ):
+        settings = settings_for(tmp_path / str(number), save_strategy="no", **args)
+        trainer = build({**settings, "trace": str(tmp_path / f"rows{number}_")})
+        trainer.train()
+        lines = (tmp_path / f"rows{number}_0").read_text().splitlines()
+        assert [one for line in lines for one in json.loads(line)] == [f"m{row:02d}" for row in trainer.plan.order()]
+
+
+def test_a_checkpoint_that_was_not_written_to_its_end_is_passed_over(tmp_path, caplog):
+    settings = settings_for(tmp_path, save_steps=3)
+    straight = build(settings)
+    straight.train()
+    steps = sorted(int(path.name.split("-")[1]) for path in tmp_path.glob("checkpoint-*"))
+    last = tmp_path / f"checkpoint-{steps[-1]}"
+    (last / "trainer_state.json").write_text((last / "trainer_state.json").read_text()[:50])
+    before_last = tmp_path / f"checkpoint-{steps[-2]}"
+    (before_last / "rng_state.pth").write_bytes((before_last / "rng_state.pth").read_bytes()[:100])
+    resumed = build(settings)
+    resumed.train(resume_from_checkpoint=True)
+    assert f"Passing over {last}" in caplog.text and f"Passing over {before_last}" in caplog.text
+    assert_same(straight.model.state_dict(), resumed.model.state_dict())
+
+
+def test_a_checkpoint_of_another_plan_is_refused(tmp_path):
+    build(settings_for(tmp_path)).train()
+    other = build(settings_for(tmp_path, curriculum_start=0.5))
+    with pytest.raises(ValueError, match=r"made by another plan \(start 0.4 -> 0.5\)"):
+        other.train(resume_from_checkpoint=True)
+    other = build(settings_for(tmp_path, intensity_gamma=2.0))
+    with pytest.raises(ValueError, match=r"another plan \(intensity_gamma 1.0 -> 2.0\)"):
+        other.train(resume_from_checkpoint=True)
+
+
+def test_nothing_to_resume(tmp_path):
+    trainer = build(settings_for(tmp_path / "empty"))
+    with pytest.raises(ValueError, match="holds no whole checkpoint"):
+        trainer.train(resume_from_checkpoint=True)
+    (tmp_path / "foreign").mkdir()
+    with pytest.raises(ValueError, match="no checkpoint of this trainer"):
+        trainer.train(resume_from_checkpoint=str(tmp_path / "foreign"))
+
+
+CHUNKED = {
+    "one process": (1, {"per_device_train_batch_size": 8, "forward_chunk_size": 3}),
+    "accumulation and two processes": (
+        2,
+        {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 2, "forward_chunk_size": 1},
+    ),
+}
+
+
+@pytest.mark.distributed
+@pytest.mark.parametrize("case", CHUNKED)
+def test_chunked_batches_train_as_whole_ones(case, tmp_path):
+    """Cached gradients through the Trainer, ragged molecules included; one all-reduce a step, not one a chunk."""
+    processes, args = CHUNKED[case]
+    same = {"save_strategy": "no", "logging_steps": 1, "intensity_mode": "scheduled"}
+    settings = {"dropout": 0.0}
+    whole = dict(args, per_device_train_batch_size=args["per_device_train_batch_size"] * processes)
+    whole.pop("forward_chunk_size")
+    straight = build({**settings_for(tmp_path / "whole", **same, **whole), **settings})
+    straight.train()
+    chunked = tmp_path / "chunked"
+    done = run(chunked, {**settings_for(chunked, **same, **args), **settings}, processes)
+    assert done.returncode == 0, done.stderr
+    losses = [entry["loss"] for entry in straight.state.log_history if "loss" in entry]
+    assert logged(chunked, "loss") == pytest.approx(losses, abs=1e-4)
+    assert logged(chunked, "in_batch_accuracy") == pytest.approx(
+        [entry["in_batch_accuracy"] for entry in straight.state.log_history if "in_batch_accuracy" in entry]
+    )
+    for name, value in straight.model.state_dict().items():
+        torch.testing.assert_close(weights(chunked)[name], value, atol=2e-4, rtol=1e-3, msg=lambda t, n=name: n + t)
+    if processes > 1:
+        counts = json.loads((chunked / "reductions.json").read_text())
+        assert len(counts) == straight.state.global_step and set(counts) == {1}
+
+
+def test_chunked_run_resumed_equals_straight(tmp_path):
+    args = {"per_device_train_batch_size": 8, "forward_chunk_size": 3}
+    straight = build(settings_for(tmp_path / "a", save_steps=1, **args))
+    straight.train()
+    resumed = build(settings_for(tmp_path / "b", save_strategy="no", **args))
+    resumed.train(str(tmp_path / "a" / "checkpoint-2"))
+    assert_same(straight.model.state_dict(), resumed.model.state_dict())
