@@ -29,8 +29,9 @@ from typing import Any
 
 from class_hf.config.parsing import run_script
 from class_hf.config.recipe_files import find_file, program
-from class_hf.studies.definition import read_study, unknown
+from class_hf.studies.definition import read_study
 from class_hf.studies.runner import refuse_changed, run_all, same_study, score_reference, write_report
+from class_hf.utils.suggestions import did_you_mean
 
 
 def main(argv: list[str]) -> None:
@@ -43,7 +44,7 @@ def main(argv: list[str]) -> None:
     chosen, seeds = args.arms or list(study.arms), args.seeds or study.seeds
     for arm in chosen:
         if arm not in study.arms:
-            raise ValueError(f"--arms: {unknown('arm', arm, study.arms)}")
+            raise ValueError(f"--arms: unknown arm {arm!r}; {did_you_mean(arm, study.arms)}")
     output: Path = args.output_dir.resolve()
     shared = same_study(study, output, data_dir=args.data_dir, launch=args.launch, report_only=args.report_only)
     every = [(arm, seed) for seed in sorted({*study.seeds, *seeds}) for arm in study.arms]

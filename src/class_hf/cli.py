@@ -1,6 +1,5 @@
 """The console command: `class-hf NAME ARGUMENTS` runs recipes/NAME.py, the same code as the script."""
 
-import difflib
 import runpy
 import sys
 import textwrap
@@ -8,6 +7,7 @@ from collections.abc import Sequence
 
 from class_hf._version import __version__
 from class_hf.config import recipe_files
+from class_hf.utils.suggestions import did_you_mean
 
 RECIPES = {
     "score": "score the difficulty of pairs, and look at the easiest and the hardest",
@@ -61,9 +61,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     elif name in ("-V", "--version"):
         print(f"class-hf {__version__}")
     elif name not in RECIPES:
-        close = difflib.get_close_matches(name, RECIPES, n=1)
-        hint = f"did you mean {close[0]!r}?" if close else f"choose among {', '.join(RECIPES)}."
-        sys.exit(f"error: there is no command {name!r}; {hint}")
+        sys.exit(f"error: there is no command {name!r}; {did_you_mean(name, RECIPES)}")
     else:
         recipe_files.by_console = True
         sys.argv[1:] = words[1:]

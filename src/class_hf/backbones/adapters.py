@@ -1,6 +1,5 @@
 """Adapters of peft on the towers of a dual encoder: put on, saved, loaded onto their base, merged into it."""
 
-import difflib
 import json
 import re
 import warnings
@@ -21,6 +20,7 @@ from class_hf.config.parsing import check_fields
 from class_hf.hub.loading import package_model
 from class_hf.models.modeling_text_molecule import SHORT_NAMES, _resolve_tower
 from class_hf.utils.files import write_json, write_text
+from class_hf.utils.suggestions import did_you_mean
 
 BASE_NAME = "dual_encoder.json"  # beside an adapter whose base is not one dual encoder but the towers of one
 # A missing file is no error.
@@ -112,8 +112,7 @@ def _peft_config(name: str, fields: dict[str, Any], patterns: list[str], modules
         if reason is None and kind in classes:
             reason = "it changes what a whole language model reads, not the layers of a tower."
         if reason is None:
-            close = difflib.get_close_matches(kind, kinds, n=1)
-            reason = f"did you mean {close[0]!r}?" if close else f"choose among {', '.join(kinds)}."
+            reason = did_you_mean(kind, kinds)
         raise ValueError(f"{name} has the peft_type {fields.get('peft_type')!r}: {reason}")
     cls = classes[kind]
     known = set(cls.__dataclass_fields__) - _OWN_FIELDS | {"peft_type"}

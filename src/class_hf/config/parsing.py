@@ -1,6 +1,5 @@
 """Recipes: one YAML file a run, and a command line that wins over it."""
 
-import difflib
 import json
 import sys
 from collections.abc import Callable, Iterable, Sequence
@@ -12,6 +11,7 @@ from huggingface_hub.errors import StrictDataclassError
 from transformers import HfArgumentParser
 
 from class_hf.config.recipe_files import find_file
+from class_hf.utils.suggestions import did_you_mean
 
 # What a user can cause and mend: a script ends with the message, without a traceback.
 USER_ERRORS = (ValueError, OSError, ImportError, StrictDataclassError)
@@ -73,8 +73,7 @@ def _read_recipe(path: Path, known: set[str]) -> dict[str, Any]:
 
 
 def _unknown(key: str, known: set[str]) -> str:
-    close = difflib.get_close_matches(key, known, n=1)
-    return f"unknown argument {key!r}" + (f"; did you mean {close[0]!r}?" if close else "; --help lists them all.")
+    return f"unknown argument {key!r}; {did_you_mean(key, known, otherwise='--help lists them all.')}"
 
 
 def _as_arguments(values: dict[str, Any]) -> list[str]:
@@ -101,10 +100,7 @@ def check_fields(name: str, given: dict[str, Any], known: Iterable[str]) -> None
     known = set(known)
     for field_name in given:
         if field_name not in known:
-            close = difflib.get_close_matches(field_name, known, n=1)
-            raise ValueError(
-                f"{name} has the unknown field {field_name!r}" + (f"; did you mean {close[0]!r}?" if close else ".")
-            )
+            raise ValueError(f"{name} has the unknown field {field_name!r}; {did_you_mean(field_name, sorted(known))}")
 
 
 def run_script(main: Callable[[list[str]], None]) -> None:

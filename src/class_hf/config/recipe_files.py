@@ -1,7 +1,8 @@
 """Where the recipes are: scripts and YAML files that come with the package."""
 
-import difflib
 from pathlib import Path
+
+from class_hf.utils.suggestions import did_you_mean
 
 # Set by the console command, for the messages of the recipe that it runs.
 by_console = False
@@ -40,6 +41,6 @@ def find_file(name: str | Path, kind: str = "recipe") -> Path:
         for path in (folder / name, folder / f"{name}.yaml"):
             if path.is_file():
                 return path
-    close = difflib.get_close_matches(Path(name).with_suffix("").as_posix(), shipped_files(), n=1)
-    hint = f"did you mean {close[0]!r}?" if close else "`class-hf --help` lists those that come with the package."
+    listed = "`class-hf --help` lists those that come with the package."
+    hint = did_you_mean(Path(name).with_suffix("").as_posix(), shipped_files(), otherwise=listed)
     raise ValueError(f"the {kind} {str(name)!r} does not exist; {hint}")

@@ -1,7 +1,6 @@
 """How far down a cheap reference model ranks a pair's true partner."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import blake2b
@@ -14,6 +13,7 @@ from torch import nn
 from tqdm.auto import tqdm
 
 from class_hf.difficulty.pair_features import PairFeatures
+from class_hf.utils.threads import single_thread
 
 # Two pairs to train on and two to rank, or there is nothing to tell apart.
 MIN_PAIRS = 4
@@ -94,7 +94,7 @@ class Alignment:
         bar = tqdm(total=2 * steps, desc="Training the reference models", disable=None)
         # One thread: two gain little on models so small, are several times slower where other processes keep
         # the cores busy, and would make the last bits depend on the number of cores.
-        with bar, _single_thread():
+        with bar, single_thread():
             for fold in range(2):
                 seen, held_out = np.flatnonzero(half == fold), np.flatnonzero(half != fold)
                 model = _train([text[i] for i in seen], [molecule[i] for i in seen], seed + fold, steps, bar)
@@ -110,7 +110,7 @@ class Alignment:
         raw = []
         # One thread, because a forked process (``Dataset.map`` with ``num_proc``) hangs in OpenMP when its
         # parent has used it.
-        with _single_thread():
+        with single_thread():
             for model, pool in zip(_models(self), self.pools, strict=True):
                 raw.append(np.log(_mid_ranks(_embed(model, *rows), pool, own=False)))
         return np.mean(raw, axis=0)
@@ -212,13 +212,3 @@ def _mid_ranks(pairs: np.ndarray, pool: np.ndarray, *, own: bool) -> np.ndarray:
             equal = (dots == true).sum(axis=1) - own
             ranks[part, side] = 1 + (dots > true).sum(axis=1) + equal / 2
     return ranks
-
-
-@contextmanager
-def _single_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)

@@ -4,7 +4,6 @@ import os
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any, TypeVar
 
@@ -13,6 +12,7 @@ import torch
 import torch.nn.functional as F
 
 from class_hf.difficulty.sparse_rows import BLOCK
+from class_hf.utils.threads import single_thread
 
 # Rows and columns of the base that are multiplied at a time. On a CPU the tile stays in the cache.
 _TILES = {"cpu": (256, 8192), "cuda": (4096, 32768)}
@@ -114,7 +114,7 @@ def _over_tiles(
         device = "cuda" if not _is_forked() and torch.cuda.is_available() else "cpu"
     on = torch.device(device)
     height, width = _TILES["cpu" if on.type == "cpu" else "cuda"]
-    with _single_thread():
+    with single_thread():
         right = torch.as_tensor(base).to(on)
         left = right if queries is None else torch.as_tensor(queries)
         kind = _fastest(on.type) if right.dtype == torch.int8 else torch.float32
@@ -144,22 +144,12 @@ def spread(run: Callable[[int], T], starts: Iterable[int], *, threads: bool = Tr
     ``num_proc``) whose parent has used them.
     """
     count = torch.get_num_threads() if threads and not _is_forked() else 1
-    with _single_thread(), ThreadPoolExecutor(count, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+    with single_thread(), ThreadPoolExecutor(count, initializer=torch.set_num_threads, initargs=(1,)) as pool:
         return list(pool.map(run, starts))
 
 
 def _is_forked() -> bool:
     return os.getpid() != _IMPORTED_BY
-
-
-@contextmanager
-def _single_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 def _squares(rows: torch.Tensor) -> torch.Tensor:

@@ -1,7 +1,6 @@
 """A study's file: arms of a recipe, all checked before the first one is trained."""
 
 import contextlib
-import difflib
 import io
 import re
 import tempfile
@@ -14,6 +13,7 @@ import yaml
 from class_hf.config.arguments import DataArguments, ModelArguments
 from class_hf.config.parsing import parse_recipe
 from class_hf.training.arguments import CurriculumTrainingArguments
+from class_hf.utils.suggestions import did_you_mean
 
 _KEYS = ("recipe", "seeds", "common", "arms", "baselines")
 SOURCES = ("data_dir", "dataset_name", "demo")
@@ -49,7 +49,7 @@ def read_study(path: Path) -> Study:
     values = read_mapping(path, "the study")
     for key in values:
         if key not in _KEYS:
-            raise ValueError(f"{unknown('key', key, _KEYS)} (in {path})")
+            raise ValueError(f"unknown key {key!r}; {did_you_mean(key, _KEYS)} (in {path})")
     if not isinstance(values.get("recipe"), str):
         raise ValueError(
             f"{path}: recipe is {values.get('recipe')!r}; expected the path of a recipe, from the study's folder."
@@ -74,7 +74,7 @@ def read_study(path: Path) -> Study:
     )
     for arm in study.baselines:
         if arm not in study.arms:
-            raise ValueError(f"baselines: {unknown('arm', arm, study.arms)} (in {path})")
+            raise ValueError(f"baselines: unknown arm {arm!r}; {did_you_mean(arm, study.arms)} (in {path})")
     earlier: list[str] = []
     for arm, given in study.arms.items():
         if not re.fullmatch(r"[\w.+-]+", arm) or arm in ("difficulty", ".", ".."):
@@ -101,14 +101,6 @@ def read_mapping(path: Path, what: str) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise ValueError(f"{what} {str(path)!r} must be a mapping.")
     return values
-
-
-def unknown(what: str, name: object, known: Any) -> str:
-    """The words of an error about a name that is not among those known."""
-    close = difflib.get_close_matches(str(name), known, n=1)
-    return f"unknown {what} {name!r}" + (
-        f"; did you mean {close[0]!r}?" if close else f"; expected one of {', '.join(known)}."
-    )
 
 
 def _check_arm(study: Study, arm: str, given: Any, earlier: list[str], path: Path) -> None:
