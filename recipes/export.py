@@ -19,7 +19,7 @@ from class_hf.config.parsing import run_script
 from class_hf.config.recipe_files import program
 from class_hf.hub.loading import naming_model
 from class_hf.hub.sentence_transformers import save_sentence_transformer
-from class_hf.utils.files import written_whole
+from class_hf.utils.files import atomic_folder
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
@@ -45,7 +45,7 @@ def main(argv: Sequence[str]) -> None:
         transformers.logging.disable_progress_bar()
     model, processor = load(args)
     if args.format == "merged":
-        with written_whole(args.output_dir) as folder:
+        with atomic_folder(args.output_dir) as folder:
             model.save_pretrained(folder)
             processor.save_pretrained(folder)
     else:

@@ -26,7 +26,7 @@ from class_hf.data.source import load_data
 from class_hf.difficulty.ranks import spearman
 from class_hf.difficulty.scorer import DEFINITIONS, DifficultyScorer, score_dataset
 from class_hf.plots.difficulty import draw_pairs, plot_histograms, plot_text_against_molecule
-from class_hf.utils.files import written_whole
+from class_hf.utils.files import atomic_folder
 
 SCORES = ("text_difficulty", "molecule_difficulty", "difficulty")
 QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
@@ -116,7 +116,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     if not sys.stderr.isatty():
         disable_progress_bars()
-    with written_whole(args.output_dir, "summary.json", args.overwrite) as folder:
+    with atomic_folder(args.output_dir, "summary.json", args.overwrite) as folder:
         clock = {"start": time.perf_counter()}
         data = load(args)
         clock["load"] = time.perf_counter()

@@ -44,7 +44,7 @@ from class_hf.evaluation.retrieval_evaluator import captions_besides
 from class_hf.plots.retrieval import plot_retrievals
 from class_hf.plots.run import plot_loss, plot_plan, plot_ranks, plot_validation
 from class_hf.plots.tables import metrics_line, plan_table, summary_table
-from class_hf.training.planning import plan_of
+from class_hf.training.planning import plan_from_arguments
 from class_hf.utils.distributed import world_size
 from class_hf.utils.environment import environment
 from class_hf.utils.files import write_arrays, write_json
@@ -73,8 +73,11 @@ def main(argv: list[str]) -> None:
     if resume is None and not run_args.dry_run:
         refuse_started(output)
     if args.device.type == "cpu" and torch.get_num_threads() == 1 and (os.cpu_count() or 1) > args.world_size:
-        say(args, "running on one thread (accelerate's default on a CPU): --config_file recipes/accelerate/cpu.yaml "
-            "right after `accelerate launch` uses all cores")  # fmt: skip
+        print_once(
+            args,
+            "running on one thread (accelerate's default on a CPU): --config_file recipes/accelerate/cpu.yaml "
+            "right after `accelerate launch` uses all cores",
+        )
     if not sys.stderr.isatty() or not args.should_log:
         datasets.disable_progress_bars()
         transformers.logging.disable_progress_bar()
@@ -87,12 +90,15 @@ def main(argv: list[str]) -> None:
         raise ValueError(f"the data has no {missing}; it has {sorted(data)}. Training needs train and validation.")
     if data_args.max_train_pairs is not None:
         data["train"] = data["train"].select(range(min(data_args.max_train_pairs, len(data["train"]))))
-    say(args, f"{len(data['train']):,} training pairs, {len(data['validation']):,} validation pairs, "
-        f"{len(data['pool']):,} candidates")  # fmt: skip
+    print_once(
+        args,
+        f"{len(data['train']):,} training pairs, {len(data['validation']):,} validation pairs, "
+        f"{len(data['pool']):,} candidates",
+    )
     if load_report is not None:
-        say(args, str(load_report))
+        print_once(args, str(load_report))
     if "synthetic" in data_card(data["train"], data_args):
-        say(args, DEMO_DESCRIPTION)
+        print_once(args, DEMO_DESCRIPTION)
     # Wrong settings fail here, in the first seconds: the sizes of a plan do not depend on which pairs are easy.
     outline = plan_without_difficulty(args, data["train"])
     if run_args.dry_run:
@@ -114,7 +120,7 @@ def main(argv: list[str]) -> None:
         if not getattr(model.config, f"freeze_{side}"):
             continue
         if side == "text" and data_args.sentence_dropout > 0.0:
-            say(args, "the frozen text tower runs in every step, since sentence_dropout changes its captions")
+            print_once(args, "the frozen text tower runs in every step, since sentence_dropout changes its captions")
             continue
         with args.main_process_first(desc=f"encoding {side}s once"):
             started = time.perf_counter()
@@ -122,9 +128,10 @@ def main(argv: list[str]) -> None:
             prepared = {split: encode(pairs) for split, pairs in prepared.items()}
             if side == "molecule":
                 pool = encode(pool)
-            say(args, f"the frozen {side} tower ran once over all {side}s, in {time.perf_counter() - started:.1f} s")
+            seconds = time.perf_counter() - started
+            print_once(args, f"the frozen {side} tower ran once over all {side}s, in {seconds:.1f} s")
     learning, parameters = trainable_parameters(model)
-    say(args, f"prepared in {preparation_seconds:.1f} s; {parameters:,} parameters, {learning:,} of them learn")
+    print_once(args, f"prepared in {preparation_seconds:.1f} s; {parameters:,} parameters, {learning:,} of them learn")
     difficulty_file = output / "difficulty.npz"
     if args.curriculum_order in ("easy_first", "hard_first") and "difficulty" not in prepared["train"].column_names:
         prepared |= score(prepared, data_args, args, difficulty_file if resume is not None else None)
@@ -152,7 +159,7 @@ def main(argv: list[str]) -> None:
         checkpoint, _ = trainer.check_resume(resume)
         if isinstance(model, PeftModel):
             check_same_adapter(model, checkpoint)
-    say(args, f"{plan}")
+    print_once(args, f"{plan}")
     if args.should_save:
         write_json(output / "plan.json", plan.to_dict())
         plot_plan(plan, output / "plots" / "plan.png")
@@ -262,7 +269,7 @@ def plan_without_difficulty(args: CurriculumTrainingArguments, pairs: datasets.D
     """The plan's sizes, before any pair is scored or compared."""
     args = copy.copy(args)
     args.curriculum_group_size = 1
-    return plan_of(args, pairs.select_columns(["id"]).add_column("difficulty", np.zeros(len(pairs))))
+    return plan_from_arguments(args, pairs.select_columns(["id"]).add_column("difficulty", np.zeros(len(pairs))))
 
 
 def difficulty_arrays(prepared: dict[str, datasets.Dataset]) -> dict[str, np.ndarray]:
@@ -313,7 +320,7 @@ def start_lost_processes(args: CurriculumTrainingArguments) -> None:
     os.execv(sys.executable, [sys.executable, *launcher, *sys.argv])
 
 
-def say(args: CurriculumTrainingArguments, text: str) -> None:
+def print_once(args: CurriculumTrainingArguments, text: str) -> None:
     """Prints once, not once a process."""
     if args.should_log:
         print(text, flush=True)
@@ -332,7 +339,7 @@ def score(
             with np.load(earlier) as arrays:
                 result = [dict(arrays)]
         else:
-            say(args, f"scoring difficulty: {', '.join(data_args.difficulty_definition)}")
+            print_once(args, f"scoring difficulty: {', '.join(data_args.difficulty_definition)}")
             started = time.perf_counter()
             scorer = DifficultyScorer(
                 data_args.difficulty_definition,
@@ -349,7 +356,7 @@ def score(
                 }
             ]
             seconds = time.perf_counter() - started
-            say(args, f"scored in {seconds:.1f} s (recipes/score.py does it once for many runs)")
+            print_once(args, f"scored in {seconds:.1f} s (recipes/score.py does it once for many runs)")
     if world_size() > 1:
         broadcast_object_list(result)
     scored = {}

@@ -15,7 +15,7 @@ from class_hf import (
     TextMoleculeProcessor,
 )
 from class_hf.hub.sentence_transformers import save_sentence_transformer
-from class_hf.utils.files import written_whole
+from class_hf.utils.files import atomic_folder
 
 CAPTIONS = [
     "The molecule is a primary alcohol.",
@@ -101,11 +101,11 @@ def test_what_cannot_be_exported(model, processor, tmp_path):
 
 
 def test_a_folder_appears_whole_or_not_at_all(tmp_path):
-    with pytest.raises(KeyError), written_whole(tmp_path / "new" / "folder") as aside:
+    with pytest.raises(KeyError), atomic_folder(tmp_path / "new" / "folder") as aside:
         (aside / "half").touch()
         raise KeyError
     assert not list((tmp_path / "new").iterdir())
     (tmp_path / "new" / "folder").mkdir()  # empty: may be filled
-    with written_whole(tmp_path / "new" / "folder") as aside:
+    with atomic_folder(tmp_path / "new" / "folder") as aside:
         (aside / "file").touch()
     assert [path.name for path in (tmp_path / "new" / "folder").iterdir()] == ["file"]

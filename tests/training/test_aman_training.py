@@ -25,7 +25,7 @@ from class_hf import (
     TextMoleculeProcessor,
     prepare_pairs,
 )
-from class_hf.training.checkpoints import LOSS_STATE_NAME, last_whole_checkpoint
+from class_hf.training.checkpoints import LOSS_STATE_NAME, last_complete_checkpoint
 
 
 def trainer_in(folder, dropout=0.1, loss_kwargs=None, **kwargs):
@@ -112,9 +112,9 @@ def test_a_checkpoint_without_its_critic_is_refused(tmp_path):
     trainer.train()
     names = {path.suffix for path in (tmp_path / "checkpoint-4").iterdir()}
     assert ".safetensors" in names and load_file(tmp_path / "checkpoint-4" / LOSS_STATE_NAME)["updates"] == 4
-    assert last_whole_checkpoint(str(tmp_path)).endswith("checkpoint-4")
+    assert last_complete_checkpoint(str(tmp_path)).endswith("checkpoint-4")
     (tmp_path / "checkpoint-4" / LOSS_STATE_NAME).unlink()
-    assert last_whole_checkpoint(str(tmp_path)).endswith("checkpoint-2")
+    assert last_complete_checkpoint(str(tmp_path)).endswith("checkpoint-2")
     with pytest.raises(ValueError, match="checkpoint-4 has no loss_state.safetensors, which AmanLoss needs"):
         trainer_in(tmp_path, max_steps=4).train(str(tmp_path / "checkpoint-4"))
     shutil.rmtree(tmp_path / "checkpoint-4")

@@ -12,7 +12,7 @@ from torch import nn
 
 from class_hf.models.configuration_text_molecule import OWN_TOWERS
 from class_hf.models.modeling_text_molecule import TextMoleculeDualEncoderModel
-from class_hf.utils.files import write_json, written_whole
+from class_hf.utils.files import atomic_folder, write_json
 
 
 def save_sentence_transformer(model: Any, processor: Any, folder: str | Path) -> None:
@@ -39,7 +39,7 @@ def save_sentence_transformer(model: Any, processor: Any, folder: str | Path) ->
     ```
     """
     _check_exportable(model)
-    with written_whole(folder) as aside:
+    with atomic_folder(folder) as aside:
         _write(model, processor, aside)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from transformers import AutoConfig
 
 from class_hf.search.index import MoleculeIndex
-from class_hf.utils.files import write_text, written_whole
+from class_hf.utils.files import atomic_folder, write_text
 
 SPACE_CARD = """---
 title: Molecule search
@@ -46,7 +46,7 @@ def export_space(
         raise ValueError(f"a Space has one model, the indexes name {sorted(map(str, names))}. Write a Space for each.")
     [name] = names
     arguments = ["--index", *(f"indexes/{number}_{Path(one).name}" for number, one in enumerate(locations))]
-    with written_whole(folder, "app.py", overwrite) as aside:
+    with atomic_folder(folder, "app.py", overwrite) as aside:
         for location, target in zip(locations, arguments[1:], strict=True):
             shutil.copytree(location, aside / target)
         if Path(name).is_dir():

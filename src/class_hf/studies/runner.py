@@ -18,7 +18,7 @@ from class_hf.plots.study import plot_curves, plot_quartiles
 from class_hf.studies.definition import SOURCES, Study, read_mapping, settings
 from class_hf.studies.report import study_markdown
 from class_hf.studies.statistics import Run, curve_of, summarise
-from class_hf.training.checkpoints import last_whole_checkpoint
+from class_hf.training.checkpoints import last_complete_checkpoint
 from class_hf.utils.files import write_json, write_text
 
 TRAIN, SCORE = (recipes_folder() / name for name in ("train.py", "score.py"))
@@ -171,7 +171,7 @@ def train(study: Study, arm: str, seed: int, output: Path, launch: list[str]) ->
 
 def has_whole_checkpoint(folder: Path) -> bool:
     try:
-        last_whole_checkpoint(str(folder))
+        last_complete_checkpoint(str(folder))
     except ValueError:
         return False
     return True

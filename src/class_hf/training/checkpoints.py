@@ -14,7 +14,7 @@ CURRICULUM_STATE_NAME = "curriculum_state.json"
 LOSS_STATE_NAME = "loss_state.safetensors"
 
 
-def last_whole_checkpoint(output_dir: str) -> str:
+def last_complete_checkpoint(output_dir: str) -> str:
     """The newest checkpoint in a folder that was written to its end; a run may be killed while it saves.
 
     Raises:

@@ -11,7 +11,7 @@ from class_hf.difficulty.pair_features import PairFeatures
 from class_hf.training.arguments import CurriculumTrainingArguments
 
 
-def plan_of(args: CurriculumTrainingArguments, train_dataset: Any) -> CurriculumPlan:
+def plan_from_arguments(args: CurriculumTrainingArguments, train_dataset: Any) -> CurriculumPlan:
     """The plan that the arguments describe for a training set.
 
     Args:

@@ -22,8 +22,8 @@ from class_hf.losses.contrastive import ContrastiveLoss
 from class_hf.losses.grad_cache import cached_gradient_loss
 from class_hf.training.arguments import CurriculumTrainingArguments
 from class_hf.training.callbacks import CurriculumCallback
-from class_hf.training.checkpoints import CURRICULUM_STATE_NAME, LOSS_STATE_NAME, last_whole_checkpoint
-from class_hf.training.planning import plan_of
+from class_hf.training.checkpoints import CURRICULUM_STATE_NAME, LOSS_STATE_NAME, last_complete_checkpoint
+from class_hf.training.planning import plan_from_arguments
 from class_hf.training.publishing import PublishingTrainer
 from class_hf.utils.model_output import output_fields
 
@@ -92,7 +92,7 @@ class CurriculumTrainer(PublishingTrainer):
                 "`accelerate launch`, one process a GPU, or hide all but one with CUDA_VISIBLE_DEVICES."
             )
         if plan is None and train_dataset is not None:
-            plan = plan_of(args, train_dataset)
+            plan = plan_from_arguments(args, train_dataset)
         if plan is not None:
             self._check_plan(plan, args, train_dataset)
             # The whole plan is one pass of the Trainer: its length is known, and resuming only skips batches.
@@ -321,7 +321,9 @@ class CurriculumTrainer(PublishingTrainer):
         """
         assert self.plan is not None and self.curriculum is not None
         checkpoint = Path(
-            last_whole_checkpoint(str(self.args.output_dir)) if checkpoint_or_true is True else str(checkpoint_or_true)
+            last_complete_checkpoint(str(self.args.output_dir))
+            if checkpoint_or_true is True
+            else str(checkpoint_or_true)
         )
         path = checkpoint / CURRICULUM_STATE_NAME
         if not path.is_file():

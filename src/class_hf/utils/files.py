@@ -36,7 +36,7 @@ def write_arrays(path: str | Path, **arrays: np.ndarray) -> None:
 
 
 @contextmanager
-def written_whole(folder: str | Path, mark: str | None = None, overwrite: bool = False) -> Iterator[Path]:
+def atomic_folder(folder: str | Path, mark: str | None = None, overwrite: bool = False) -> Iterator[Path]:
     """A temporary folder beside `folder` that takes its place at the end; an error leaves nothing behind.
 
     Args:

@@ -13,7 +13,7 @@ from datasets import Dataset, load_from_disk
 from class_hf.search.query import ELEMENTS, MoleculeFilter
 from class_hf.search.substructure import requirements
 from class_hf.search.vector_search import Codes, encode, top_rows, top_rows_by_codes
-from class_hf.utils.files import write_json, written_whole
+from class_hf.utils.files import atomic_folder, write_json
 
 CONFIG = "index.json"
 FORMAT = 1
@@ -77,7 +77,7 @@ class FolderStore:
         cls, folder: str | Path, table: Dataset, dimension: int, caption_rows: np.ndarray, overwrite: bool = False
     ) -> Iterator["FolderWriter"]:
         """A writer for N molecules; the folder appears when the block ends without an error."""
-        with written_whole(folder, CONFIG, overwrite) as aside:
+        with atomic_folder(folder, CONFIG, overwrite) as aside:
             yield FolderWriter(aside, table, dimension, caption_rows)
 
     def nearest(
