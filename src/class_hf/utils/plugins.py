@@ -1,0 +1,68 @@
+"""Loads an object that a user names as `package.module:Name`."""
+
+import importlib
+import os
+import sys
+from typing import Any
+
+from class_hf.utils.suggestions import did_you_mean
+
+
+def is_object_path(name: str) -> bool:
+    """Whether a name has the form `package.module:Name`.
+
+    >>> is_object_path("my_package.difficulty:Length"), is_object_path("alignment"), is_object_path("C:/models")
+    (True, False, False)
+    """
+    module, colon, attribute = name.partition(":")
+    return bool(colon) and all(part.isidentifier() for part in [*module.split("."), *attribute.split(".")])
+
+
+def load_object(path: str) -> Any:
+    """Imports a module and returns one of its objects.
+
+    The module must be importable: installed, in a folder of `PYTHONPATH`, or in the current folder. The current folder
+    is searched last, so that a file there cannot replace an installed package.
+
+    Args:
+        path: `package.module:Name`. `Name` may be dotted, as in `module:Class.method`.
+
+    Returns:
+        The object. It is not called.
+
+    Raises:
+        ValueError: if the path has another form, or the module has no such object.
+        ImportError: if the module cannot be imported. The message says why.
+
+    >>> load_object("collections:OrderedDict").__name__
+    'OrderedDict'
+    >>> load_object("collections:OrderedDic")
+    Traceback (most recent call last):
+    ValueError: 'collections:OrderedDic': the module collections has no 'OrderedDic'; did you mean 'OrderedDict'?
+    """
+    if not is_object_path(path):
+        raise ValueError(f"{path!r}: expected package.module:Name, for instance my_package.difficulty:Length.")
+    module_name, _, attribute = path.partition(":")
+    if not {"", os.getcwd()} & set(sys.path):
+        # The console command has its own folder on the path, not the user's.
+        sys.path.append(os.getcwd())
+        importlib.invalidate_caches()
+    try:
+        loaded: Any = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        # A module that the user's module imports is missing: another cause, and another remedy.
+        is_own = error.name is not None and (module_name == error.name or module_name.startswith(f"{error.name}."))
+        advice = "Install it, or run in its folder." if is_own else f"{module_name} imports it: install it."
+        raise ImportError(f"{path!r}: there is no module {error.name!r}. {advice}") from error
+    except Exception as error:
+        message = " ".join(str(error).split())
+        raise ImportError(
+            f"{path!r}: importing {module_name} raised {type(error).__name__}: {message}. Check that module."
+        ) from error
+    for part in attribute.split("."):
+        if not hasattr(loaded, part):
+            public = [name for name in dir(loaded) if not name.startswith("_")]
+            advice = did_you_mean(part, public, otherwise="check the name after the colon.")
+            raise ValueError(f"{path!r}: the module {module_name} has no {part!r}; {advice}")
+        loaded = getattr(loaded, part)
+    return loaded
