@@ -19,9 +19,9 @@ def _register_configs(auto: ModuleType) -> None:
     from class_hf.models.configuration_aman import AmanConfig
     from class_hf.models.configuration_orma import OrmaConfig, OrmaGraphConfig
     from class_hf.models.configuration_text2mol import Text2MolConfig, Text2MolMoleculeConfig
-    from class_hf.models.configuration_text_molecule import OWN_TOWERS, TextMoleculeDualEncoderConfig
+    from class_hf.models.configuration_text_molecule import TOWER_CONFIGS, TextMoleculeDualEncoderConfig
 
-    for model_type, config in OWN_TOWERS.items():
+    for model_type, config in TOWER_CONFIGS.items():
         auto.AutoConfig.register(model_type, config, exist_ok=True)
     backbones = (TextMoleculeDualEncoderConfig, AmanConfig, OrmaConfig, Text2MolConfig)
     for config in (*backbones, OrmaGraphConfig, Text2MolMoleculeConfig):

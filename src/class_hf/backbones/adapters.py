@@ -18,7 +18,8 @@ from transformers.utils import cached_file
 
 from class_hf.config.parsing import check_fields
 from class_hf.hub.loading import package_model
-from class_hf.models.modeling_text_molecule import SHORT_NAMES, _resolve_tower
+from class_hf.models.configuration_text_molecule import SHORT_NAMES
+from class_hf.models.modeling_towers import resolve_tower
 from class_hf.utils.files import write_json, write_text
 from class_hf.utils.suggestions import did_you_mean
 
@@ -335,7 +336,7 @@ def _built(description: dict[str, Any]) -> PreTrainedModel:
     """The base that [`BASE_NAME`] describes: its towers as named, the rest at random, for the adapter holds it."""
     model = AutoModel.from_config(AutoConfig.for_model(**description["config"]))
     for side, name in description["towers"].items():
-        tower = _resolve_tower(package_model(name))
+        tower = resolve_tower(package_model(name))
         getattr(model, f"{side}_model").load_state_dict(tower.state_dict())
     return model
 

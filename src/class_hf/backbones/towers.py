@@ -9,18 +9,16 @@ from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig
 from class_hf.config.arguments import ModelArguments
 from class_hf.config.parsing import check_fields
 from class_hf.hub.loading import naming_model, package_model
-from class_hf.models.configuration_text_molecule import (
-    OWN_TOWERS,
-)
-from class_hf.models.modeling_text_molecule import SHORT_NAMES
+from class_hf.models.configuration_text_molecule import SHORT_NAMES, TOWER_CONFIGS
 from class_hf.models.tokenization_lexical import LexicalTokenizer
 
 
 def tower_fields(model: str) -> Iterable[str]:
     """Names of a tower's configuration fields."""
-    config = (
-        OWN_TOWERS[SHORT_NAMES[model]]() if model in SHORT_NAMES else AutoConfig.from_pretrained(package_model(model))
-    )
+    if model in SHORT_NAMES:
+        config = TOWER_CONFIGS[SHORT_NAMES[model]]()
+    else:
+        config = AutoConfig.from_pretrained(package_model(model))
     return [*config.to_dict(), "attn_implementation"]
 
 

@@ -10,7 +10,7 @@ from huggingface_hub import ModelCard, ModelCardData
 from safetensors.torch import save_file
 from torch import nn
 
-from class_hf.models.configuration_text_molecule import OWN_TOWERS
+from class_hf.models.configuration_text_molecule import TOWER_CONFIGS
 from class_hf.models.modeling_text_molecule import TextMoleculeDualEncoderModel
 from class_hf.utils.files import atomic_folder, write_json
 
@@ -45,7 +45,7 @@ def save_sentence_transformer(model: Any, processor: Any, folder: str | Path) ->
 
 def _check_exportable(model: Any) -> None:
     tower = model.text_model.config.model_type
-    if tower in OWN_TOWERS:
+    if tower in TOWER_CONFIGS:
         raise ValueError(
             f"the text tower is {tower!r}, a bag of hashed n-grams: sentence-transformers and "
             "text-embeddings-inference run transformers only. Serve it by class_hf itself (AutoModel and "

@@ -1,4 +1,4 @@
-"""Configurations of the dual encoder, of its two light towers, and of the one that joins a light one to a graph."""
+"""Configurations of the dual encoder, of its bag towers and of the fused molecule tower, and the names of inputs."""
 
 import math
 from typing import Any
@@ -8,18 +8,35 @@ from transformers import AutoConfig, PreTrainedConfig
 
 from .configuration_graph import MoleculeGraphConfig
 
+# Names of a batch. An input with this prefix goes to the molecule tower, which receives it without the prefix.
+MOLECULE_PREFIX = "molecule_"
+# The structures that captions name: inputs of the molecule tower with the first prefix, and three inputs of their own.
+NAMED_PREFIX = "named_"
+NAMED_INPUT_NAMES = ("named_rows", "named_context_ids", "named_context_offsets")
+
+# Short names of this package's towers, as users write them, and the `model_type` of each.
+SHORT_NAMES = {
+    "lexical": "lexical",
+    "fingerprint": "molecule_fingerprint",
+    "graph": "molecule_graph",
+    "fused": "molecule_fused",
+}
+
 
 @strict
 class BagConfig(PreTrainedConfig):
-    r"""What [`LexicalConfig`] and [`MoleculeFingerprintConfig`] share: a bag of embeddings and a small MLP.
+    r"""Common configuration of [`LexicalConfig`] and [`MoleculeFingerprintConfig`]: a bag of embeddings and an MLP.
 
     Args:
-        num_buckets: rows of the hashed embedding table; equals the tokenizer's or featurizer's `num_buckets`.
-        embedding_size: width of one token's embedding.
-        hidden_size: width H of the pooled output.
-        intermediate_size: width of the hidden layer of the MLP.
-        dropout: dropout probability inside the MLP.
-        token_dropout: probability with which a single token is left out in training.
+        num_buckets (`int`, *optional*, defaults to 65,536): rows of the hashed embedding table. It must equal the
+            `num_buckets` of the tokenizer or the featurizer.
+        embedding_size (`int`, *optional*, defaults to 256): width of a token's embedding.
+        hidden_size (`int`, *optional*, defaults to 512): width H of the pooled output.
+        intermediate_size (`int`, *optional*, defaults to 1024): width of the hidden layer of the MLP.
+        dropout (`float`, *optional*, defaults to 0.1): dropout probability inside the MLP, in [0, 1).
+        token_dropout (`float`, *optional*, defaults to 0.0): probability that training leaves a token out of its
+            bag, in [0, 1).
+        initializer_range (`float`, *optional*, defaults to 0.02): standard deviation of the initial embeddings.
     """
 
     num_buckets: int = 2**16
@@ -31,16 +48,16 @@ class BagConfig(PreTrainedConfig):
     initializer_range: float = 0.02
 
     def validate_probabilities(self):
-        """Part of the `@strict` validation."""
+        """Checks the dropout probabilities; called by `@strict`."""
         for name in ("dropout", "token_dropout"):
             _check_probability(name, getattr(self, name))
 
 
 @strict
 class LexicalConfig(BagConfig):
-    r"""Configuration of [`LexicalModel`], a text tower over hashed word and character n-grams (ours).
+    r"""Configuration of [`LexicalModel`], a text tower over hashed word and character n-grams.
 
-    Args: see [`BagConfig`]; a token is an n-gram of the caption.
+    Args: see [`BagConfig`]. A token is an n-gram of the caption.
 
     Example:
 
@@ -53,12 +70,17 @@ class LexicalConfig(BagConfig):
 
 @strict
 class MoleculeFingerprintConfig(BagConfig):
-    r"""Configuration of [`MoleculeFingerprintModel`], a molecule tower over Morgan substructures (ours).
+    r"""Configuration of [`MoleculeFingerprintModel`], a molecule tower over Morgan substructures.
 
-    It is the learnable counterpart of mol2vec (Jaeger et al., 2018): each substructure has an embedding of its own,
-    and a molecule is the bag of its substructures.
+    The tower is the trainable counterpart of mol2vec (Jaeger et al., 2018): each substructure has an embedding, and
+    a molecule is the bag of its substructures.
 
-    Args: see [`BagConfig`]; a token is a substructure of the molecule.
+    Args: see [`BagConfig`]. A token is a substructure of the molecule.
+
+    Example:
+
+    >>> MoleculeFingerprintConfig(num_buckets=1000).num_buckets
+    1000
     """
 
     model_type = "molecule_fingerprint"
@@ -66,12 +88,13 @@ class MoleculeFingerprintConfig(BagConfig):
 
 @strict
 class MoleculeFusedConfig(PreTrainedConfig):
-    r"""Configuration of [`MoleculeFusedModel`], a molecule tower over substructures and the graph (ours).
+    r"""Configuration of [`MoleculeFusedModel`], a molecule tower over substructures and the graph.
 
     Args:
-        fingerprint_config: a [`MoleculeFingerprintConfig`], or a dict of its fields; its `hidden_size` is the tower's.
-        graph_config: a [`MoleculeGraphConfig`], or a dict of its fields.
-        graph_dropout: dropout probability of the graph's vector.
+        fingerprint_config (`MoleculeFingerprintConfig` or `dict`, *optional*): the fingerprint tower. Its
+            `hidden_size` is the width of the fused tower.
+        graph_config (`MoleculeGraphConfig` or `dict`, *optional*): the graph tower.
+        graph_dropout (`float`, *optional*, defaults to 0.3): dropout probability of the graph's vector, in [0, 1).
 
     Example:
 
@@ -94,21 +117,23 @@ class MoleculeFusedConfig(PreTrainedConfig):
 
     @property
     def hidden_size(self) -> int:
-        """Width H of the tower's vector, the fingerprint's."""
+        """Width H of the tower's vector, which is the fingerprint tower's."""
         fingerprint: Any = self.fingerprint_config
         return fingerprint.hidden_size
 
     def validate_graph_dropout(self) -> None:
-        """Part of the `@strict` validation."""
+        """Checks the dropout probability; called by `@strict`."""
         _check_probability("graph_dropout", self.graph_dropout)
 
 
 def _check_probability(name: str, value: float) -> None:
+    """Raises ValueError unless the value is in [0, 1)."""
     if not 0.0 <= value < 1.0:
         raise ValueError(f"`{name}` is {value}; expected a probability in [0, 1).")
 
 
-OWN_TOWERS: dict[str, type[PreTrainedConfig]] = {
+# Configurations of this package's towers by `model_type`.
+TOWER_CONFIGS: dict[str, type[PreTrainedConfig]] = {
     LexicalConfig.model_type: LexicalConfig,
     MoleculeFingerprintConfig.model_type: MoleculeFingerprintConfig,
     MoleculeGraphConfig.model_type: MoleculeGraphConfig,
@@ -117,19 +142,33 @@ OWN_TOWERS: dict[str, type[PreTrainedConfig]] = {
 
 
 def tower_config(config: dict[str, Any] | PreTrainedConfig, role: str) -> PreTrainedConfig:
-    """The configuration object of one tower, from a dict that names its `model_type` or from itself.
+    """Returns the configuration object of a tower.
+
+    Args:
+        config: a configuration object, which is returned itself, or a dict with `model_type` and the fields.
+        role: name of the argument, for the error message.
+
+    Returns:
+        The configuration object.
 
     Raises:
         ValueError: if the dict has no `model_type`.
+
+    Example:
+
+    >>> tower_config({"model_type": "lexical", "hidden_size": 8}, "text_config").hidden_size
+    8
     """
     if isinstance(config, PreTrainedConfig):
         return config
     values = dict(config)
     model_type = values.pop("model_type", None)
     if model_type is None:
-        raise ValueError(f"`{role}` has no `model_type`; expected one of {sorted(OWN_TOWERS)} or a transformers one.")
-    if model_type in OWN_TOWERS:
-        return OWN_TOWERS[model_type].from_dict(values)
+        raise ValueError(
+            f"`{role}` has no `model_type`; expected one of {sorted(TOWER_CONFIGS)} or a transformers one."
+        )
+    if model_type in TOWER_CONFIGS:
+        return TOWER_CONFIGS[model_type].from_dict(values)
     return AutoConfig.for_model(model_type, **values)
 
 
@@ -138,21 +177,32 @@ class TextMoleculeDualEncoderConfig(PreTrainedConfig):
     r"""Configuration of [`TextMoleculeDualEncoderModel`].
 
     Args:
-        text_config: configuration of the text tower: a dict with `model_type`, or a configuration object.
-            Defaults to [`LexicalConfig`].
-        molecule_config: configuration of the molecule tower. Defaults to [`MoleculeFingerprintConfig`].
-        projection_dim: width D of the shared space.
-        projection_dropout: dropout probability before each projection.
-        logit_scale_init_value: initial log of the factor of the cosines (CLIP's log(1 / 0.07) by default).
-        logit_scale_max: bound of that factor, not its log (CLIP's 100 by default).
-        learn_logit_scale: whether the factor is learnt.
-        freeze_text: keep the text tower's weights fixed (its projection still learns).
-        freeze_molecule: keep the molecule tower's weights fixed.
-        tower_chunk_size: rows of a batch that go through a transformer tower at once, neighbours in length together.
-        read_names: captions come with the structures that they name (see [`TextMoleculeProcessor`]), which the
-            molecule tower reads for the text side.
-        name_dropout: dropout probability of what is read from names.
-        name_context_buckets: ids of the tokens around names, by which a named structure is scaled; 0 reads none.
+        text_config (`dict` or `PreTrainedConfig`, *optional*): the text tower; a dict needs `model_type`. Defaults
+            to [`LexicalConfig`].
+        molecule_config (`dict` or `PreTrainedConfig`, *optional*): the molecule tower. Defaults to
+            [`MoleculeFingerprintConfig`].
+        projection_dim (`int`, *optional*, defaults to 256): width D of the shared space.
+        projection_dropout (`float`, *optional*, defaults to 0.0): dropout probability in front of each projection.
+        logit_scale_init_value (`float`, *optional*, defaults to 2.6592): logarithm of the initial logit scale. The
+            default is CLIP's log(1 / 0.07).
+        logit_scale_max (`float`, *optional*, defaults to 100): upper bound of the logit scale, not of its logarithm.
+            The default is CLIP's.
+        learn_logit_scale (`bool`, *optional*, defaults to `True`): train the logit scale.
+        freeze_text (`bool`, *optional*, defaults to `False`): keep the text tower's weights fixed. Its projection is
+            trained.
+        freeze_molecule (`bool`, *optional*, defaults to `False`): keep the molecule tower's weights fixed.
+        tower_chunk_size (`int`, *optional*, defaults to 64): largest number of rows that a transformer tower encodes
+            at once. Rows of similar length share a chunk.
+        read_names (`bool`, *optional*, defaults to `False`): captions carry the structures that they name (see
+            [`TextMoleculeProcessor`]), and the molecule tower encodes these structures for the text side.
+        name_dropout (`float`, *optional*, defaults to 0.3): dropout probability of the vector of the names.
+        name_context_buckets (`int`, *optional*, defaults to 16,384): number of ids of the tokens around a name, which
+            scale the named structure. 0 ignores these tokens.
+        initializer_range (`float`, *optional*, defaults to 0.02): standard deviation of initial embeddings.
+
+    Raises:
+        StrictDataclassFieldValidationError: if a value has the wrong type.
+        StrictDataclassClassValidationError: if a value is out of its range; the message names it.
 
     Example:
 
@@ -184,18 +234,16 @@ class TextMoleculeDualEncoderConfig(PreTrainedConfig):
         super().__post_init__(**kwargs)
 
     def validate_scale(self):
-        """Part of the `@strict` validation."""
+        """Checks the ranges of all values; called by `@strict`."""
         _check_probability("projection_dropout", self.projection_dropout)
         _check_probability("name_dropout", self.name_dropout)
         if self.read_names and self.freeze_text:
             raise ValueError(
-                "`read_names` and `freeze_text` are both set, but a frozen text tower's vectors are computed once, "
-                "without the names, which the molecule tower reads anew as it learns. Leave one of them out."
+                "`read_names` and `freeze_text` are both set; expected at most one. A frozen text tower's vectors "
+                "are computed once, but the vectors of the names change while the molecule tower is trained."
             )
         if self.name_context_buckets < 0:
-            raise ValueError(
-                f"`name_context_buckets` is {self.name_context_buckets}; expected a number of ids, or 0 for none."
-            )
+            raise ValueError(f"`name_context_buckets` is {self.name_context_buckets}; expected 0 or more ids.")
         if self.projection_dim < 1:
             raise ValueError(f"`projection_dim` is {self.projection_dim}; expected at least 1.")
         if self.tower_chunk_size < 1:
@@ -204,6 +252,6 @@ class TextMoleculeDualEncoderConfig(PreTrainedConfig):
             raise ValueError(f"`logit_scale_max` is {self.logit_scale_max}; expected a positive factor.")
         if self.logit_scale_init_value > math.log(self.logit_scale_max):
             raise ValueError(
-                f"`logit_scale_init_value` is {self.logit_scale_init_value}, the log of more than `logit_scale_max` "
-                f"{self.logit_scale_max}; expected a log of at most {math.log(self.logit_scale_max):.4f}."
+                f"`logit_scale_init_value` is {self.logit_scale_init_value}; expected at most "
+                f"{math.log(self.logit_scale_max):.4f}, the logarithm of `logit_scale_max` {self.logit_scale_max}."
             )

@@ -9,12 +9,9 @@ from torch import nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from .configuration_aman import GRAPH_TRANSFORMER, AmanConfig
-from .modeling_text_molecule import (
-    MOLECULE_PREFIX,
-    TextMoleculeDualEncoderModel,
-    TextMoleculeDualEncoderOutput,
-    _resolve_tower,
-)
+from .configuration_text_molecule import MOLECULE_PREFIX
+from .modeling_text_molecule import TextMoleculeDualEncoderModel, TextMoleculeDualEncoderOutput
+from .modeling_towers import resolve_tower
 
 
 def _processes() -> int:
@@ -124,8 +121,8 @@ class AmanModel(TextMoleculeDualEncoderModel):
         """As [`TextMoleculeDualEncoderModel.from_towers`]; `"graph"` is the graph transformer of [`AmanConfig`]."""
         if molecule == "graph":
             molecule_kwargs = {**GRAPH_TRANSFORMER, **(molecule_kwargs or {})}
-        text_model = _resolve_tower(text, **(text_kwargs or {}))
-        molecule_model = _resolve_tower(molecule, **(molecule_kwargs or {}))
+        text_model = resolve_tower(text, **(text_kwargs or {}))
+        molecule_model = resolve_tower(molecule, **(molecule_kwargs or {}))
         config = AmanConfig(text_config=text_model.config, molecule_config=molecule_model.config, **kwargs)
         return cls(config, text_model=text_model, molecule_model=molecule_model)
 

@@ -18,8 +18,10 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.utils import ModelOutput
 
 from .configuration_orma import OrmaConfig, OrmaGraphConfig
+from .configuration_text_molecule import MOLECULE_PREFIX
 from .modeling_graph import MoleculeGraph, MoleculeGraphModel, multi_hot
-from .modeling_text_molecule import MOLECULE_PREFIX, TextMoleculeDualEncoderModel, _resolve_tower
+from .modeling_text_molecule import TextMoleculeDualEncoderModel
+from .modeling_towers import resolve_tower
 from .ragged_text import mean_pool, padded_chunks
 from .token_alignment import MoleculeStates, TextStates, pair_scores
 
@@ -196,7 +198,7 @@ class OrmaModel(TextMoleculeDualEncoderModel):
         Raises:
             ValueError: if the text tower has no states of tokens (`"lexical"`).
         """
-        text_model = _resolve_tower(text, **(text_kwargs or {}))
+        text_model = resolve_tower(text, **(text_kwargs or {}))
         config = OrmaConfig(text_config=text_model.config, molecule_config=molecule, **kwargs)
         return cls(config, text_model=text_model)
 

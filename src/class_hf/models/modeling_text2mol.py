@@ -12,13 +12,10 @@ from transformers import initialization as init
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from .configuration_text2mol import Text2MolConfig, Text2MolMoleculeConfig
+from .configuration_text_molecule import MOLECULE_PREFIX
 from .modeling_graph import segment_mean, segment_sum
-from .modeling_text_molecule import (
-    MOLECULE_PREFIX,
-    TextMoleculeDualEncoderModel,
-    TextMoleculeDualEncoderOutput,
-    _resolve_tower,
-)
+from .modeling_text_molecule import TextMoleculeDualEncoderModel, TextMoleculeDualEncoderOutput
+from .modeling_towers import resolve_tower
 
 
 class GraphConvolution(nn.Module):
@@ -198,7 +195,7 @@ class Text2MolModel(TextMoleculeDualEncoderModel):
                 f"molecule is a {type(molecule).__name__}; expected 'mlp', 'gcn', a Text2MolMoleculeConfig or a "
                 "Text2MolMoleculeModel."
             )
-        text_model = _resolve_tower(text, **(text_kwargs or {}))
+        text_model = resolve_tower(text, **(text_kwargs or {}))
         config = Text2MolConfig(text_config=text_model.config, molecule_config=molecule.config, **kwargs)
         return cls(config, text_model=text_model, molecule_model=molecule)
 

@@ -1,56 +1,41 @@
-"""The dual encoder: a text tower, a molecule tower, and one space for both."""
+"""The dual encoder: a text tower, a molecule tower, and a projection of each into a shared space."""
 
-import inspect
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.nn.functional as F
 from torch import nn
-from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
 from transformers import initialization as init
 from transformers.utils import ModelOutput
 
-from .configuration_graph import MoleculeGraphConfig
 from .configuration_text_molecule import (
-    OWN_TOWERS,
-    LexicalConfig,
-    MoleculeFingerprintConfig,
-    MoleculeFusedConfig,
+    MOLECULE_PREFIX,
+    NAMED_INPUT_NAMES,
+    NAMED_PREFIX,
     TextMoleculeDualEncoderConfig,
 )
-from .modeling_bag import LexicalModel, MoleculeFingerprintModel, embed_bags
-from .modeling_fused import MoleculeFusedModel
-from .modeling_graph import MoleculeGraphModel
+from .modeling_bag import embed_bags
+from .modeling_towers import TOWER_MODELS, build_tower, resolve_tower
 from .ragged_text import encode_ragged, mean_pool
 
-MOLECULE_PREFIX = "molecule_"  # batch keys with it go to the molecule tower, without the prefix
-NAMED_PREFIX = "named_"  # of the structures that captions name: the molecule tower's inputs, and these
-NAMED_INPUT_NAMES = ("named_rows", "named_context_ids", "named_context_offsets")
+_CONTEXT_SIZE = 128  # width of the embeddings of the tokens around a name
+_CONTEXT_DROPOUT = 0.2  # share of these tokens that training leaves out
 
-_OWN_MODELS: dict[str, type[PreTrainedModel]] = {
-    LexicalConfig.model_type: LexicalModel,
-    MoleculeFingerprintConfig.model_type: MoleculeFingerprintModel,
-    MoleculeGraphConfig.model_type: MoleculeGraphModel,
-    MoleculeFusedConfig.model_type: MoleculeFusedModel,
-}
-_CONTEXT_SIZE, _CONTEXT_DROPOUT = 128, 0.2  # width, and share of the tokens around a name that training leaves out
-SHORT_NAMES = {
-    "lexical": "lexical",
-    "fingerprint": "molecule_fingerprint",
-    "graph": "molecule_graph",
-    "fused": "molecule_fused",
-}
+DualEncoder = TypeVar("DualEncoder", bound="TextMoleculeDualEncoderModel")
 
 
 @dataclass
 class TextMoleculeDualEncoderOutput(ModelOutput):
-    """
+    """Embeddings of a batch.
+
     Args:
-        text_embeds (B, D): caption vectors of length 1.
-        molecule_embeds (B, D): molecule vectors of length 1.
-        logit_scale (): factor of the cosines, not its log.
+        text_embeds (B, D): L2-normalised caption embeddings; None without captions.
+        molecule_embeds (B, D): L2-normalised molecule embeddings; None without molecules.
+        logit_scale (): factor of the cosines in the loss, not its logarithm.
     """
 
     text_embeds: torch.Tensor | None = None
@@ -58,84 +43,80 @@ class TextMoleculeDualEncoderOutput(ModelOutput):
     logit_scale: torch.Tensor | None = None
 
 
-class LogitScale(nn.Module):
-    """The learnt factor of the cosines, kept as a bounded log (CLIP; Radford et al., 2021, section 2.5).
+def split_inputs(inputs: Mapping[str, torch.Tensor]) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
+    """Separates a batch into the inputs of the text side and those of the molecule tower.
 
-    A module of its own, so that adapters can name it among the modules that they save.
+    Args:
+        inputs: a collated batch. Names with the prefix `molecule_` belong to the molecule tower.
+
+    Returns:
+        The text inputs, and the molecule inputs without their prefix. Each may be empty, but not both.
+
+    Raises:
+        ValueError: if the batch is empty.
+
+    Example:
+
+    >>> split_inputs({"input_ids": torch.zeros(1), "molecule_fragment_ids": torch.zeros(1)})
+    ({'input_ids': tensor([0.])}, {'fragment_ids': tensor([0.])})
+    """
+    if not inputs:
+        raise ValueError("no inputs: pass the processor's output for captions, molecules or both.")
+    text_inputs, molecule_inputs = {}, {}
+    for name, value in inputs.items():
+        if name.startswith(MOLECULE_PREFIX):
+            molecule_inputs[name.removeprefix(MOLECULE_PREFIX)] = value
+        else:
+            text_inputs[name] = value
+    return text_inputs, molecule_inputs
+
+
+class LogitScale(nn.Module):
+    """The factor of the cosines in the loss, stored as a bounded logarithm.
+
+    It is a module, so that adapters can name it among the modules that they save.
+
+    Source: CLIP (Radford et al., 2021, section 2.5).
+
+    Args:
+        init_value: logarithm of the initial factor.
+        max_value: upper bound of the factor.
+        learnt: whether the factor is trained.
     """
 
     def __init__(self, init_value: float, max_value: float, learnt: bool):
         super().__init__()
         self.init_value = init_value
         self.max_value = max_value
-        # One number in a row of its own: FSDP2 splits parameters along their first dimension.
+        # Shape (1,) and not (): FSDP2 splits parameters along their first dimension.
         self.log_scale = nn.Parameter(torch.tensor([float(init_value)]), requires_grad=learnt)
 
     def forward(self) -> torch.Tensor:
-        """() factor in (0, max_value]."""
+        """Returns the factor, (), in (0, max_value]."""
         bound = math.log(self.max_value)
         if self.training and self.log_scale.requires_grad:
-            # The parameter itself, as CLIP does: a clamped output alone has no gradient, and could never come down.
-            # FSDP2 and DeepSpeed show a copy here: the factor is bounded and has a gradient, what they keep may go on.
-            # Through `data`, since autograd would take a second forward pass before the backward one for a fault.
+            # Clamp the stored parameter, as CLIP does. Clamping only the output zeroes its gradient at the bound, so
+            # the scale could never decrease. FSDP2 and DeepSpeed pass a copy of the parameter; with them the stored
+            # value may exceed the bound, but the output stays bounded and keeps its gradient.
+            # `data`, because autograd refuses in-place changes between two forward passes and their backward pass.
             self.log_scale.data.clamp_(max=bound)
         return self.log_scale.float().clamp(max=bound).squeeze(0).exp()
 
 
-def _build_tower(config: PreTrainedConfig) -> PreTrainedModel:
-    own = _OWN_MODELS.get(config.model_type)
-    if own is not None:
-        return own(config)
-    pooler = _without_pooler(AutoModel._model_mapping.get(type(config), None))
-    return AutoModel.from_config(config, dtype=torch.float32, **_attention(config), **pooler)
-
-
-def _attention(config: PreTrainedConfig) -> dict[str, str]:
-    """Keyword that chooses eager attention on a CPU, unless the configuration names one.
-
-    With matrix units eager trains captions of some 100 tokens 1.5 times as fast as SDPA on a CPU, and no slower
-    without them. On an accelerator transformers' own choice, SDPA, stays.
-    """
-    named = getattr(config, "_attn_implementation", None) is not None
-    return {} if named or torch.accelerator.is_available() else {"attn_implementation": "eager"}
-
-
-def _without_pooler(model_class: Any) -> dict[str, bool]:
-    """Keyword that leaves the pooler out where a model has one: mean pooling never trains it, and DDP minds."""
-    if isinstance(model_class, type) and "add_pooling_layer" in inspect.signature(model_class).parameters:
-        return {"add_pooling_layer": False}
-    return {}
-
-
-def _resolve_tower(tower: str | PreTrainedConfig | PreTrainedModel, **config_kwargs: Any) -> PreTrainedModel:
-    """A tower from its short name, its configuration, a folder or Hub id, or itself."""
-    # In float32 throughout: half-precision weights do not train; autocast (bf16=True) is what saves time.
-    if isinstance(tower, PreTrainedModel):
-        return tower.float()
-    if isinstance(tower, PreTrainedConfig):
-        return _build_tower(tower)
-    if tower in SHORT_NAMES:
-        return _build_tower(OWN_TOWERS[SHORT_NAMES[tower]](**config_kwargs))
-    config = AutoConfig.from_pretrained(tower, **config_kwargs)
-    own = _OWN_MODELS.get(config.model_type)
-    if own is not None:
-        return own.from_pretrained(tower, config=config, dtype=torch.float32)
-    pooler = _without_pooler(AutoModel._model_mapping.get(type(config), None))
-    return AutoModel.from_pretrained(tower, config=config, dtype=torch.float32, **_attention(config), **pooler)
-
-
 class NamedStructures(nn.Module):
-    """What a caption's names add to its vector (ours): the molecule tower's vectors of K structures to (B, H).
+    """Turns the vectors of the structures that captions name into one vector a caption: (K, H_m) to (B, H).
 
-    Each is scaled, component by component, by what stands around its name: what the molecule derives from is not what
-    replaces a hydrogen of it. They are added up by caption, normalised, and mapped linearly. The tower is the one that
-    reads the candidates, so that a caption which names a relative of its molecule lies next to it from the start; the
-    scales begin at 1.
+    Each vector is scaled, component by component, according to the words around its name: "derives from X" and
+    "replaced by X" relate the molecule to X in different ways. The scaled vectors are summed by caption, normalised
+    and projected. The scales are 1 at initialisation. The molecule tower that encodes the candidates also encodes the
+    named structures. A caption that names a close relative of its molecule is therefore near the molecule before
+    training.
 
     Args:
-        molecule_size, text_size: H_m and H.
-        dropout: of the sums, and of the surroundings.
-        context_buckets: ids of the tokens around names; 0 does not read them, and all structures count alike.
+        molecule_size: width H_m of the molecule tower's vectors.
+        text_size: width H of the text tower's vectors.
+        dropout: dropout probability of the sums and of the context.
+        context_buckets: number of ids of the tokens around a name. 0 ignores these tokens and scales nothing.
     """
 
     def __init__(self, molecule_size: int, text_size: int, dropout: float, context_buckets: int):
@@ -157,15 +138,17 @@ class NamedStructures(nn.Module):
         context_offsets: torch.Tensor,
         captions: int,
     ) -> torch.Tensor:
-        """
+        """Computes the vectors that are added to the captions' vectors.
+
         Args:
-            vectors (K, H_m): of the structures.
-            rows (K,): the captions that name them; a structure of row `captions` belongs to none.
-            context_ids (N,), context_offsets (K + 1,): hashes of the tokens around each.
-            captions: B.
+            vectors (K, H_m): vectors of the structures.
+            rows (K,): the caption of each structure. A structure of row `captions` belongs to no caption.
+            context_ids (N,): hashes of the tokens around the names, one structure after the other.
+            context_offsets (K + 1,): where the tokens of each structure begin, and N.
+            captions: number of captions B.
 
         Returns:
-            (B, H) what is added to the captions' vectors.
+            (B, H).
         """
         if self.context_buckets:
             ids = context_ids % self.context_buckets
@@ -176,11 +159,16 @@ class NamedStructures(nn.Module):
 
 
 class TextMoleculeDualEncoderModel(PreTrainedModel):
-    """Embeds captions and molecules in one space, where a caption lies next to its molecule.
+    """Embeds captions and molecules in one space, in which a caption is near its molecule.
 
-    Towers are this package's (`lexical`; `fingerprint`, `graph`, `fused`) or any `AutoModel`; the latter's token
-    states are mean-pooled. A linear projection of each tower's vector is brought to length 1. With `read_names` the
-    molecule tower also reads the structures that a caption names, which are added to the caption's vector.
+    A tower is one of this package's (`lexical`; `fingerprint`, `graph`, `fused`) or any `AutoModel`, whose token
+    states are mean-pooled. A linear projection follows each tower, and the result is L2-normalised. With `read_names`
+    the molecule tower also encodes the structures that a caption names, and their vector is added to the caption's.
+
+    Args:
+        config: the configuration.
+        text_model: the text tower. Default: a new tower from `config.text_config`.
+        molecule_model: the molecule tower. Default: a new tower from `config.molecule_config`.
 
     Example:
 
@@ -203,10 +191,10 @@ class TextMoleculeDualEncoderModel(PreTrainedModel):
         molecule_model: PreTrainedModel | None = None,
     ):
         super().__init__(config)
-        text_config: Any = config.text_config  # the configuration has made objects of dicts
+        text_config: Any = config.text_config  # __post_init__ has converted dicts to configuration objects
         molecule_config: Any = config.molecule_config
-        self.text_model = _build_tower(text_config) if text_model is None else text_model
-        self.molecule_model = _build_tower(molecule_config) if molecule_model is None else molecule_model
+        self.text_model = build_tower(text_config) if text_model is None else text_model
+        self.molecule_model = build_tower(molecule_config) if molecule_model is None else molecule_model
         self.text_projection = nn.Linear(text_config.hidden_size, config.projection_dim, bias=False)
         self.molecule_projection = nn.Linear(molecule_config.hidden_size, config.projection_dim, bias=False)
         self.projection_dropout = nn.Dropout(config.projection_dropout)
@@ -223,32 +211,36 @@ class TextMoleculeDualEncoderModel(PreTrainedModel):
 
     @classmethod
     def from_towers(
-        cls,
+        cls: type[DualEncoder],
         text: str | PreTrainedConfig | PreTrainedModel = "lexical",
         molecule: str | PreTrainedConfig | PreTrainedModel = "fingerprint",
         *,
         text_kwargs: dict[str, Any] | None = None,
         molecule_kwargs: dict[str, Any] | None = None,
         **kwargs: Any,
-    ) -> "TextMoleculeDualEncoderModel":
-        """Joins two towers; their weights are kept where they have any.
+    ) -> DualEncoder:
+        """Joins two towers. A tower that has trained weights keeps them.
 
         Args:
             text: `"lexical"`, a folder or Hub id of any `AutoModel`, a configuration, or a model.
             molecule: `"fingerprint"`, `"graph"`, `"fused"`, a folder or Hub id of an `AutoModel` that reads SMILES, a
                 configuration, or a model.
-            text_kwargs, molecule_kwargs: fields of that tower's configuration.
-            **kwargs: fields of [`TextMoleculeDualEncoderConfig`].
+            text_kwargs: fields of the text tower's configuration, for a name, a folder or a Hub id.
+            molecule_kwargs: fields of the molecule tower's configuration, likewise.
+            **kwargs: fields of the dual encoder's configuration.
+
+        Returns:
+            The dual encoder, with new projections.
         """
-        text_model = _resolve_tower(text, **(text_kwargs or {}))
-        molecule_model = _resolve_tower(molecule, **(molecule_kwargs or {}))
-        config = TextMoleculeDualEncoderConfig(
-            text_config=text_model.config, molecule_config=molecule_model.config, **kwargs
-        )
+        text_model = resolve_tower(text, **(text_kwargs or {}))
+        molecule_model = resolve_tower(molecule, **(molecule_kwargs or {}))
+        config_class: Any = cls.config_class
+        config = config_class(text_config=text_model.config, molecule_config=molecule_model.config, **kwargs)
         return cls(config, text_model=text_model, molecule_model=molecule_model)
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
+        """Initialises the weights of a module that no checkpoint has set."""
         if self.names is not None and module is getattr(self.names, "scale", None):
             init.zeros_(module.weight)
             init.zeros_(module.bias)
@@ -261,12 +253,12 @@ class TextMoleculeDualEncoderModel(PreTrainedModel):
         else:
             super()._init_weights(module)
 
-    def get_input_embeddings(self) -> None:  # type: ignore[override]  # no one table
-        """None: the towers have their own. accelerate asks for FSDP2, to split them apart from the other layers."""
+    def get_input_embeddings(self) -> None:  # type: ignore[override]  # there is no single table
+        """Returns None, since each tower has its own embeddings. accelerate asks for FSDP2, to wrap them apart."""
         return None
 
     def train(self, mode: bool = True) -> "TextMoleculeDualEncoderModel":
-        """As `nn.Module.train`, but a frozen tower stays in evaluation mode: its output must not be random."""
+        """Sets training or evaluation mode. A frozen tower stays in evaluation mode, so its output is constant."""
         super().train(mode)
         if self.config.freeze_text:
             self.text_model.eval()
@@ -275,8 +267,9 @@ class TextMoleculeDualEncoderModel(PreTrainedModel):
         return self
 
     def _pooled(self, tower: PreTrainedModel, inputs: dict[str, Any], frozen: bool) -> torch.Tensor:
+        """One vector a caption or molecule, (B, H), from a tower of any kind."""
         with torch.set_grad_enabled(torch.is_grad_enabled() and not frozen):
-            if tower.config.model_type in _OWN_MODELS:
+            if tower.config.model_type in TOWER_MODELS:
                 return tower(**inputs).pooler_output
             if "text_offsets" in inputs:
                 chunk_size = self.config.tower_chunk_size
@@ -284,12 +277,17 @@ class TextMoleculeDualEncoderModel(PreTrainedModel):
             return mean_pool(tower(**inputs).last_hidden_state, inputs.get("attention_mask"))
 
     def pooled_text(self, **text_inputs: torch.Tensor) -> torch.Tensor:
-        """The text tower's vectors before the projection, what names add included: its inputs to (B, H).
+        """Encodes captions up to the projection.
 
-        `text_pooled` (B, H), a frozen tower's vectors computed before, comes back as it is.
+        Args:
+            **text_inputs: inputs of the text tower, and the `named_` inputs if the model reads names. `text_pooled`
+                (B, H), vectors of a frozen tower that were computed before, is returned unchanged.
+
+        Returns:
+            (B, H), with the vectors of the names added.
 
         Raises:
-            ValueError: if the model reads names and the inputs have none, or the other way round.
+            ValueError: if the model reads names and the inputs have none, or the reverse.
         """
         if "text_pooled" in text_inputs:
             return text_inputs["text_pooled"]
@@ -299,8 +297,8 @@ class TextMoleculeDualEncoderModel(PreTrainedModel):
                 f"the model has read_names={self.config.read_names}, but the batch has {sorted(text_inputs)}. Prepare "
                 f"it with the model's own processor, or one with read_names={self.config.read_names}."
             )
-        texts = {name: value for name, value in text_inputs.items() if name not in named}
-        pooled = self._pooled(self.text_model, texts, self.config.freeze_text)
+        text_inputs = {name: value for name, value in text_inputs.items() if name not in named}
+        pooled = self._pooled(self.text_model, text_inputs, self.config.freeze_text)
         if self.names is None:
             return pooled
         rows, *context = (named.pop(name) for name in NAMED_INPUT_NAMES)
@@ -309,9 +307,14 @@ class TextMoleculeDualEncoderModel(PreTrainedModel):
         return pooled + self.names(vectors, rows, *context, len(pooled))
 
     def pooled_molecules(self, **molecule_inputs: torch.Tensor) -> torch.Tensor:
-        """The molecule tower's vectors before the projection: its inputs, with or without `molecule_`, to (B, H).
+        """Encodes molecules up to the projection.
 
-        `molecule_pooled` (B, H), a frozen tower's vectors computed before, comes back as it is.
+        Args:
+            **molecule_inputs: inputs of the molecule tower, with or without the prefix `molecule_`.
+                `molecule_pooled` (B, H), vectors of a frozen tower that were computed before, is returned unchanged.
+
+        Returns:
+            (B, H).
         """
         inputs = {name.removeprefix(MOLECULE_PREFIX): value for name, value in molecule_inputs.items()}
         if "pooled" in inputs:
@@ -319,28 +322,43 @@ class TextMoleculeDualEncoderModel(PreTrainedModel):
         return self._pooled(self.molecule_model, inputs, self.config.freeze_molecule)
 
     def get_text_features(self, **text_inputs: torch.Tensor) -> torch.Tensor:
-        """Caption vectors of length 1: the text tower's inputs to (B, D)."""
+        """Embeds captions.
+
+        Args:
+            **text_inputs: as for `pooled_text`.
+
+        Returns:
+            (B, D) float32, L2-normalised.
+        """
         pooled = self.pooled_text(**text_inputs)
         return F.normalize(self.text_projection(self.projection_dropout(pooled)).float(), dim=-1)
 
     def get_molecule_features(self, **molecule_inputs: torch.Tensor) -> torch.Tensor:
-        """Molecule vectors of length 1: the molecule tower's inputs, with or without `molecule_`, to (B, D)."""
+        """Embeds molecules.
+
+        Args:
+            **molecule_inputs: as for `pooled_molecules`.
+
+        Returns:
+            (B, D) float32, L2-normalised.
+        """
         pooled = self.pooled_molecules(**molecule_inputs)
         return F.normalize(self.molecule_projection(self.projection_dropout(pooled)).float(), dim=-1)
 
     def forward(self, **inputs: torch.Tensor) -> TextMoleculeDualEncoderOutput:
-        """
+        """Embeds a batch of captions, of molecules, or of both.
+
         Args:
-            **inputs: what the processor gives: the text tower's inputs by their own names, the molecule tower's
-                with the prefix `molecule_`. Either side may be missing.
+            **inputs: the processor's output. Names with the prefix `molecule_` go to the molecule tower, the others
+                to the text tower.
 
         Returns:
-            [`TextMoleculeDualEncoderOutput`]; the embeddings of a missing side are None.
+            [`TextMoleculeDualEncoderOutput`]. The embeddings of a missing side are None.
+
+        Raises:
+            ValueError: if there are no inputs.
         """
-        molecule_inputs = {name: value for name, value in inputs.items() if name.startswith(MOLECULE_PREFIX)}
-        text_inputs = {name: value for name, value in inputs.items() if name not in molecule_inputs}
-        if not inputs:
-            raise ValueError("no inputs: pass the processor's output for captions, molecules or both.")
+        text_inputs, molecule_inputs = split_inputs(inputs)
         return TextMoleculeDualEncoderOutput(
             text_embeds=self.get_text_features(**text_inputs) if text_inputs else None,
             molecule_embeds=self.get_molecule_features(**molecule_inputs) if molecule_inputs else None,

@@ -14,7 +14,7 @@ from transformers.processing_utils import ProcessorMixin
 
 from .chemical_names import read_names as structures_named
 from .chemical_names import reader_versions
-from .modeling_text_molecule import MOLECULE_PREFIX, NAMED_INPUT_NAMES, NAMED_PREFIX
+from .configuration_text_molecule import MOLECULE_PREFIX, NAMED_INPUT_NAMES, NAMED_PREFIX
 from .tokenization_lexical import split_sentences
 
 TEXT_INPUT_NAMES = ("input_ids", "text_offsets")
