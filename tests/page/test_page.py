@@ -20,6 +20,7 @@ from datasets import Dataset
 from rdkit import Chem
 
 from class_hf import MoleculeIndex
+from class_hf.page import app
 from class_hf.page.cards import MAX_DRAWN_ATOMS, cards, molecule_svg
 from class_hf.search.query import Hit
 
@@ -29,7 +30,8 @@ NASTY = '<img src=x onerror="window.hacked=1"> {{value}} ${value} {% raw %} </ar
 
 
 @pytest.fixture(scope="module")
-def app():
+def recipe():
+    """recipes/app.py as a module."""
     spec = importlib.util.spec_from_file_location("recipe_app", RECIPES / "app.py")
     module = importlib.util.module_from_spec(spec)
     sys.modules["recipe_app"] = module
@@ -38,12 +40,12 @@ def app():
 
 
 @pytest.fixture(scope="module")
-def pool(app, index, indexed_model, processor):
+def pool(index, indexed_model, processor):
     return app.Pool("tiny", index, indexed_model, processor, "https://example.org/{id}")
 
 
 @pytest.fixture(scope="module")
-def call(app, pool):
+def call(pool):
     return app.answers([pool])
 
 
@@ -133,7 +135,7 @@ def test_two_hundred_malformed_inputs(call):
     assert find(call) == before
 
 
-def test_a_bomb_is_ended_and_the_page_goes_on(app, call, monkeypatch):
+def test_a_bomb_is_ended_and_the_page_goes_on(call, monkeypatch):
     before = find(call)
     monkeypatch.setattr(app, "TIME_LIMIT", 1.0)
     assert "limit" in find(call, substructure=BOMB, k=28)
@@ -149,12 +151,12 @@ def test_a_bomb_is_ended_and_the_page_goes_on(app, call, monkeypatch):
         ([], "--demo"),
     ],
 )
-def test_arguments_are_checked(app, argv, message, tmp_path, monkeypatch):
+def test_arguments_are_checked(recipe, argv, message, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     if argv[:1] == ["--id_url"]:
         argv = ["--index", "a", *argv]
     with pytest.raises(ValueError, match=message):
-        app.main(argv)
+        recipe.main(argv)
 
 
 @pytest.fixture(scope="module")
@@ -166,10 +168,10 @@ def saved(index_folder, indexed_model, processor, tmp_path_factory):
     return folder
 
 
-def test_a_space_carries_all_it_needs(app, saved, index_folder, tmp_path, monkeypatch):
+def test_a_space_carries_all_it_needs(recipe, saved, index_folder, tmp_path, monkeypatch):
     pytest.importorskip("gradio")
     space = tmp_path / "space"
-    app.main(["--index", str(index_folder), "--model", str(saved), "--export_space", str(space)])
+    recipe.main(["--index", str(index_folder), "--model", str(saved), "--export_space", str(space)])
     assert re.search(r"^sdk: gradio\nsdk_version: \d", (space / "README.md").read_text(), re.M)
     assert "class-hf[app]" in (space / "requirements.txt").read_text()
     called = []
@@ -178,21 +180,21 @@ def test_a_space_carries_all_it_needs(app, saved, index_folder, tmp_path, monkey
     monkeypatch.setitem(sys.modules, "class_hf.recipes.app", recipes)
     monkeypatch.chdir(space)
     runpy.run_path("app.py")
-    args = app.parse(called[0])
-    [pool] = app.open_pools(args.index, args.model, app.id_urls(args.id_url, 1))
-    assert pool.index.search(TEXT, k=3) == app.MoleculeIndex.load(index_folder, str(saved)).search(TEXT, k=3)
+    args = recipe.parse(called[0])
+    [pool] = app.open_pools(args.index, args.model, recipe.id_urls(args.id_url, 1))
+    assert pool.index.search(TEXT, k=3) == MoleculeIndex.load(index_folder, str(saved)).search(TEXT, k=3)
     with pytest.raises(FileExistsError, match="--overwrite"):
-        app.main(["--index", str(index_folder), "--model", str(saved), "--export_space", str(space)])
+        recipe.main(["--index", str(index_folder), "--model", str(saved), "--export_space", str(space)])
 
 
-def test_a_space_of_a_model_that_reads_names_has_opsin_and_java(app, saved, index_folder, tmp_path):
+def test_a_space_of_a_model_that_reads_names_has_opsin_and_java(recipe, saved, index_folder, tmp_path):
     pytest.importorskip("gradio")
     reading = tmp_path / "reading"
     shutil.copytree(saved, reading)
     config = json.loads((reading / "config.json").read_text())
     (reading / "config.json").write_text(json.dumps({**config, "read_names": True}))
     for model in (saved, reading):
-        app.main(
+        recipe.main(
             ["--index", str(index_folder), "--model", str(model), "--export_space", str(tmp_path / f"of_{model.name}")]
         )
     assert "py2opsin\nchemicals\n" in (tmp_path / "of_reading" / "requirements.txt").read_text()
@@ -303,11 +305,11 @@ def test_another_pool_and_what_its_table_holds_does_not_run(browser, address):
     page.close()
 
 
-def test_gradio_is_asked_for_by_name(app, pool, monkeypatch):
+def test_gradio_is_asked_for_by_name(pool, monkeypatch):
     monkeypatch.setattr(app, "find_spec", lambda name: None)
     with pytest.raises(ImportError, match=r'pip install "class-hf\[app\]"'):
         app.build_page([pool])
 
 
-def test_examples_are_molecules(app):
+def test_examples_are_molecules():
     assert all(Chem.MolFromSmiles(smiles) for smiles in app.MOLECULES)

@@ -94,7 +94,7 @@ def open_pools(locations: Sequence[str], model: str | None, urls: Sequence[str |
     return pools
 
 
-def kindly(answer: Callable[..., str]) -> Callable[..., str]:
+def report_user_errors(answer: Callable[..., str]) -> Callable[..., str]:
     """Turns what a user can mend into a message on the page. All else is logged by Gradio, which says "Error"."""
 
     @wraps(answer)
@@ -149,7 +149,7 @@ def answers(pools: Sequence[Pool]) -> dict[str, Callable[..., str]]:
             raise ValueError("that model and pool are not here; choose one from the list.")
         return by_label[label]
 
-    @kindly
+    @report_user_errors
     def find(label, text, k, colour, bank, least, most, elements, smarts):
         pool = pool_of(label)
         if is_empty(text):
@@ -165,7 +165,7 @@ def answers(pools: Sequence[Pool]) -> dict[str, Callable[..., str]]:
         kind = "cosines less the query bank's penalties" if has_bank and bank else "cosines"
         return cards(hits, shades, id_url=pool.id_url, note=f"{len(hits)} of {len(pool.index):,}; scores are {kind}.")
 
-    @kindly
+    @report_user_errors
     def from_molecule(label, smiles, wanted, k, colour, least, most, elements, smarts):
         pool = pool_of(label)
         if is_empty(smiles):
@@ -181,7 +181,7 @@ def answers(pools: Sequence[Pool]) -> dict[str, Callable[..., str]]:
         note = f"{len(hits)} of {pool.index.config['captions']:,} captions, each beside its molecule."
         return cards(hits, id_url=pool.id_url, captions=True, note=note)
 
-    @kindly
+    @report_user_errors
     def show(smiles):
         if is_empty(smiles):
             return ""
