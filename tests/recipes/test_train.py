@@ -282,7 +282,7 @@ BAD = {
     "tower value": ("text_model: lexical\n", {"text_config": '{"dropout": 2}'}, "`dropout` is 2"),
     "no such folder": ("text_model: lexical\n", {"data_dir": "/nowhere/at/all"}, "/nowhere/at/all"),
     "no such model": ("text_model: nobody/nothing\n", {}, "nobody/nothing"),
-    "two sources": ("text_model: lexical\ndemo: true\n", {}, "name one source only"),
+    "two sources": ("text_model: lexical\ndemo: true\n", {}, "several data sources are named"),
 }  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""Joins prepared rows into one flat dict of tensors."""
+"""Collators: prepared rows to a flat dict of tensors, or to a list of such dicts for chunked forwards."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,17 +7,24 @@ import numpy as np
 import torch
 
 from class_hf.data.prepare import MOLECULE_FEATURES, PAIR_KEYS, POOLED, TEXT_FEATURES, pair_keys
+from class_hf.utils.protocols import Processor
 
 
 class TextMoleculeCollator:
-    """Batches rows that [`prepare_pairs`] or [`prepare_molecules`] made; a missing side is left out.
+    """Collate rows of [`prepare_pairs`] or [`prepare_molecules`] into a batch of tensors.
+
+    A batch holds the modalities that its rows have: captions, molecules, or captions and molecules.
 
     Args:
-        processor: the [`TextMoleculeProcessor`] that made them.
-        sentence_dropout: probability with which a sentence of a caption, the first excepted, is left out. Use it
-            in training only.
-        seed: of the sentence dropout. What is dropped depends on the seed and the members of the batch alone, so
-            a resumed run, with any number of workers, drops the same sentences as an uninterrupted one.
+        processor ([`TextMoleculeProcessor`]): the processor that prepared the rows.
+        sentence_dropout (`float`, *optional*, defaults to 0.0): probability of dropping each sentence of a caption
+            except the first, in [0, 1). Use it in training only.
+        seed (`int`, *optional*, defaults to 0): seed of the sentence dropout. The dropped sentences depend only on
+            the seed and on the rows of the batch. A resumed run therefore drops the same sentences as an
+            uninterrupted run, with any number of workers.
+
+    Raises:
+        ValueError: if `sentence_dropout` is not in [0, 1).
 
     Example:
 
@@ -28,7 +35,7 @@ class TextMoleculeCollator:
     ['input_ids', 'text_offsets']
     """
 
-    def __init__(self, processor: Any, sentence_dropout: float = 0.0, seed: int = 0):
+    def __init__(self, processor: Processor, sentence_dropout: float = 0.0, seed: int = 0):
         if not 0.0 <= sentence_dropout < 1.0:
             raise ValueError(f"sentence_dropout is {sentence_dropout}; expected a probability in [0, 1).")
         self.processor = processor
@@ -36,29 +43,30 @@ class TextMoleculeCollator:
         self.seed = seed
 
     def __call__(self, features: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]:
-        """
+        """Collate B rows.
+
         Args:
-            features: B rows.
+            features: B prepared rows with the same columns.
 
         Returns:
-            the processor's batch, and `pair_keys` (B, 2) int64 where the rows have them.
+            The tensors of the processor, and `pair_keys` (B, 2) int64 if the rows have keys.
 
         Raises:
-            KeyError: if the rows hold neither captions nor molecules, or sentence dropout misses its keys.
-            ValueError: if sentences of captions should be dropped whose vectors are computed already.
+            KeyError: if the rows hold no prepared features, or if sentence dropout needs keys that they lack.
+            ValueError: if `sentence_dropout` is set and the rows hold cached caption vectors.
         """
         first = features[0]
         if not {TEXT_FEATURES, MOLECULE_FEATURES, *POOLED.values()} & set(first):
             raise KeyError(
-                f"rows have {sorted(first)}, but neither {TEXT_FEATURES!r} nor {MOLECULE_FEATURES!r}: "
-                "prepare the data set with `prepare_pairs` first."
+                f"the rows have the columns {sorted(first)}; expected {TEXT_FEATURES!r} or {MOLECULE_FEATURES!r}. "
+                "Prepare the data set with `prepare_pairs` first."
             )
         batch: dict[str, torch.Tensor] = {}
         keys = pair_keys(features) if all(name in first for name in PAIR_KEYS) else None
         if POOLED["text"] in first and self.sentence_dropout > 0.0:
             raise ValueError(
-                f"sentence_dropout is {self.sentence_dropout}, but the rows hold vectors of whole captions "
-                f"({POOLED['text']}): set it to 0, or do not cache the text tower's outputs."
+                f"sentence_dropout is {self.sentence_dropout}, but the rows hold cached vectors of complete captions "
+                f"({POOLED['text']}). Set sentence_dropout to 0, or do not cache the outputs of the text tower."
             )
         for name in POOLED.values():
             if name in first:
@@ -69,7 +77,9 @@ class TextMoleculeCollator:
             generator = None
             if self.sentence_dropout > 0.0:
                 if keys is None:
-                    raise KeyError(f"sentence dropout needs the columns {PAIR_KEYS}: use `prepare_pairs`.")
+                    raise KeyError(
+                        f"sentence dropout needs the columns {PAIR_KEYS}. Prepare the rows with `prepare_pairs`."
+                    )
                 generator = np.random.default_rng([self.seed, *(keys[:, 0] & 0xFFFFFFFF).tolist()])
             batch |= self.processor.collate_text(blobs, self.sentence_dropout, generator)
         if MOLECULE_FEATURES in first and POOLED["molecule"] not in first:
@@ -80,15 +90,15 @@ class TextMoleculeCollator:
 
 
 class ChunkedCollator:
-    """Collates a batch in parts, for towers that cannot take it at once (see [`cached_gradient_loss`]).
+    """Collate a batch into several chunks, for batches that exceed the memory (see [`cached_gradient_loss`]).
 
-    Prepared captions are dealt by length, so that the parts pad little and need about the same memory; a part then
-    holds `chunk_size` rows on average. Other rows are dealt in their order. A contrastive loss does not depend on the
-    order of its pairs.
+    Rows with prepared captions are grouped by caption length. This reduces padding and gives the chunks about equal
+    memory; a chunk then holds `chunk_size` rows on average. Other rows keep their order. The order of the pairs does
+    not change a contrastive loss.
 
     Args:
-        collator: makes a batch of rows; sees each part as a batch of its own.
-        chunk_size: rows a part, on average.
+        collator (`Callable`): collates the rows of each chunk.
+        chunk_size (`int`): rows per chunk, on average.
 
     Example:
 
@@ -101,35 +111,41 @@ class ChunkedCollator:
         self.chunk_size = chunk_size
 
     def __call__(self, features: Sequence[Any]) -> dict[str, list[Any]]:
-        """B rows to `{"chunks": [batch, ...]}`, ceil(B / chunk_size) of them."""
+        """Collate B rows into `{"chunks": [batch, ...]}`, with ceil(B / chunk_size) chunks."""
         first = features[0]
         if isinstance(first, dict) and TEXT_FEATURES in first and POOLED["text"] not in first:
             lengths = np.array([len(feature[TEXT_FEATURES]) // 4 for feature in features])
-            parts = deal_by_length(lengths, -(-len(features) // self.chunk_size))
+            groups = group_by_length(lengths, -(-len(features) // self.chunk_size))
         else:
             rows = np.arange(len(features))
-            parts = [rows[start : start + self.chunk_size] for start in range(0, len(rows), self.chunk_size)]
-        return {"chunks": [self.collator([features[row] for row in part]) for part in parts]}
+            groups = [rows[start : start + self.chunk_size] for start in range(0, len(rows), self.chunk_size)]
+        return {"chunks": [self.collator([features[row] for row in group]) for group in groups]}
 
 
-def deal_by_length(lengths: np.ndarray, parts: int) -> list[np.ndarray]:
-    """Rows in `parts` groups of neighbours in length, the longest first, each with about the same memory.
+def group_by_length(lengths: np.ndarray, count: int) -> list[np.ndarray]:
+    """Group rows by length, longest first, so that all groups need about the same memory.
 
-    A transformer's activations take about L (34 + 5 L / 64) bytes times its width for L tokens (Korthikanti et al.,
-    2022, equation 2, with heads of 64).
+    The activations of a transformer for L tokens take about L (34 + 5 L / 64) bytes times its width (Korthikanti et
+    al., 2022, equation 2, with heads of size 64). Each cut is at the row boundary nearest to an equal share of the
+    total. Each group holds at least one row.
 
     Args:
         lengths: (B,) tokens of each row.
-        parts: number of groups, at most B.
+        count: number of groups, at most B.
 
-    >>> [part.tolist() for part in deal_by_length(np.array([10, 90, 12, 50, 40]), 2)]
+    Returns:
+        `count` arrays of row numbers.
+
+    >>> [rows.tolist() for rows in group_by_length(np.array([10, 90, 12, 50, 40]), 2)]
     [[1], [3, 4, 2, 0]]
     """
     rows = np.argsort(-lengths, kind="stable")
-    cost = np.cumsum(lengths[rows] * (34 + 5 * lengths[rows] / 64))
-    cuts = np.searchsorted(cost, cost[-1] * np.arange(1, parts) / parts, side="left") + 1
-    # At least one row in each group, before and after every cut.
-    for number in range(len(cuts)):
-        lowest = (cuts[number - 1] if number else 0) + 1
-        cuts[number] = np.clip(cuts[number], lowest, len(rows) - (len(cuts) - number))
+    cost = np.concatenate([[0.0], np.cumsum(lengths[rows] * (34 + 5 * lengths[rows] / 64))])
+    targets = cost[-1] * np.arange(1, count) / count
+    # cost[i] is the cost of the first i rows: the first boundary at or above the target, or the one before it.
+    cuts = np.searchsorted(cost, targets, side="left")
+    cuts -= (cuts > 0) & (targets - cost[cuts - 1] < cost[cuts] - targets)
+    for position in range(len(cuts)):  # at least one row on each side of each cut
+        lowest = (cuts[position - 1] if position else 0) + 1
+        cuts[position] = np.clip(cuts[position], lowest, len(rows) - (len(cuts) - position))
     return np.split(rows, cuts)

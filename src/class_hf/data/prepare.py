@@ -1,7 +1,7 @@
-"""Featurises every pair once: token ids and molecule features as compact blobs, cached by `datasets`."""
+"""Featurise each pair once: token ids and molecule features as compact bytes, cached by `datasets`."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,39 +15,55 @@ from datasets.fingerprint import Hasher
 from rdkit import Chem, rdBase
 
 from class_hf._version import __version__
+from class_hf.utils.protocols import Processor
 
 TEXT_FEATURES = "text_features"
 MOLECULE_FEATURES = "molecule_features"
-POOLED = {"text": "text_pooled", "molecule": "molecule_pooled"}  # columns of frozen towers' outputs
+POOLED = {"text": "text_pooled", "molecule": "molecule_pooled"}  # columns with the outputs of frozen towers
 PAIR_KEYS = ("text_key", "molecule_key")
 
 
 def stable_key(content: str | bytes) -> int:
-    """A 63-bit key of a string or of bytes, the same in every process and run."""
+    """A 63-bit hash of a string or of bytes, equal in all processes and runs.
+
+    >>> stable_key("CCO") == stable_key(b"CCO")
+    True
+    """
     data = content.encode() if isinstance(content, str) else content
     return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "little") >> 1
 
 
 def molecule_key(smiles: str) -> int:
-    """A key of the molecule, the same for every way to write it as SMILES; of the text itself if RDKit fails."""
+    """A 63-bit hash of a molecule, equal for all its SMILES. If RDKit cannot parse the SMILES, the text is hashed.
+
+    >>> molecule_key("OCC") == molecule_key("CCO")
+    True
+    """
     with rdBase.BlockLogs():
         molecule = Chem.MolFromSmiles(smiles)
     return stable_key(smiles if molecule is None else Chem.MolToSmiles(molecule))
 
 
 def _check_columns(dataset: Dataset, needed: Sequence[str]) -> None:
+    """Refuse a data set without the needed columns."""
     missing = [name for name in needed if name not in dataset.column_names]
     if missing:
-        raise ValueError(f"the data set lacks the column(s) {missing}; it has {dataset.column_names}.")
+        raise ValueError(f"the data set has no column {', '.join(missing)}; its columns are {dataset.column_names}.")
 
 
 def _add_features(
-    dataset: Dataset, function: Any, columns: list[str], processor: Any, num_proc: int | None, description: str
+    dataset: Dataset,
+    function: Callable[..., dict[str, list[Any]]],
+    columns: list[str],
+    processor: Processor,
+    num_proc: int | None,
+    description: str,
 ) -> Dataset:
-    """The rows with what `function` makes of their `columns`; made once for rows of that content, wherever they lie.
+    """The data set with the columns that `function` computes from `columns`, cached by content.
 
-    So a data set that is scored anew is not prepared anew. The key is ours for another reason too: a tokenizer changes
-    itself while it works, which would spoil the fingerprint. Rows that lie in memory only are cached nowhere, as ever.
+    The cache key covers only the input columns and the processor, so re-scoring reuses prepared features. The
+    fingerprint of `datasets` cannot serve as key, because a tokenizer changes its state when it is used. A data set
+    without files is not cached.
     """
     _check_columns(dataset, columns)
     rows = dataset.flatten_indices() if dataset._indices is not None else dataset
@@ -73,7 +89,8 @@ def _add_features(
     return concatenate_datasets([rows.remove_columns(earlier), features], axis=1, split=dataset.split)
 
 
-def _encode_pairs(batch: dict[str, list[Any]], processor: Any) -> dict[str, list[Any]]:
+def _encode_pairs(batch: dict[str, list[Any]], processor: Processor) -> dict[str, list[Any]]:
+    """Features and keys of a batch of pairs."""
     return {
         TEXT_FEATURES: processor.encode_text(batch["description"]),
         MOLECULE_FEATURES: processor.encode_molecules(batch["smiles"]),
@@ -82,29 +99,54 @@ def _encode_pairs(batch: dict[str, list[Any]], processor: Any) -> dict[str, list
     }
 
 
-def _encode_molecules(batch: dict[str, list[Any]], processor: Any) -> dict[str, list[Any]]:
+def _encode_molecules(batch: dict[str, list[Any]], processor: Processor) -> dict[str, list[Any]]:
+    """Features of a batch of molecules."""
     return {MOLECULE_FEATURES: processor.encode_molecules(batch["smiles"])}
 
 
-def prepare_pairs(dataset: Dataset, processor: Any, num_proc: int | None = None) -> Dataset:
-    """Adds what training reads: `text_features`, `molecule_features` (bytes), `text_key`, `molecule_key` (int64).
+def prepare_pairs(dataset: Dataset, processor: Processor, num_proc: int | None = None) -> Dataset:
+    """Featurise captions and molecules of pairs, for training and evaluation.
 
     Args:
-        dataset: pairs with `smiles` and `description`.
-        processor: a [`TextMoleculeProcessor`].
-        num_proc: processes of `Dataset.map`.
+        dataset (`Dataset`): pairs with the columns `smiles` and `description`.
+        processor ([`TextMoleculeProcessor`]): encodes captions and molecules.
+        num_proc (`int`, *optional*): processes of `Dataset.map`. Default: the current process.
+
+    Returns:
+        The data set with the columns `text_features` and `molecule_features` (bytes), and `text_key` and
+        `molecule_key` (int64 hashes that identify equal captions and equal molecules).
 
     Raises:
-        ValueError: if a column is missing, a caption empty or a SMILES not readable.
+        ValueError: if a column is missing, a caption is empty, or RDKit cannot parse a SMILES.
+
+    Example:
+
+    >>> from class_hf import LexicalTokenizer, MoleculeFingerprintFeatureExtractor, TextMoleculeProcessor
+    >>> processor = TextMoleculeProcessor(LexicalTokenizer(), MoleculeFingerprintFeatureExtractor())
+    >>> pairs = Dataset.from_dict({"smiles": ["CCO"], "description": ["An alcohol."]})
+    >>> prepare_pairs(pairs, processor).column_names
+    ['smiles', 'description', 'text_features', 'molecule_features', 'text_key', 'molecule_key']
     """
     return _add_features(dataset, _encode_pairs, ["smiles", "description"], processor, num_proc, "Preparing pairs")
 
 
-def prepare_molecules(dataset: Dataset, processor: Any, num_proc: int | None = None) -> Dataset:
-    """Adds `molecule_features` (bytes) to a data set with `smiles`, for instance the candidate pool."""
+def prepare_molecules(dataset: Dataset, processor: Processor, num_proc: int | None = None) -> Dataset:
+    """Featurise molecules only, for instance the candidate pool.
+
+    Args:
+        dataset (`Dataset`): molecules with the column `smiles`.
+        processor ([`TextMoleculeProcessor`]): encodes the molecules.
+        num_proc (`int`, *optional*): processes of `Dataset.map`. Default: the current process.
+
+    Returns:
+        The data set with the column `molecule_features` (bytes).
+
+    Raises:
+        ValueError: if the column is missing, or RDKit cannot parse a SMILES.
+    """
     return _add_features(dataset, _encode_molecules, ["smiles"], processor, num_proc, "Preparing molecules")
 
 
 def pair_keys(features: Sequence[dict[str, Any]]) -> np.ndarray:
-    """(B, 2) int64: the keys of caption and molecule of each row."""
+    """The keys of caption and molecule of B rows, as int64 of shape (B, 2)."""
     return np.array([[feature[name] for name in PAIR_KEYS] for feature in features], dtype=np.int64)

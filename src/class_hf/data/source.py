@@ -1,4 +1,4 @@
-"""Pairs from one source: a folder, a file, the Hub, or the embedded demo."""
+"""Loads pairs from one source: a folder, a file, the Hub, or the demo set."""
 
 from pathlib import Path
 from typing import Literal
@@ -17,22 +17,24 @@ def load_data(
     demo: bool = False,
     on_error: Literal["raise", "drop"] = "raise",
 ) -> tuple[DatasetDict, LoadReport | None]:
-    """Pairs by split, and `pool`, from exactly one source; from ChEBI-20's authors if none is named.
+    """Load pairs from one source. Without a source, ChEBI-20 is downloaded from its authors' repository.
 
     Args:
-        data_dir: a folder or file of [`load_chebi20`], or a folder that `recipes/score.py` wrote.
-        dataset_name: a Hub id, of plain pairs or of what `recipes/push.py --dataset` pushed.
-        demo: the embedded data set.
-        on_error: `"raise"` or `"drop"`.
+        data_dir (`str`, *optional*): a folder or file that [`load_chebi20`] reads, or the output folder of
+            `recipes/score.py`.
+        dataset_name (`str`, *optional*): Hub id of plain pairs, or of a data set that `recipes/push.py --dataset`
+            pushed.
+        demo (`bool`, *optional*, defaults to `False`): load the demo set.
+        on_error (`str`, *optional*, defaults to `"raise"`): `"raise"` at unusable rows, or `"drop"` them.
 
     Returns:
-        the data, and what was repaired and dropped; None for sources that were checked before.
+        The splits of pairs and `pool`; and the [`LoadReport`], or None if the source was checked when it was written.
 
     Raises:
-        ValueError: if several sources are named, or see [`load_chebi20`].
+        ValueError: if several sources are named, or as [`load_chebi20`].
     """
     if sum((data_dir is not None, dataset_name is not None, demo)) > 1:
-        raise ValueError("name one source only: --data_dir, --dataset_name or --demo.")
+        raise ValueError("several data sources are named; pass only one of --data_dir, --dataset_name and --demo.")
     if demo:
         return load_demo(), None
     if data_dir is not None:

@@ -1,10 +1,10 @@
-"""Captions in the style of ChEBI, made by rules from the structure alone: the demo set's text.
+"""Makes the captions of the demo set by rules, from the structure alone, in the style of ChEBI.
 
-A caption opens with "The molecule is a <class> that is <parent> substituted by ..." and goes on with a
-few facts about groups, rings, chains and stereo. What is said, how exactly and in what words is drawn
-by a hash of the canonical structure and a seed, so that captions vary, leave things out and can be
-confused as written ones can, and yet depend on nothing but the molecule. Roles, uses and sources are
-never stated, because no structure tells them. The rules are ours.
+A caption opens with "The molecule is a <class> that is <parent> substituted by ...". A few facts about groups,
+rings, chains and stereochemistry follow. A hash of the canonical structure and a seed chooses the facts, their
+precision and the wording. Captions therefore vary, are incomplete and can be confused with each other, as written
+captions can, but each depends on its molecule and the seed only. Roles, uses and sources are never stated, because
+they cannot be read from a structure.
 """
 
 import random
@@ -54,10 +54,10 @@ _CARBONYL_DERIVATIVES = {
 
 
 class _Dice:
-    """Choices that depend on a text only, the same in every version of Python."""
+    """Random choices seeded by a text, equal in every version of Python."""
 
     def __init__(self, text: str) -> None:
-        self._uniform = random.Random(text).random  # of Random, only random() is promised to stay the same
+        self._uniform = random.Random(text).random  # Python guarantees equal numbers across versions for random() only
 
     def chance(self, probability: float) -> bool:
         return self._uniform() < probability
@@ -68,8 +68,8 @@ class _Dice:
     def shuffled(self, items: Iterable[_T]) -> list[_T]:
         return [item for _, _, item in sorted((self._uniform(), at, item) for at, item in enumerate(items))]
 
-    def some(self, items: Sequence[_T], most: int) -> list[_T]:
-        """At most so many of the items, in their order."""
+    def sample(self, items: Sequence[_T], most: int) -> list[_T]:
+        """A random choice of at most `most` items, in their original order."""
         kept = set(self.shuffled(range(len(items)))[:most])
         return [item for at, item in enumerate(items) if at in kept]
 
@@ -78,7 +78,7 @@ class _Dice:
 
 
 def _substituted(name: Name, dice: _Dice) -> str:
-    """Clause that gives a compound as its parent and substituents."""
+    """Clause that describes a compound by its parent and substituents."""
     parent = name.parent
     if not name.substituents:
         return f"that is {parent}"
@@ -120,7 +120,7 @@ def _substituted(name: Name, dice: _Dice) -> str:
 
 
 def _side(names: tuple[str, ...], group: str, bonds: int, partial: bool) -> str:
-    """One side of a condensation: the carboxy group of X, two molecules of Y."""
+    """Phrase for one side of a condensation, such as "the carboxy group of X" or "two molecules of Y"."""
     if len(set(names)) > 1:
         return listed(list(dict.fromkeys(names)))
     if len(names) > 1:
@@ -133,7 +133,7 @@ def _side(names: tuple[str, ...], group: str, bonds: int, partial: bool) -> str:
 
 
 def _condensed(parts: Condensation, dice: _Dice) -> str:
-    """Clause that gives a compound as what it is condensed from."""
+    """Clause that names the compounds from which a condensation product is formed."""
     acid, base = parts.acids[0], parts.bases[0]
     single = len(parts.acids) == len(parts.bases) == 1
     if parts.kind == "hydrazone" and single and base in _CARBONYL_DERIVATIVES and dice.chance(0.6):
@@ -162,7 +162,7 @@ def _condensed(parts: Condensation, dice: _Dice) -> str:
 
 
 def _identity(view: Skeleton, dice: _Dice) -> str | None:
-    """Clause that says what an organic compound is, if it has a name or is condensed from named ones."""
+    """Clause that identifies an organic compound, if it or its condensation partners have names."""
     onium = onium_name(view)
     if onium:
         return central_atom(view, _cation(view)) if dice.chance(0.6) else f"that is {onium}"
@@ -180,20 +180,20 @@ def _cation(view: Skeleton) -> int:
 
 
 def _outline(view: Skeleton, dice: _Dice) -> tuple[str, str]:
-    """Clause for a compound that is not named: its rings, its groups or its size; and which of these."""
+    """Clause for a compound without a name, and which facts it uses: rings, groups or size."""
     rings = [plural(noun, count) for noun, count in ring_nouns(view)]
     groups = [plural(noun, count) for noun, count in group_nouns(view)]
     verb = dice.pick(["containing", "that contains", "with"])
     if rings and (not groups or dice.chance(0.6)):
-        return f"{verb} {listed(dice.some(rings, 3))}", "rings"
+        return f"{verb} {listed(dice.sample(rings, 3))}", "rings"
     if groups:
-        return f"{verb} {listed(dice.some(groups, 3))}", "groups"
+        return f"{verb} {listed(dice.sample(groups, 3))}", "groups"
     carbons, _ = composition(view)
     return f"with {number(carbons)} carbon atom{'s' * (carbons > 1)}", "carbons"
 
 
 class _Opening(NamedTuple):
-    """First sentence, classes that are left to say, whether it says what the compound is, what it lists."""
+    """The first sentence, the classes it leaves out, whether it names the compound, and the facts it lists."""
 
     sentence: str
     classes: list[str]
@@ -207,14 +207,14 @@ def _opening(view: Skeleton, dice: _Dice) -> _Opening:
         kind, clause = mixture(view.molecule) if several else metal_compound(view)
         rest = [] if metals(view) else classes(skeleton(main_component(view.molecule)))
         return _Opening(f"The molecule is {article(kind)} {clause}.", rest, True)
-    found = classes(view)
-    head = dice.pick(found[:3])
-    rest = [name for name in found if name != head]
+    labels = classes(view)
+    head = dice.pick(labels[:3])
+    rest = [name for name in labels if name != head]
     lead = article(head)
     if head.startswith("member of ") and dice.chance(0.4):
         lead = "a member of the class of " + head.removeprefix("member of ")
     identity = _identity(view, dice) if dice.chance(0.8) else None
-    if identity and identity.startswith("that is the ") and head in identity:  # no ester that is the ester of X
+    if identity and identity.startswith("that is the ") and head in identity:  # not "an ester that is the ester of X"
         return _Opening(f"The molecule is {identity.removeprefix('that is ')}.", rest, True)
     if identity:
         return _Opening(f"The molecule is {lead} {identity}.", rest, True)
@@ -226,7 +226,7 @@ def _opening(view: Skeleton, dice: _Dice) -> _Opening:
 
 
 def _origin(view: Skeleton) -> str | None:
-    """A compound that an unnamed one derives from: one that it is condensed from, or its parent."""
+    """Name of a compound from which a compound without a name derives, or None."""
     parts = condensation(view)
     if parts:
         return parts.acids[0]
@@ -236,13 +236,13 @@ def _origin(view: Skeleton) -> str | None:
 
 
 def _details(view: Skeleton, opening: _Opening, dice: _Dice) -> list[str]:
-    """Sentences after the first; more of them where the first does not say what the compound is."""
+    """Candidate sentences after the first; more of them if the first does not name the compound."""
     often, seldom = (0.5, 0.25) if opening.named else (0.85, 0.5)
     organic = not metals(view)
     sentences = []
     if opening.classes and dice.chance(0.85):
-        some = dice.some(opening.classes, dice.pick([2, 3, 4]))
-        sentences.append(f"{dice.pick(['It is', 'It is also'])} {listed([article(name) for name in some])}.")
+        chosen = dice.sample(opening.classes, dice.pick([2, 3, 4]))
+        sentences.append(f"{dice.pick(['It is', 'It is also'])} {listed([article(name) for name in chosen])}.")
     if not opening.named and dice.chance(0.4):
         origin = _origin(view)
         if origin:
@@ -250,18 +250,18 @@ def _details(view: Skeleton, opening: _Opening, dice: _Dice) -> list[str]:
     groups = [plural(noun, count) for noun, count in group_nouns(view)]
     if groups and organic and opening.listed != "groups" and dice.chance(often):
         verb = dice.pick(["It contains", "It carries", "The compound contains", "Its functional groups include"])
-        sentences.append(f"{verb} {listed(dice.some(groups, 4))}.")
+        sentences.append(f"{verb} {listed(dice.sample(groups, 4))}.")
     rings = [plural(noun, count) for noun, count in ring_nouns(view)]
     if rings and organic and opening.listed != "rings" and dice.chance(often):
         verb = dice.pick(["It contains", "It has", "The structure includes", "The compound has"])
-        sentences.append(f"{verb} {listed(dice.some(rings, 3))}.")
+        sentences.append(f"{verb} {listed(dice.sample(rings, 3))}.")
     elif not rings and organic and dice.chance(seldom):
         sentences.append(f"It {dice.pick(['has no rings', 'is acyclic', 'contains no ring'])}.")
     return sentences + _arrangement(view, dice, often, seldom) + _atoms(view, dice, opening)
 
 
 def _arrangement(view: Skeleton, dice: _Dice, often: float, seldom: float) -> list[str]:
-    """Sentences on how the parts are put together."""
+    """Sentences on the connection of rings, chains and groups."""
     sentences = []
     pattern = benzene_pattern(view)
     if pattern and dice.chance(often):
@@ -307,14 +307,14 @@ def _atoms(view: Skeleton, dice: _Dice, opening: _Opening) -> list[str]:
 
 
 def demo_caption(smiles: str, seed: int = 0) -> str:
-    """Describe a molecule in the style of a ChEBI definition, by rules.
+    """Describe a molecule by rules, in the style of a ChEBI definition.
 
     Args:
         smiles: SMILES of the molecule; every SMILES of the same molecule has the same caption.
-        seed: another seed words the caption otherwise and leaves other things out.
+        seed: changes the wording and the choice of facts.
 
     Returns:
-        One to seven English sentences, the first of which begins with "The molecule is".
+        One to seven English sentences. The first begins with "The molecule is".
 
     Raises:
         ValueError: if RDKit cannot parse the SMILES.

@@ -1,4 +1,4 @@
-"""The embedded demo set: 5,000 real molecules that come with RDKit, with captions made by rules."""
+"""The demo data set: about 4,900 molecules that RDKit ships, with synthetic captions made by rules."""
 
 import hashlib
 import logging
@@ -25,8 +25,8 @@ DEMO_DESCRIPTION = (
 )
 
 _SPLITS = ("train", "validation", "test")
-_SHARE = 0.1  # of the molecules, for the validation and for the test split
-_LARGE = 0.005  # scaffolds with a larger share of the molecules than this are for training
+_SHARE = 0.1  # share of the molecules in the validation split, and in the test split
+_LARGE = 0.005  # scaffolds with a larger share of the molecules than this are in train
 _SMALLEST = 10
 _TEXT = Value("string")
 _PAIRS = Features({"id": _TEXT, "smiles": _TEXT, "description": _TEXT})
@@ -34,7 +34,7 @@ _POOL = Features({"id": _TEXT, "smiles": _TEXT, "split": _TEXT})
 
 
 class _Molecule(NamedTuple):
-    """One molecule of the set: its id, canonical SMILES and scaffold."""
+    """A molecule of the set: its id, canonical SMILES and scaffold."""
 
     id: str
     smiles: str
@@ -42,37 +42,37 @@ class _Molecule(NamedTuple):
 
 
 def _draw(seed: int, text: str) -> str:
-    """A text's place in a shuffled order: by hash, so that it depends on nothing else in the set."""
+    """Sort key of a text in a shuffled order. A hash, so it does not depend on the other members of the set."""
     return hashlib.blake2b(f"{seed} {text}".encode(), digest_size=16).hexdigest()
 
 
 @cache
 def _molecules(path: Path) -> tuple[_Molecule, ...]:
-    """Molecules of RDKit's file that RDKit can parse, each of them once, in the order of the file."""
+    """The distinct molecules of RDKit's file that RDKit can parse, in the order of the file."""
     if not path.is_file():
         raise FileNotFoundError(
-            f"{path} is missing: the demo set is made from the molecules that RDKit's wheels ship. "
-            "Install RDKit from PyPI (pip install --force-reinstall rdkit), or load other pairs with load_chebi20."
+            f"{path} does not exist. The demo set needs the molecules that RDKit's wheels ship: install RDKit from "
+            "PyPI (pip install --force-reinstall rdkit), or load other pairs with load_chebi20."
         )
-    found: dict[str, _Molecule] = {}
+    molecules: dict[str, _Molecule] = {}
     with rdBase.BlockLogs():
         for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
             molecule = Chem.MolFromSmiles(line.partition("\t")[0])
             if molecule is None:
                 continue
             smiles = Chem.MolToSmiles(molecule)
-            if smiles not in found:
+            if smiles not in molecules:
                 scaffold = Chem.MolToSmiles(MurckoScaffold.GetScaffoldForMol(molecule))
-                found[smiles] = _Molecule(f"demo-{number:05d}", smiles, scaffold or smiles)
-    return tuple(found.values())
+                molecules[smiles] = _Molecule(f"demo-{number:05d}", smiles, scaffold or smiles)
+    return tuple(molecules.values())
 
 
 @cache
 def _split_by_scaffold(molecules: tuple[_Molecule, ...], seed: int) -> dict[str, str]:
-    """Split of each id: all molecules with a scaffold in one split, the large scaffolds in train.
+    """Split of each id. All molecules of a scaffold are in one split, and large scaffolds are in train.
 
-    An acyclic molecule is a scaffold of its own. The other scaffolds come in an order drawn by the seed
-    and fill the test split, then the validation split, then train.
+    An acyclic molecule is its own scaffold. The seed shuffles the other scaffolds, which fill the test split, then
+    the validation split, then train.
     """
     scaffolds: dict[str, list[str]] = {}
     for molecule in molecules:
@@ -90,13 +90,13 @@ def _split_by_scaffold(molecules: tuple[_Molecule, ...], seed: int) -> dict[str,
 
 
 def _choose(split_of: dict[str, str], size: int | None, seed: int) -> set[str]:
-    """The ids to keep: in proportion from every split, and a larger choice contains every smaller one."""
+    """The ids to keep: a proportional share of each split. A larger choice contains every smaller one."""
     if size is None:
         return set(split_of)
     if not isinstance(size, int) or not _SMALLEST <= size <= len(split_of):
         raise ValueError(
-            f"size={size!r} is out of range: the demo set has {len(split_of)} molecules, and its three splits need "
-            f"{_SMALLEST} at least. Pass a size between the two, or None for all."
+            f"size is {size!r}; expected an integer from {_SMALLEST} to {len(split_of)}, the number of molecules in "
+            "the demo set, or None for all."
         )
     places = []
     for split in _SPLITS:
@@ -106,7 +106,7 @@ def _choose(split_of: dict[str, str], size: int | None, seed: int) -> set[str]:
 
 
 def _rows(path: str, split: str, size: int | None, seed: int, version: str) -> Iterator[dict[str, str]]:
-    """Rows of a split, or of the pool of all splits. ``version`` is there for the key of the cache."""
+    """Rows of a split, or of the pool of all splits. ``version`` is unused here; it is part of the cache key."""
     molecules = _molecules(Path(path))
     split_of = _split_by_scaffold(molecules, seed)
     chosen = _choose(split_of, size, seed)
@@ -121,7 +121,7 @@ def _rows(path: str, split: str, size: int | None, seed: int, version: str) -> I
 
 
 def _version() -> str:
-    """What the rows depend on besides the arguments: the versions and the rules themselves."""
+    """Cache key of the rules: versions of this package and of RDKit, and a hash of the sources in this folder."""
     digest = hashlib.blake2b(digest_size=8)
     for source in sorted(Path(__file__).parent.glob("*.py")):
         digest.update(source.read_bytes())
@@ -129,33 +129,31 @@ def _version() -> str:
 
 
 def load_demo(size: int | None = None, seed: int = 0) -> DatasetDict:
-    """Load the demo set: real molecules with synthetic captions, without a network.
+    """Load the demo set: real molecules with synthetic captions. Needs no network.
 
-    The molecules are the first 5,000 of the NCI open database, which every RDKit wheel carries (8 that
-    RDKit cannot parse and 99 duplicates are left out; the numbers depend on RDKit's version). **The
-    captions are synthetic**: rules (ours) name the structure and some of its features in the style of a
-    ChEBI definition, in varied words and with things left out. The set is for trying a pipeline, for
-    tests and for teaching. A result on it says nothing about ChEBI-20.
+    The molecules are the first 5,000 of the NCI open database, which every RDKit wheel contains. Molecules that
+    RDKit cannot parse (8) and duplicates (99) are left out; the numbers depend on RDKit's version. **The captions
+    are synthetic**: rules describe the structure in the style of a ChEBI definition, with varied and incomplete
+    wording. Use the set to try a pipeline, for tests and for teaching. Results on it say nothing about ChEBI-20.
 
-    The molecules are split about 80/10/10 by their Bemis-Murcko scaffold (Bemis & Murcko 1996): no
-    scaffold is in two splits, and scaffolds with more than 0.5 % of the molecules (benzene) are in train.
+    The molecules are split about 80/10/10 by Bemis-Murcko scaffold (Bemis and Murcko, 1996). No scaffold is in two
+    splits. Scaffolds with more than 0.5 % of the molecules (benzene) are in train.
 
-    The first call makes the captions, which takes seconds; further calls read them from the cache of
-    ``datasets``, whose key holds the versions of this package and of RDKit.
+    The first call makes the captions, which takes seconds. Further calls read them from the cache of ``datasets``.
+    The cache key depends on the versions of this package and of RDKit, and on the rules.
 
     Args:
-        size: number of molecules to keep, at least 10, in proportion from the three splits; ``None``
-            for all. A molecule has the same id, split and caption at every size, and a larger size
-            contains every smaller one.
-        seed: of the split, of the choice of molecules, and of the wording of the captions.
+        size (`int`, *optional*): molecules to keep, at least 10, in proportion from the three splits. Default: all.
+            A molecule has the same id, split and caption at every size. A larger size contains every smaller one.
+        seed (`int`, *optional*, defaults to 0): seed of the split, of the choice of molecules and of the wording.
 
     Returns:
-        ``train``, ``validation`` and ``test`` with the string columns ``id`` ("demo-00001", the line in
+        ``train``, ``validation`` and ``test`` with the string columns ``id`` ("demo-00001", from the line in
         RDKit's file), ``smiles`` (canonical) and ``description``; and ``pool``, all candidate molecules,
         with ``id``, ``smiles`` and ``split``.
 
     Raises:
-        FileNotFoundError: if this RDKit came without its data files.
+        FileNotFoundError: if this installation of RDKit has no data files.
         ValueError: if ``size`` is out of range.
 
     >>> from class_hf import load_demo
@@ -165,7 +163,7 @@ def load_demo(size: int | None = None, seed: int = 0) -> DatasetDict:
     """
     path = Path(RDConfig.RDDataDir) / "NCI" / "first_5K.smi"
     if size is not None or not path.is_file():
-        # Checked here, since an error in the generator would come out as one of datasets.
+        # Checked here, because `datasets` would wrap an error of the generator in its own.
         _choose(_split_by_scaffold(_molecules(path), seed), size, seed)
     shared = {"path": os.fspath(path), "size": size, "seed": seed, "version": _version()}
     demo = DatasetDict()

@@ -1,8 +1,8 @@
-"""What the demo captions say about a structure, in words: classes, rings, linkers, chains, stereo.
+"""Facts about a structure in words, for the demo captions: classes, rings, linkers, chains, stereochemistry.
 
-Each function takes a molecule (or its skeleton) and returns noun phrases or short facts, always in the
-same order; :mod:`class_hf.data.demo.captions` chooses among them and makes sentences. Class names are
-ChEBI's where ChEBI has one.
+Each function takes a molecule or its skeleton and returns noun phrases or short facts in a fixed order.
+:mod:`class_hf.data.demo.captions` chooses among them and writes the sentences. Class names follow ChEBI where it has
+one.
 """
 
 from collections import Counter
@@ -23,7 +23,7 @@ _COUNTS = ("", "mono", "di", "tri", "tetra", "penta", "hexa")
 _CYCLES = ("", "mono", "bi", "tri", "tetra", "penta", "hexa", "hepta")
 _GONANE = "[#6]1~[#6]~[#6]~[#6]2~[#6](~[#6]~1)~[#6]~[#6]~[#6]1~[#6]~2~[#6]~[#6]~[#6]2~[#6]~[#6]~[#6]~[#6]~1~2"
 
-# A class that says more than the classes behind it, which then go without saying.
+# A specific class to the general classes that it implies. Implied classes are not mentioned.
 _IMPLIED = {
     "quinone": {"enone", "cyclic ketone", "olefinic compound"},
     "member of chalcones": {"aromatic ketone", "ketone", "enone", "member of styrenes"},
@@ -85,7 +85,7 @@ _LINKERS = {
 
 
 def number(count: int) -> str:
-    """A count as a word, up to twenty."""
+    """A count as a word up to twenty, as digits above."""
     return _NUMBERS[count] if count < len(_NUMBERS) else str(count)
 
 
@@ -102,7 +102,7 @@ def article(noun: str) -> str:
 
 
 def plural(noun: str, count: int) -> str:
-    """A count and a noun: a nitro group, three nitro groups, two rings with one oxygen atom."""
+    """A count and a noun, such as "a nitro group" or "two rings with one oxygen atom"."""
     if count == 1:
         return article(noun)
     head, with_, tail = noun.partition(" with ")
@@ -110,7 +110,7 @@ def plural(noun: str, count: int) -> str:
 
 
 def listed(items: list[str]) -> str:
-    """Items as a list: a, b and c."""
+    """Items joined as "a, b and c"."""
     return items[0] if len(items) == 1 else f"{', '.join(items[:-1])} and {items[-1]}"
 
 
@@ -127,7 +127,7 @@ def _rings_in(view: Skeleton, system: RingSystem) -> list[tuple[int, ...]]:
 
 
 def _heteroatoms(view: Skeleton, system: RingSystem) -> str:
-    """The heteroatoms of a ring system: one nitrogen atom and two oxygen atoms."""
+    """The heteroatoms of a ring system, such as "one nitrogen atom and two oxygen atoms"."""
     counts = Counter(view.atoms[atom].GetAtomicNum() for atom in system.core)
     counts.pop(6, None)
     table = Chem.GetPeriodicTable()
@@ -143,7 +143,7 @@ def is_steroid(view: Skeleton, system: RingSystem) -> bool:
 
 
 def ring_noun(view: Skeleton, system: RingSystem) -> str:
-    """A ring system as a noun: pyridine ring, quinolinone ring system, five-membered carbocycle."""
+    """A ring system as a noun, such as "pyridine ring" or "five-membered carbocycle"."""
     rings = _rings_in(view, system)
     kind = "ring" if len(rings) == 1 else "ring system"
     if is_steroid(view, system):
@@ -160,15 +160,15 @@ def ring_noun(view: Skeleton, system: RingSystem) -> str:
 
 
 def _fusion(view: Skeleton, rings: list[tuple[int, ...]]) -> str:
-    """How the rings of a system share atoms: by one, by two neighbours, or by more."""
-    shared = {len(set(one) & set(two)) for one in rings for two in rings if one is not two} - {0}
+    """How the rings of a system share atoms: spiro (one), fused (two neighbours) or bridged (more)."""
+    shared = {len(set(ring) & set(other)) for ring in rings for other in rings if ring is not other} - {0}
     if max(shared) > 2:
         return "bridged "
     return {frozenset({1}): "spiro-linked ", frozenset({2}): "fused "}.get(frozenset(shared), "")
 
 
 def _oxo_name(view: Skeleton, system: RingSystem) -> str:
-    """Name of a ring with the doubly bonded O and S that the name does not include: pyrimidinedione."""
+    """Name of a ring including its exocyclic =O and =S, such as pyrimidinedione."""
     name = system.ring.name if system.ring is not None else ""
     if is_charged(view, system):
         return name.removesuffix("e") + "ium"
@@ -197,23 +197,23 @@ def ring_nouns(view: Skeleton) -> list[tuple[str, int]]:
 
 
 def ring_classes(view: Skeleton) -> list[str]:
-    """Classes that a molecule belongs to for its rings: member of quinolines, steroid, spiro compound."""
-    found = []
+    """Classes of a molecule by its rings, such as "member of quinolines", "steroid" or "spiro compound"."""
+    labels = []
     for system in sorted(view.systems, key=lambda system: (-len(system.core), min(system.core))):
         if is_steroid(view, system):
-            found.append("steroid")
+            labels.append("steroid")
         elif system.ring is not None and not is_charged(view, system):
-            found.append(RING_CLASSES.get(system.ring.name, f"member of {system.ring.name}s"))
+            labels.append(RING_CLASSES.get(system.ring.name, f"member of {system.ring.name}s"))
         elif system.ring is None:
-            found.append(_cyclic_class(view, system))
+            labels.append(_cyclic_class(view, system))
         rings = _rings_in(view, system)
         if len(system.core) >= 12 and max(map(len, rings)) >= 12:
-            found.append("macrocycle")
+            labels.append("macrocycle")
     if rdMolDescriptors.CalcNumSpiroAtoms(view.molecule):
-        found.append("spiro compound")
+        labels.append("spiro compound")
     if rdMolDescriptors.CalcNumBridgeheadAtoms(view.molecule):
-        found.append("bridged compound")
-    return [name for name in dict.fromkeys(found) if name]
+        labels.append("bridged compound")
+    return [name for name in dict.fromkeys(labels) if name]
 
 
 def _cyclic_class(view: Skeleton, system: RingSystem) -> str:
@@ -225,15 +225,15 @@ def _cyclic_class(view: Skeleton, system: RingSystem) -> str:
 
 
 def linker(view: Skeleton) -> str | None:
-    """How the two ring systems of a molecule are joined: by an azo group, through an oxygen atom."""
+    """Connection of a molecule's two ring systems, such as "by an azo group"."""
     if len(view.systems) != 2:
         return None
-    one, two = view.systems
-    paths = (Chem.GetShortestPath(view.molecule, start, end) for start in one.core for end in two.core)
+    first, second = view.systems
+    paths = (Chem.GetShortestPath(view.molecule, start, end) for start in first.core for end in second.core)
     shortest = min(filter(None, paths), key=len, default=None)
     if shortest is None:
         return None
-    inner = [atom for atom in shortest if atom not in one.core | two.core]
+    inner = [atom for atom in shortest if atom not in first.core | second.core]
     oxo = [
         other
         for atom in inner
@@ -245,7 +245,7 @@ def linker(view: Skeleton) -> str | None:
 
 
 def benzene_pattern(view: Skeleton) -> str | None:
-    """Substitution of the one benzene ring of a molecule: para-disubstituted, 1,2,4-trisubstituted."""
+    """Substitution pattern of a molecule's single benzene ring, such as "para-disubstituted"."""
     benzenes = [system for system in view.systems if system.ring and system.ring.name == "benzene"]
     if len(benzenes) != 1:
         return None
@@ -266,18 +266,18 @@ def benzene_pattern(view: Skeleton) -> str | None:
 
 
 def classes(view: Skeleton) -> list[str]:
-    """Classes that a molecule belongs to, functional ones first, without those that others imply."""
-    found = []
+    """Classes of a molecule, functional classes first, without the classes that others imply."""
+    labels = []
     for group, count in view.groups:
         if group.compound_class:
-            found.append(group.compound_class.format(n=_COUNTS[min(count, 4)] if count < 5 else "poly"))
-    found += _framework_classes(view, bool(found))
-    found += ring_classes(view)
-    implied = set().union(*(_IMPLIED.get(name, set()) for name in found))
-    found = [name for name in dict.fromkeys(found) if name not in implied]
-    found = [name for name in found if name != "member of benzenes"] or found
+            labels.append(group.compound_class.format(n=_COUNTS[min(count, 4)] if count < 5 else "poly"))
+    labels += _framework_classes(view, bool(labels))
+    labels += ring_classes(view)
+    implied = set().union(*(_IMPLIED.get(name, set()) for name in labels))
+    labels = [name for name in dict.fromkeys(labels) if name not in implied]
+    labels = [name for name in labels if name != "member of benzenes"] or labels
     organic = any(atom.GetSymbol() == "C" for atom in view.atoms)
-    return found or ["organic molecular entity" if organic else "inorganic molecular entity"]
+    return labels or ["organic molecular entity" if organic else "inorganic molecular entity"]
 
 
 def _framework_classes(view: Skeleton, functional: bool) -> list[str]:
@@ -289,27 +289,26 @@ def _framework_classes(view: Skeleton, functional: bool) -> list[str]:
         if atom.GetSymbol() == "C"
         for other in view.adjacent[at]
     }
-    found = [name for symbol, name in _ORGANO.items() if symbol in bound]
+    labels = [name for symbol, name in _ORGANO.items() if symbol in bound]
     if set(elements) == {"C"}:
         if any(atom.GetIsAromatic() for atom in view.atoms):
-            found.append("arene")
+            labels.append("arene")
         elif functional:
-            found.append("hydrocarbon")
+            labels.append("hydrocarbon")
         else:
-            found.append("cycloalkane" if view.systems else "alkane")
+            labels.append("cycloalkane" if view.systems else "alkane")
     acids = [count for group, count in view.groups if group.noun == "carboxy group"]
     if acids == [1] and not view.systems and elements["O"] == 2 and set(elements) == {"C", "O"}:
-        found += _fatty_acid_classes(view, elements["C"])
-    return found
+        labels += _fatty_acid_classes(view, elements["C"])
+    return labels
 
 
 def _fatty_acid_classes(view: Skeleton, length: int) -> list[str]:
     if length < 4:
         return []
     carbons = [[other for other in view.adjacent[at] if view.symbol(other) == "C"] for at in range(len(view.atoms))]
-    shape = (
-        "branched" if any(len(found) > 2 for at, found in enumerate(carbons) if view.symbol(at) == "C") else "straight"
-    )
+    branched = any(len(bound) > 2 for at, bound in enumerate(carbons) if view.symbol(at) == "C")
+    shape = "branched" if branched else "straight"
     multiple = any("compound" in group.compound_class for group, _ in view.groups)
     size = "short" if length < 6 else "medium" if length < 13 else "long" if length < 23 else "very long"
     return [f"{shape}-chain {'un' * multiple}saturated fatty acid", f"{size}-chain fatty acid"]
@@ -372,23 +371,23 @@ def composition(view: Skeleton) -> tuple[int, list[tuple[str, int]]]:
 
 
 def stereo(molecule: Chem.Mol) -> list[str]:
-    """Stereo marks in words, and how many stereocentres carry none."""
-    found = []
+    """Stereochemical facts in words, including the number of undefined stereocentres."""
+    labels = []
     centres = Counter(label for _, label in Chem.FindMolChiralCenters(molecule, includeUnassigned=True))
     for label in "RS":
         if centres[label]:
-            found.append(plural(f"({label})-configured stereocentre", centres[label]))
+            labels.append(plural(f"({label})-configured stereocentre", centres[label]))
     if centres["?"]:
-        found.append(plural("stereocentre", centres["?"]) + " of unspecified configuration")
+        labels.append(plural("stereocentre", centres["?"]) + " of unspecified configuration")
     double = Counter(str(bond.GetStereo()) for bond in molecule.GetBonds())
     for label in "EZ":
         if double[f"STEREO{label}"]:
-            found.append(plural(f"({label})-configured double bond", double[f"STEREO{label}"]))
-    return found
+            labels.append(plural(f"({label})-configured double bond", double[f"STEREO{label}"]))
+    return labels
 
 
 def isotopes(view: Skeleton) -> list[str]:
-    """Isotopic labels in words: two deuterium atoms, a carbon-13 atom."""
+    """Isotopic labels in words, such as "two deuterium atoms" or "a carbon-13 atom"."""
     table = Chem.GetPeriodicTable()
     labelled = [atom for atom in view.atoms if atom.GetIsotope()]
     counts = Counter((atom.GetAtomicNum(), atom.GetIsotope()) for atom in labelled)

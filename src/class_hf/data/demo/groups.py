@@ -1,6 +1,6 @@
-"""Functional groups of the demo captions: SMARTS patterns with the class and the noun each one makes.
+"""Functional groups of the demo captions: SMARTS patterns, each with a compound class and a noun.
 
-The selection and the exclusions between patterns are ours; classes are named as ChEBI names them.
+The choice of patterns and their exclusions are this project's. Classes are named as in ChEBI.
 """
 
 from functools import cache
@@ -10,10 +10,10 @@ from rdkit import Chem
 
 
 class Group(NamedTuple):
-    """A functional group: its SMARTS, the class of compounds it makes, and the noun of the group.
+    """A functional group: its SMARTS, its class of compounds, and its noun.
 
     ``{n}`` in the class becomes mono, di, tri, ... with the number of groups. An empty class or noun
-    is never mentioned. Matches are told apart by their first two atoms.
+    is never mentioned. Matches with the same first two atoms count once.
     """
 
     smarts: str
@@ -223,10 +223,10 @@ GROUPS: tuple[Group, ...] = (
 
 
 def _traits(molecule: Chem.Mol, certain: bool = False) -> set[tuple]:
-    """What a molecule is made of: pairs of bound elements with the bond's order and with any order (0).
+    """Pairs of bound elements, each with the bond's order and with order 0 for any bond.
 
-    With ``certain`` the same of a pattern, as far as every molecule that it matches must have it. To
-    compare the two is much faster than to match.
+    With ``certain``, the pairs of a pattern that each of its matches must have. Comparing these sets before
+    matching is much faster than matching.
     """
     orders = {Chem.BondType.DOUBLE: 2, Chem.BondType.TRIPLE: 3}
     traits: set[tuple] = set()
@@ -250,15 +250,15 @@ def _patterns() -> list[tuple[Group, Chem.Mol, set[tuple]]]:
 
 
 def functional_groups(molecule: Chem.Mol) -> list[tuple[Group, int]]:
-    """Groups that a molecule has, in the order of the table, each with its number of occurrences.
+    """Functional groups of a molecule in the order of the table, each with its number of occurrences.
 
     >>> mol = Chem.MolFromSmiles("OC(=O)c1ccccc1C(=O)O")
     >>> [(group.noun, count) for group, count in functional_groups(mol) if group.noun]
     [('carboxy group', 2)]
     """
     traits = _traits(molecule)
-    found = []
+    groups = []
     for group, pattern, needed in _patterns():
         if needed <= traits and (matches := molecule.GetSubstructMatches(pattern)):
-            found.append((group, len({frozenset(match[:2]) for match in matches})))
-    return found
+            groups.append((group, len({frozenset(match[:2]) for match in matches})))
+    return groups

@@ -1,8 +1,8 @@
-"""Names of compounds for the demo captions: substitutive names, and the two halves of a condensation.
+"""Names of compounds for the demo captions: substitutive names, and the two sides of a condensation.
 
-Substitutive names of one parent: a numbered ring of the vocabulary or a chain, with its senior
-principal group as the suffix and everything else as prefixes, lowest locants first (IUPAC 2013, P-31,
-P-41 and P-44, as far as the subset goes). A compound outside the subset has no name.
+A substitutive name has one parent: a numbered ring of the vocabulary or a chain. The senior principal group is the
+suffix, all other groups are prefixes, with the lowest locants (a subset of IUPAC 2013, P-31, P-41 and P-44). A
+compound outside the subset has no name.
 """
 
 import re
@@ -42,15 +42,15 @@ from class_hf.data.demo.vocabulary import (
 
 _SENIORITY = {name: rank for rank, name in enumerate(SUFFIXES)}
 _ACID = re.compile("carboxy|sulfo(?!n)")
-_LONGEST = 110  # characters of a name that one still reads
+_LONGEST = 110  # characters; longer names are unreadable in a caption
 
 
 @dataclass(frozen=True)
 class Name:
     """A compound as its parent and its substituents.
 
-    ``substituents`` are (locant, prefix) pairs in alphabetical order; the locant is empty where there
-    is no choice, and "N" on the nitrogen of the principal group. ``str()`` is the whole name.
+    ``substituents`` are (locant, prefix) pairs in alphabetical order. The locant is empty if only one position is
+    possible, and "N" on the nitrogen of the principal group. ``str()`` gives the full name.
 
     >>> str(Name("benzoic acid", (("2", "chloro"), ("4", "nitro"))))
     '2-chloro-4-nitrobenzoic acid'
@@ -65,7 +65,7 @@ class Name:
 
 
 class _Candidate(NamedTuple):
-    """A parent with its seniority (smaller is senior): of the parent, then of its numbering."""
+    """A parent with its rank: seniority of the parent, then of its numbering. The smallest rank wins."""
 
     seniority: tuple
     numbering: tuple
@@ -73,18 +73,18 @@ class _Candidate(NamedTuple):
 
 
 def _multiplied(suffix: str, count: int) -> str:
-    """A suffix with its multiplier, whose final a falls before a vowel: diol, tetrol."""
+    """A suffix with its multiplier, such as diol. The final a of a multiplier is dropped before a vowel: tetrol."""
     multiplier = MULTIPLIERS[count]
     return (multiplier.removesuffix("a") if suffix[0] in "ao" else multiplier) + suffix
 
 
 def _elided(stem: str, suffix: str) -> str:
-    """A stem without its final e before a vowel: pyridin-, but pyridine-."""
+    """A stem without its final e if the suffix begins with a vowel: pyridin-4-ol, pyridine-4-thiol."""
     return stem.removesuffix("e") if suffix[0] in "aeiouy" else stem
 
 
 def _on_nitrogen(view: Skeleton, start: int, origin: int) -> tuple[str, list[str]] | None:
-    """The plain form of a substituted amino, carbamoyl or sulfamoyl group, and what is on its nitrogen."""
+    """The unsubstituted form of an amino, carbamoyl or sulfamoyl group, and the substituents of its nitrogen."""
     oxo = [kid for kid in view.neighbours(start, origin) if view.bond(start, kid) == DOUBLE]
     kids = view.neighbours(start, origin, *oxo)
     form = {("N", 0): "amino", ("C", 1): "carbamoyl", ("S", 2): "sulfamoyl"}.get((view.symbol(start), len(oxo)))
@@ -115,7 +115,7 @@ def _on_nitrogen(view: Skeleton, start: int, origin: int) -> tuple[str, list[str
 def _principal(
     view: Skeleton, groups: list[tuple[int, str]], atoms: list[int], inside: frozenset[int] | set[int]
 ) -> tuple[str | None, list[tuple[int, str]], list[str]]:
-    """Senior group of a parent, its groups with that one in plain form, and what is on its nitrogen.
+    """Senior group of a parent, all groups with that group unsubstituted, and the substituents of its nitrogen.
 
     ``groups`` refer to parent atoms by their index in ``atoms``.
     """
@@ -123,10 +123,10 @@ def _principal(
     rank = _SENIORITY[best] if best else len(SUFFIXES)
     for position, (at, name) in enumerate(groups):
         for start in view.neighbours(atoms[at], *inside):
-            found = _on_nitrogen(view, start, atoms[at])
-            if found and prefix(view, start, atoms[at]) == name and _SENIORITY[found[0]] < rank:
-                plain = [*groups[:position], (at, found[0]), *groups[position + 1 :]]
-                return found[0], plain, found[1]
+            nitrogen = _on_nitrogen(view, start, atoms[at])
+            if nitrogen and prefix(view, start, atoms[at]) == name and _SENIORITY[nitrogen[0]] < rank:
+                plain = [*groups[:position], (at, nitrogen[0]), *groups[position + 1 :]]
+                return nitrogen[0], plain, nitrogen[1]
     return best, groups, []
 
 
@@ -165,7 +165,7 @@ def _ring_parent(view: Skeleton, system: RingSystem) -> _Candidate | None:
 
 
 def _with_suffix(ring: Ring, locants: list[str], suffix: str, alone: bool) -> str:
-    """Name of a ring with its principal groups: quinolin-8-ol, benzene-1,3-diol, phenol."""
+    """Name of a ring with its principal groups, such as quinolin-8-ol or benzene-1,3-diol."""
     suffix = _multiplied(suffix, len(locants))
     if ring.name == "benzene":
         if len(locants) == 1:
@@ -187,7 +187,7 @@ def _chain_parent(view: Skeleton, path: list[int]) -> _Candidate | None:
     first, last = 1 in where, len(path) in where and (len(path) > 1 or len(where) > 1)
     included = principal in CHAIN_SUFFIXES and len(where) == first + last
     if (included and last and not first) or (principal == "oxo" and len(path) == 1):
-        return None  # the chain is seen from its other end, too; a ketone needs a longer one
+        return None  # the same chain is also tried from its other end; a ketone needs a longer chain
     shift = 1 if included else 0
     length = len(path) + (len(where) if included else 0)
     bonds = [(at + shift, kind) for at, kind in chain_bonds(view, path)]
@@ -204,7 +204,7 @@ def _chain_parent(view: Skeleton, path: list[int]) -> _Candidate | None:
     else:
         parent = stem + "e"
     rest = [(at + shift, name) for at, name in groups if name != principal]
-    single = length == 1 or (included and len(path) == 1)  # one carbon has room: no locant
+    single = length == 1 or (included and len(path) == 1)  # a single position needs no locant
     placed = [("" if single else str(at), name) for at, name in rest] + [("N", name) for name in nitrogen]
     rank = _SENIORITY[principal] if principal else len(SUFFIXES)
     return _Candidate(
@@ -220,10 +220,10 @@ def _chain_parent(view: Skeleton, path: list[int]) -> _Candidate | None:
 
 
 def _chains(view: Skeleton) -> list[list[int]]:
-    """Paths that may be the parent chain, in both directions.
+    """Candidate paths of the parent chain, in both directions.
 
-    A chain begins and ends at an end of the carbon chain, or at a carbon whose neighbour the suffix
-    includes (-oic acid).
+    A path begins and ends at an end of the carbon chain, or at the neighbour of a carbon that the suffix includes
+    (-oic acid).
     """
     chain = {index for index, atom in enumerate(view.atoms) if is_chain(atom)}
     ends = {index for index in chain if len(chain.intersection(view.adjacent[index])) < 2}
@@ -244,13 +244,13 @@ def _chains(view: Skeleton) -> list[list[int]]:
 
 
 def compound_name(view: Skeleton) -> Name | None:
-    """Name of a connected organic compound, if the subset of rules has one.
+    """Name of a connected organic compound, if the subset of rules covers it.
 
     Args:
-        view: one fragment. Isotopes and stereo marks are left out of the name.
+        view: one fragment. Isotopes and stereochemistry are left out of the name.
 
     Returns:
-        Parent and substituents, or ``None``.
+        Parent and substituents, or ``None`` if the subset has no name.
 
     >>> str(compound_name(skeleton(Chem.MolFromSmiles("OC(=O)c1ccc(cc1Cl)[N+](=O)[O-]"))))
     '2-chloro-4-nitrobenzoic acid'
@@ -266,7 +266,7 @@ def compound_name(view: Skeleton) -> Name | None:
     if not named:
         return None
     best = min(named, key=lambda candidate: (*candidate[:2], str(candidate.name)))
-    # An acid inside a prefix would have to be the parent.
+    # An acid inside a prefix should have been the parent.
     hidden = best.seniority[0] > 1 and any(_ACID.search(name) for _, name in best.name.substituents)
     text = str(best.name)
     return None if hidden or len(text) > _LONGEST or depth(text) > DEEPEST else best.name
@@ -278,8 +278,8 @@ def compound_name(view: Skeleton) -> Name | None:
 class Condensation(NamedTuple):
     """A compound as the formal condensation of others with loss of water.
 
-    ``acids`` bring the carboxy, sulfo or carbonyl group, ``bases`` the hydroxy or amino group; one name
-    for each molecule, sorted. ``partial`` tells for either side whether it has more such groups.
+    ``acids`` contribute the carboxy, sulfo or carbonyl group, ``bases`` the hydroxy or amino group. Each holds one
+    name a molecule, sorted. ``partial`` says for acids and for bases whether such groups remain free.
     """
 
     kind: str
@@ -293,8 +293,8 @@ _CARBONYL = "[CX3;$(C([#6])[#6]),$([CX3H1][#6])]=[OX1]"
 _HYDROXY, _AMINO = "[OX2H][#6;!$(C=[O,S])]", "[NX3;!H0;+0;!$(N[#6]=[O,S,N]);!$(N~[!#6])]"
 _OXO_ACID = "$([SX3](=[OX1])([OX2])[OX2]),$([SX4](=[OX1])(=[OX1])([OX2])[OX2]),$([CX3](=[OX1])([OX2])[OX2])"
 
-# Kind, pattern that begins with the atom of the acid and ends with that of the base, the order of the
-# bond by which the acid gets its oxygen back, and the groups that acid and base bring.
+# Kind; pattern from the atom of the acid to the atom of the base; order of the bond to the oxygen that the acid
+# regains; groups of the acid and of the base.
 _CONDENSATIONS = (
     ("hydrazone", "[CX3;$(C[#6])]=!@[NX2;$(N[N,O])]", DOUBLE, _CARBONYL, "[NX3;H2]"),
     (
@@ -333,9 +333,9 @@ def _condensation_patterns() -> list[tuple[str, Chem.Mol, Chem.BondType, tuple[C
 
 
 def condensation(view: Skeleton) -> Condensation | None:
-    """Undo the esters, amides or imines of a connected compound, if all that remains has a name.
+    """Hydrolyse the esters, amides or imines of a connected compound, if all products have names.
 
-    Bonds of one kind are undone together, three at the most.
+    All bonds of a kind are cleaved together, at most three.
 
     >>> condensation(skeleton(Chem.MolFromSmiles("CCCCOC(=O)c1ccccc1")))
     Condensation(kind='ester', acids=('benzoic acid',), bases=('butan-1-ol',), partial=(False, False))

@@ -1,8 +1,8 @@
-"""Compounds of several parts in the demo captions: salts and adducts, metal complexes, central atoms.
+"""Clauses of the demo captions for compounds of several parts: salts, adducts, metal complexes, central atoms.
 
-The molecules of the NCI set are drawn without coordinate bonds: ligands are bound covalently to the
-metal, with charges and hydrogens that mean little. Their ligands are therefore named as the neutral
-molecules that they become when the metal is taken away, and their charge is not spoken of.
+The NCI set has no coordinate bonds: its ligands are drawn with covalent bonds to the metal, and their charges and
+hydrogens are unreliable. A ligand is therefore named as the neutral molecule that remains without the metal, and its
+charge is not mentioned.
 """
 
 from collections import Counter
@@ -17,7 +17,7 @@ from class_hf.data.demo.vocabulary import LIGANDS, SALTS
 
 _NONMETALS = {"*", "H", "B", "C", "N", "O", "F", "Si", "P", "S", "Cl", "As", "Se", "Br", "Te", "I", "At"}
 _ALKALI = {"lithium", "sodium", "potassium", "rubidium", "caesium"}
-# Elements that a compound may be described around.
+# Elements that can be the central atom of a description.
 _CENTRES = {"N", "P", "S", "B", "Si", "As", "Se", "Sn", "Sb", "Hg", "Bi", "Pb", "Ge"}
 
 
@@ -35,7 +35,7 @@ def metals(view: Skeleton) -> list[int]:
 
 
 def onium_name(view: Skeleton) -> str | None:
-    """Name of an ammonium, phosphonium or sulfonium ion: benzyltrimethylammonium."""
+    """Name of an ammonium, phosphonium or sulfonium ion, such as benzyltrimethylammonium."""
     charged = [index for index, atom in enumerate(view.atoms) if atom.GetFormalCharge() > 0]
     if len(charged) != 1 or view.atoms[charged[0]].IsInRing() or view.atoms[charged[0]].GetTotalNumHs():
         return None
@@ -57,7 +57,7 @@ def component_name(molecule: Chem.Mol) -> str:
 
 
 def main_component(molecule: Chem.Mol) -> Chem.Mol:
-    """The largest component of a compound that does not make a salt of the others."""
+    """The largest component of a compound that is not the counterion of a salt."""
     parts = Chem.GetMolFrags(molecule, asMols=True)
     rank = {part: (Chem.MolToSmiles(part) not in SALTS, part.GetNumAtoms(), Chem.MolToSmiles(part)) for part in parts}
     return max(parts, key=lambda part: rank[part])
@@ -95,7 +95,7 @@ def mixture(molecule: Chem.Mol) -> tuple[str, str]:
 
 
 def _ligands(view: Skeleton) -> list[tuple[str, int]]:
-    """(name, count) of what is left without the metals of a complex; empty if that makes no sense."""
+    """(name, count) of the ligands of a complex; empty if they cannot be named consistently."""
     parts = Chem.RWMol(view.molecule)
     for index in metals(view):
         if any(view.bond(index, other) == DOUBLE for other in view.neighbours(index)):
@@ -150,7 +150,7 @@ def metal_compound(view: Skeleton) -> tuple[str, str]:
 
 
 def central_atom(view: Skeleton, centre: int | None = None) -> str | None:
-    """Clause for a compound that is a central atom and its substituents, if they all have names.
+    """Clause for a compound made of a central atom and its substituents, if all of them have names.
 
     >>> central_atom(skeleton(Chem.MolFromSmiles("CCN(CC)Cc1ccccc1")))
     'in which nitrogen carries a benzyl group and two ethyl groups'

@@ -1,7 +1,6 @@
-"""Prefixes of substituents for the names in the demo captions: 2-(dimethylamino)ethoxy, pyridin-3-yl.
+"""Prefixes of substituents for the demo captions, such as 2-(dimethylamino)ethoxy and pyridin-3-yl.
 
-A subset of the IUPAC rules (2013, P-29 and P-6). What the subset cannot name has no name: functions
-return ``None`` rather than an approximation.
+A subset of the IUPAC rules (2013, P-29 and P-6). Outside the subset, functions return ``None``, not an approximation.
 """
 
 import re
@@ -19,7 +18,7 @@ MULTIPLIERS = (
     "heptadeca,octadeca,nonadeca,icosa"
 ).split(",")
 
-DEEPEST = 3  # a name that needs more than one pair of each kind of brackets is beyond reading
+DEEPEST = 3  # deeper names are unreadable: each kind of brackets is used once
 
 _SIMPLE = {
     *SUBSTITUENTS.values(),
@@ -27,23 +26,19 @@ _SIMPLE = {
     *("methoxy", "ethoxy", "propoxy", "butoxy", "phenoxy", "isopropoxy", "tert-butoxy", "benzyloxy"),
     *("cyclopropyl", "cyclobutyl", "cyclopentyl", "cyclohexyl", "cycloheptyl", "cyclooctyl"),
 }
-# Prefixes of doubly bonded groups: an aromatic ring that carries one is no longer the ring of its name,
-# and on sulfur or phosphorus they are named in other ways.
+# Prefixes of doubly bonded groups. They have other names on aromatic rings, sulfur and phosphorus.
 _YLIDENES = {name for key, name in (SUBSTITUENTS | COMPOSITE_SUBSTITUENTS).items() if key.startswith("=")}
 
 
-# --- writing names ----------------------------------------------------------------------------------
-
-
 def bracketed(name: str) -> str:
-    """A name in the brackets that come next after those inside: ( [ {."""
-    inside = re.sub(r"\[[\d.,]+\]", "", name)  # bicyclo[2.2.1] has no say in it
+    """A name in the next outer kind of brackets: ( inside [ inside {."""
+    inside = re.sub(r"\[[\d.,]+\]", "", name)  # the brackets of bicyclo[2.2.1] do not count
     left, right = "{}" if "[" in inside else "[]" if "(" in inside else "()"
     return left + name + right
 
 
 def depth(name: str) -> int:
-    """How deep the brackets of a name are nested: 2 for 1-[(4-chlorophenyl)methyl]."""
+    """Depth of the brackets of a name, such as 2 for 1-[(4-chlorophenyl)methyl]."""
     level = deepest = 0
     for character in name:
         level += (character in "([{") - (character in ")]}")
@@ -57,7 +52,7 @@ def enclosed(name: str) -> str:
 
 
 def times(name: str, count: int) -> str:
-    """A prefix with its multiplier: dichloro, bis(trifluoromethyl)."""
+    """A prefix with its multiplier, such as dichloro or bis(trifluoromethyl)."""
     if count == 1:
         return enclosed(name)
     if name in _SIMPLE:
@@ -92,7 +87,7 @@ def assemble(groups: Iterable[tuple[str, str]], stem: str) -> str:
 
 
 def unsaturated(length: int, bonds: list[tuple[int, str]]) -> str | None:
-    """Stem of a chain with its multiple bonds, less the final e: hexan, hex-2-en, hexa-2,4-dien.
+    """Stem of a chain with its multiple bonds, without the final e: hexan, hex-2-en, hexa-2,4-dien.
 
     ``bonds`` are (position, "en" or "yn"); chains with both kinds have no name here.
     """
@@ -108,11 +103,8 @@ def unsaturated(length: int, bonds: list[tuple[int, str]]) -> str | None:
     return f"{stem}{'a' if len(bonds) > 1 else ''}-{','.join(str(at) for at, _ in sorted(bonds))}-{ending}"
 
 
-# --- chains -----------------------------------------------------------------------------------------
-
-
 def is_chain(atom: Chem.Atom) -> bool:
-    """Whether an atom can be in a chain: acyclic, neutral carbon, and no carbonyl but a ketone's."""
+    """Whether an atom can be in a chain: acyclic, neutral carbon, and no carbonyl except a ketone."""
     if atom.GetSymbol() != "C" or atom.IsInRing() or atom.GetFormalCharge():
         return False
     for bond in atom.GetBonds():
@@ -155,7 +147,7 @@ def chain_groups(view: Skeleton, path: list[int], origin: int = -1) -> list[tupl
 
 
 def _chain_prefix(view: Skeleton, start: int, origin: int, acyl: bool = False) -> str | None:
-    """Alkyl or alkenyl group that begins at ``start``; with ``acyl`` the carbonyl ``origin`` is its C1."""
+    """Alkyl or alkenyl group that begins at ``start``. With ``acyl``, the carbonyl ``origin`` is its C1."""
     paths = list(chain_paths(view, start, origin))
     longest = max(map(len, paths))
     ranked = []
@@ -179,9 +171,6 @@ def _chain_prefix(view: Skeleton, start: int, origin: int, acyl: bool = False) -
     return assemble([("" if longest == 1 else str(at + shift), name) for at, name in groups], stem)
 
 
-# --- rings ------------------------------------------------------------------------------------------
-
-
 def ring_groups(view: Skeleton, system: RingSystem, skip: int = -1) -> list[tuple[int, str]] | None:
     """(ring atom, prefix) of everything attached to a ring system except the atom ``skip``."""
     groups = []
@@ -196,18 +185,18 @@ def ring_groups(view: Skeleton, system: RingSystem, skip: int = -1) -> list[tupl
 
 
 def is_cycloalkane(ring: Ring) -> bool:
-    """Whether all positions of a ring are alike and its prefix needs no locant: cyclohexyl."""
+    """Whether all positions of a ring are equal, so that its prefix needs no locant: cyclohexyl."""
     return ring.name.startswith("cyclo") and ring.name.endswith("ane")
 
 
 def is_charged(view: Skeleton, system: RingSystem) -> bool:
-    """Whether a ring that is neutral in the table has a charge here: N,N-dimethylpiperidinium."""
+    """Whether a ring that is neutral in the table is charged here, as in N,N-dimethylpiperidinium."""
     name = system.ring.name if system.ring is not None else ""
     return not name.endswith("ium") and any(view.atoms[atom].GetFormalCharge() for atom in system.core)
 
 
 def takes_suffix(system: RingSystem) -> bool:
-    """Whether a ring's name takes a suffix as it stands: no cation, no -one, no double bond at a locant."""
+    """Whether a suffix can follow a ring's name directly: no cation, no -one, no double bond at a locant."""
     name = system.ring.name if system.ring is not None else "cation"
     movable = name.startswith("cyclo") and not name.endswith("ane")
     return system.atoms == system.core and not name.endswith("ium") and not movable
@@ -234,11 +223,8 @@ def _ring_prefix(view: Skeleton, start: int, origin: int) -> str | None:
     return assemble([(at[atom], name) for atom, name in groups], stem)
 
 
-# --- all substituents -------------------------------------------------------------------------------
-
-
 def _branch(view: Skeleton, start: int, origin: int) -> list[int] | None:
-    """Atoms on the side of ``start`` of its bond to ``origin``; none if that bond is in a ring."""
+    """Atoms on the ``start`` side of the bond to ``origin``; empty if that bond is in a ring."""
     seen, stack = {start}, [start]
     while stack:
         index = stack.pop()
@@ -277,7 +263,7 @@ def _table() -> tuple[dict[str, str], set[str]]:
 
 
 def prefix(view: Skeleton, start: int, origin: int) -> str | None:
-    """Prefix of the substituent that begins at atom ``start`` and hangs on atom ``origin``.
+    """Prefix of the substituent that begins at atom ``start`` and is bound to atom ``origin``.
 
     >>> from class_hf.data.demo.skeleton import skeleton
     >>> prefix(skeleton(Chem.MolFromSmiles("CN(C)CCOc1ccccc1")), 5, 6)
@@ -325,7 +311,7 @@ def _prefix(view: Skeleton, start: int, origin: int) -> str | None:
 
 
 def _carbonyl_prefix(view: Skeleton, kid: int, carbon: int) -> str | None:
-    """Acyl groups: acetyl, 4-chlorobenzoyl, methoxycarbonyl, dimethylcarbamoyl."""
+    """Prefix of an acyl group, such as acetyl, methoxycarbonyl or dimethylcarbamoyl."""
     atom = view.atoms[kid]
     if is_chain(atom):
         return _chain_prefix(view, kid, carbon, acyl=True)
@@ -340,7 +326,7 @@ def _carbonyl_prefix(view: Skeleton, kid: int, carbon: int) -> str | None:
 
 
 def _from_amino(amino: str, stem: str) -> str | None:
-    """dimethylamino -> dimethylcarbamoyl."""
+    """The carbamoyl form of an amino prefix: dimethylamino gives dimethylcarbamoyl."""
     if amino == "anilino":
         return "phenyl" + stem
     return amino.removesuffix("amino") + stem if amino.endswith("amino") else None
@@ -357,7 +343,7 @@ def _sulfur_prefix(name: str | None, stem: str) -> str | None:
 
 
 def _oxy_prefix(name: str | None) -> str | None:
-    """methyl -> methoxy, 4-chlorophenyl -> 4-chlorophenoxy, benzyl -> benzyloxy."""
+    """The oxy form of a prefix: methyl gives methoxy, benzyl gives benzyloxy."""
     if name is None or name.endswith("oxy"):  # a peroxide
         return None
     if name.endswith(("methyl", "ethyl", "propyl", "butyl", "phenyl")):
@@ -377,7 +363,7 @@ def _amino_prefix(names: list[str | None]) -> str | None:
 
 
 def _ylidene_amino(name: str) -> str | None:
-    """propyl -> butylideneamino, phenyl -> benzylideneamino: the name of N=CH-R."""
+    """The prefix of N=CH-R from that of R: propyl gives butylideneamino, phenyl benzylideneamino."""
     if name == "phenyl":
         return "benzylideneamino"
     stem = name.removesuffix("yl")
@@ -388,7 +374,7 @@ def _ylidene_amino(name: str) -> str | None:
 
 
 def _double_prefix(view: Skeleton, start: int, kids: list[int]) -> str | None:
-    """Groups that begin with N=N, C=N or N=C: phenyldiazenyl, (phenylimino)methyl, benzylideneamino."""
+    """Prefix of a group that begins with N=N, C=N or N=C, such as phenyldiazenyl or benzylideneamino."""
     kid = view.atoms[kids[0]]
     far = view.neighbours(kids[0], start)
     if view.bond(start, kids[0]) != DOUBLE or len(far) != 1 or kid.IsInRing() or kid.GetFormalCharge():

@@ -1,7 +1,7 @@
-"""Ring systems that the demo captions name, with their numbering.
+"""Ring systems with names and numbering, for the demo captions.
 
-The selection is ours, made to cover the NCI molecules that RDKit ships; names and numbering follow the
-IUPAC recommendations (2013, P-2) and ChEBI's usage.
+The selection covers the NCI molecules that RDKit ships. Names and numbering follow the IUPAC recommendations
+(2013, P-2) and ChEBI's usage.
 """
 
 from typing import NamedTuple
@@ -10,8 +10,8 @@ from typing import NamedTuple
 class Ring(NamedTuple):
     """A named ring system.
 
-    ``smiles`` lists its atoms in the order of ``locants`` ("-" for an exocyclic oxygen). Without
-    locants the ring has a name but no numbering, so that its substituents cannot be placed.
+    ``smiles`` lists its atoms in the order of ``locants`` ("-" for an exocyclic oxygen). A ring without
+    locants has a name but no numbering, so its substituents get no positions.
     """
 
     smiles: str
@@ -189,7 +189,7 @@ RINGS: tuple[Ring, ...] = (
     Ring("n1snc2ccccc12", "2,1,3-benzothiadiazole", _INDO),
 )
 
-# Classes of rings where "member of <name>s" is not what one says; empty: none worth a mention.
+# Classes of rings that do not follow "member of <name>s". An empty class is not mentioned.
 RING_CLASSES: dict[str, str] = {
     **dict.fromkeys(("cyclopropane", "cyclobutane", "cyclopentane", "cyclohexane", "cycloheptane"), ""),
     **dict.fromkeys(("cyclooctane", "cyclopentene", "cyclohexene", "decahydronaphthalene"), ""),

@@ -1,4 +1,4 @@
-"""Ring systems of a molecule and their numbering, for the names in the demo captions."""
+"""Ring systems of a molecule and their numbering, for names in the demo captions."""
 
 import re
 from collections.abc import Iterable
@@ -15,7 +15,7 @@ SINGLE, DOUBLE = Chem.BondType.SINGLE, Chem.BondType.DOUBLE
 
 @dataclass(frozen=True)
 class RingSystem:
-    """Rings that share atoms: their atoms, the same with the O and S of the ring's name, and that name."""
+    """Rings that share atoms: ring atoms, the same with the =O and =S that the name includes, and the named ring."""
 
     core: frozenset[int]
     atoms: frozenset[int]
@@ -24,11 +24,11 @@ class RingSystem:
 
 @dataclass(frozen=True)
 class Skeleton:
-    """A molecule with its ring systems: the view of it that all naming functions take.
+    """A molecule with its ring systems, the input of all naming functions.
 
-    ``atoms`` and ``adjacent`` hold its atoms and their neighbours, which RDKit is slow to walk through
-    again and again. ``prefixes`` remembers the names of substituents by
-    (first atom, atom they hang on), since the candidates for the parent of a name ask for the same ones.
+    ``atoms`` and ``adjacent`` cache the atoms and their neighbours, because repeated access through RDKit is slow.
+    ``prefixes`` caches the names of substituents by (first atom, atom they are bound to), because the candidate
+    parents of a name share them.
     """
 
     molecule: Chem.Mol
@@ -43,7 +43,7 @@ class Skeleton:
         return functional_groups(self.molecule)
 
     def system_of(self, atom: int) -> RingSystem | None:
-        """Ring system that an atom is a ring atom of, if any."""
+        """Ring system that contains an atom, if any."""
         return next((system for system in self.systems if atom in system.core), None)
 
     def symbol(self, atom: int) -> str:
@@ -55,7 +55,7 @@ class Skeleton:
         return self.molecule.GetBondBetweenAtoms(atom, other).GetBondType()
 
     def neighbours(self, atom: int, *without: int) -> list[int]:
-        """Atoms bound to an atom, except some."""
+        """Atoms bound to an atom, without the excluded ones."""
         return [other for other in self.adjacent[atom] if other not in without]
 
 
@@ -69,7 +69,7 @@ def _symbols(atoms: Iterable[Chem.Atom]) -> list[str]:
 
 
 def _key(molecule: Chem.Mol, atoms: Iterable[int], symbols: list[str]) -> str:
-    """Canonical SMILES of some atoms without hydrogens, so that all tautomers of a ring are one."""
+    """Canonical SMILES of the atoms without hydrogens, equal for all tautomers of a ring."""
     return Chem.MolFragmentToSmiles(molecule, list(atoms), atomSymbols=symbols)
 
 
@@ -84,7 +84,7 @@ def _rings() -> dict[str, Ring]:
 
 @cache
 def _pattern(ring: Ring) -> tuple[Chem.Mol, list[str], list[int]]:
-    """Pattern of a ring, the locant of each of its atoms, and its atoms of the kind "1H"."""
+    """Pattern of a ring, the locant of each of its atoms, and its atoms with indicated hydrogen ("1H")."""
     pattern = Chem.MolFromSmiles(ring.smiles)
     nitrogens = [
         atom.GetIdx()
@@ -97,8 +97,8 @@ def _pattern(ring: Ring) -> tuple[Chem.Mol, list[str], list[int]]:
 def skeleton(molecule: Chem.Mol) -> Skeleton:
     """Find and look up the ring systems of a molecule.
 
-    A ring takes its doubly bonded O and S into its name where the table has one (anthraquinone);
-    otherwise they are substituents (oxo). Rings that share one atom or more are one system.
+    The name of a ring includes its exocyclic =O and =S if the table has such a ring (anthraquinone). Otherwise
+    they are substituents (oxo). Rings that share at least one atom are one system.
 
     >>> [system.ring.name for system in skeleton(Chem.MolFromSmiles("c1ccccc1C1CCNCC1")).systems]
     ['benzene', 'piperidine']
@@ -152,13 +152,13 @@ def number_ring(view: Skeleton, system: RingSystem, groups: list[tuple[int, str]
     Args:
         view: the molecule.
         system: one of its ring systems, with ``ring.locants``.
-        groups: (ring atom, prefix) of what is attached.
-        first: ring atoms that take the lowest locants before the other groups do: those of the
-            principal groups, or that of the free valence.
+        groups: (ring atom, prefix) of each substituent.
+        first: ring atoms that take the lowest locants before other groups: the atoms of the principal
+            groups, or the atom of the free valence.
 
     Returns:
-        Locant by atom: indicated hydrogen in its place, then lowest for ``first``, then for all
-        groups, then for the group that is first in the alphabet (IUPAC 2013, P-31.1.4).
+        Locant by atom. Indicated hydrogen is in its place; then the locants are lowest for ``first``, then for
+        all groups, then for the first group in the alphabet (IUPAC 2013, P-31.1.4).
     """
     if system.ring is None or not system.ring.locants:
         raise ValueError("the ring system has no numbering in the table; look at system.ring.locants first")

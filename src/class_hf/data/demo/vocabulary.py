@@ -1,11 +1,11 @@
 """Substituents, suffixes, components and ligands that the demo captions name.
 
-Tables only; :mod:`class_hf.data.demo.names` turns structures into names with them and
-:mod:`class_hf.data.demo.captions` turns names into sentences. Names follow ChEBI's usage and the IUPAC
-recommendations (2013); the selection is ours, made to cover the NCI molecules that RDKit ships.
+The file holds tables only. :mod:`class_hf.data.demo.names` makes names with them, and
+:mod:`class_hf.data.demo.captions` makes sentences of the names. Names follow ChEBI's usage and the IUPAC
+recommendations (2013). The selection covers the NCI molecules that RDKit ships.
 """
 
-# SMILES of a substituent, written from its free valence ("=" in front: a double one), and its prefix.
+# SMILES of a substituent, written from its free valence (a leading "=" is a double bond), and its prefix.
 SUBSTITUENTS: dict[str, str] = {
     "F": "fluoro",
     "Cl": "chloro",
@@ -63,7 +63,7 @@ SUBSTITUENTS: dict[str, str] = {
     "C(c1ccccc1)(c1ccccc1)c1ccccc1": "trityl",
 }
 
-# The same for prefixes that are put into brackets when a longer name is made with them.
+# The same for prefixes that take brackets inside a longer name.
 COMPOSITE_SUBSTITUENTS: dict[str, str] = {
     "=NO": "hydroxyimino",
     "=NNC(N)=O": "carbamoylhydrazinylidene",
@@ -101,7 +101,7 @@ SUFFIXES: dict[str, str] = {
     "sulfanyl": "thiol",
     "amino": "amine",
 }
-# Suffixes that include the carbon of a chain's end, by the prefix they stand for.
+# Suffixes that include the terminal carbon of a chain, by the prefix of the same group.
 CHAIN_SUFFIXES: dict[str, str] = {
     "carboxy": "oic acid",
     "carbamoyl": "amide",
@@ -123,7 +123,7 @@ BENZENE_NAMES: dict[str, str] = {
     "1,3-diol": "resorcinol",
     "1,4-diol": "hydroquinone",
 }
-# Benzenes that are named after one substituent which is no suffix, most senior first.
+# Benzenes that have a name of their own through a substituent that is no suffix (toluene), most senior first.
 BENZENE_PARENTS: dict[str, str] = {
     "acetyl": "acetophenone",
     "benzoyl": "benzophenone",
@@ -169,7 +169,7 @@ ALKANE_STEMS = (
     "octadec nonadec icos henicos docos tricos tetracos pentacos hexacos heptacos octacos nonacos triacont"
 ).split()
 
-# Components of salts and adducts that have no name by rule.
+# Components of salts and adducts that the rules cannot name.
 COMPONENTS: dict[str, str] = {
     "O": "water",
     "Cl": "hydrochloric acid",
@@ -220,7 +220,7 @@ COMPONENTS: dict[str, str] = {
     "CO": "methanol",
 }
 
-# Components that make a salt of the other ones, and the adjective of that salt.
+# Counterions that make the compound a salt, and the adjective of that salt.
 SALTS: dict[str, str] = {
     "Cl": "hydrochloride",
     "Br": "hydrobromide",
@@ -247,7 +247,7 @@ SALTS: dict[str, str] = {
     "O=[N+]([O-])c1cc([N+](=O)[O-])c(O)c([N+](=O)[O-])c1": "picrate",
 }
 
-# Ligands by the neutral molecule that is left without the metal.
+# Ligands by the neutral molecule that remains without the metal.
 LIGANDS: dict[str, str] = {
     "N": "ammine",
     "O": "hydroxide",
