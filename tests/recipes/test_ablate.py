@@ -12,6 +12,7 @@ from conftest import rows_of_pairs
 from datasets import Dataset, DatasetDict
 from test_train import ROOT, load_recipe_script
 
+from class_hf.studies import runner
 from class_hf.studies.definition import read_study
 
 ABLATE = load_recipe_script("ablate")
@@ -96,7 +97,7 @@ def place(tmp_path, monkeypatch) -> Place:
         DatasetDict({"validation": Dataset.from_dict(rows)}).save_to_disk(folder / "dataset")
         (folder / "summary.json").write_text(json.dumps(options))
 
-    monkeypatch.setattr(ABLATE, "score", score)
+    monkeypatch.setattr(runner, "score", score)
     return Place(tmp_path)
 
 
@@ -136,7 +137,7 @@ def test_difficulty_is_scored_once_for_all_that_need_the_same(place):
 def test_alignment_is_scored_by_seed(place):
     (place.output / "difficulty").mkdir(parents=True)
     values = {"seed": 3, "difficulty_definition": ["alignment", "complexity"], "difficulty_text_weight": 0.25}
-    assert ABLATE.scored(values, place.output).name == "alignment+complexity-mean-text_0.25-seed_3"
+    assert runner.scored(values, place.output).name == "alignment+complexity-mean-text_0.25-seed_3"
 
 
 def test_finished_runs_are_skipped(place):
