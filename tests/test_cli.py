@@ -56,7 +56,7 @@ def test_help_and_errors_load_nothing_heavy():
 
 
 def test_an_unknown_command_lists_those_there_are():
-    with pytest.raises(SystemExit, match="no command 'xyzzy'; choose among score, train"):
+    with pytest.raises(SystemExit, match="no command 'xyzzy'; expected one of score, train"):
         cli.main(["xyzzy"])
 
 
