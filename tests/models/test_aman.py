@@ -9,7 +9,6 @@ from class_hf import (
     AmanConfig,
     AmanLoss,
     AmanModel,
-    CurriculumTrainingArguments,
     LexicalTokenizer,
     MoleculeFingerprintFeatureExtractor,
     MoleculeGraphFeatureExtractor,
@@ -165,6 +164,6 @@ def test_a_recipe_builds_model_and_loss(tmp_path):
     )
     model, processor = build_model(arguments)
     assert type(model) is AmanModel and model.config.molecule_config.layer_type == "transformer"
-    loss = build_loss(arguments, CurriculumTrainingArguments(str(tmp_path), seed=7, use_cpu=True))
+    loss = build_loss(arguments, seed=7)
     assert type(loss) is AmanLoss and loss.margin == 0.5 and loss.critic.seed == 7
     assert loss(**model.train()(**processor(text=TEXTS, smiles=SMILES))).loss.isfinite()

@@ -256,7 +256,7 @@ def trainer_of(kind, pairs, folder, **kwargs):
         TextMoleculeCollator(processor),
         prepared,
         processing_class=processor,
-        loss=build_loss(arguments, args),
+        loss=build_loss(arguments, seed=args.seed),
         evaluator=RetrievalEvaluator(prepared, processor=processor, bootstrap_samples=0),
     )
 
