@@ -107,6 +107,7 @@ def whole(tmp_path_factory, recipe) -> Path:
 def launch(config: str, recipe: Path, output: Path, *arguments: str) -> None:
     """Runs the recipe as a user would, with two processes on CPUs, in float32."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo", "DS_ACCELERATOR": "cpu"}
+    environment["PYTHONPATH"] = str(Path(__file__).parents[1])  # this file, as a script, imports conftest
     launcher = ["-m", "accelerate.commands.launch", "--config_file", f"recipes/accelerate/{config}.yaml"]
     launcher += ["--num_processes", "2", "--mixed_precision", "no", "--main_process_port", "0"]
     pretend = [__file__] if config == "fsdp2" else []
