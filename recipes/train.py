@@ -39,7 +39,7 @@ from class_hf.data.demo.dataset import DEMO_DESCRIPTION
 from class_hf.data.frozen_towers import cache_frozen
 from class_hf.data.prepare import prepare_molecules, prepare_pairs
 from class_hf.data.source import load_data
-from class_hf.difficulty.scorer import DifficultyScorer
+from class_hf.difficulty.scorer import DIFFICULTY_COLUMNS, DifficultyScorer
 from class_hf.evaluation.retrieval_evaluator import captions_besides
 from class_hf.plots.retrieval import plot_retrievals
 from class_hf.plots.run import plot_loss, plot_plan, plot_ranks, plot_validation
@@ -48,8 +48,6 @@ from class_hf.training.planning import plan_from_arguments
 from class_hf.utils.distributed import world_size
 from class_hf.utils.environment import environment
 from class_hf.utils.files import write_arrays, write_json
-
-DIFFICULTY = ("text_difficulty", "molecule_difficulty", "difficulty")
 
 
 @dataclass
@@ -143,7 +141,15 @@ def main(argv: list[str]) -> None:
         data_collator=TextMoleculeCollator(processor, data_args.sentence_dropout, seed=args.seed),
         processing_class=processor,
         loss=build_loss(model_args, label_smoothing=args.contrastive_label_smoothing, seed=args.seed),
-        evaluator=sample_evaluator(prepared["validation"], pool, processor, data_args, args),
+        evaluator=RetrievalEvaluator.sample(
+            prepared["validation"],
+            pool,
+            num_pairs=data_args.eval_pairs,
+            num_candidates=data_args.eval_pool,
+            processor=processor,
+            batch_size=args.per_device_eval_batch_size,
+            bootstrap_samples=0,
+        ),
     )
     if model_args.early_stopping_patience is not None:
         trainer.args.restore_callback_states_from_checkpoint = True  # or a resumed run would count from zero
@@ -277,7 +283,7 @@ def difficulty_arrays(prepared: dict[str, datasets.Dataset]) -> dict[str, np.nda
     return {
         f"{split}.{name}": np.asarray(pairs[name][:])
         for split, pairs in prepared.items()
-        for name in DIFFICULTY
+        for name in DIFFICULTY_COLUMNS
         if name in pairs.column_names
     }
 
@@ -362,34 +368,9 @@ def score(
     scored = {}
     for split in ("train", "validation"):
         scored[split] = prepared[split]
-        for name in DIFFICULTY:
+        for name in DIFFICULTY_COLUMNS:
             scored[split] = scored[split].add_column(name, list(result[0][f"{split}.{name}"]))
     return scored
-
-
-def sample_evaluator(
-    validation: datasets.Dataset,
-    pool: datasets.Dataset,
-    processor: Any,
-    data_args: DataArguments,
-    args: CurriculumTrainingArguments,
-) -> RetrievalEvaluator:
-    """An evaluator over a fixed sample of the validation pairs and of the pool, to watch training cheaply."""
-    generator = np.random.default_rng(0)
-    pairs = validation.select(np.sort(generator.permutation(len(validation))[: data_args.eval_pairs]))
-    wanted, ids = set(pairs["id"][:]), pool["id"][:]
-    own = [row for row, one in enumerate(ids) if one in wanted]
-    others = [row for row in generator.permutation(len(ids)).tolist() if ids[row] not in wanted]
-    taken = len(others) if data_args.eval_pool is None else max(0, data_args.eval_pool - len(own))
-    rows = sorted(own + others[:taken])
-    return RetrievalEvaluator(
-        pairs,
-        pool.select(rows),
-        processor=processor,
-        pool_name="full" if len(rows) == len(pool) else "sample",
-        batch_size=args.per_device_eval_batch_size,
-        bootstrap_samples=0,
-    )
 
 
 def peak_memory_bytes(device: torch.device) -> int | None:

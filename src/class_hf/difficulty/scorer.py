@@ -15,6 +15,8 @@ from class_hf.difficulty.ranks import rank_among
 
 DEFINITIONS = ("complexity", "confusability", "alignment")
 COLUMNS = ("id", "smiles", "description")
+# The columns that scoring adds.
+DIFFICULTY_COLUMNS = ("text_difficulty", "molecule_difficulty", "difficulty")
 
 # Each takes text (B,), molecule (B,) and the weight of the text.
 _COMBINATIONS: dict[str, Callable[[np.ndarray, np.ndarray, float], np.ndarray]] = {

@@ -68,6 +68,7 @@ class RetrievalEvaluator:
     """
 
     primary_metric = "mrr"
+    sampled = False  # True if the pairs are a sample of their split, see `sample`
 
     def __init__(
         self,
@@ -123,6 +124,45 @@ class RetrievalEvaluator:
                     f"{len(tested)} of the query bank's pairs are tested on, for instance id {min(tested)!r}. "
                     "A bank must hold other pairs, such as the training pairs."
                 )
+
+    @classmethod
+    def sample(
+        cls,
+        pairs: Dataset,
+        pool: Dataset,
+        *,
+        num_pairs: int,
+        num_candidates: int | None = None,
+        seed: int = 0,
+        **kwargs: Any,
+    ) -> "RetrievalEvaluator":
+        """An evaluator over a fixed sample of the pairs and of the pool, for cheap evaluation during training.
+
+        The molecules of the sampled pairs are always among the candidates. The attribute `sampled` of the result is
+        True if the sample holds fewer pairs than `pairs`.
+
+        Args:
+            pairs: prepared query pairs with `id`.
+            pool: prepared candidate molecules with `id`.
+            num_pairs: pairs to draw; all of them if there are fewer.
+            num_candidates: *optional*, candidates to draw. Default: the complete pool.
+            seed: *optional*, defaults to 0; seed of the sample.
+            **kwargs: further arguments of [`RetrievalEvaluator`].
+
+        Returns:
+            The evaluator. Its `pool_name` is `full` with the complete pool, and `sample` otherwise.
+        """
+        generator = np.random.default_rng(seed)
+        drawn = pairs.select(np.sort(generator.permutation(len(pairs))[:num_pairs]))
+        wanted, ids = set(drawn["id"][:]), pool["id"][:]
+        partners = [row for row, molecule_id in enumerate(ids) if molecule_id in wanted]
+        others = [row for row in generator.permutation(len(ids)).tolist() if ids[row] not in wanted]
+        taken = len(others) if num_candidates is None else max(0, num_candidates - len(partners))
+        rows = sorted(partners + others[:taken])
+        pool_name = "full" if len(rows) == len(pool) else "sample"
+        evaluator = cls(drawn, pool.select(rows), pool_name=pool_name, **kwargs)
+        evaluator.sampled = len(drawn) < len(pairs)
+        return evaluator
 
     def embeddings(self, model: Any) -> dict[str, torch.Tensor]:
         """`text_embeds` (Q, D), `molecule_embeds` (P, D) of the pool, `gold` (Q,), `caption_embeds` (C, D).
