@@ -1,9 +1,13 @@
-"""Draws docs/overview.png from a model trained on the demo: python docs/overview.py --model outputs/demo"""
+"""Draw docs/overview.png and docs/overview_narrow.png with a model that was trained on the demo.
+
+python docs/overview.py --model outputs/demo
+"""
 
 import argparse
 import io
 import textwrap
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -16,17 +20,61 @@ from transformers import AutoModel, AutoProcessor
 from class_hf import CurriculumPlan, load_demo, score_dataset
 from class_hf.plots.style import BLUE, GREEN, GREY
 
+SCORE, SCHEDULE, RETRIEVE = "1  score", "2  schedule", "3  retrieve"
 
-def picture(smiles: str) -> np.ndarray:
-    """A molecule as an image."""
+
+class Content(NamedTuple):
+    """What both pictures show.
+
+    Attributes:
+        scored: (SMILES, difficulty) of training pairs, easiest first.
+        plan: the curriculum of the demo.
+        caption: the query.
+        hits: (SMILES, cosine, whether it is the true molecule), best first.
+        candidates: number of molecules that are ranked.
+    """
+
+    scored: list[tuple[str, float]]
+    plan: CurriculumPlan
+    caption: str
+    hits: list[tuple[str, float, bool]]
+    candidates: int
+
+
+def read_content(model_folder: str, query: int) -> Content:
+    """Score the training pairs, make the plan, and rank the pool for one validation caption."""
+    data = load_demo()
+    train = score_dataset(data["train"], definition="alignment")
+    order = np.argsort(train["difficulty"][:])
+    rows = [train[int(order[int(share * (len(order) - 1))])] for share in (0.02, 0.45, 0.65, 0.82, 0.98)]
+    plan = CurriculumPlan(train["difficulty"][:], ids=train["id"][:], epochs=12, batch_size=256)
+
+    model, processor = AutoModel.from_pretrained(model_folder).eval(), AutoProcessor.from_pretrained(model_folder)
+    pair, smiles, ids = data["validation"][query], data["pool"]["smiles"][:], data["pool"]["id"][:]
+    with torch.inference_mode():
+        text = model.get_text_features(**processor(text=pair["description"]))
+        molecules = torch.cat(
+            [model.get_molecule_features(**processor(smiles=smiles[i : i + 512])) for i in range(0, len(smiles), 512)]
+        )
+    scores = (text @ molecules.T)[0]
+    print(f"rank of the true molecule: {int((scores > scores[ids.index(pair['id'])]).sum()) + 1}")
+    best = scores.argsort(descending=True)[:5].tolist()
+    hits = [(smiles[row], float(scores[row]), ids[row] == pair["id"]) for row in best]
+    return Content([(row["smiles"], row["difficulty"]) for row in rows], plan, pair["description"], hits, len(smiles))
+
+
+def molecule_image(smiles: str) -> np.ndarray:
+    """Return a drawn molecule as an array (300, 420, 3)."""
     drawer = rdMolDraw2D.MolDraw2DCairo(420, 300)
+    drawer.drawOptions().minFontSize = 18
     rdMolDraw2D.PrepareAndDrawMolecule(drawer, Chem.MolFromSmiles(smiles))
     drawer.FinishDrawing()
     return np.asarray(Image.open(io.BytesIO(drawer.GetDrawingText())).convert("RGB"))
 
 
-def draw(axes, smiles: str, title: str, colour: str = "black", bold: bool = False) -> None:
-    axes.imshow(picture(smiles))
+def draw_molecule(axes, smiles: str, title: str, colour: str = "black", bold: bool = False) -> None:
+    """Draw a molecule with its title into the axes."""
+    axes.imshow(molecule_image(smiles))
     axes.set_title(title, fontsize=9, color=colour, fontweight="bold" if bold else "normal")
     axes.set_xticks([]), axes.set_yticks([])
     for spine in axes.spines.values():
@@ -34,56 +82,77 @@ def draw(axes, smiles: str, title: str, colour: str = "black", bold: bool = Fals
         spine.set_linewidth(2 if bold else 0.8)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--model", required=True, help="a model trained by recipes/demo.yaml")
-    parser.add_argument("--query", type=int, default=100, help="which validation pair is the query")
-    parser.add_argument("--output", type=Path, default=Path(__file__).with_name("overview.png"))
-    args = parser.parse_args()
-    data = load_demo()
-    train = score_dataset(data["train"], definition="alignment")
-    order = np.argsort(train["difficulty"][:])
-
-    figure = Figure(figsize=(12, 9), dpi=100, layout="constrained", facecolor="white")
-    grid = figure.add_gridspec(3, 5, height_ratios=[1, 0.75, 1.35])
-    for column, share in enumerate((0.02, 0.45, 0.65, 0.82, 0.98)):
-        row = train[int(order[int(share * (len(order) - 1))])]
-        title = f"difficulty {row['difficulty']:.2f}"
-        draw(figure.add_subplot(grid[0, column]), row["smiles"], ("1  score    " if column == 0 else "") + title)
-
-    plan = CurriculumPlan(train["difficulty"][:], ids=train["id"][:], epochs=12, batch_size=256)
-    axes = figure.add_subplot(grid[1, :])
+def draw_plan(axes, plan: CurriculumPlan) -> None:
+    """Draw the number of admitted pairs at each step."""
     edges = np.concatenate(([0], np.cumsum(plan.steps_per_epoch)))
     axes.stairs(plan.pool_sizes, edges, fill=True, color=BLUE, alpha=0.25)
     axes.stairs(plan.pool_sizes, edges, color=BLUE)
     axes.axvline(plan.full_steps, color=GREY, linestyle=":", label="end without a curriculum")
-    axes.set_title("2  schedule: easy pairs first, so early epochs are short", loc="left", fontsize=11)
     axes.set_xlabel("optimizer step"), axes.set_ylabel("pairs admitted")
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False, loc="lower right")
+    axes.legend(frameon=False, loc="lower right", fontsize=9)
 
-    model, processor = AutoModel.from_pretrained(args.model).eval(), AutoProcessor.from_pretrained(args.model)
-    query = data["validation"][args.query]
-    smiles = data["pool"]["smiles"][:]
-    with torch.inference_mode():
-        text = model.get_text_features(**processor(text=query["description"]))
-        molecules = torch.cat(
-            [model.get_molecule_features(**processor(smiles=smiles[i : i + 512])) for i in range(0, len(smiles), 512)]
-        )
-    scores = (text @ molecules.T)[0]
-    best = scores.argsort(descending=True)[:5].tolist()
-    rank = int((scores > scores[data["pool"]["id"][:].index(query["id"])]).sum()) + 1
-    print(f"rank of the true molecule: {rank}")
+
+def hit_title(place: int, score: float, true: bool) -> str:
+    return f"{place}.  cosine {score:.2f}" + (" (true)" if true else "")
+
+
+def draw_wide(content: Content) -> Figure:
+    """Five molecules in a row: for a desktop screen."""
+    figure = Figure(figsize=(12, 9), dpi=100, layout="constrained", facecolor="white")
+    grid = figure.add_gridspec(3, 5, height_ratios=[1, 0.75, 1.35])
+    for column, (smiles, difficulty) in enumerate(content.scored):
+        title = f"difficulty {difficulty:.2f}"
+        draw_molecule(figure.add_subplot(grid[0, column]), smiles, (f"{SCORE}    " if column == 0 else "") + title)
+    axes = figure.add_subplot(grid[1, :])
+    draw_plan(axes, content.plan)
+    axes.set_title(f"{SCHEDULE}: easy pairs first, so early epochs are short", loc="left", fontsize=11)
     bottom = grid[2, :].subgridspec(2, 5, height_ratios=[0.32, 1])
     caption = figure.add_subplot(bottom[0, :])
     caption.axis("off")
-    caption.set_title(f"3  retrieve among {len(smiles):,} molecules", loc="left", fontsize=11)
-    caption.text(0, 0.9, textwrap.fill(query["description"], 150), fontsize=10, va="top", style="italic")
-    for place, row in enumerate(best):
-        true = data["pool"]["id"][row] == query["id"]
-        title = f"{place + 1}.  cosine {scores[row]:.2f}" + ("  the true one" if true else "")
-        draw(figure.add_subplot(bottom[1, place]), smiles[row], title, GREEN if true else "black", true)
-    figure.savefig(args.output)
+    caption.set_title(f"{RETRIEVE} among {content.candidates:,} molecules", loc="left", fontsize=11)
+    caption.text(0, 0.9, textwrap.fill(content.caption, 150), fontsize=10, va="top", style="italic")
+    for column, (smiles, score, true) in enumerate(content.hits):
+        axes = figure.add_subplot(bottom[1, column])
+        draw_molecule(axes, smiles, hit_title(column + 1, score, true), GREEN if true else "black", true)
+    return figure
+
+
+def draw_narrow(content: Content) -> Figure:
+    """Two molecules in a row: for a phone, where the picture is 390 pixels wide."""
+    figure = Figure(figsize=(4.1, 9.4), dpi=190, layout="constrained", facecolor="white")
+    grid = figure.add_gridspec(6, 2, height_ratios=[0.16, 1, 1.15, 0.95, 1, 1])
+
+    def heading(row, text: str) -> None:
+        axes = figure.add_subplot(row)
+        axes.axis("off")
+        axes.text(0, 0.3, text, fontsize=11, fontweight="bold", va="center")
+
+    heading(grid[0, :], f"{SCORE}: easy to hard")
+    for column, (smiles, difficulty) in enumerate((content.scored[0], content.scored[-1])):
+        draw_molecule(figure.add_subplot(grid[1, column]), smiles, f"difficulty {difficulty:.2f}")
+    axes = figure.add_subplot(grid[2, :])
+    draw_plan(axes, content.plan)
+    axes.set_title(f"{SCHEDULE}: easy pairs first", loc="left", fontsize=11, fontweight="bold")
+    caption = figure.add_subplot(grid[3, :])
+    caption.axis("off")
+    caption.set_title(f"{RETRIEVE} among {content.candidates:,} molecules", loc="left", fontsize=11, fontweight="bold")
+    caption.text(0, 1, textwrap.fill(content.caption, 52), fontsize=9, va="top", style="italic")
+    for place, (smiles, score, true) in enumerate(content.hits[:4]):
+        axes = figure.add_subplot(grid[4 + place // 2, place % 2])
+        draw_molecule(axes, smiles, hit_title(place + 1, score, true), GREEN if true else "black", true)
+    return figure
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", required=True, help="model trained by recipes/demo.yaml")
+    parser.add_argument("--query", type=int, default=100, help="row of the validation pair that is the query")
+    parser.add_argument("--output_dir", type=Path, default=Path(__file__).parent, help="folder of the pictures")
+    args = parser.parse_args()
+    content = read_content(args.model, args.query)
+    draw_wide(content).savefig(args.output_dir / "overview.png")
+    draw_narrow(content).savefig(args.output_dir / "overview_narrow.png")
 
 
 if __name__ == "__main__":

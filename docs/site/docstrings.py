@@ -1,4 +1,4 @@
-"""How docstrings are read: [`Name`] and :class:`Name` are links where Name is public, else plain code."""
+"""Prepares docstrings for the site: [`Name`] and :class:`Name` become links if Name is public, otherwise code."""
 
 import re
 
@@ -11,13 +11,13 @@ _REFERENCE = re.compile(r"\[`~?([\w.]+)`\](?![\[(])|:(?:class|func|meth|mod|attr
 
 
 def linked(text: str) -> str:
-    """The text with its references as Markdown.
+    """Return the text with references as Markdown links.
 
     >>> linked("see [`load_demo`] and :meth:`~a.b.C.c`")
     'see [`load_demo`][class_hf.data.demo.dataset.load_demo] and `C.c`'
     """
 
-    def mend(match: re.Match) -> str:
+    def link(match: re.Match) -> str:
         path = match[1] or match[2]
         name = path.removeprefix("class_hf.")
         last = name.rsplit(".", 1)[-1]
@@ -25,17 +25,17 @@ def linked(text: str) -> str:
             return f"[`{last}`][{_NAMED[last]}]"
         return f"`{'.'.join(name.split('.')[-2:]) if match[2] and name[:1].islower() else name}`"
 
-    return _REFERENCE.sub(mend, text)
+    return _REFERENCE.sub(link, text)
 
 
 def fenced(text: str) -> str:
-    """The text with its doctests inside code fences, where they are not yet."""
+    """Return the text with each doctest inside a code fence."""
     lines: list[str] = []
     inside = doctest = False
     for line in text.splitlines():
         inside ^= line.lstrip().startswith("```")
-        begins = line.lstrip().startswith(">>>")
-        if begins and not inside and not doctest:
+        starts = line.lstrip().startswith(">>>")
+        if starts and not inside and not doctest:
             lines.append(line[: len(line) - len(line.lstrip())] + "```python")
             doctest = True
         elif doctest and not line.strip():
@@ -45,8 +45,8 @@ def fenced(text: str) -> str:
     return "\n".join([*lines, "```"] if doctest else lines)
 
 
-def one_by_one(text: str) -> str:
-    """The text with a line `a, b: what` of the arguments as two, so that each has its type and default."""
+def split_arguments(text: str) -> str:
+    """Split each argument line `a, b: text` into one line an argument, so that each gets its type and default."""
 
     def split(match: re.Match) -> str:
         return "".join(f"{match[1]}{name}: {match[3]}" for name in match[2].split(", "))
@@ -55,14 +55,14 @@ def one_by_one(text: str) -> str:
 
 
 class Docstrings(griffe.Extension):
-    """Applies the functions above, and gives configurations the signature that transformers makes for them."""
+    """Apply the functions above, and give configurations the signature that transformers generates."""
 
     def on_object(self, *, obj: griffe.Object, **kwargs: object) -> None:
         if obj.docstring is not None:
             text = fenced(linked(obj.docstring.value))
             head, arguments, tail = text.partition("Args:\n")
             section, blank, rest = tail.partition("\n\n")
-            obj.docstring.value = head + arguments + one_by_one(section + "\n").rstrip("\n") + blank + rest
+            obj.docstring.value = head + arguments + split_arguments(section + "\n").rstrip("\n") + blank + rest
 
     def on_package(self, *, pkg: griffe.Module, **kwargs: object) -> None:
         for module in pkg.modules["models"].modules.values():
@@ -72,7 +72,7 @@ class Docstrings(griffe.Extension):
 
 
 def signature(config: griffe.Class) -> griffe.Function:
-    """The `__init__` of a configuration: its annotated fields and those of its bases, by keyword."""
+    """Return the `__init__` of a configuration: its annotated fields, by keyword."""
     parameters = [griffe.Parameter("self", kind=griffe.ParameterKind.positional_or_keyword)] + [
         griffe.Parameter(
             field.name, annotation=field.annotation, kind=griffe.ParameterKind.keyword_only, default=field.value

@@ -1,7 +1,6 @@
-"""The site shows the repository's own files: README.md as its first page, and what the pages link to outside docs/.
+"""Adds the repository's pages outside docs/ to the site, README.md as its first page, and adapts links to them.
 
-mkdocs knows docs/ alone. These hooks add the other files under their own paths and turn each link between files of the
-repository, as GitHub follows it, into the one between pages of the site.
+mkdocs reads docs/ only. Links are paths in the repository on GitHub, and paths between pages on the site.
 """
 
 import re
@@ -11,12 +10,23 @@ from posixpath import normpath, relpath
 from mkdocs.structure.files import File
 
 ROOT = Path(__file__).resolve().parents[2]
-_SHOWN = ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "benchmarks/README.md", "benchmarks/results/**/*")
-_LINK = re.compile(r"(?<=\]\()(?!https?:|#|mailto:)([^)\s#]+)(#[^)\s]*)?(?=\))")
+_SHOWN = (
+    "README.md",
+    "CHANGELOG.md",
+    "CODE_OF_CONDUCT.md",
+    "CONTRIBUTING.md",
+    "MIGRATION.md",
+    "SECURITY.md",
+    "benchmarks/README.md",
+    "benchmarks/results/**/*",
+    "model_cards/**/*",
+)
+# The target of a Markdown link or image, and of `src` and `srcset` of an HTML picture.
+_LINK = re.compile(r"(?:(?<=\]\()|(?<=src=\")|(?<=srcset=\"))(?!https?:|#|mailto:)([^)\s#\"]+)(#[^)\s\"]*)?(?=[)\"])")
 
 
 def site_path(path: str) -> str:
-    """Where a file of the repository lies on the site.
+    """The path of a repository file on the site.
 
     >>> [site_path(path) for path in ("README.md", "docs/method.md", "benchmarks/README.md")]
     ['index.md', 'method.md', 'benchmarks/README.md']
@@ -30,7 +40,7 @@ def repository_path(path: str) -> str:
 
 
 def on_files(files, config):
-    """Adds the files outside docs/ that pages link to."""
+    """Add the files outside docs/ that pages link to."""
     for pattern in _SHOWN:
         for path in sorted(ROOT.glob(pattern)):
             if path.suffix in (".md", ".png", ".json"):
@@ -40,12 +50,12 @@ def on_files(files, config):
 
 
 def on_page_markdown(markdown, page, config, files):
-    """Links as they hold on the site; those to files that it does not show become plain text."""
+    """Turn links between repository files into links between pages of the site."""
     page_file = repository_path(page.file.src_uri)
     folder = PurePosixPath(page_file).parent.as_posix()
 
-    def mend(match: re.Match) -> str:
+    def site_link(match: re.Match) -> str:
         target = normpath(f"{folder}/{match[1]}")
         return relpath(site_path(target), PurePosixPath(page.file.src_uri).parent.as_posix()) + (match[2] or "")
 
-    return _LINK.sub(mend, markdown)
+    return _LINK.sub(site_link, markdown)
