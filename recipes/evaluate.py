@@ -21,7 +21,7 @@ from class_hf.data.prepare import prepare_molecules, prepare_pairs
 from class_hf.data.source import load_data
 from class_hf.evaluation.ensemble import join_embeddings
 from class_hf.evaluation.rescoring import check_rescoring
-from class_hf.evaluation.retrieval_evaluator import RetrievalEvaluator, captions_besides
+from class_hf.evaluation.retrieval_evaluator import RetrievalEvaluator, captions_of_other_splits
 from class_hf.hub.loading import load_model
 from class_hf.plots.run import plot_ranks
 from class_hf.plots.tables import summary_table
@@ -126,7 +126,7 @@ def evaluator_of(data: datasets.DatasetDict, processor: Any, args: argparse.Name
     return RetrievalEvaluator(
         prepared[args.split],
         prepare_molecules(data["pool"], processor, args.num_proc),
-        captions=captions_besides(prepared, args.split),
+        captions=captions_of_other_splits(prepared, args.split),
         processor=processor,
         name=args.split,
         batch_size=args.batch_size,

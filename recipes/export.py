@@ -17,7 +17,7 @@ from transformers.utils.peft_utils import find_adapter_config_file
 from class_hf.backbones.adapters import load_adapter, merge_adapter
 from class_hf.config.parsing import run_script
 from class_hf.config.recipe_files import program
-from class_hf.hub.loading import naming_model
+from class_hf.hub.loading import model_errors
 from class_hf.hub.sentence_transformers import save_sentence_transformer
 from class_hf.utils.files import atomic_folder
 
@@ -56,7 +56,7 @@ def main(argv: Sequence[str]) -> None:
 def load(args: argparse.Namespace) -> tuple[Any, Any]:
     """The plain model, an adapter merged into it, and its processor."""
     place = {"subfolder": args.subfolder or "", "revision": args.revision}
-    with naming_model("--model", args.model):
+    with model_errors("--model", args.model):
         adapted = find_adapter_config_file(args.model, **place) is not None
         if not adapted and args.base is not None:
             raise ValueError(f"--base belongs to an adapter, and {args.model!r} holds none.")

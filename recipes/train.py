@@ -40,7 +40,7 @@ from class_hf.data.frozen_towers import cache_frozen
 from class_hf.data.prepare import prepare_molecules, prepare_pairs
 from class_hf.data.source import load_data
 from class_hf.difficulty.scorer import DIFFICULTY_COLUMNS, DifficultyScorer
-from class_hf.evaluation.retrieval_evaluator import captions_besides
+from class_hf.evaluation.retrieval_evaluator import captions_of_other_splits
 from class_hf.plots.retrieval import plot_retrievals
 from class_hf.plots.run import plot_loss, plot_plan, plot_ranks, plot_validation
 from class_hf.plots.tables import metrics_line, plan_table, summary_table
@@ -191,7 +191,7 @@ def main(argv: list[str]) -> None:
     evaluator = RetrievalEvaluator(
         prepared["validation"],
         pool,
-        captions=captions_besides(prepared, "validation"),
+        captions=captions_of_other_splits(prepared, "validation"),
         processor=processor,
         batch_size=args.per_device_eval_batch_size,
     )

@@ -6,7 +6,7 @@ from conftest import tiny_model
 from class_hf import RetrievalEvaluator
 from class_hf.evaluation.embedding import embed
 from class_hf.evaluation.query_bank import bank_penalties
-from class_hf.evaluation.retrieval_evaluator import captions_besides
+from class_hf.evaluation.retrieval_evaluator import captions_of_other_splits
 
 
 def test_both_pools_both_directions(prepared, processor, model):
@@ -58,8 +58,8 @@ def test_a_molecule_outside_the_pool_is_named(prepared, processor):
 
 def test_captions_besides(prepared):
     splits = {"train": prepared.select(range(20)), "validation": prepared.select(range(20, 24))}
-    assert len(captions_besides(splits, "validation")) == 20
-    assert captions_besides({"validation": prepared}, "validation") is None
+    assert len(captions_of_other_splits(splits, "validation")) == 20
+    assert captions_of_other_splits({"validation": prepared}, "validation") is None
 
 
 @pytest.mark.parametrize("method", ("softmax", "nearest"))

@@ -8,7 +8,7 @@ from transformers import AutoTokenizer, PreTrainedConfig, PreTrainedModel
 from class_hf.backbones.towers import backbone_fields, text_side, tower_fields
 from class_hf.config.arguments import ModelArguments
 from class_hf.config.parsing import check_fields
-from class_hf.hub.loading import naming_model, package_model
+from class_hf.hub.loading import model_errors, package_model
 from class_hf.models.configuration_graph import MoleculeGraphConfig
 from class_hf.models.configuration_text_molecule import (
     MoleculeFingerprintConfig,
@@ -25,7 +25,7 @@ def build_dual_encoder(
 ) -> tuple[PreTrainedModel, TextMoleculeProcessor]:
     text, tokenizer = text_side(arguments)
     molecule_kwargs, featurizer_kwargs = arguments.as_dict("molecule_config"), arguments.as_dict("featurizer_config")
-    with naming_model("molecule_model", arguments.molecule_model):
+    with model_errors("molecule_model", arguments.molecule_model):
         check_fields("molecule_config", molecule_kwargs, tower_fields(arguments.molecule_model))
     dual_encoder_kwargs = backbone_fields(arguments, model_class.config_class())
     extractor: Any = None

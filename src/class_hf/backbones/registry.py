@@ -14,7 +14,7 @@ from class_hf.backbones.orma import build_orma
 from class_hf.backbones.text2mol import build_text2mol
 from class_hf.config.arguments import ModelArguments
 from class_hf.config.parsing import check_fields
-from class_hf.hub.loading import naming_model
+from class_hf.hub.loading import model_errors
 from class_hf.losses.aman import AmanLoss
 from class_hf.losses.contrastive import ContrastiveLoss
 from class_hf.losses.orma import OrmaLoss
@@ -75,7 +75,7 @@ def backbone_of(arguments: ModelArguments) -> str:
     name = arguments.model_name_or_path
     if name is None:
         return arguments.backbone
-    with naming_model("model_name_or_path", name):
+    with model_errors("model_name_or_path", name):
         try:
             model_type = AutoConfig.from_pretrained(name).model_type
         except ValueError as error:  # a type that nobody knows, or a configuration that is none
@@ -111,7 +111,7 @@ def _load_trained(name: str, arguments: ModelArguments) -> tuple[PreTrainedModel
         for field, value in fields.items():
             setattr(owner, field, value)
     config.validate()
-    with naming_model("model_name_or_path", name):
+    with model_errors("model_name_or_path", name):
         try:
             model = AutoModel.from_pretrained(name, config=config, dtype=torch.float32)
         except RuntimeError as error:

@@ -8,7 +8,7 @@ from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig
 
 from class_hf.config.arguments import ModelArguments
 from class_hf.config.parsing import check_fields
-from class_hf.hub.loading import naming_model, package_model
+from class_hf.hub.loading import model_errors, package_model
 from class_hf.models.configuration_text_molecule import SHORT_NAMES, TOWER_CONFIGS
 from class_hf.models.tokenization_lexical import LexicalTokenizer
 
@@ -25,7 +25,7 @@ def tower_fields(model: str) -> Iterable[str]:
 def text_side(arguments: ModelArguments) -> tuple[dict[str, Any], Any]:
     """The text tower as `from_towers` takes it, `text` and `text_kwargs`, and its tokenizer."""
     text_kwargs, tokenizer_kwargs = arguments.as_dict("text_config"), arguments.as_dict("tokenizer_config")
-    with naming_model("text_model", arguments.text_model):
+    with model_errors("text_model", arguments.text_model):
         check_fields("text_config", text_kwargs, tower_fields(arguments.text_model))
     name = package_model(arguments.text_model)
     if arguments.text_model != "lexical":

@@ -24,7 +24,7 @@ _HELD_CAPTIONS = 4
 Ranks = dict[str, dict[str, tuple[np.ndarray, int]]]
 
 
-def captions_besides(prepared: Mapping[str, Dataset], split: str) -> Dataset | None:
+def captions_of_other_splits(prepared: Mapping[str, Dataset], split: str) -> Dataset | None:
     """The captions of all splits but one: what the full pool of molecule to text adds. None if there is no other."""
     columns = (TEXT_FEATURES, POOLED["text"])
     others = [

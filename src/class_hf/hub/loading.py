@@ -11,7 +11,7 @@ from transformers import AutoModel, AutoProcessor
 
 
 @contextmanager
-def naming_model(argument: str, model: str) -> Iterator[None]:
+def model_errors(argument: str, model: str) -> Iterator[None]:
     """Names the argument in the errors of loading a model, which do not even name the model."""
     try:
         yield
@@ -33,7 +33,7 @@ def load_model(name: str, revision: str | None = None) -> tuple[Any, Any]:
     """
     if Path(name).is_dir() and not (Path(name) / "config.json").is_file():
         raise ValueError(f"{name!r} holds no model (no config.json). Give the output folder of recipes/train.py.")
-    with naming_model("--model", name):
+    with model_errors("--model", name):
         model = AutoModel.from_pretrained(name, revision=revision)
         processor = AutoProcessor.from_pretrained(name, revision=revision)
     return model.to(torch.accelerator.current_accelerator() or "cpu").eval(), processor

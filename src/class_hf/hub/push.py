@@ -66,7 +66,7 @@ def push_model(
     go_on = ["python", "recipes/push.py", "--model", str(folder), "--repo_id", repo_id]
     go_on += ["--private"] if private else []
     go_on += ["--trust_remote_code_export"] if remote_code else []
-    with tempfile.TemporaryDirectory(prefix="class_hf_push_") as scratch, naming_failures(repo_id, shlex.join(go_on)):
+    with tempfile.TemporaryDirectory(prefix="class_hf_push_") as scratch, push_errors(repo_id, shlex.join(go_on)):
         # Asked first, for a wrong login or name should not wait for the export.
         repo_id = HfApi().create_repo(repo_id, private=private, exist_ok=True).repo_id
         export_model(folder, scratch, remote_code=remote_code, repo_id=repo_id)
@@ -94,7 +94,7 @@ def push_dataset(
     check_scored_folder(folder)
     go_on = ["python", "recipes/push.py", "--dataset", str(folder), "--repo_id", repo_id]
     go_on += ["--private"] if private else []
-    with tempfile.TemporaryDirectory(prefix="class_hf_push_") as scratch, naming_failures(repo_id, shlex.join(go_on)):
+    with tempfile.TemporaryDirectory(prefix="class_hf_push_") as scratch, push_errors(repo_id, shlex.join(go_on)):
         repo_id = HfApi().create_repo(repo_id, repo_type="dataset", private=private, exist_ok=True).repo_id
         export_dataset(folder, scratch, repo_id=repo_id)
         return _commit(Path(scratch), repo_id, "dataset", revision, commit_message)
@@ -136,7 +136,7 @@ _REASONS = {
 
 
 @contextmanager
-def naming_failures(repo_id: str, go_on: str) -> Iterator[None]:
+def push_errors(repo_id: str, go_on: str) -> Iterator[None]:
     """Failures of the client as a [`PushError`] that names the repository, what happened, and how to go on."""
     try:
         yield

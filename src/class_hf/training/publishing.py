@@ -9,7 +9,7 @@ from transformers import Trainer
 
 from class_hf.curriculum.plan import CurriculumPlan
 from class_hf.hub.model_card import model_card
-from class_hf.hub.push import naming_failures, push_model
+from class_hf.hub.push import push_errors, push_model
 from class_hf.training.arguments import CurriculumTrainingArguments
 from class_hf.utils.files import write_text
 
@@ -61,9 +61,7 @@ class PublishingTrainer(Trainer):
         """As the Trainer's; it runs before the training, so that a wrong login or name costs none."""
         _refuse_token(token)
         name = self.args.hub_model_id or Path(str(self.args.output_dir)).absolute().name
-        with naming_failures(
-            name, "the same command; or leave out --push_to_hub, and push with recipes/push.py later"
-        ):
+        with push_errors(name, "the same command; or leave out --push_to_hub, and push with recipes/push.py later"):
             super().init_hf_repo(private=private)
 
     def push_to_hub(
