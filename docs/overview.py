@@ -89,8 +89,9 @@ def draw_plan(axes, plan: CurriculumPlan) -> None:
     axes.stairs(plan.pool_sizes, edges, color=BLUE)
     axes.axvline(plan.full_steps, color=GREY, linestyle=":", label="end without a curriculum")
     axes.set_xlabel("optimizer step"), axes.set_ylabel("pairs admitted")
+    axes.set_xlim(0, 1.03 * plan.full_steps), axes.set_ylim(0, 1.25 * max(plan.pool_sizes))
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False, loc="lower right", fontsize=9)
+    axes.legend(frameon=False, loc="upper left", fontsize=9)
 
 
 def hit_title(place: int, score: float, true: bool) -> str:
@@ -99,8 +100,8 @@ def hit_title(place: int, score: float, true: bool) -> str:
 
 def draw_wide(content: Content) -> Figure:
     """Five molecules in a row: for a desktop screen."""
-    figure = Figure(figsize=(12, 9), dpi=100, layout="constrained", facecolor="white")
-    grid = figure.add_gridspec(3, 5, height_ratios=[1, 0.75, 1.35])
+    figure = Figure(figsize=(12, 8), dpi=100, layout="constrained", facecolor="white")
+    grid = figure.add_gridspec(3, 5, height_ratios=[1, 0.85, 1.3])
     for column, (smiles, difficulty) in enumerate(content.scored):
         title = f"difficulty {difficulty:.2f}"
         draw_molecule(figure.add_subplot(grid[0, column]), smiles, (f"{SCORE}    " if column == 0 else "") + title)
@@ -120,8 +121,8 @@ def draw_wide(content: Content) -> Figure:
 
 def draw_narrow(content: Content) -> Figure:
     """Two molecules in a row: for a phone, where the picture is 390 pixels wide."""
-    figure = Figure(figsize=(4.1, 9.4), dpi=190, layout="constrained", facecolor="white")
-    grid = figure.add_gridspec(6, 2, height_ratios=[0.16, 1, 1.15, 0.95, 1, 1])
+    figure = Figure(figsize=(4.1, 8.6), dpi=190, layout="constrained", facecolor="white")
+    grid = figure.add_gridspec(6, 2, height_ratios=[0.14, 1, 1.2, 0.8, 1, 1])
 
     def heading(row, text: str) -> None:
         axes = figure.add_subplot(row)
@@ -133,11 +134,15 @@ def draw_narrow(content: Content) -> Figure:
         draw_molecule(figure.add_subplot(grid[1, column]), smiles, f"difficulty {difficulty:.2f}")
     axes = figure.add_subplot(grid[2, :])
     draw_plan(axes, content.plan)
-    axes.set_title(f"{SCHEDULE}: easy pairs first", loc="left", fontsize=11, fontweight="bold")
+    axes.set_ylabel(""), axes.set_yticks([])
+    first, last, steps = content.plan.pool_sizes[0], content.plan.pool_sizes[-1], sum(content.plan.steps_per_epoch)
+    axes.text(2, 0.9 * first, f"{first:,}", va="top", fontsize=9)
+    axes.text(0.97 * steps, 0.95 * last, f"{last:,}", va="top", ha="right", fontsize=9)
+    axes.set_title(f"{SCHEDULE}: pairs admitted", loc="left", fontsize=11, fontweight="bold")
     caption = figure.add_subplot(grid[3, :])
     caption.axis("off")
     caption.set_title(f"{RETRIEVE} among {content.candidates:,} molecules", loc="left", fontsize=11, fontweight="bold")
-    caption.text(0, 1, textwrap.fill(content.caption, 52), fontsize=9, va="top", style="italic")
+    caption.text(0, 1, textwrap.fill(content.caption, 50), fontsize=9, va="top", style="italic")
     for place, (smiles, score, true) in enumerate(content.hits[:4]):
         axes = figure.add_subplot(grid[4 + place // 2, place % 2])
         draw_molecule(axes, smiles, hit_title(place + 1, score, true), GREEN if true else "black", true)

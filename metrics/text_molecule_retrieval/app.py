@@ -1,4 +1,4 @@
-"""The Space of the metric: queries' scores and true candidates in, numbers out."""
+"""The Space of the metric: it takes scores and true candidates, and shows the metrics."""
 
 import json
 
@@ -10,7 +10,7 @@ SCORES, TRUE = "[[0.9, 0.5, 0.1],\n [0.2, 0.3, 0.3]]", "[0, 2]"
 
 
 def compute(scores: str, true: str) -> dict:
-    """Metrics of scores (Q, P) and of the true candidates' columns (Q,), both as JSON."""
+    """Return metrics of scores (Q, P) and columns of the true candidates (Q,), both as JSON."""
     try:
         metric = TextMoleculeRetrieval(keep_in_memory=True)
         return metric.compute(predictions=json.loads(scores), references=json.loads(true))
@@ -21,13 +21,13 @@ def compute(scores: str, true: str) -> dict:
 demo = gr.Interface(
     fn=compute,
     inputs=[
-        gr.Textbox(SCORES, lines=6, label="Scores: a row for each query, a column for each candidate (JSON)"),
+        gr.Textbox(SCORES, lines=6, label="Scores: one row a query, one column a candidate (JSON)"),
         gr.Textbox(TRUE, label="Column of each query's true candidate, from 0 (JSON)"),
     ],
     outputs=gr.JSON(label="Metrics"),
     title="Text-molecule retrieval",
-    description="Hits@1, Hits@10, MRR, mean and median rank; ties get their mean rank. From Python, embeddings "
-    "serve as well: see the README.",
+    description="Hits@1, Hits@10, MRR, mean and median rank; ties get their mean rank. Python "
+    "also accepts embeddings: see the README.",
 )
 
 if __name__ == "__main__":

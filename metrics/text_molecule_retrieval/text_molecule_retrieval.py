@@ -1,4 +1,4 @@
-"""`evaluate.load("metrics/text_molecule_retrieval")`: the metric of class_hf, which must be installed."""
+"""The metric for `evaluate.load("metrics/text_molecule_retrieval")`. The package class_hf must be installed."""
 
 from class_hf.evaluation.evaluate_metric import TextMoleculeRetrieval
 
