@@ -7,14 +7,12 @@ import numpy as np
 import pytest
 from conftest import rows_of_pairs, tiny_model
 
-from class_hf import CurriculumPlan, load_demo
+from class_hf import load_demo
 from class_hf.backbones.registry import build_model
 from class_hf.config.arguments import ModelArguments
 from class_hf.data.source import load_data
 from class_hf.hub.loading import package_model
 from class_hf.hub.model_card import model_card
-from class_hf.plots.run import plot_loss, plot_plan, plot_ranks, plot_validation
-from class_hf.plots.tables import plan_table, summary_table
 from class_hf.utils.files import write_arrays, write_json
 
 
@@ -87,37 +85,6 @@ def test_files_appear_whole(tmp_path):
     with np.load(tmp_path / "b.npz") as arrays:
         assert arrays["x"].tolist() == [0, 1, 2]
     assert sorted(one.name for one in tmp_path.iterdir()) == ["b.npz", "deep"]
-
-
-def test_pictures(tmp_path):
-    plan = CurriculumPlan(num_pairs=40, epochs=3, batch_size=4, order="random")
-    history = [
-        {"step": 1, "loss": 2.0, "in_batch_accuracy": 0.1},
-        {
-            "eval_mrr": 0.1,
-            "eval_full_text_to_molecule_mrr": 0.1,
-            "eval_split_molecule_to_text_mrr": 0.2,
-            "wall_seconds": 1,
-        },
-    ]
-    ranks = {"full": {"text_to_molecule": (np.array([1.0, 3.0]), 9)}}
-    paths = [
-        plot_plan(plan, tmp_path / "plan.png"),
-        plot_loss(history, tmp_path / "loss.png"),
-        plot_validation(history, tmp_path / "validation.png", 9, 2),
-        plot_ranks(ranks, tmp_path / "ranks.png", "validation"),
-    ]
-    assert all(path.read_bytes().startswith(b"\x89PNG") for path in paths)
-    assert plot_loss([], tmp_path / "none.png") is None and plot_validation([], tmp_path / "none.png", 1, 1) is None
-    assert len(list(tmp_path.iterdir())) == 4
-
-
-def test_texts():
-    plan = CurriculumPlan(num_pairs=40, epochs=3, batch_size=4, order="random")
-    assert len(plan_table(plan).splitlines()) == 2 + 3
-    row = {"hits@1": 0.5, "hits@10": 1.0, "mrr": 0.75, "mean_rank": 1.5, "candidates": 12}
-    table = summary_table({"split": "validation", "pools": {"full": {"text_to_molecule": row}}})
-    assert "text to molecule, full (12)" in table and "0.750" in table
 
 
 def test_a_card_without_numbers_says_so():

@@ -3,14 +3,12 @@
 import re
 from pathlib import Path
 
-import numpy as np
 import pytest
 import yaml
 from conftest import tiny_model
 
 from class_hf import CurriculumPlan
 from class_hf.hub.model_card import model_card
-from class_hf.plots.retrieval import typical_queries
 
 CARDS = Path(__file__).parents[2] / "model_cards"
 
@@ -56,9 +54,3 @@ def test_licence_and_data_of_the_card():
     assert "license: unknown" in text and "- my-pairs\n" in text
     assert "license: mit" in model_card(tiny_model(), dataset="my pairs", license="mit")
     assert "**synthetic**" in model_card(tiny_model(), dataset="class_hf demo", synthetic=True)
-
-
-def test_sample_retrievals_are_neither_the_best_nor_the_worst():
-    ranks = np.arange(1.0, 102.0)[::-1]
-    assert ranks[typical_queries(ranks)].tolist() == [21, 41, 61, 81]
-    assert typical_queries(np.array([3.0])) == [0]

@@ -10,9 +10,6 @@ import pytest
 from datasets import DatasetDict
 from matplotlib.image import imread
 
-from class_hf.plots.hits import draw_hits
-from class_hf.search.query import Hit
-
 RECIPES = Path(__file__).parents[2] / "recipes"
 
 
@@ -78,17 +75,6 @@ def test_draws_the_hits(search, tmp_path):
     assert out.splitlines()[-1] == f"drawn to {tmp_path}/new/hits.png"
     picture = imread(tmp_path / "new" / "hits.png")
     assert (picture[0, 0] == 1).all() and (picture[..., :3].min(axis=-1) < 0.5).any()
-
-
-def test_a_figure_names_each_hit_and_says_what_was_asked():
-    hits = [Hit(rank, 1 - rank / 10, "x" * 40, "CCO", {"description": "costs $5 " * 60}) for rank in (1, 2)]
-    figure = draw_hits(hits, title="an alcohol " * 20)
-    texts = [text.get_text() for ax in figure.axes for text in ax.texts]
-    assert texts[0] == f"1.  {'x' * 21}...   score 0.900" and texts[1].endswith(" ...")
-    assert figure.get_suptitle().count("\n") == 1
-    figure.canvas.draw()
-    with pytest.raises(ValueError, match="there are 0 hits"):
-        draw_hits([])
 
 
 def test_a_data_set_with_a_query_bank(model, molecules, pairs, tmp_path, capsys, monkeypatch):

@@ -2,10 +2,8 @@
 
 import numpy as np
 import pytest
-from matplotlib.image import imread
 from scipy import stats
 
-from class_hf.plots.study import plot_curves, plot_quartiles
 from class_hf.studies.report import study_markdown
 from class_hf.studies.statistics import (
     PRIMARY,
@@ -198,16 +196,3 @@ def test_report(summary):
         assert len(widths) <= 1, table
     row = next(line for line in text.splitlines() if line.startswith("| easy |"))
     assert f"{summary['arms']['easy']['mrr']['mean']:.4f}" in row
-
-
-def test_pictures(summary, tmp_path):
-    paths = [
-        plot_curves(summary["curves"], ["none", "random"], tmp_path / "curves.png"),
-        plot_quartiles(summary["quartiles"], tmp_path / "quartiles.png"),
-    ]
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["curves.png", "quartiles.png"]
-    for path in paths:
-        picture = imread(path)
-        assert (picture[0, 0] == 1).all() and (picture[..., :3].min(axis=-1) < 0.5).any()
-    assert plot_curves({"none": {"seconds": [], "pairs_seen": [], "mrr": []}}, [], tmp_path / "no.png") is None
-    assert plot_quartiles({"none": {}}, tmp_path / "no.png") is None

@@ -1,4 +1,4 @@
-"""Figures of difficulty: the spread of scores, text against molecule, the easiest and the hardest pairs."""
+"""Figures of difficulty: the distribution of scores, text against molecule, the easiest and the hardest pairs."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -6,14 +6,24 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from class_hf.difficulty.ranks import spearman
-from class_hf.plots.style import cut_caption, draw_molecule, hide_spines, new_figure
+from class_hf.plots.style import (
+    BLUE,
+    DARK_GREY,
+    GREEN,
+    ORANGE,
+    WIDE_PADDING,
+    cut_caption,
+    draw_molecule,
+    hide_spines,
+    molecule_grid,
+    new_figure,
+    write_text,
+)
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# Okabe and Ito (2008): told apart under every common form of colour blindness.
-SPLIT_COLOURS = {"train": "#0072B2", "validation": "#D55E00", "test": "#009E73"}
-_OTHER_COLOUR = "#555555"
+SPLIT_COLOURS = {"train": BLUE, "validation": ORANGE, "test": GREEN}
 
 _UNITS = {
     "text_complexity": "text: mean rank of words, rarity",
@@ -29,125 +39,112 @@ _UNITS = {
 
 
 def plot_histograms(scores: Mapping[str, Mapping[str, Sequence[float]]], *, bins: int = 40) -> "Figure":
-    """Histograms of scores, one panel a score and one line a split, each of area 1.
+    """Draws histograms of scores, with one panel for each score and one line for each split.
+
+    Each histogram has area 1. Difficulties are ranks, so the line of the training split is flat. The line of another
+    split shows how that split differs from the training split.
 
     Args:
-        scores: split to score name to values (n,), as `DifficultyScorer.raw_scores` returns them, or the
-            difficulty columns. Ranks are flat for the training split by definition; another split's line
-            shows how it differs from it.
-        bins: of each histogram, over the range of all splits.
+        scores: by split and name of the score, the values (n,). Every split has the same scores.
+        bins: number of bins over the range of all splits. Default: 40.
 
     Returns:
-        The figure; ``figure.savefig(path)`` writes it.
+        The figure. `figure.savefig(path)` writes it.
 
     Raises:
-        ValueError: if there is no score, or a split lacks one.
+        ValueError: if there are no scores, or a split lacks one.
 
-    Example:
-
-    ```python
-    plot_histograms({split: scorer.raw_scores(ds[:]) for split, ds in data.items()}).savefig("raw.png")
-    ```
+    >>> figure = plot_histograms({"train": {"difficulty": [0.1, 0.5, 0.9]}})
+    >>> figure.axes[0].get_ylabel()
+    'density'
     """
     names = list(next(iter(scores.values()), {}))
     if not names or any(list(columns) != names for columns in scores.values()):
-        raise ValueError(f"expected the same scores in every split, got {_outline(scores)}.")
+        found = {split: list(columns) for split, columns in scores.items()}
+        raise ValueError(f"expected the same scores in every split, got {found}.")
     across = 2 if len(names) % 2 == 0 else min(len(names), 3)
     down = -(-len(names) // across)
-    figure = new_figure(width=4.4 * across, height=3.2 * down)
+    figure = new_figure(4.4 * across, 3.2 * down, padding=WIDE_PADDING)
     for number, name in enumerate(names, start=1):
-        ax = figure.add_subplot(down, across, number)
+        axes = figure.add_subplot(down, across, number)
         values = np.concatenate([columns[name] for columns in scores.values()])
         edges = np.histogram_bin_edges(values, bins, range=(0, 1) if name.endswith("difficulty") else None)
         for split, columns in scores.items():
-            colour = SPLIT_COLOURS.get(split, _OTHER_COLOUR)
-            label = f"{split} ({len(columns[name]):,})"
-            ax.hist(
+            axes.hist(
                 columns[name],
                 edges.tolist(),
                 density=True,
                 histtype="step",
                 linewidth=1.8,
-                color=colour,
-                label=label,
+                color=SPLIT_COLOURS.get(split, DARK_GREY),
+                label=f"{split} ({len(columns[name]):,})",
             )
-        ax.set_xlabel(_UNITS.get(name, name))
-        ax.set_ylabel("density")
-        ax.margins(y=0.25)
-        hide_spines(ax)
+        axes.set_xlabel(_UNITS.get(name, name))
+        axes.set_ylabel("density")
+        axes.margins(y=0.25)
+        hide_spines(axes)
         if number == 1:
-            ax.legend(frameon=False, loc="upper left", fontsize=9)
+            axes.legend(frameon=False, loc="upper left", fontsize=9)
     return figure
 
 
 def plot_text_against_molecule(ds: Any, *, title: str = "Training pairs") -> "Figure":
-    """How the difficulty of the text and of the molecule go together, as counts in hexagons.
+    """Draws the difficulty of the molecule against the difficulty of the text, as counts in hexagons.
 
     Args:
-        ds: N rows with columns ``text_difficulty`` and ``molecule_difficulty``.
-        title: what the rows are; the number of pairs and Spearman's rank correlation are added.
+        ds: N rows with the columns `text_difficulty` and `molecule_difficulty`.
+        title: name of the rows. The number of pairs and the rank correlation of Spearman are added.
 
     Returns:
-        The figure.
+        The figure. `figure.savefig(path)` writes it.
     """
     text, molecule = (np.asarray(ds[f"{modality}_difficulty"][:]) for modality in ("text", "molecule"))
     correlation = spearman(text, molecule)
-    figure = new_figure(width=5.4, height=4.6)
-    ax = figure.add_subplot()
+    figure = new_figure(5.4, 4.6, padding=WIDE_PADDING)
+    axes = figure.add_subplot()
     grid = int(np.clip(np.sqrt(len(text) / 12), 6, 32))
-    # Log counts: the pairs that the reference gets right share one cell, and would fade all others.
-    extent = (0, 1, 0, 1)
-    cells = ax.hexbin(text, molecule, bins="log", gridsize=grid, extent=extent, cmap="Blues", mincnt=1, linewidths=0.2)
-    figure.colorbar(cells, ax=ax, label="pairs in a cell", shrink=0.9)
-    ax.set(xlabel=_UNITS["text_difficulty"], ylabel=_UNITS["molecule_difficulty"], aspect="equal")
+    # All pairs that the reference model ranks first share one cell. On a linear scale the others would be invisible.
+    cells = axes.hexbin(
+        text, molecule, bins="log", gridsize=grid, extent=(0, 1, 0, 1), cmap="Blues", mincnt=1, linewidths=0.2
+    )
+    figure.colorbar(cells, ax=axes, label="pairs in a cell", shrink=0.9)
+    axes.set(xlabel=_UNITS["text_difficulty"], ylabel=_UNITS["molecule_difficulty"], aspect="equal")
     shown = "undefined" if correlation is None else f"{correlation:.2f}"
-    ax.set_title(f"{title} ({len(text):,}), Spearman {shown}", fontsize=11)
-    hide_spines(ax)
+    axes.set_title(f"{title} ({len(text):,}), Spearman {shown}", fontsize=11)
+    hide_spines(axes)
     return figure
 
 
 def draw_pairs(ds: Any, rows: Sequence[int], *, title: str = "", columns: int = 4) -> "Figure":
-    """Molecules, each over its id, its scores and the beginning of its caption.
+    """Draws molecules, each above its id, its scores and the start of its caption.
 
     Args:
-        ds: rows with ``id``, ``smiles``, ``description`` and the three difficulty columns.
-        rows: which to draw, in order.
-        title: of the figure.
-        columns: molecules in a line.
+        ds: rows with `id`, `smiles`, `description` and the three difficulty columns.
+        rows: indices of the rows to draw, in order.
+        title: title of the figure. Default: no title.
+        columns: molecules in a row. Default: 4.
 
     Returns:
-        The figure.
+        The figure. `figure.savefig(path)` writes it.
 
     Raises:
-        ValueError: if ``rows`` is empty, or RDKit cannot parse a SMILES.
+        ValueError: if `rows` is empty, or RDKit cannot parse a SMILES.
     """
     if not len(rows):
         raise ValueError("rows is empty: give the indices of the pairs to draw.")
-    columns = min(columns, len(rows))
-    lines = -(-len(rows) // columns)
-    figure = new_figure(width=3.3 * columns, height=4.5 * lines + (0.4 if title else 0))
-    grid = figure.add_gridspec(2 * lines, columns, height_ratios=[2.3, 1.9] * lines)
-    for place, row in enumerate(rows):
+    figure, cells = molecule_grid(len(rows), columns, text_height=1.9, title_height=0.4 if title else 0, row_gap=0.3)
+    for row, (picture, text) in zip(rows, cells, strict=True):
         pair = ds[int(row)]
-        line, column = divmod(place, columns)
-        picture, caption = (figure.add_subplot(grid[2 * line + half, column]) for half in range(2))
         picture.imshow(draw_molecule(pair["smiles"], pair["id"]))
-        picture.axis("off")
-        caption.axis("off")
-        # parse_math: a dollar sign in a caption starts no formula.
-        style: dict[str, Any] = {"va": "top", "transform": caption.transAxes, "parse_math": False}
-        caption.text(0, 1, _heading(pair), fontsize=9, fontweight="bold", **style)
-        caption.text(0, 0.8, cut_caption(pair["description"]), fontsize=8.5, **style)
+        write_text(text, 1, _heading(pair), fontsize=9, fontweight="bold")
+        write_text(text, 0.8, cut_caption(pair["description"]), fontsize=8.5)
     if title:
         figure.suptitle(title, fontsize=13)
     return figure
 
 
-def _outline(scores: Mapping[str, Mapping[str, Any]]) -> dict[str, list[str]]:
-    return {split: list(columns) for split, columns in scores.items()}
-
-
 def _heading(pair: Mapping[str, Any]) -> str:
+    """Two lines: the id, cut to 40 characters, and the three scores."""
     name = pair["id"] if len(pair["id"]) <= 40 else pair["id"][:37] + "..."
     scores = pair["text_difficulty"], pair["molecule_difficulty"], pair["difficulty"]
     return f"{name}\n" + "text {:.2f}  molecule {:.2f}  both {:.2f}".format(*scores)

@@ -1,9 +1,9 @@
-"""A figure of what a search found."""
+"""A figure of search results."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from class_hf.plots.style import cut_caption, draw_molecule, new_figure
+from class_hf.plots.style import cut_caption, draw_molecule, molecule_grid, write_text
 from class_hf.search.query import Hit
 
 if TYPE_CHECKING:
@@ -11,40 +11,36 @@ if TYPE_CHECKING:
 
 
 def draw_hits(hits: Sequence[Hit], *, title: str = "", columns: int = 5) -> "Figure":
-    """Molecules in the order of their ranks, each over its rank, score, id and the beginning of its caption.
+    """Draws the molecules in order of rank, each above its rank, score, id and the start of its caption.
 
     Args:
-        hits: of one query, at most 50.
-        title: of the figure: what was asked for.
-        columns: molecules in a line.
+        hits: the hits of one query, 1 to 50.
+        title: title of the figure, for example the query. Default: no title.
+        columns: molecules in a row. Default: 5.
 
     Returns:
-        The figure; ``figure.savefig(path)`` writes it.
+        The figure. `figure.savefig(path)` writes it.
 
     Raises:
-        ValueError: if there are no hits, or more than 50.
+        ValueError: if there are no hits or more than 50, or RDKit cannot parse a SMILES.
+
+    >>> figure = draw_hits([Hit(1, 0.9, "ethanol", "CCO")], title="an alcohol")
+    >>> figure.get_suptitle()
+    'an alcohol'
     """
     if not 1 <= len(hits) <= 50:
-        raise ValueError(f"there are {len(hits)} hits; a picture holds 1 to 50.")
-    columns = min(columns, len(hits))
-    lines = -(-len(hits) // columns)
+        raise ValueError(f"there are {len(hits)} hits; a figure holds 1 to 50.")
     captioned = any(hit.fields.get("description") for hit in hits)
-    text_height = 1.5 if captioned else 0.5
-    figure = new_figure(width=3.3 * columns, height=(2.3 + text_height) * lines + (0.6 if title else 0))
-    grid = figure.add_gridspec(2 * lines, columns, height_ratios=[2.3, text_height] * lines)
-    for place, hit in enumerate(hits):
-        line, column = divmod(place, columns)
-        picture, caption = (figure.add_subplot(grid[2 * line + half, column]) for half in range(2))
+    figure, cells = molecule_grid(
+        len(hits), columns, text_height=1.5 if captioned else 0.5, title_height=0.6 if title else 0
+    )
+    for hit, (picture, text) in zip(hits, cells, strict=True):
         picture.imshow(draw_molecule(hit.smiles, hit.id))
-        picture.axis("off")
-        caption.axis("off")
-        # parse_math: a dollar sign in a caption starts no formula.
-        style: dict[str, Any] = {"va": "top", "transform": caption.transAxes, "parse_math": False}
         name = hit.id if len(hit.id) <= 24 else hit.id[:21] + "..."
-        caption.text(0, 1, f"{hit.rank}.  {name}   score {hit.score:.3f}", fontsize=9.5, fontweight="bold", **style)
+        write_text(text, 1, f"{hit.rank}.  {name}   score {hit.score:.3f}", fontsize=9.5, fontweight="bold")
         if captioned:
-            text = cut_caption(hit.fields.get("description") or "", lines=6)
-            caption.text(0, 0.84, text, fontsize=8.5, **style)
+            write_text(text, 0.84, cut_caption(hit.fields.get("description") or "", lines=6), fontsize=8.5)
     if title:
-        figure.suptitle(cut_caption(title, width=28 * columns, lines=2), fontsize=12, parse_math=False)
+        width = 28 * min(columns, len(hits))
+        figure.suptitle(cut_caption(title, width=width, lines=2), fontsize=12, parse_math=False)
     return figure

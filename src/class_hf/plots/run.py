@@ -1,35 +1,34 @@
-"""Pictures of a run: the plan, the loss, the validation MRR against wall time, the ranks."""
+"""Figures of a training run: the plan, the loss, the validation MRR and the ranks."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from class_hf.curriculum.plan import CurriculumPlan
-from class_hf.plots.style import BLUE, GREY, ORANGE, save_figure
+from class_hf.plots.style import BLUE, GREY, ORANGE, line_axes, new_figure, save_figure
 
-
-def _figure(title: str, x: str, y: str) -> tuple[Any, Any]:
-    from matplotlib.figure import Figure  # no pyplot: no global state, no window
-
-    figure = Figure(figsize=(7, 4.2), dpi=120, layout="constrained", facecolor="white")
-    axes = figure.add_subplot()
-    axes.set_title(title, fontsize=11, loc="left")
-    axes.set_xlabel(x)
-    axes.set_ylabel(y)
-    axes.grid(alpha=0.25)
-    axes.spines[["top", "right"]].set_visible(False)
-    return figure, axes
+_SIZE = (7, 4.2)
 
 
 def plot_plan(plan: CurriculumPlan, path: str | Path) -> Path:
-    """The size of the pool over the steps, against training without a curriculum."""
+    """Draws the number of admitted pairs at each step, compared with training without a curriculum.
+
+    Args:
+        plan: the curriculum plan.
+        path: the PNG file.
+
+    Returns:
+        The path.
+    """
     order = plan.settings["order"]
-    figure, axes = _figure(
-        f"Curriculum plan, {order}: {plan.total_steps:,} steps ({plan.full_steps:,} without a curriculum)",
-        "optimizer step",
-        "pairs admitted",
+    figure = new_figure(*_SIZE)
+    axes = line_axes(
+        figure,
+        title=f"Curriculum plan, {order}: {plan.total_steps:,} steps ({plan.full_steps:,} without a curriculum)",
+        x="optimizer step",
+        y="pairs admitted",
     )
     edges = np.concatenate(([0], np.cumsum(plan.steps_per_epoch)))
     axes.stairs(plan.pool_sizes, edges, fill=True, color=BLUE, alpha=0.25)
@@ -43,12 +42,21 @@ def plot_plan(plan: CurriculumPlan, path: str | Path) -> Path:
     return save_figure(figure, path)
 
 
-def plot_loss(log_history: Sequence[dict[str, Any]], path: str | Path) -> Path | None:
-    """The training loss and the in-batch accuracy over the steps; None if nothing was logged."""
+def plot_loss(log_history: Sequence[Mapping[str, Any]], path: str | Path) -> Path | None:
+    """Draws the training loss and the in-batch accuracy at each logged step.
+
+    Args:
+        log_history: `trainer.state.log_history`.
+        path: the PNG file.
+
+    Returns:
+        The path, or None if no loss was logged.
+    """
     logs = [entry for entry in log_history if "loss" in entry]
     if not logs:
         return None
-    figure, axes = _figure("Training", "optimizer step", "loss")
+    figure = new_figure(*_SIZE)
+    axes = line_axes(figure, title="Training", x="optimizer step", y="loss")
     steps = [entry["step"] for entry in logs]
     axes.plot(steps, [entry["loss"] for entry in logs], color=BLUE, label="loss")
     axes.set_ylim(bottom=0)
@@ -65,19 +73,24 @@ def plot_loss(log_history: Sequence[dict[str, Any]], path: str | Path) -> Path |
 
 
 def plot_validation(
-    log_history: Sequence[dict[str, Any]], path: str | Path, molecules: int, captions: int
+    log_history: Sequence[Mapping[str, Any]], path: str | Path, molecules: int, captions: int
 ) -> Path | None:
-    """The validation MRR against wall time; None if nothing was evaluated.
+    """Draws the validation MRR against wall time.
 
     Args:
-        log_history: of the trainer.
-        path: the PNG.
-        molecules, captions: how many candidates the evaluation during training ranked, in either direction.
+        log_history: `trainer.state.log_history`.
+        path: the PNG file.
+        molecules: number of candidate molecules during training, for the legend.
+        captions: number of candidate captions during training, for the legend.
+
+    Returns:
+        The path, or None if training had no evaluation.
     """
     logs = [entry for entry in log_history if "eval_mrr" in entry and "wall_seconds" in entry]
     if not logs:
         return None
-    figure, axes = _figure("Validation during training", "wall time (seconds)", "MRR")
+    figure = new_figure(*_SIZE)
+    axes = line_axes(figure, title="Validation during training", x="wall time (seconds)", y="MRR")
     seconds = [entry["wall_seconds"] for entry in logs]
     for key, label, colour in (
         ("eval_mrr", f"text to molecule, {molecules:,} candidates", BLUE),
@@ -90,9 +103,19 @@ def plot_validation(
     return save_figure(figure, path)
 
 
-def plot_ranks(ranks: dict[str, dict[str, tuple[np.ndarray, int]]], path: str | Path, split: str) -> Path:
-    """Hits@k for every k: the share of queries whose partner is among the first k, by pool and direction."""
-    figure, axes = _figure(f"Ranks, {split}", "k (log scale)", "Hits@k")
+def plot_ranks(ranks: Mapping[str, Mapping[str, tuple[np.ndarray, int]]], path: str | Path, split: str) -> Path:
+    """Draws Hits@k for every k: the share of queries whose true candidate is among the first k.
+
+    Args:
+        ranks: by pool and direction, the ranks (Q,) and the number of candidates.
+        path: the PNG file.
+        split: name of the evaluated split, for the title.
+
+    Returns:
+        The path.
+    """
+    figure = new_figure(*_SIZE)
+    axes = line_axes(figure, title=f"Ranks, {split}", x="k (log scale)", y="Hits@k")
     colours = {"text_to_molecule": BLUE, "molecule_to_text": ORANGE}
     for pool, directions in ranks.items():
         for direction, (values, candidates) in directions.items():

@@ -1,4 +1,4 @@
-"""Pictures of a study: quality against cost for all arms, and gains by difficulty quartile."""
+"""Figures of a study: quality against cost for all arms, and gains by difficulty quartile."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -6,34 +6,27 @@ from typing import Any
 
 import numpy as np
 
-from class_hf.plots.style import save_figure
-
-# Okabe and Ito's palette (2008) without black and yellow; a line style for each further round of it.
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
-_STYLES = ("-", "--", ":", "-.", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 3)), (0, (8, 3)))
+from class_hf.plots.style import LINE_STYLES, PALETTE, hide_spines, new_figure, save_figure
 
 
 def plot_curves(
     curves: Mapping[str, Mapping[str, Sequence[float]]], baselines: Sequence[str], path: str | Path
 ) -> Path | None:
-    """The MRR during training against wall time and against pairs seen, all arms in one picture.
+    """Draws the MRR during training against wall time and against pairs seen, for all arms.
 
     Args:
-        curves: by arm: `seconds`, `pairs_seen`, `mrr` (T,) each, in the order of training.
-        baselines: arms drawn in black.
-        path: the PNG.
+        curves: by arm, `seconds`, `pairs_seen` and `mrr` (T,) in the order of training.
+        baselines: names of the arms that are drawn in black.
+        path: the PNG file.
 
     Returns:
-        the path; None if no arm was evaluated while it trained.
+        The path, or None if no arm had an evaluation during training.
     """
-    from matplotlib.figure import Figure  # no pyplot: no global state, no window
-
     drawn = {arm: curve for arm, curve in curves.items() if len(curve["mrr"])}
     if not drawn:
         return None
     columns = 1 + (len(drawn) - 1) // 24
-    size = (11 + 2.2 * columns, min(max(4.6, 0.16 * len(drawn)), 8.0))
-    figure = Figure(figsize=size, dpi=120, layout="constrained", facecolor="white")
+    figure = new_figure(11 + 2.2 * columns, min(max(4.6, 0.16 * len(drawn)), 8.0))
     panels = figure.subplots(1, 2, sharey=True)
     styles = _styles(drawn, baselines)
     for axes, name, label in zip(
@@ -44,10 +37,10 @@ def plot_curves(
         axes.set_xlabel(label)
         axes.set_xlim(left=0)
         axes.grid(alpha=0.25)
-        axes.spines[["top", "right"]].set_visible(False)
+        hide_spines(axes)
     panels[0].set_ylabel("MRR at evaluations during training")
     panels[1].xaxis.set_major_formatter(lambda value, _: f"{value / 1000:,.0f}k" if value >= 1000 else f"{value:.0f}")
-    # The best at the top, so that the legend reads as the curves end.
+    # The legend lists the arms in the order of the ends of their curves, the best first.
     handles, labels = panels[0].get_legend_handles_labels()
     order = sorted(range(len(labels)), key=lambda row: -drawn[labels[row]]["mrr"][-1])
     figure.legend(
@@ -64,17 +57,18 @@ def plot_curves(
 
 
 def _styles(arms: Mapping[str, Any], baselines: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """The line properties of each arm. Baselines are black, the others take the palette in order."""
     others = [arm for arm in arms if arm not in baselines]
     styles: dict[str, dict[str, Any]] = {
         arm: {
-            "color": _COLOURS[number % len(_COLOURS)],
-            "linestyle": _STYLES[number // len(_COLOURS) % len(_STYLES)],
+            "color": PALETTE[number % len(PALETTE)],
+            "linestyle": LINE_STYLES[number // len(PALETTE) % len(LINE_STYLES)],
             "linewidth": 1.3,
         }
         for number, arm in enumerate(others)
     }
     for number, arm in enumerate(baselines):
-        style = _STYLES[number % len(_STYLES)]
+        style = LINE_STYLES[number % len(LINE_STYLES)]
         styles[arm] = {"color": "black", "linestyle": style, "linewidth": 2.0, "zorder": 3}
     return styles
 
@@ -82,27 +76,24 @@ def _styles(arms: Mapping[str, Any], baselines: Sequence[str]) -> dict[str, dict
 def plot_quartiles(
     quartiles: Mapping[str, Mapping[str, Sequence[Mapping[str, Any]]]], path: str | Path
 ) -> Path | None:
-    """The gain in MRR over each baseline by difficulty quartile: a panel a baseline, a line an arm.
+    """Draws the gain in MRR over each baseline by difficulty quartile, with one panel for each baseline.
 
-    Gains whose 95 % interval leaves out zero are in bold.
+    A gain is in bold if its 95 % interval does not contain zero.
 
     Args:
-        quartiles: by baseline and arm: the parts of the queries from the easiest to the hardest, each with
+        quartiles: by baseline and arm, the quarters of the queries from the easiest to the hardest, each with
             `difference` and `interval_95`.
-        path: the PNG.
+        path: the PNG file.
 
     Returns:
-        the path; None if no arm was compared.
+        The path, or None if no arm was compared.
     """
-    from matplotlib.figure import Figure
-
     panels = {baseline: arms for baseline, arms in quartiles.items() if arms}
     if not panels:
         return None
     lines = max(len(arms) for arms in panels.values())
     longest = max(len(arm) for arms in panels.values() for arm in arms)
-    size = (len(panels) * (4.2 + 0.075 * longest) + 1.0, 0.3 * lines + 1.8)
-    figure = Figure(figsize=size, dpi=120, layout="constrained", facecolor="white")
+    figure = new_figure(len(panels) * (4.2 + 0.075 * longest) + 1.0, 0.3 * lines + 1.8)
     values = {
         baseline: np.array([[part["difference"] for part in parts] for parts in arms.values()])
         for baseline, arms in panels.items()
@@ -131,7 +122,7 @@ def plot_quartiles(
         axes.spines[:].set_visible(False)
         axes.set_title(f"against {baseline}", fontsize=11, loc="left")
         axes.set_xlabel("quarter of the queries by difficulty")
-    # Above the panels and not along the colours, since those are as low as two arms.
+    # The label of the colour bar would not fit: with two arms the bar is very short.
     figure.suptitle("gain in MRR; bold: 95 % interval without 0", fontsize=9, color="0.35", ha="right", x=0.99)
     figure.colorbar(image, ax=figure.axes, shrink=0.9, aspect=35)
     return save_figure(figure, path)

@@ -1,6 +1,7 @@
-"""The style that all figures share: palette, figure factory, atomic PNG files, molecules, captions."""
+"""The style that all figures share: palette, figure factory, PNG writing, molecule pictures, captions."""
 
 import io
+import os
 import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -8,53 +9,166 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+# The palette of Okabe and Ito (2008) is readable under every common form of colour blindness.
+BLUE, ORANGE, GREEN, PINK, SKY, YELLOW = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00"
+GREY, DARK_GREY = "#999999", "#555555"
+PALETTE = (BLUE, ORANGE, GREEN, PINK, SKY, YELLOW)
+# One line style for each further round of the palette.
+LINE_STYLES: tuple[Any, ...] = ("-", "--", ":", "-.", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 3)), (0, (8, 3)))
 
-# Okabe and Ito's palette (2008), which colour-blind readers can tell apart.
-BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#999999"
-
-
-def save_figure(figure: Any, path: str | Path) -> Path:
-    """Writes a figure as PNG, whole or not at all."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}")
-    figure.savefig(aside, format="png")
-    aside.replace(path)
-    return path
+# Of figures with several panels or pictures, in inches.
+WIDE_PADDING = (0.12, 0.08)
+_PICTURE_HEIGHT = 2.3
 
 
-def new_figure(width: float, height: float) -> "Figure":
-    """An empty figure on white, in inches."""
-    # Not pyplot: it keeps every figure alive, and would ask for a display.
+def new_figure(width: float, height: float, *, dpi: int = 120, padding: tuple[float, float] | None = None) -> "Figure":
+    """Makes an empty figure on white with a constrained layout.
+
+    Args:
+        width: width of the figure in inches.
+        height: height of the figure in inches.
+        dpi: pixels an inch. Default: 120.
+        padding: space around each axes in inches, horizontal and vertical. Default: the padding of matplotlib.
+
+    Returns:
+        The figure. [`save_figure`] writes it.
+
+    >>> new_figure(4, 3).get_size_inches().tolist()
+    [4.0, 3.0]
+    """
+    # pyplot keeps every figure alive and needs a display.
     from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-    layout = ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.08)
-    return Figure(figsize=(width, height), dpi=120, facecolor="white", layout=layout)
+    layout = "constrained" if padding is None else ConstrainedLayoutEngine(w_pad=padding[0], h_pad=padding[1])
+    return Figure(figsize=(width, height), dpi=dpi, facecolor="white", layout=layout)
 
 
-def hide_spines(ax: Any) -> None:
-    ax.spines[["top", "right"]].set_visible(False)
+def line_axes(figure: "Figure", *, title: str, x: str, y: str) -> "Axes":
+    """Adds one axes with a light grid for a line chart.
+
+    Args:
+        figure: the figure that gets the axes.
+        title: title of the axes, on the left.
+        x: label of the horizontal axis, with its unit.
+        y: label of the vertical axis, with its unit.
+    """
+    axes = figure.add_subplot()
+    axes.set_title(title, fontsize=11, loc="left")
+    axes.set_xlabel(x)
+    axes.set_ylabel(y)
+    axes.grid(alpha=0.25)
+    hide_spines(axes)
+    return axes
+
+
+def hide_spines(axes: "Axes") -> None:
+    """Removes the frame at the top and at the right of an axes."""
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def save_figure(figure: "Figure", path: str | Path) -> Path:
+    """Writes a figure as PNG. The old file is replaced only after the new one is complete.
+
+    Args:
+        figure: the figure to write.
+        path: the PNG file. Missing parent folders are created.
+
+    Returns:
+        The path.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        figure.savefig(partial, format="png")
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+    return path
 
 
 def cut_caption(caption: str, width: int = 46, lines: int = 8) -> str:
-    """Wrapped to ``lines`` lines of ``width`` characters; what is left out is marked."""
+    """Wraps a caption and cuts it after a number of lines.
+
+    Args:
+        caption: the text.
+        width: characters in a line.
+        lines: maximum number of lines. A longer caption ends with ` ...`.
+
+    >>> print(cut_caption("The molecule is a primary alcohol.", width=16, lines=2))
+    The molecule is
+    a primary ...
+    """
     return "\n".join(textwrap.wrap(caption, width, max_lines=lines, placeholder=" ..."))
 
 
 def draw_molecule(smiles: str, name: str) -> np.ndarray:
-    """(height, width, channels) picture on white."""
+    """Draws a molecule on white.
+
+    Args:
+        smiles: the molecule.
+        name: the id of the molecule, for the error message.
+
+    Returns:
+        The picture, (460, 660, channels), with values in [0, 1].
+
+    Raises:
+        ValueError: if RDKit cannot parse the SMILES.
+
+    >>> draw_molecule("CCO", "ethanol").shape[:2]
+    (460, 660)
+    """
     from matplotlib.image import imread
     from rdkit import Chem, rdBase
     from rdkit.Chem.Draw import rdMolDraw2D
 
     with rdBase.BlockLogs():
-        mol = Chem.MolFromSmiles(smiles)
-    if mol is None:
+        molecule = Chem.MolFromSmiles(smiles)
+    if molecule is None:
         raise ValueError(f"id {name}: RDKit cannot parse the SMILES {smiles!r}.")
     canvas = rdMolDraw2D.MolDraw2DCairo(660, 460)
-    rdMolDraw2D.PrepareAndDrawMolecule(canvas, mol)
+    rdMolDraw2D.PrepareAndDrawMolecule(canvas, molecule)
     canvas.FinishDrawing()
     return imread(io.BytesIO(canvas.GetDrawingText()))
+
+
+def molecule_grid(
+    count: int, columns: int, *, text_height: float, title_height: float, row_gap: float = 0.0
+) -> "tuple[Figure, list[tuple[Axes, Axes]]]":
+    """Makes a figure with a grid of cells. Each cell has axes for a picture above axes for a text.
+
+    Args:
+        count: number of cells.
+        columns: maximum number of cells in a row.
+        text_height: height of each text in inches.
+        title_height: space above the grid in inches.
+        row_gap: further height of each row in inches.
+
+    Returns:
+        The figure and the (picture, text) axes of each cell, row by row.
+    """
+    columns = min(columns, count)
+    rows = -(-count // columns)
+    height = (_PICTURE_HEIGHT + text_height + row_gap) * rows + title_height
+    figure = new_figure(3.3 * columns, height, padding=WIDE_PADDING)
+    grid = figure.add_gridspec(2 * rows, columns, height_ratios=[_PICTURE_HEIGHT, text_height] * rows)
+    cells = []
+    for place in range(count):
+        row, column = divmod(place, columns)
+        picture, text = (figure.add_subplot(grid[2 * row + half, column]) for half in range(2))
+        picture.axis("off")
+        text.axis("off")
+        cells.append((picture, text))
+    return figure, cells
+
+
+def write_text(axes: "Axes", height: float, text: str, **style: Any) -> None:
+    """Writes a text into axes from the left, with its top at a share of the height of the axes.
+
+    A dollar sign does not start a formula.
+    """
+    axes.text(0, height, text, va="top", transform=axes.transAxes, parse_math=False, **style)

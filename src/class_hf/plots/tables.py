@@ -1,12 +1,24 @@
 """Plans and metrics as text for a terminal."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from class_hf.curriculum.plan import CurriculumPlan
 
 
 def plan_table(plan: CurriculumPlan) -> str:
-    """The plan, an epoch a line."""
+    """Formats a plan with one line for each epoch.
+
+    Args:
+        plan: the curriculum plan.
+
+    Returns:
+        The table, with a title line and a line of column names.
+
+    >>> plan = CurriculumPlan(num_pairs=40, epochs=2, batch_size=4, order="none")
+    >>> len(plan_table(plan).splitlines())
+    4
+    """
     lines = [f"{plan}", f"{'epoch':>6} {'competence':>11} {'pool':>9} {'steps':>7} {'steps so far':>13}"]
     for row in plan.table():
         lines.append(
@@ -16,8 +28,20 @@ def plan_table(plan: CurriculumPlan) -> str:
     return "\n".join(lines)
 
 
-def summary_table(metrics: dict[str, Any]) -> str:
-    """The metrics of a [`RetrievalEvaluator`], a pool and direction a line."""
+def summary_table(metrics: Mapping[str, Any]) -> str:
+    """Formats the metrics with one line for each pool and direction.
+
+    Args:
+        metrics: a report of [`~class_hf.evaluation.retrieval_evaluator.RetrievalEvaluator`].
+
+    Returns:
+        The table, with a line of column names.
+
+    >>> row = {"hits@1": 0.5, "hits@10": 1.0, "mrr": 0.75, "mean_rank": 1.5, "candidates": 12}
+    >>> print(summary_table({"split": "validation", "pools": {"full": {"text_to_molecule": row}}}))
+    validation                            Hits@1  Hits@10     MRR  mean rank
+    text to molecule, full (12)            0.500    1.000   0.750        1.5
+    """
     lines = [f"{metrics['split']:<36} {'Hits@1':>7} {'Hits@10':>8} {'MRR':>7} {'mean rank':>10}"]
     for pool, directions in metrics["pools"].items():
         for direction, row in directions.items():
@@ -25,6 +49,14 @@ def summary_table(metrics: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def metrics_line(name: str, row: dict[str, Any]) -> str:
-    """One line of [`summary_table`]."""
+def metrics_line(name: str, row: Mapping[str, Any]) -> str:
+    """Formats one line of [`summary_table`].
+
+    Args:
+        name: the text of the first column.
+        row: metrics, with `hits@1`, `hits@10`, `mrr` and `mean_rank`.
+
+    Returns:
+        The line.
+    """
     return f"{name:<36} {row['hits@1']:>7.3f} {row['hits@10']:>8.3f} {row['mrr']:>7.3f} {row['mean_rank']:>10.1f}"
