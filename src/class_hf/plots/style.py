@@ -43,7 +43,7 @@ def new_figure(width: float, height: float, *, dpi: int = 120, padding: tuple[fl
     from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-    layout = "constrained" if padding is None else ConstrainedLayoutEngine(w_pad=padding[0], h_pad=padding[1])
+    layout: Any = "constrained" if padding is None else ConstrainedLayoutEngine(w_pad=padding[0], h_pad=padding[1])
     return Figure(figsize=(width, height), dpi=dpi, facecolor="white", layout=layout)
 
 
