@@ -1,10 +1,10 @@
-"""Pipelines of transformers: molecules or captions to vectors, and descriptions to molecules.
+"""Two pipelines of transformers: molecules or captions to vectors, and descriptions to molecules.
 
-`import class_hf` is enough for `transformers.pipeline` to know both tasks (see `_register.py`).
+After `import class_hf`, `transformers.pipeline` knows both tasks (see `_register.py`).
 """
 
 import types
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from itertools import chain, islice
 from pathlib import Path
@@ -13,13 +13,15 @@ from typing import Any
 import torch
 from transformers.pipelines.base import GenericTensor, Pipeline
 
+from class_hf.utils.suggestions import did_you_mean
+
 _BATCH_SIZE = 256
 
 
 class _BatchPipeline(Pipeline):
-    """A pipeline whose `preprocess` gets a whole batch of strings.
+    """A pipeline whose `preprocess` gets a batch of strings.
 
-    The base joins single inputs by code that pads tensors of a few known names, and cannot join graphs.
+    The base class joins single inputs by padding tensors of a few known names, which does not work for graphs.
     """
 
     model: Any
@@ -31,14 +33,16 @@ class _BatchPipeline(Pipeline):
     _load_video_processor: Any = False
 
     def __call__(self, inputs: str | Iterable[str], *, batch_size: int | None = None, **kwargs: Any) -> Any:  # type: ignore[override]
-        """
+        """Runs the pipeline.
+
         Args:
-            inputs: a string, a list or column of them, or a generator, which is read as it is needed.
-            batch_size: inputs that go through the model at once; by default the pipeline's own, or else 256.
-            kwargs: as the pipeline's class says.
+            inputs (`str`, list, column or generator): one or several strings. A generator is read lazily.
+            batch_size (`int`, *optional*): inputs that go through the model at a time. Default: the `batch_size` of
+                the pipeline, or 256.
+            kwargs: the arguments of a call. See the class.
 
         Returns:
-            the result of a string; a list of results; or of a generator an iterator over them.
+            The result for a string, a list of results, or for a generator an iterator over results.
         """
         size = batch_size or self._batch_size or _BATCH_SIZE
         if isinstance(inputs, str):
@@ -47,27 +51,29 @@ class _BatchPipeline(Pipeline):
         return results if isinstance(inputs, types.GeneratorType) else list(results)
 
     def get_inference_context(self) -> Any:
-        """Without gradients and dropout; a model in training goes on in training afterwards."""
+        """Switches gradients and dropout off. The mode of the model is restored afterwards."""
         from class_hf.evaluation.embedding import evaluating
 
         return lambda: evaluating(self.model)
 
     def save_pretrained(self, save_directory: Any, **kwargs: Any) -> None:
-        """Saves model and processor, which load again as any folder of this package's."""
-        # The base would save the processor's parts without it, and mark the model as one that needs remote code.
+        """Saves model and processor in the format of this package."""
+        # The base class would save the parts of the processor only, and mark the model as one that needs remote code.
         self.model.save_pretrained(save_directory, **kwargs)
         self.processor.save_pretrained(save_directory, **kwargs)
 
 
 class MoleculeFeatureExtractionPipeline(_BatchPipeline):
-    """SMILES to unit vectors; captions to vectors of the same space.
+    """Embeds SMILES, or captions in the same space, as L2-normalised vectors.
 
-    Args of a call, or of `pipeline(...)` for all calls:
-        side: `"molecule"` (default), the inputs are SMILES; `"text"`, they are descriptions.
-        return_tensors: give tensors (D,) in place of lists of D floats.
+    The arguments are given in a call, or in `pipeline(...)` for all calls.
+
+    Args:
+        side (`str`, defaults to `"molecule"`): `"molecule"` if the inputs are SMILES, `"text"` if they are captions.
+        return_tensors (`bool`, defaults to `False`): return tensors (D,) in place of lists of D floats.
 
     Raises:
-        ValueError: if a SMILES cannot be read, a text is empty, or `side` is neither.
+        ValueError: If RDKit cannot parse a SMILES, a text is empty, or `side` is unknown.
 
     Example:
 
@@ -84,7 +90,7 @@ class MoleculeFeatureExtractionPipeline(_BatchPipeline):
     def _sanitize_parameters(
         self, side: str | None = None, return_tensors: bool | None = None, **unknown: Any
     ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
-        _refuse(unknown, "side, return_tensors, batch_size")
+        _refuse(unknown, ("side", "return_tensors", "batch_size"))
         if side not in (None, "molecule", "text"):
             raise ValueError(f"side is {side!r}; expected 'molecule' (SMILES) or 'text' (descriptions).")
         chosen = {} if side is None else {"side": side}
@@ -101,20 +107,19 @@ class MoleculeFeatureExtractionPipeline(_BatchPipeline):
 
 
 class TextMoleculeRetrievalPipeline(_BatchPipeline):
-    """Descriptions to the molecules of an index.
+    """Finds the molecules of an index that are nearest to a description.
 
-    Args of `pipeline(...)`:
-        index: a [`MoleculeIndex`], or the folder or URL of one that the model made.
+    `index` is an argument of `pipeline(...)`. The others are given in a call, or in `pipeline(...)` for all calls. The
+    result for a text is a list of dicts with `rank`, `score`, `id`, `smiles` and `fields`, the best first.
 
-    Args of a call, or of `pipeline(...)` for all calls:
-        k: how many molecules, 10 by default.
-        filters: a [`MoleculeFilter`], or a dict of its arguments.
-        query_bank: as of [`MoleculeIndex.search`].
-
-    A text gives a list of dicts with `rank`, `score`, `id`, `smiles` and `fields`, the nearest first.
+    Args:
+        index (`MoleculeIndex` or `str`): an index that the model made, or its folder or URL.
+        k (`int`, defaults to 10): number of molecules.
+        filters ([`MoleculeFilter`] or `dict`, *optional*): conditions on the molecules, or their arguments.
+        query_bank (`bool`, *optional*): as in [`MoleculeIndex.search`].
 
     Raises:
-        ValueError: if there is no index, or it is another model's; and as [`MoleculeIndex.search`].
+        ValueError: If there is no index, if another model made it, or as for [`MoleculeIndex.search`].
 
     Example:
 
@@ -135,7 +140,7 @@ class TextMoleculeRetrievalPipeline(_BatchPipeline):
         if index is None:
             raise ValueError("index is not given; pass index=, a MoleculeIndex or the folder of one.")
         store = MoleculeIndex.load(index).store if isinstance(index, str | Path) else index.store
-        # With this pipeline's model in place of another copy of it; the index checks that it is the same.
+        # The index uses the model of the pipeline, and checks that it is the one that made the index.
         self.index = MoleculeIndex(store, self.model, self.processor)
 
     def _sanitize_parameters(
@@ -143,14 +148,14 @@ class TextMoleculeRetrievalPipeline(_BatchPipeline):
     ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
         from class_hf.search.query import MoleculeFilter
 
-        _refuse(unknown, "k, filters, query_bank, batch_size")
+        _refuse(unknown, ("k", "filters", "query_bank", "batch_size"))
         if isinstance(filters, dict):
             try:
                 filters = MoleculeFilter(**filters)
             except TypeError as error:
                 raise ValueError(f"filters are {filters!r}, but {str(error).split('() ')[-1]}.") from error
-        given = {"k": k, "filters": filters, "query_bank": query_bank}
-        return {}, {name: value for name, value in given.items() if value is not None}, {}
+        arguments = {"k": k, "filters": filters, "query_bank": query_bank}
+        return {}, {name: value for name, value in arguments.items() if value is not None}, {}
 
     def preprocess(self, inputs: list[str]) -> dict[str, Any]:  # type: ignore[override]
         return {"text": inputs}
@@ -163,11 +168,13 @@ class TextMoleculeRetrievalPipeline(_BatchPipeline):
 
 
 def _batches(inputs: Iterable[str], size: int) -> Iterator[list[str]]:
+    """Lists of up to `size` inputs."""
     rows = iter(inputs)
     while batch := list(islice(rows, size)):
         yield batch
 
 
-def _refuse(unknown: dict[str, Any], known: str) -> None:
-    if unknown:
-        raise ValueError(f"unknown argument {next(iter(unknown))!r}; expected one of {known}.")
+def _refuse(unknown: dict[str, Any], known: Sequence[str]) -> None:
+    """Raises `ValueError` for the first unknown argument."""
+    for name in unknown:
+        raise ValueError(f"unknown argument {name!r}; {did_you_mean(name, known)}")

@@ -117,7 +117,8 @@ def test_query_bank_takes_its_penalties_off_unless_told_otherwise(index, indexed
     assert [hit.score for hit in normalised] == pytest.approx(
         [plain[hit.id] - penalties[hit.id] for hit in normalised], abs=1e-5
     )
-    assert index.config["query_bank"] == {"captions": 12, "method": "softmax"}
+    scale = pytest.approx(indexed_model.logit_scale().item())
+    assert index.config["query_bank"] == {"captions": 12, "method": "softmax", "scale": scale}
     with pytest.raises(ValueError, match="query_bank is for text queries"):
         index.search(smiles="CCO", query_bank=True)
 
@@ -171,7 +172,7 @@ def test_qdrant_in_a_folder(molecules, indexed_model, processor, tmp_path):
 )
 def test_urls_that_are_none(url):
     pytest.importorskip("qdrant_client")
-    with pytest.raises(ValueError, match="is no URL of Qdrant; expected 'qdrant\\+http"):
+    with pytest.raises(ValueError, match="is not a URL of Qdrant; expected 'qdrant\\+http"):
         MoleculeIndex.load(url)
 
 
@@ -179,7 +180,7 @@ def test_a_database_that_does_not_answer_or_holds_nothing():
     pytest.importorskip("qdrant_client")
     with pytest.raises(ValueError, match="http://127.0.0.1:9/none' does not answer"):
         MoleculeIndex.load("qdrant+http://127.0.0.1:9/none")
-    with pytest.raises(ValueError, match="there is no finished index at 'qdrant\\+memory:none'"):
+    with pytest.raises(ValueError, match="there is no complete index at 'qdrant\\+memory:none'"):
         MoleculeIndex.load("qdrant+memory:none")
 
 
@@ -234,7 +235,7 @@ def test_a_failed_build_leaves_nothing_behind(molecules, indexed_model, processo
         MoleculeIndex.build(molecules, broken, processor, **place)
     assert list(tmp_path.iterdir()) == []
     if where == "qdrant":
-        with pytest.raises(ValueError, match="no finished index"):
+        with pytest.raises(ValueError, match="no complete index"):
             MoleculeIndex.load("qdrant+memory:broken")
 
 

@@ -73,7 +73,8 @@ def test_an_index_with_codes_equals_an_exact_one(molecules, indexed_model, proce
     """With ten times k candidates of 28 molecules, the codes leave none out."""
     pytest.importorskip("faiss")
     built = MoleculeIndex.build(molecules, indexed_model, processor, tmp_path / "index", exact_up_to=5)
-    assert isinstance(built.store._codes["molecule"].bits, np.memmap) and not index.store._codes
+    assert len(built.store.codes("molecule").bits) == len(molecules)
+    assert isinstance(built.store.codes("molecule").bits, np.memmap)
     for filters in (None, MoleculeFilter(elements="O"), MoleculeFilter(substructure="C(=O)[OH]")):
         wanted = index.search("an acid", k=4, filters=filters, query_bank=False)
         found = built.search("an acid", k=4, filters=filters)

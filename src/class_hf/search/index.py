@@ -1,6 +1,6 @@
-"""An index of molecules that is searched by text and by molecule."""
+"""`MoleculeIndex`: molecules that are found by text and by molecule."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from threading import Lock
@@ -8,40 +8,34 @@ from time import monotonic
 from typing import Any, overload
 
 import numpy as np
-import torch
-import torch.nn.functional as F
 from datasets import Dataset
-from tqdm.auto import tqdm
 
-from class_hf._version import __version__
-from class_hf.data.collator import TextMoleculeCollator
-from class_hf.data.prepare import TEXT_FEATURES, prepare_molecules
-from class_hf.data.validation import OnError
-from class_hf.evaluation.embedding import embed, logit_scale
-from class_hf.evaluation.query_bank import BankMethod, bank_penalties
-from class_hf.hub.loading import load_model
-from class_hf.search.properties import describe
-from class_hf.search.query import MAX_SMILES, MAX_TEXT, Hit, MoleculeFilter, check_k, check_string
-from class_hf.search.stores.folder import FolderStore
+from class_hf.search.building import IndexSettings, build_index
+from class_hf.search.conditions import check_conditions
+from class_hf.search.encoder import IndexEncoder
+from class_hf.search.query import (
+    MAX_SMILES,
+    MAX_TEXT,
+    Hit,
+    MoleculeFilter,
+    check_k,
+    check_notation,
+    check_string,
+)
+from class_hf.search.stores.base import Found, VectorStore, check_store, open_store
 from class_hf.search.substructure import check_smiles, first_matches, requirements
-from class_hf.search.vector_search import EXACT_UP_TO
-
-# Molecules embedded and stored at a time.
-_SHARD = 8_192
-_QUERIES = 256
-# What a model must give as it gave when the index was built: whatever its file format, precision and device.
-_PROBES = {"text": ["The molecule is a steroid ester."], "molecule": ["CC(=O)Oc1ccccc1C(=O)O"]}
-_SAME = 0.999  # least cosine of a probe; bf16 moves one by less than 0.0002
+from class_hf.utils.protocols import Processor, RetrievalModel
+from class_hf.utils.suggestions import did_you_mean
 
 
 class MoleculeIndex:
-    """Molecules that are found by text and by molecule, and captions that are found by molecule.
+    """Finds molecules by text and by molecule, and captions by molecule.
 
     Args:
-        store: where the vectors lie.
-        model: the name of the model that made them, or the model itself. Default: the one that the index names. It is
-            loaded at the first search.
-        processor: the model's, if the model itself is given.
+        store (`VectorStore`): keeps the vectors.
+        model (`RetrievalModel` or `str`, *optional*): the model that made the vectors, or its name. Default: the name
+            in the index. A named model is loaded at the first search.
+        processor (`Processor`, *optional*): the processor of a loaded model.
 
     Example:
 
@@ -53,11 +47,16 @@ class MoleculeIndex:
     ```
     """
 
-    def __init__(self, store: Any, model: Any = None, processor: Any = None):
+    def __init__(
+        self,
+        store: VectorStore,
+        model: RetrievalModel | str | None = None,
+        processor: Processor | None = None,
+    ):
         self.store = store
         self.config: dict[str, Any] = store.config
         self._model, self._processor = model, processor
-        self._checked = False
+        self._encoder: IndexEncoder | None = None
         self._lock = Lock()
 
     def __len__(self) -> int:
@@ -70,103 +69,65 @@ class MoleculeIndex:
         )
 
     @classmethod
-    def load(cls, location: str | Path, model: Any = None, processor: Any = None) -> "MoleculeIndex":
+    def load(
+        cls,
+        location: str | Path,
+        model: RetrievalModel | str | None = None,
+        processor: Processor | None = None,
+    ) -> "MoleculeIndex":
         """Opens an index.
 
         Args:
-            location: its folder, or the URL of a database.
-            model, processor: see the class.
+            location: its folder, the URL of a database, or `package.module:Name@LOCATION` for a store of your own (see
+                [`~class_hf.search.stores.base.VectorStore`]).
+            model, processor: As for the class.
 
         Raises:
-            ValueError: if there is no index, or it is of a later format.
+            ValueError: If there is no index, if it is damaged, or if a later version wrote it.
         """
-        return cls(_store_class(location)(location), model, processor)
+        return cls(open_store(location), model, processor)
 
     @classmethod
     def build(
         cls,
         molecules: Dataset,
-        model: Any,
-        processor: Any = None,
+        model: RetrievalModel | str,
+        processor: Processor | None = None,
         output_dir: str | Path | None = None,
         *,
         store: str | None = None,
-        batch_size: int = 256,
-        query_bank: Sequence[str] | None = None,
-        bank_method: BankMethod = "softmax",
-        exact_up_to: int = EXACT_UP_TO,
-        num_proc: int | None = None,
-        on_error: OnError = "raise",
-        overwrite: bool = False,
+        settings: IndexSettings | None = None,
+        **options: Any,
     ) -> "MoleculeIndex":
-        """Embeds molecules and writes an index of them.
+        """Embeds molecules, and writes an index of them.
 
         Args:
-            molecules: with `smiles`; `id` (the row's number if it is not given) and `description` (captions, None or
-                empty for none) are used, all other columns are kept.
-            model: a dual encoder, or the name of one.
-            processor: the model's; not needed with a name.
-            output_dir: the folder, for the embedded index.
-            store: a URL, for an index in Qdrant (see [`~class_hf.search.stores.qdrant.QdrantStore`]).
-            batch_size: molecules embedded at once.
-            query_bank: training captions. What [`~class_hf.evaluation.query_bank.bank_penalties`] makes of each
-                molecule's cosines with them is then taken off its scores, unless a search says otherwise.
-            bank_method: `"softmax"` or `"nearest"`.
-            exact_up_to: with more molecules than this, one-bit codes are searched and the ten-fold of k best are
-                scored exactly, which misses one of a hundred (needs faiss); in Qdrant, its graph is searched.
-            num_proc: processes that read and featurise the molecules.
-            on_error: at a row without a readable SMILES: `"raise"`, or `"drop"` it; the index's `config["dropped"]`
-                counts them and lists the first.
-            overwrite: replace an index that is there.
+            molecules: a table with the column `smiles`. The columns `id` (default: the row number) and `description`
+                (captions; None or empty for none) are used. All other columns are kept. Text columns in which each
+                value is a number become numbers.
+            model (`RetrievalModel` or `str`): a dual encoder, or its folder or Hub id.
+            processor (`Processor`, *optional*): the processor of a loaded model.
+            output_dir (`str`, *optional*): folder of the index. Give either this or `store`.
+            store (`str`, *optional*): a URL of Qdrant (see [`~class_hf.search.stores.qdrant.QdrantStore`]), or
+                `package.module:Name@LOCATION` for a store of your own.
+            settings (`IndexSettings`, *optional*): the settings.
+            options: fields of [`~class_hf.search.building.IndexSettings`], in place of `settings`.
 
         Raises:
-            ValueError: if rows are refused, or the model cannot embed one side alone.
-            FileExistsError: if the folder holds something.
+            ValueError: If rows are refused, or the model cannot embed one side alone.
+            FileExistsError: If the folder is not empty.
+            OSError: If the disk is full. Nothing stays behind.
         """
         if (output_dir is None) == (store is None):
             raise ValueError("give either output_dir, the folder of the index, or store, the URL of a database.")
-        location = store or output_dir or ""
-        name = model if isinstance(model, str) else getattr(model, "name_or_path", None) or None
-        if isinstance(model, str):
-            model, processor = load_model(model)
-        if processor is None:
-            raise ValueError("the processor is not given; pass it with the model, or pass the model's name alone.")
-        revision = getattr(model.config, "_commit_hash", None)
-        if name is not None and Path(name).is_dir():
-            name = str(Path(name).resolve())
-        table, dropped = describe(molecules, num_proc, on_error)
-        captions, caption_rows = _captions(table)
-        collator = TextMoleculeCollator(processor)
-        probes = {side: _embed_queries(model, processor, side, some) for side, some in _PROBES.items()}
-        dimension = probes["molecule"].shape[1]
-        if query_bank is not None:
-            bank = torch.from_numpy(_embed_texts(model, processor, query_bank, batch_size))
-            scale = float(logit_scale(model, _text_rows(processor, query_bank[:1]), collator))
-        with _store_class(location).create(location, table, dimension, caption_rows, overwrite) as writer:
-            prepared = prepare_molecules(table.select_columns(["smiles"]), processor, num_proc)
-            for start in _shards(len(table), "Indexing molecules"):
-                shard = prepared.select(range(start, min(start + _SHARD, len(table))))
-                vectors = _unit(embed(model, shard, collator, "molecule", batch_size))
-                penalties = None
-                if query_bank is not None:
-                    penalties = bank_penalties(vectors, bank, bank_method, scale).numpy()
-                writer.add_molecules(start, vectors.numpy(), penalties)
-            for start in _shards(len(captions), "Indexing captions"):
-                texts = captions[start : start + _SHARD]
-                writer.add_captions(start, _embed_texts(model, processor, texts, batch_size))
-            config = {
-                "class_hf_version": __version__,
-                "model": name,
-                "revision": revision,
-                "dimension": dimension,
-                "molecules": len(table),
-                "captions": len(captions),
-                "exact_up_to": exact_up_to,
-                "query_bank": None if query_bank is None else {"captions": len(query_bank), "method": bank_method},
-                "dropped": {"rows": len(dropped), "first": [str(row) for row in dropped[:5]]},
-                "probes": {side: vectors[0].round(6).tolist() for side, vectors in probes.items()},
-            }
-            writer.finish(config)
+        fields = IndexSettings.__dataclass_fields__
+        for name in options:
+            if name not in fields:
+                raise TypeError(f"build has no argument {name!r}; {did_you_mean(name, fields)}")
+        if settings is not None and options:
+            raise TypeError(f"give either settings or {', '.join(options)}, not both.")
+        location = check_store(store) if store is not None else str(output_dir)
+        build_index(molecules, model, processor, location, settings or IndexSettings(**options))
         return cls.load(location, model, processor)
 
     @overload
@@ -200,22 +161,24 @@ class MoleculeIndex:
         filters: MoleculeFilter | None = None,
         query_bank: bool | None = None,
     ) -> list[Hit] | list[list[Hit]]:
-        """The molecules nearest to a text or to a molecule, the nearest first.
+        """Finds the molecules that are nearest to a text or to a molecule.
 
         Args:
-            text: a description, or several.
-            smiles: a molecule, or several; exactly one of text and smiles is given.
-            k: how many molecules, at most; fewer come back only if no more pass the filters.
-            filters: which molecules may be given.
-            query_bank: take the query bank's penalties off the scores. Default: if the index has them. For text only.
+            text (`str` or list of `str`, *optional*): one or several descriptions. Give either this or `smiles`.
+            smiles (`str` or list of `str`, *optional*): one or several molecules. A CXSMILES extension (`|...|`) may
+                follow each of them.
+            k (`int`, defaults to 10): number of hits. There are fewer only if fewer molecules pass the filters.
+            filters (`MoleculeFilter`, *optional*): conditions on the molecules.
+            query_bank (`bool`, *optional*): subtract the penalties of the query bank. For text only. Default: if the
+                index has a query bank.
 
         Returns:
-            the hits of a query; of several, a list for each.
+            The hits of a query in decreasing order of score. For several queries, a list of such lists.
 
         Raises:
-            ValueError: if a query, k or the pattern is malformed, there is no query bank, or the model is not the
+            ValueError: If a query, k or a filter is malformed, if there is no query bank, or if the model is not the
                 one that made the index.
-            TimeoutError: if the substructure takes too long.
+            TimeoutError: If the substructure takes longer than its limit.
         """
         if (text is None) == (smiles is None):
             raise ValueError("give either a text or a smiles, not both and not neither.")
@@ -226,100 +189,105 @@ class MoleculeIndex:
             raise ValueError("the index has no query bank; build it with query_bank=, the training captions.")
         if query_bank and text is None:
             raise ValueError("query_bank is for text queries: the bank holds captions.")
-        penalised = text is not None and self.config["query_bank"] is not None and query_bank is not False
+        if filters and filters.conditions:
+            check_conditions(filters.conditions, self.columns)
+        use_penalties = text is not None and self.config["query_bank"] is not None and query_bank is not False
         side, queries = ("text", text) if text is not None else ("molecule", smiles)
         vectors = self._vectors(side, queries)
         if filters and filters.substructure is not None:
-            found = [self._with_substructure(vector, k, filters, penalised) for vector in vectors]
+            results = [self._with_substructure(vector, k, filters, use_penalties) for vector in vectors]
         else:
-            found = self.store.nearest("molecule", vectors, k, filters, penalised)
-        return _hits(found, queries)
+            results = self.store.nearest("molecule", vectors, k, filters, use_penalties)
+        if filters and filters.min_score is not None:
+            results = [[found for found in result if found.score >= filters.min_score] for result in results]
+        return _hits(results, queries)
 
     def search_captions(self, smiles: str | list[str], k: int = 10) -> Any:
-        """The captions nearest to a molecule, the nearest first; each hit is the first molecule that has the caption.
+        """Finds the captions that are nearest to a molecule.
 
         Args:
-            smiles: a molecule, or several.
-            k: how many captions.
+            smiles (`str` or list of `str`): one or several molecules.
+            k (`int`, defaults to 10): number of captions.
+
+        Returns:
+            As [`search`]. Each hit is the first molecule that has the caption.
 
         Raises:
-            ValueError: if the index holds no captions, or as for [`search`].
+            ValueError: If the index holds no captions, or as for [`search`].
         """
         if not self.config["captions"]:
             raise ValueError("the index holds no captions; build it from a table with a column 'description'.")
         check_k(k)
         return _hits(self.store.nearest("text", self._vectors("molecule", smiles), k), smiles)
 
-    def _with_substructure(self, vector: np.ndarray, k: int, filters: MoleculeFilter, penalised: bool) -> list:
-        """Goes down the ranking until k molecules match, or there are no more."""
+    @property
+    def columns(self) -> dict[str, str]:
+        """The kind of each column of the table: `"number"`, `"text"`, `"boolean"` or `"other"`."""
+        columns = self.config.get("columns")
+        if columns is None:
+            raise ValueError(
+                "the index was built by an earlier version and cannot be filtered by columns: build it again."
+            )
+        return columns
+
+    def _with_substructure(
+        self, vector: np.ndarray, k: int, filters: MoleculeFilter, use_penalties: bool
+    ) -> list[Found]:
+        """Tries the candidates in the order of their scores until k match or none is left."""
         end = monotonic() + filters.time_limit
-        matching: list = []
         smarts = filters.substructure or ""
         elements = requirements(smarts, filters.time_limit)[1]
         filters = replace(filters, elements=(*(filters.elements or ()), *elements))
-        seen: set[int] = set()
-        wanted = max(4 * k, 256)
+        matching: list[Found] = []
+        tried: set[int] = set()
+        count = max(4 * k, 256)
         while True:
-            ranked = self.store.nearest("molecule", vector[None], wanted, filters, penalised)[0]
-            fresh = [one for one in ranked if one[1] not in seen]
+            ranked = self.store.nearest("molecule", vector[None], count, filters, use_penalties)[0]
+            fresh = [found for found in ranked if found.number not in tried]
             if fresh:
-                smiles = [record["smiles"] for _, _, record in fresh]
-                left = max(end - monotonic(), 0.001)
-                places = first_matches(smarts, smiles, k - len(matching), left)
+                remaining = max(end - monotonic(), 0.001)
+                smiles = [found.smiles for found in fresh]
+                places = first_matches(smarts, smiles, k - len(matching), remaining, filters.use_stereo)
                 matching += [fresh[place] for place in places]
-            if len(matching) >= k or len(ranked) < wanted:
+            if len(matching) >= k or len(ranked) < count:
                 return matching
-            seen.update(row for _, row, _ in ranked)
-            wanted *= 8
+            tried.update(found.number for found in ranked)
+            count *= 8
 
     def _vectors(self, side: str, queries: Any) -> np.ndarray:
-        """(B, D) of checked queries."""
+        """(B, D) vectors of the queries, after they are checked."""
         several = [queries] if isinstance(queries, str) else queries
         if not isinstance(several, list | tuple) or not several:
             raise ValueError(f"the queries are {several!r}; expected a string or a list of strings.")
         if side == "text":
-            several = [check_string(one, "text", MAX_TEXT, "a description of a molecule") for one in several]
+            several = [check_string(text, "text", MAX_TEXT, "a description of a molecule") for text in several]
         else:
-            several = [check_string(one, "smiles", MAX_SMILES, "a SMILES such as 'CCO'") for one in several]
+            several = [check_notation(text, "smiles", MAX_SMILES, "a SMILES such as 'CCO'") for text in several]
             check_smiles(several)
-        model, processor = self._loaded()
-        parts = [several[start : start + _QUERIES] for start in range(0, len(several), _QUERIES)]
-        return np.concatenate([_embed_queries(model, processor, side, part) for part in parts])
+        return self.encoder().queries(side, several)
 
-    def _loaded(self) -> tuple[Any, Any]:
-        """The model and its processor, known to be those that made the index."""
+    def encoder(self) -> IndexEncoder:
+        """The model and its processor, after a check that they made the index.
+
+        Raises:
+            ValueError: If the model cannot be loaded, or did not make the index.
+        """
         with self._lock:
-            if not self._checked:
-                self._load()
-            self._checked = True
-        return self._model, self._processor
+            if self._encoder is None:
+                self._encoder = self._open_encoder()
+            return self._encoder
 
-    def _load(self) -> None:
-        named = self._model is None or isinstance(self._model, str)
-        name = self._model or self.config["model"]
-        if named:
-            if name is None:
-                raise ValueError("the index does not name its model; pass model= and processor=.")
-            revision = self.config["revision"] if self._model is None else None
-            self._model, self._processor = load_model(name, revision)
-        if self._processor is None:
-            raise ValueError("the processor is not given; pass it with the model, or pass the model's name alone.")
-        shown = name if named else type(self._model).__name__
-        for side, stored in self.config["probes"].items():
-            vector = _embed_queries(self._model, self._processor, side, _PROBES[side])[0]
-            if len(vector) != len(stored):
-                raise ValueError(
-                    f"the model {shown!r} gives {len(vector)} numbers, but the index holds {len(stored)} each: it was "
-                    f"made by {self.config['model']!r}. Load it with that model, or build it anew."
-                )
-            if float(vector @ np.asarray(stored, np.float32)) < _SAME:
-                raise ValueError(
-                    f"the model {shown!r} is not the one that made the index ({self.config['model']!r}): it gives "
-                    f"another vector for the {side} {_PROBES[side][0]!r}. Load it with that model, or build it anew."
-                )
+    def _open_encoder(self) -> IndexEncoder:
+        model: RetrievalModel | str | None = self._model if self._model is not None else self.config["model"]
+        if model is None:
+            raise ValueError("the index does not name its model; pass model= and processor=.")
+        revision = self.config["revision"] if self._model is None else None
+        encoder = IndexEncoder.open(model, self._processor, revision)
+        encoder.check_probes(self.config["probes"], self.config["model"])
+        return encoder
 
     def close(self) -> None:
-        """Lets go of the store."""
+        """Closes the store."""
         self.store.close()
 
     def __enter__(self) -> "MoleculeIndex":
@@ -329,61 +297,9 @@ class MoleculeIndex:
         self.close()
 
 
-def _store_class(location: str | Path) -> Any:
-    """What keeps an index at this place."""
-    if isinstance(location, str) and location.startswith("qdrant+"):
-        from class_hf.search.stores.qdrant import QdrantStore
-
-        return QdrantStore
-    return FolderStore
-
-
-def _hits(found: list, queries: Any) -> Any:
-    lists = [[Hit(rank, score, **record) for rank, (score, _, record) in enumerate(one, start=1)] for one in found]
+def _hits(results: Sequence[Sequence[Found]], queries: Any) -> Any:
+    lists = [
+        [Hit(rank, found.score, found.id, found.smiles, found.fields) for rank, found in enumerate(result, start=1)]
+        for result in results
+    ]
     return lists[0] if isinstance(queries, str) else lists
-
-
-def _unit(vectors: torch.Tensor) -> torch.Tensor:
-    if not torch.isfinite(vectors).all():
-        raise ValueError("the model's vectors are not all finite: it has diverged.")
-    return F.normalize(vectors.float(), dim=-1)
-
-
-def _embed_queries(model: Any, processor: Any, side: str, queries: list[str]) -> np.ndarray:
-    """(B, D) of length 1."""
-    device = next(model.parameters()).device
-    batch = processor(text=queries) if side == "text" else processor(smiles=queries)
-    training = model.training
-    model.eval()
-    with torch.no_grad():
-        vectors = model(**{name: value.to(device) for name, value in batch.items()})[f"{side}_embeds"]
-    model.train(training)
-    return _unit(vectors).cpu().numpy()
-
-
-def _embed_texts(model: Any, processor: Any, texts: Sequence[str], batch_size: int) -> np.ndarray:
-    """(N, D) of length 1, of any number of captions."""
-    rows = _text_rows(processor, texts)
-    return _unit(embed(model, rows, TextMoleculeCollator(processor), "text", batch_size)).numpy()
-
-
-def _text_rows(processor: Any, texts: Sequence[str]) -> Dataset:
-    return Dataset.from_dict({TEXT_FEATURES: processor.encode_text(list(texts))})
-
-
-def _captions(table: Dataset) -> tuple[list[str], np.ndarray]:
-    """The different captions, and for each the first row that has it."""
-    if "description" not in table.column_names:
-        return [], np.empty(0, np.int64)
-    rows: dict[str, int] = {}
-    for row, caption in enumerate(table["description"][:]):
-        if isinstance(caption, str) and caption.strip():
-            rows.setdefault(caption, row)
-    return list(rows), np.fromiter(rows.values(), np.int64, len(rows))
-
-
-def _shards(count: int, description: str) -> Iterator[int]:
-    with tqdm(total=count, desc=description, disable=None) as bar:
-        for start in range(0, count, _SHARD):
-            yield start
-            bar.update(min(_SHARD, count - start))

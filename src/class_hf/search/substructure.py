@@ -1,42 +1,69 @@
-"""Matches a substructure in a process of its own, which can be ended: RDKit's matching cannot be interrupted.
-
-Run as `python -m class_hf.search.substructure`, it reads one JSON object from its input and writes one to its output.
-"""
+"""Substructure matching in a process that can be ended, because RDKit's matching cannot be interrupted."""
 
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Sequence
 from functools import lru_cache
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
+from class_hf.search import substructure_worker
 
-def first_matches(smarts: str, smiles: Sequence[str], wanted: int, time_limit: float) -> list[int]:
-    """The places of the first `wanted` molecules that a pattern matches.
+# A SMILES of at most this many characters is parsed in milliseconds. Starting the process takes about 100 ms.
+_PARSED_HERE = 200
+
+
+def first_matches(
+    smarts: str, smiles: Sequence[str], wanted: int, time_limit: float, use_stereo: bool = True
+) -> list[int]:
+    """Finds the first molecules that match a pattern.
 
     Args:
-        smarts: the pattern.
-        smiles: molecules, in the order in which they are looked at. One that cannot be parsed does not match.
-        wanted: so many are enough.
-        time_limit: seconds, the start of the process included.
+        smarts (`str`): the pattern.
+        smiles (list of `str`): molecules in the order in which they are tried. One that RDKit cannot parse does not
+            match.
+        wanted (`int`): number of matches after which to stop.
+        time_limit (`float`): seconds, including the start of the process.
+        use_stereo (`bool`, defaults to `True`): whether chirality and double-bond marks of the pattern must match.
+
+    Returns:
+        list of `int`: positions in `smiles`, in increasing order.
 
     Raises:
-        ValueError: if RDKit cannot parse the pattern, or its process dies of it.
-        TimeoutError: if it takes longer.
+        ValueError: If RDKit cannot parse the pattern, or its process fails on it, or stereo marks are at a position
+            where RDKit does not match them.
+        TimeoutError: If matching takes longer than the limit.
 
     >>> first_matches("[OX2H]", ["CC", "CCO", "CO", "CCCO"], 2, time_limit=20)
     [1, 2]
+    >>> first_matches("C/C=C/C", ["C/C=C\\\\C", "C/C=C/C"], 2, time_limit=20)
+    [1]
     """
-    return _ask({"smarts": smarts, "smiles": list(smiles), "wanted": wanted}, "substructure", smarts, time_limit)
+    if use_stereo and has_nested_stereo(smarts):
+        raise ValueError(
+            f"substructure {_shorten(smarts)} has stereo marks inside $(...), where RDKit does not match them. "
+            "Write them outside of it, or ignore stereo (use_stereo=False, --ignore_stereo)."
+        )
+    question = {"smarts": smarts, "smiles": list(smiles), "wanted": wanted, "use_stereo": use_stereo}
+    return _ask(question, "substructure", smarts, time_limit)
 
 
 @lru_cache(maxsize=256)
 def requirements(smarts: str, time_limit: float) -> tuple[bytes, tuple[str, ...]]:
-    """What each molecule with this substructure has: bits of RDKit's pattern fingerprint, and elements.
+    """What each molecule with this substructure has.
+
+    Args:
+        smarts (`str`): the pattern.
+        time_limit (`float`): seconds.
+
+    Returns:
+        `tuple`: bytes of RDKit's pattern fingerprint, whose bits such a molecule has; and element symbols.
 
     Raises:
-        ValueError, TimeoutError: as for [`first_matches`].
+        ValueError: As for [`first_matches`].
+        TimeoutError: As for [`first_matches`].
 
     >>> requirements("[Se]~[#6,#7]", time_limit=20)[1]
     ('Se',)
@@ -45,83 +72,75 @@ def requirements(smarts: str, time_limit: float) -> tuple[bytes, tuple[str, ...]
     return bytes.fromhex(answer["pattern"]), tuple(answer["elements"])
 
 
-# A SMILES of so many characters is parsed in milliseconds, whatever it holds; the process costs a hundred of them.
-_HARMLESS = 200
-
-
 def check_smiles(smiles: Sequence[str], time_limit: float = 10.0) -> None:
-    """Parses the SMILES of strangers, long ones out of harm's way.
+    """Checks that RDKit can parse SMILES from users. Long ones are parsed in a process that can be ended.
+
+    Args:
+        smiles (list of `str`): the SMILES.
+        time_limit (`float`, defaults to 10.0): seconds for the long ones.
 
     Raises:
-        ValueError: if RDKit cannot parse one as a molecule.
-        TimeoutError: if that takes longer.
+        ValueError: If RDKit cannot parse one.
+        TimeoutError: If parsing takes longer than the limit.
     """
-    answer = _answer({"check": [one for one in smiles if len(one) <= _HARMLESS]})
+    answer = substructure_worker.answer({"check": [text for text in smiles if len(text) <= _PARSED_HERE]})
     if "error" in answer:
         raise ValueError(answer["error"])
-    if long := [one for one in smiles if len(one) > _HARMLESS]:
+    if long := [text for text in smiles if len(text) > _PARSED_HERE]:
         _ask({"check": long}, "smiles", long[0], time_limit)
 
 
+def has_nested_stereo(smarts: str) -> bool:
+    """Whether a pattern has stereo marks inside a recursive expression `$(...)`.
+
+    >>> has_nested_stereo("[$(C/C=C/C)]"), has_nested_stereo("[$(C@C)]"), has_nested_stereo("C[C@H](O)[$(CO)]")
+    (True, False, False)
+    """
+    opened: list[str] = []
+    for position, character in enumerate(smarts):
+        if character == "(" and smarts[position - 1 : position] == "$":
+            opened.append("$(")
+        elif character in "([":
+            opened.append(character)
+        elif character in ")]" and opened:
+            opened.pop()
+        elif "$(" in opened and (character in "/\\" or (character == "@" and opened[-1] == "[")):
+            return True  # outside of brackets, @ is a ring bond
+    return False
+
+
+@lru_cache(maxsize=1)
+def _library_folders() -> tuple[str, ...]:
+    """The folders from which this process imports RDKit and NumPy."""
+    origins = [spec.origin for spec in map(find_spec, ("rdkit", "numpy")) if spec is not None and spec.origin]
+    return tuple(dict.fromkeys(str(Path(origin).resolve().parents[1]) for origin in origins))
+
+
 def _ask(question: dict[str, Any], name: str, value: str, time_limit: float) -> Any:
-    shown = value if len(value) <= 60 else value[:57] + "..."
-    # The package must be found there as it was found here.
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    """Asks the worker, and raises its errors. `name` and `value` describe the input in them."""
     try:
-        done = subprocess.run(
-            [sys.executable, "-m", "class_hf.search.substructure"],
+        # -I: the worker imports nothing from the current folder and nothing that environment variables name.
+        process = subprocess.run(
+            [sys.executable, "-I", substructure_worker.__file__, *_library_folders()],
             input=json.dumps(question),
             capture_output=True,
             text=True,
+            encoding="utf-8",
             timeout=time_limit,
-            env=environment,
             check=False,
         )
     except subprocess.TimeoutExpired:
         raise TimeoutError(
-            f"{name} {shown!r} takes longer than the time limit allows. Make it simpler, narrow the search by other "
-            "filters, or raise the limit."
+            f"{name} {_shorten(value)} takes longer than the time limit of {time_limit:g} s. Simplify it, narrow the "
+            "search by other filters, or raise the limit."
         ) from None
-    if done.returncode != 0:
-        raise ValueError(f"{name} {shown!r} cannot be used: RDKit fails on it (status {done.returncode}).")
-    answer = json.loads(done.stdout)
+    if process.returncode != 0:
+        raise ValueError(f"{name} {_shorten(value)} cannot be used: RDKit fails on it (status {process.returncode}).")
+    answer = json.loads(process.stdout)
     if "error" in answer:
         raise ValueError(answer["error"])
     return answer["answer"]
 
 
-def _answer(question: dict[str, Any]) -> dict[str, Any]:
-    from rdkit import Chem, DataStructs, rdBase
-
-    with rdBase.BlockLogs():
-        if "check" in question:
-            for smiles in question["check"]:
-                molecule = Chem.MolFromSmiles(smiles)
-                if molecule is None or molecule.GetNumAtoms() == 0:
-                    return {"error": f"RDKit cannot parse the SMILES {smiles[:200]!r}."}
-            return {"answer": None}
-        pattern = Chem.MolFromSmarts(question["smarts"])
-        if pattern is None or pattern.GetNumAtoms() == 0:
-            return {"error": f"substructure {question['smarts'][:200]!r}: RDKit cannot parse it as SMARTS."}
-        if "smiles" not in question:
-            bits = DataStructs.BitVectToBinaryText(Chem.PatternFingerprint(pattern)).hex()
-            return {"answer": {"pattern": bits, "elements": _certain_elements(pattern)}}
-        places: list[int] = []
-        for place, smiles in enumerate(question["smiles"]):
-            molecule = Chem.MolFromSmiles(smiles)
-            if molecule is not None and molecule.HasSubstructMatch(pattern):
-                places.append(place)
-                if len(places) == question["wanted"]:
-                    break
-        return {"answer": places}
-
-
-def _certain_elements(pattern: Any) -> list[str]:
-    """Elements of the atoms for which a pattern leaves no choice; the fingerprint knows nothing of single atoms."""
-    choices = ("Or", "!=", "Recursive")
-    certain = [atom for atom in pattern.GetAtoms() if not any(one in atom.DescribeQuery() for one in choices)]
-    return sorted({atom.GetSymbol() for atom in certain if atom.GetAtomicNum()})
-
-
-if __name__ == "__main__":
-    json.dump(_answer(json.load(sys.stdin)), sys.stdout)
+def _shorten(text: str) -> str:
+    return repr(text if len(text) <= 60 else text[:57] + "...")

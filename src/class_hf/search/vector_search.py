@@ -1,15 +1,15 @@
-"""Vector search: the k best rows of a matrix, by exact products, or preselected by one-bit codes if it is large."""
+"""Search for the k best rows of a matrix: by exact products, or with one-bit codes as a first stage."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
-# Candidates among which the codes are searched; up to so many a matrix product takes some 50 ms, and misses nothing.
+# With more candidates than this, one-bit codes preselect. Exact search over this many takes about 50 ms.
 EXACT_UP_TO = 200_000
-# Candidates by their codes that are scored exactly, over the number asked for.
+# The codes preselect this many candidates for each hit.
 OVERSAMPLING = 10
-_LEAST_BITS = 512
-# Rows that are multiplied at a time: what is read from a memory-mapped file then need not fit into memory.
+_MIN_BITS = 512
+# Rows that are multiplied at a time. A memory-mapped file then need not fit into memory.
 _BLOCK = 65_536
 
 
@@ -20,18 +20,21 @@ def top_rows(
     rows: np.ndarray | None = None,
     penalties: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The k rows with the largest products.
+    """Finds the k rows with the largest products.
 
     Args:
-        vectors: (N, D) float32; may be memory-mapped.
-        queries: (B, D) float32.
-        k: how many; fewer come back if there are fewer rows.
-        rows: (M,) the rows to choose among, rising. Default: all.
-        penalties: (N,) numbers that are taken off each row's products.
+        vectors (`np.ndarray` (N, D) `float32`): the candidates. They may be memory-mapped.
+        queries (`np.ndarray` (B, D) `float32`): the queries.
+        k (`int`): number of rows. Fewer are returned if there are fewer candidates.
+        rows (`np.ndarray` (M,), *optional*): the candidate rows in increasing order. Default: all rows.
+        penalties (`np.ndarray` (N,), *optional*): numbers that are subtracted from the products of each row.
 
     Returns:
-        products (B, k') float32, falling, and the rows (B, k') int64, k' = min(k, N or M). Of equal products the
-        first row wins.
+        `tuple`: products (B, k') `float32` in decreasing order, and their rows (B, k') `int64`, where k' is the
+        smaller of k and the number of candidates. Equal products are in the order of their rows.
+
+    Raises:
+        ValueError: If a product is not finite.
 
     >>> scores, rows = top_rows(np.eye(3, dtype=np.float32), np.array([[0, 2, 1]], np.float32), 2)
     >>> scores.tolist(), rows.tolist()
@@ -40,26 +43,29 @@ def top_rows(
     count = len(vectors) if rows is None else len(rows)
     scores = np.empty((len(queries), count), np.float32)
     for start in range(0, count, _BLOCK):
-        part = slice(start, min(start + _BLOCK, count))
-        chosen = part if rows is None else rows[part]
-        np.matmul(queries, vectors[chosen].T, out=scores[:, part])
+        block = slice(start, min(start + _BLOCK, count))
+        chosen = block if rows is None else rows[block]
+        with np.errstate(all="ignore"):  # checked below
+            np.matmul(queries, vectors[chosen].T, out=scores[:, block])
         if penalties is not None:
-            scores[:, part] -= penalties[chosen]
-    places = _top(scores, min(k, count))
-    return np.take_along_axis(scores, places, axis=1), places if rows is None else rows[places]
+            scores[:, block] -= penalties[chosen]
+    if not np.isfinite(scores).all():
+        raise ValueError("the vectors of the index are not all finite: the index is damaged. Build it again.")
+    positions = _top_positions(scores, min(k, count))
+    return np.take_along_axis(scores, positions, axis=1), positions if rows is None else rows[positions]
 
 
-def _top(scores: np.ndarray, k: int) -> np.ndarray:
-    """(B, k) places of the largest values, falling; equal ones by place."""
+def _top_positions(scores: np.ndarray, k: int) -> np.ndarray:
+    """(B, k) positions of the largest values in decreasing order; equal values in the order of their positions."""
     count = scores.shape[1]
     if k == 0:
         return np.empty((len(scores), 0), np.int64)
     result = np.empty((len(scores), k), np.int64)
     for row, values in enumerate(scores):
-        # All that reach the k-th largest value: a partition alone picks any of those that are equal to it.
-        least = np.partition(values, count - k)[count - k]
-        reach = np.flatnonzero(values >= least)
-        result[row] = reach[np.argsort(-values[reach], kind="stable")[:k]]
+        # Take all values that reach the k-th largest. A partition alone picks any of those that are equal to it.
+        threshold = np.partition(values, count - k)[count - k]
+        reaching = np.flatnonzero(values >= threshold)
+        result[row] = reaching[np.argsort(-values[reaching], kind="stable")[:k]]
     return result
 
 
@@ -67,8 +73,8 @@ class Codes(NamedTuple):
     """One-bit codes of N vectors.
 
     Attributes:
-        bits: (N, W / 8) uint8, signs of W projections.
-        projection: (D, W) float32.
+        bits (`np.ndarray` (N, W / 8) `uint8`): signs of W projections.
+        projection (`np.ndarray` (D, W) `float32`): the projections.
     """
 
     bits: np.ndarray
@@ -76,21 +82,41 @@ class Codes(NamedTuple):
 
 
 def encode(vectors: np.ndarray, seed: int = 0) -> Codes:
-    """The codes of (N, D) vectors, which may be memory-mapped: W = 2 D signs of random projections, at least 512.
+    """Computes one-bit codes: the signs of W = 2 D random projections, at least 512.
 
-    The projections are orthogonal D at a time, which estimates angles better than independent ones do (super-bit
-    locality-sensitive hashing, Ji et al., 2012). Vectors of 256 numbers become 64 bytes.
+    The projections are orthogonal in groups of D, which estimates angles better than independent projections do
+    (super-bit locality-sensitive hashing, Ji et al., 2012). A vector of 256 numbers becomes 64 bytes.
+
+    Args:
+        vectors (`np.ndarray` (N, D) `float32`): the vectors. They may be memory-mapped.
+        seed (`int`, defaults to 0): seed of the projections.
+
+    Returns:
+        [`Codes`]: bits and projections.
 
     >>> encode(np.eye(8, dtype=np.float32)).bits.shape
     (8, 64)
     """
-    dimension = vectors.shape[1]
-    width = -(-max(2 * dimension, _LEAST_BITS) // 64) * 64
-    generator = np.random.default_rng(seed)
-    bases = [np.linalg.qr(generator.standard_normal((dimension, dimension)))[0] for _ in range(-(-width // dimension))]
-    projection = np.concatenate(bases, axis=1)[:, :width].astype(np.float32)
+    projection = random_projection(vectors.shape[1], seed)
     blocks = [_signs(vectors[start : start + _BLOCK], projection) for start in range(0, len(vectors), _BLOCK)]
     return Codes(np.concatenate(blocks), projection)
+
+
+def code_width(dimension: int) -> int:
+    """The number of bits in the code of a vector.
+
+    >>> code_width(8), code_width(300)
+    (512, 640)
+    """
+    return -(-max(2 * dimension, _MIN_BITS) // 64) * 64
+
+
+def random_projection(dimension: int, seed: int = 0) -> np.ndarray:
+    """The projections of [`encode`]: (D, W) `float32`, orthogonal in groups of D columns."""
+    width = code_width(dimension)
+    generator = np.random.default_rng(seed)
+    bases = [np.linalg.qr(generator.standard_normal((dimension, dimension)))[0] for _ in range(-(-width // dimension))]
+    return np.concatenate(bases, axis=1)[:, :width].astype(np.float32)
 
 
 def top_rows_by_codes(
@@ -101,23 +127,34 @@ def top_rows_by_codes(
     rows: np.ndarray | None = None,
     penalties: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """As [`top_rows`], among the `OVERSAMPLING` x k rows whose codes differ least from the query's.
+    """Finds the k rows with the largest products among the `OVERSAMPLING` x k rows that the codes preselect.
+
+    The codes preselect the rows with the smallest Hamming distance to the query's code.
+
+    Args:
+        vectors, queries, k, rows, penalties: As for [`top_rows`].
+        codes: [`encode`] of the vectors.
+
+    Returns:
+        As [`top_rows`].
 
     Raises:
-        ImportError: if faiss is not installed.
+        ImportError: If faiss is not installed.
+        ValueError: If a product is not finite.
     """
     try:
         import faiss
     except ImportError as error:
-        raise ImportError("an index of this size needs faiss: pip install 'class-hf[faiss]'.") from error
-    bits: Any = codes.bits if rows is None else codes.bits[rows]
+        raise ImportError('an index of this size needs faiss: pip install "class-hf[faiss]".') from error
+    bits = codes.bits if rows is None else codes.bits[rows]
     candidates = min(OVERSAMPLING * k, len(bits))
-    _, places = faiss.knn_hamming(_signs(queries, codes.projection), bits, candidates)
-    found = []
-    for query, near in zip(queries, np.sort(places), strict=True):
-        found.append(top_rows(vectors, query[None], k, near if rows is None else rows[near], penalties))
-    return np.concatenate([scores for scores, _ in found]), np.concatenate([chosen for _, chosen in found])
+    _, positions = faiss.knn_hamming(_signs(queries, codes.projection), np.ascontiguousarray(bits), candidates)
+    results = []
+    for query, near in zip(queries, np.sort(positions), strict=True):
+        results.append(top_rows(vectors, query[None], k, near if rows is None else rows[near], penalties))
+    return np.concatenate([scores for scores, _ in results]), np.concatenate([chosen for _, chosen in results])
 
 
 def _signs(vectors: np.ndarray, projection: np.ndarray) -> np.ndarray:
+    """(N, W / 8) packed signs of the projections."""
     return np.packbits(vectors @ projection > 0, axis=1)

@@ -1,123 +1,170 @@
-"""The embedded index: one folder of memory-mapped arrays and an Arrow table."""
+"""The default store: one folder of memory-mapped arrays and an Arrow table."""
 
-import json
+import errno
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from datasets import Dataset, load_from_disk
 
+from class_hf.search.conditions import passing
 from class_hf.search.query import ELEMENTS, MoleculeFilter
+from class_hf.search.stores.arrays import allocate_array, open_array, save_array
+from class_hf.search.stores.base import Found, record_fields, upper_bound
+from class_hf.search.stores.manifest import CONFIG, Manifest
 from class_hf.search.substructure import requirements
-from class_hf.search.vector_search import Codes, encode, top_rows, top_rows_by_codes
-from class_hf.utils.files import atomic_folder, write_json
+from class_hf.search.vector_search import Codes, code_width, encode, top_rows, top_rows_by_codes
+from class_hf.utils.files import atomic_folder
 
-CONFIG = "index.json"
-FORMAT = 1
 _FILES = {"molecule": "molecules", "text": "captions"}
-# Queries whose products with all candidates are held at a time.
+# The scores of this many queries with all candidates are in memory at a time.
 _QUERIES = 64
-
-# Score, number (of molecule or caption), and `id`, `smiles` and `fields` of the molecule.
-Found = list[tuple[float, int, dict[str, Any]]]
 
 
 class FolderStore:
-    """Molecules, their vectors and properties in one folder; opening it reads none of them.
+    """Molecules, their vectors and their properties in one folder.
 
-    Files: `index.json` (settings), `table/` (Arrow), `molecules.npy` (N, D) float32 of length 1, `weights.npy` (N,)
-    float64, `elements.npy` (N, 2) and `patterns.npy` (N, 32) uint64 bit sets; `captions.npy` (C, D) and
-    `caption_rows.npy` (C,) if there are captions; `penalties.npy` (N,) under a query bank; `molecules_codes.npy` and
-    `molecules_projection.npy` (and those of captions) where there are more than `exact_up_to`.
+    Opening maps the files and checks their types, shapes and sizes. It reads little of them, so it takes the same time
+    for an index of any size. N molecules and C different captions with vectors of D numbers are in these files:
+
+    | file | content |
+    |---|---|
+    | `index.json` | settings, and a checksum of each file |
+    | `table/` | Arrow table: `id`, `smiles` and the further columns |
+    | `molecules.npy` | (N, D) `float32`, L2-normalised |
+    | `weights.npy` | (N,) `float64`, Da |
+    | `elements.npy`, `patterns.npy` | (N, 2) and (N, 32) `uint64` bit sets |
+    | `captions.npy`, `caption_rows.npy` | (C, D) `float32` and (C,) `int64`, if there are captions |
+    | `penalties.npy`, `bank.npy` | (N,) and (M, D) `float32`, with a query bank of M captions |
+    | `*_codes.npy`, `*_projection.npy` | one-bit codes, with more than `exact_up_to` candidates |
 
     Args:
-        folder: what [`create`] wrote.
+        location: a folder from [`create`].
 
     Raises:
-        ValueError: if it is no such folder, or of a later format.
+        ValueError: If it holds no index, if a file is missing or damaged, or if a later version wrote it.
     """
 
-    def __init__(self, folder: str | Path):
-        self.folder = Path(folder)
-        if not (self.folder / CONFIG).is_file():
-            raise ValueError(f"{str(folder)!r} holds no index (no {CONFIG}).")
-        self.config: dict[str, Any] = json.loads((self.folder / CONFIG).read_text(encoding="utf-8"))
-        if self.config["format"] > FORMAT:
-            raise ValueError(
-                f"the index {str(folder)!r} has format {self.config['format']}, this version of class_hf reads up to "
-                f"{FORMAT}. Install class_hf {self.config['class_hf_version']} or later."
-            )
-        self.table: Dataset = load_from_disk(str(self.folder / "table"))
-        self.vectors = {"molecule": self._array("molecules")}
-        if self.config["captions"]:
-            self.vectors["text"] = self._array("captions")
-        self._codes = {
-            side: Codes(self._array(f"{_FILES[side]}_codes"), self._array(f"{_FILES[side]}_projection"))
-            for side, vectors in self.vectors.items()
-            if len(vectors) > self.config["exact_up_to"]
+    def __init__(self, location: str | Path):
+        self.folder = Path(location)
+        self._manifest = Manifest.read(location)
+        self._manifest.check_sizes()
+        self.config: dict[str, Any] = self._manifest.config
+        self.table = self._load_table()
+        count, dimension = self.config["molecules"], self.config["dimension"]
+        shapes: dict[str, tuple[Any, tuple[int, ...]]] = {
+            "molecules": (np.float32, (count, dimension)),
+            "weights": (np.float64, (count,)),
+            "elements": (np.uint64, (count, 2)),
+            "patterns": (np.uint64, (count, 32)),
         }
+        if self.config["captions"]:
+            shapes["captions"] = (np.float32, (self.config["captions"], dimension))
+            shapes["caption_rows"] = (np.int64, (self.config["captions"],))
+        if self.config["query_bank"] is not None:
+            shapes["penalties"] = (np.float32, (count,))
+        sizes = {"molecules": count, "captions": self.config["captions"]}
+        for name, size in sizes.items():
+            if size > self.config["exact_up_to"]:
+                width = code_width(dimension)
+                shapes[f"{name}_codes"] = (np.uint8, (size, width // 8))
+                shapes[f"{name}_projection"] = (np.float32, (dimension, width))
+        self._arrays = {
+            name: open_array(self._manifest.data / f"{name}.npy", *expected) for name, expected in shapes.items()
+        }
+        self.vectors = {side: self._arrays[name] for side, name in _FILES.items() if name in self._arrays}
+
+    def _load_table(self) -> Dataset:
+        folder = self._manifest.data / "table"
+        for name in self._manifest.files or ():
+            if name.startswith("table/"):
+                # Before the file is parsed: Arrow trusts its files.
+                self._manifest.check_content(name)
+        try:
+            table = load_from_disk(str(folder))
+        except Exception as error:  # Arrow, JSON and datasets have many errors
+            reason = " ".join(str(error).split())[:120]
+            raise ValueError(f"the table {str(folder)!r} is damaged: {reason}. Build the index again.") from error
+        if not isinstance(table, Dataset) or len(table) != self.config["molecules"]:
+            raise ValueError(
+                f"the table {str(folder)!r} is damaged: it has {len(table):,} rows; expected "
+                f"{self.config['molecules']:,}. Build the index again."
+            )
+        if not {"id", "smiles"} <= set(table.column_names):
+            raise ValueError(f"the table {str(folder)!r} is damaged: it has the columns {table.column_names}.")
+        return table
 
     def _array(self, name: str) -> np.ndarray:
-        return np.load(self.folder / f"{name}.npy", mmap_mode="r")
-
-    @cached_property
-    def _penalties(self) -> np.ndarray:
-        return self._array("penalties")
-
-    @cached_property
-    def _caption_rows(self) -> np.ndarray:
-        return self._array("caption_rows")
+        """An array, after a comparison with its checksum if it is small."""
+        self._manifest.check_content(f"{name}.npy")
+        return self._arrays[name]
 
     @classmethod
     @contextmanager
     def create(
-        cls, folder: str | Path, table: Dataset, dimension: int, caption_rows: np.ndarray, overwrite: bool = False
+        cls,
+        location: str | Path,
+        table: Dataset,
+        dimension: int,
+        caption_rows: np.ndarray,
+        overwrite: bool = False,
     ) -> Iterator["FolderWriter"]:
-        """A writer for N molecules; the folder appears when the block ends without an error."""
-        with atomic_folder(folder, CONFIG, overwrite) as aside:
-            yield FolderWriter(aside, table, dimension, caption_rows)
+        """As [`~class_hf.search.stores.base.VectorStore.create`]. The folder appears when the block ends.
+
+        Raises:
+            FileExistsError: If the folder is not empty, and is no index or `overwrite` is not set.
+            OSError: If the disk is full. Nothing stays behind.
+        """
+        with atomic_folder(location, CONFIG, overwrite) as temporary, reporting_full_disk(location):
+            yield FolderWriter(temporary, table, dimension, caption_rows)
 
     def nearest(
-        self, side: str, queries: np.ndarray, k: int, filters: MoleculeFilter | None = None, penalised: bool = False
-    ) -> list[Found]:
-        """The candidates with the largest cosines to each query, falling.
+        self,
+        side: str,
+        queries: np.ndarray,
+        k: int,
+        filters: MoleculeFilter | None = None,
+        use_penalties: bool = False,
+    ) -> list[list[Found]]:
+        """As [`~class_hf.search.stores.base.VectorStore.nearest`].
 
-        Args:
-            side: `"molecule"` or `"text"`: what the candidates are.
-            queries: (B, D) of length 1.
-            k: how many.
-            filters: weight and elements hold for all that is given; of the substructure only what a fingerprint
-                tells, so that some do not match, but none that matches is left out. For molecules only.
-            penalised: take the query bank's penalties off.
-
-        Returns:
-            for each query up to k scores, rows (of captions: numbers), and the molecule's `id`, `smiles` and `fields`.
+        Of a substructure it uses the fingerprint only: all molecules that match are candidates, and some that do not.
         """
+        vectors = self._array(_FILES[side])
         rows = self._rows(filters) if filters else None
-        penalties = self._penalties if penalised else None
-        candidates = len(self.vectors[side]) if rows is None else len(rows)
-        search = partial(top_rows, self.vectors[side])
+        penalties = self._array("penalties") if use_penalties else None
+        candidates = len(vectors) if rows is None else len(rows)
+        search = partial(top_rows, vectors)
         if candidates > self.config["exact_up_to"]:
-            search = partial(top_rows_by_codes, self.vectors[side], self._codes[side])
-        found: list[Found] = []
+            search = partial(top_rows_by_codes, vectors, self.codes(side))
+        results: list[list[Found]] = []
         for start in range(0, len(queries), _QUERIES):
-            scores, places = search(queries[start : start + _QUERIES], k, rows, penalties)
-            molecules = self._caption_rows[places] if side == "text" else places
-            found += [
-                list(zip(of_query.tolist(), numbers.tolist(), self._records(chosen), strict=True))
-                for of_query, numbers, chosen in zip(scores, places, molecules, strict=True)
-            ]
-        return found
+            scores, numbers = search(queries[start : start + _QUERIES], k, rows, penalties)
+            molecules = self._caption_rows()[numbers] if side == "text" else numbers
+            results += [self._records(*query) for query in zip(scores, numbers, molecules, strict=True)]
+        return results
 
-    def _records(self, rows: np.ndarray) -> list[dict[str, Any]]:
-        columns = self.table[rows.tolist()]
-        names = [name for name in columns if name not in ("id", "smiles")]
+    def codes(self, side: str) -> Codes:
+        """The one-bit codes of a side's vectors. Only an index with more than `exact_up_to` of them has codes."""
+        return Codes(self._array(f"{_FILES[side]}_codes"), self._array(f"{_FILES[side]}_projection"))
+
+    def _caption_rows(self) -> np.ndarray:
+        rows = self._array("caption_rows")
+        if len(rows) and not 0 <= rows.min() <= rows.max() < self.config["molecules"]:
+            raise ValueError(f"{str(self.folder / 'caption_rows.npy')!r} is damaged: a row is out of range.")
+        return rows
+
+    def _records(self, scores: np.ndarray, numbers: np.ndarray, rows: np.ndarray) -> list[Found]:
+        try:
+            columns = self.table[rows.tolist()]
+        except Exception as error:  # Arrow's errors for damaged values
+            raise ValueError(f"the table in {str(self.folder)!r} is damaged. Build the index again.") from error
         return [
-            {"id": one, "smiles": smiles, "fields": {name: columns[name][place] for name in names}}
-            for place, (one, smiles) in enumerate(zip(columns["id"], columns["smiles"], strict=True))
+            Found(score, number, columns["id"][place], columns["smiles"][place], record_fields(columns, place))
+            for place, (score, number) in enumerate(zip(scores.tolist(), numbers.tolist(), strict=True))
         ]
 
     def _rows(self, filters: MoleculeFilter) -> np.ndarray:
@@ -125,27 +172,54 @@ class FolderStore:
         keep = np.ones(len(self.table), bool)
         if filters.min_weight is not None or filters.max_weight is not None:
             weights = self._array("weights")
-            keep &= weights >= (filters.min_weight or 0.0)
-            keep &= weights <= (np.inf if filters.max_weight is None else filters.max_weight)
+            keep &= (weights >= (filters.min_weight or 0.0)) & (weights <= upper_bound(filters))
         if filters.elements:
             keep &= _contains(self._array("elements"), element_bits([filters.elements])[0])
         if filters.substructure is not None:
             pattern = np.frombuffer(requirements(filters.substructure, filters.time_limit)[0], np.uint64)
             keep &= _contains(self._array("patterns"), pattern)
+        for condition in filters.conditions:
+            keep &= passing(self.table.data.column(condition.column), condition)
         return np.flatnonzero(keep)
 
+    def verify(self) -> dict[str, int]:
+        """Compares all files with their checksums, and checks all values.
+
+        Returns:
+            `dict`: numbers of `files` and `bytes` that were compared. Both are 0 for an index without checksums.
+
+        Raises:
+            ValueError: If anything differs. The message names the files.
+        """
+        faults = self._manifest.faults()
+        if not faults:
+            for side, vectors in self.vectors.items():
+                for start in range(0, len(vectors), 65_536):
+                    norms = np.linalg.norm(vectors[start : start + 65_536], axis=1)
+                    if not (np.abs(norms - 1) < 1e-3).all():
+                        faults.append(f"{_FILES[side]}.npy has vectors that are not L2-normalised")
+                        break
+            if self.config["captions"]:
+                self._caption_rows()
+            if not np.isfinite(self._arrays["weights"]).all():
+                faults.append("weights.npy has values that are not finite")
+        if faults:
+            raise ValueError(f"the index {str(self.folder)!r} is damaged: {'; '.join(faults)}. Build it again.")
+        sizes = [entry["size"] for entry in (self._manifest.files or {}).values()]
+        return {"files": len(sizes), "bytes": sum(sizes)}
+
     def close(self) -> None:
-        """Nothing to do: the maps go with the object."""
+        """Does nothing. The files are unmapped with the object."""
 
 
 class FolderWriter:
-    """Fills a folder piece by piece, so that the vectors need not fit into memory.
+    """Fills a folder in steps, so that the vectors need not fit into memory.
 
     Args:
-        folder: an empty one.
-        table: what [`describe`] gave.
-        dimension: D.
-        caption_rows: (C,) for each of the different captions the first row that has it.
+        folder: an empty folder.
+        table: as for [`~class_hf.search.stores.base.VectorStore.create`].
+        dimension (`int`): D.
+        caption_rows (`np.ndarray` (C,)): as for [`~class_hf.search.stores.base.VectorStore.create`].
     """
 
     def __init__(self, folder: Path, table: Dataset, dimension: int, caption_rows: np.ndarray):
@@ -155,27 +229,36 @@ class FolderWriter:
         self._penalties: list[np.ndarray] = []
         sizes = {"molecules": len(table), "captions": len(caption_rows)}
         self._arrays = {
-            name: np.lib.format.open_memmap(folder / f"{name}.npy", "w+", np.float32, (size, dimension))
+            name: allocate_array(folder / f"{name}.npy", np.float32, (size, dimension))
             for name, size in sizes.items()
             if size
         }
 
+    def add_query_bank(self, vectors: np.ndarray) -> None:
+        """Stores the vectors (M, D) of the query bank, so that molecules can be added later."""
+        save_array(self.folder / "bank.npy", vectors)
+
     def add_molecules(self, start: int, vectors: np.ndarray, penalties: np.ndarray | None = None) -> None:
-        """(n, D), and (n,) under a query bank: the rows from `start` on, in order."""
+        """Stores the vectors (n, D) of the rows from `start`, and their penalties (n,)."""
         self._arrays["molecules"][start : start + len(vectors)] = vectors
         if penalties is not None:
             self._penalties.append(penalties.astype(np.float32))
 
     def add_captions(self, start: int, vectors: np.ndarray) -> None:
-        """(n, D): the captions from `start` on."""
+        """Stores the vectors (n, D) of the captions from `start`."""
         self._arrays["captions"][start : start + len(vectors)] = vectors
 
     def finish(self, config: dict[str, Any]) -> None:
-        """Writes the rest; the settings last."""
+        """Writes the other arrays and the table, then the settings."""
+        self.write_files(config)
+        Manifest(self.folder, config, None).write()
+
+    def write_files(self, config: dict[str, Any]) -> None:
+        """Writes everything but the settings."""
         for array in self._arrays.values():
             array.flush()
         arrays = {
-            "weights": np.asarray(self.table["_weight"][:]),
+            "weights": np.asarray(self.table["_weight"][:], np.float64),
             "elements": element_bits(self.table["_elements"][:]),
             "patterns": np.frombuffer(b"".join(self.table["_pattern"][:]), np.uint64).reshape(len(self.table), -1),
         }
@@ -184,33 +267,52 @@ class FolderWriter:
         if self._penalties:
             arrays["penalties"] = np.concatenate(self._penalties)
         for name, values in arrays.items():
-            np.save(self.folder / f"{name}.npy", values)
+            save_array(self.folder / f"{name}.npy", values)
         for name, vectors in self._arrays.items():
             if len(vectors) > config["exact_up_to"]:
                 codes = encode(vectors)
-                np.save(self.folder / f"{name}_codes.npy", codes.bits)
-                np.save(self.folder / f"{name}_projection.npy", codes.projection)
-        fields = [name for name in self.table.column_names if not name.startswith("_")]
-        self.table.select_columns(fields).save_to_disk(self.folder / "table")
-        write_json(self.folder / CONFIG, {"format": FORMAT, **config})
+                save_array(self.folder / f"{name}_codes.npy", codes.bits)
+                save_array(self.folder / f"{name}_projection.npy", codes.projection)
+        columns = [name for name in self.table.column_names if not name.startswith("_")]
+        self.table.select_columns(columns).save_to_disk(self.folder / "table")
+
+
+@contextmanager
+def reporting_full_disk(location: str | Path) -> Iterator[None]:
+    """Turns the errors of a full disk into one that names the folder and what to do."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error):
+            raise OSError(
+                f"the disk of {str(location)!r} is full: the index was not written. Free some space, or choose "
+                "another folder."
+            ) from error
+        raise
 
 
 def element_bits(symbols: Sequence[Sequence[str]]) -> np.ndarray:
-    """(N, 2) uint64 with a bit for each element of each molecule.
+    """Bit sets of elements.
+
+    Args:
+        symbols: the element symbols of N molecules.
+
+    Returns:
+        `np.ndarray` (N, 2) `uint64`: one bit for each element.
 
     >>> element_bits([["H", "C"]]).tolist()
     [[33, 0]]
     """
     number = {symbol: place for place, symbol in enumerate(ELEMENTS)}
     bits = np.zeros((len(symbols), 2), np.uint64)
-    for row, some in enumerate(symbols):
-        for symbol in some:
+    for row, elements in enumerate(symbols):
+        for symbol in elements:
             word, bit = divmod(number[symbol], 64)
             bits[row, word] |= np.uint64(1 << bit)
     return bits
 
 
 def _contains(sets: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-    """(N,) whether each row of bit sets (N, W) has all bits of (W,)."""
-    words = np.flatnonzero(wanted)  # the others ask for nothing
+    """(N,) whether each of the bit sets (N, W) has all bits of (W,)."""
+    words = np.flatnonzero(wanted)  # the other words ask for nothing
     return ((sets[:, words] & wanted[words]) == wanted[words]).all(axis=1)

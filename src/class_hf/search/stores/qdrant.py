@@ -1,4 +1,4 @@
-"""The same index in Qdrant, a vector database: in a process, in a folder, or on a cluster, by its URL."""
+"""A store in Qdrant, a vector database: in this process, in a folder, or on a server."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -10,14 +10,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from datasets import Dataset
 
+from class_hf.search.conditions import Condition
 from class_hf.search.query import MoleculeFilter
+from class_hf.search.stores.base import Found
 
 if TYPE_CHECKING:
     from qdrant_client import QdrantClient
 
 SCHEME = "qdrant+"
 FORMAT = 1
-_UPLOAD = 512  # points a request
+_UPLOAD = 512  # points in a request
 _CAPTIONS = "_captions"
 
 _FORMS = (
@@ -27,22 +29,25 @@ _FORMS = (
 
 
 class QdrantStore:
-    """Molecules, their vectors and properties as points of a Qdrant collection.
+    """Molecules, their vectors and their properties as points of a Qdrant collection.
 
-    The molecules are in COLLECTION, the captions, if any, in COLLECTION_captions. A point's payload holds `id`,
-    `smiles`, `fields` (further columns), `weight` (Da) and `elements`; the collection's metadata hold the settings of
-    the index, written last. Similarity is the dot product of vectors of length 1; under a query bank each vector has
-    one number more, the molecule's penalty, which a query takes up or leaves.
+    The molecules are in COLLECTION, the captions, if any, in COLLECTION_captions. The payload of a point has `id`,
+    `smiles`, `fields` (the further columns), `weight` (Da) and `elements`. The metadata of the collection have the
+    settings of the index, written last. Similarity is the dot product of L2-normalised vectors. With a query bank,
+    each vector has one number more, the negative penalty. A query has 1 or 0 there.
 
-    Up to `exact_up_to` molecules the search is exact; above, the server searches its graph (HNSW).
+    With up to `exact_up_to` molecules the search is exact. With more, a server searches its graph (HNSW).
 
     Args:
-        url: one of `qdrant+http://HOST:6333/COLLECTION`, `qdrant+https://...`, `qdrant+path:FOLDER/COLLECTION` (the
-            client's local mode) and `qdrant+memory:COLLECTION` (gone with the process).
+        url (`str`): one of
+
+            - `qdrant+http://HOST:6333/COLLECTION`, or with `https`: a server. Its key is in `QDRANT_API_KEY`;
+            - `qdrant+path:FOLDER/COLLECTION`: a folder, in the local mode of the client;
+            - `qdrant+memory:COLLECTION`: the memory of this process.
 
     Raises:
-        ValueError: if the URL has another form, or there is no finished index.
-        ImportError: if qdrant-client is not installed.
+        ValueError: If the URL has another form, or there is no complete index.
+        ImportError: If qdrant-client is not installed.
     """
 
     def __init__(self, url: str):
@@ -55,7 +60,7 @@ class QdrantStore:
                 found = self._client.collection_exists(self.collection)
                 config = self._client.get_collection(self.collection).config.metadata if found else None
             if not config or "class_hf" not in config:
-                raise ValueError(f"there is no finished index at {url!r}; build one with recipes/index.py --store.")
+                raise ValueError(f"there is no complete index at {url!r}; build one with `class-hf index --store`.")
             self.config: dict[str, Any] = config["class_hf"]
             if self.config["format"] > FORMAT:
                 raise ValueError(
@@ -71,10 +76,10 @@ class QdrantStore:
     def create(
         cls, url: str, table: Dataset, dimension: int, caption_rows: np.ndarray, overwrite: bool = False
     ) -> Iterator["QdrantWriter"]:
-        """A writer for N molecules. An error removes what was written; until the end nobody can open it.
+        """As [`~class_hf.search.stores.base.VectorStore.create`]. An error removes what was written.
 
         Raises:
-            FileExistsError: if the collection exists and `overwrite` is not set.
+            FileExistsError: If the collection exists and `overwrite` is not set.
         """
         client, collection = _connect(url)
         names = (collection, collection + _CAPTIONS)
@@ -98,14 +103,19 @@ class QdrantStore:
                 client.close()
 
     def nearest(
-        self, side: str, queries: np.ndarray, k: int, filters: MoleculeFilter | None = None, penalised: bool = False
-    ) -> list[list[tuple[float, int, dict[str, Any]]]]:
-        """As [`FolderStore.nearest`]; of a substructure nothing is looked at."""
+        self,
+        side: str,
+        queries: np.ndarray,
+        k: int,
+        filters: MoleculeFilter | None = None,
+        use_penalties: bool = False,
+    ) -> list[list[Found]]:
+        """As [`~class_hf.search.stores.base.VectorStore.nearest`]. The substructure is ignored here."""
         from qdrant_client import models
 
         if side == "molecule" and self.config["query_bank"] is not None:
-            queries = np.concatenate([queries, np.full((len(queries), 1), float(penalised), np.float32)], axis=1)
-        params = None  # the local mode is always exact, and warns of parameters
+            queries = np.concatenate([queries, np.full((len(queries), 1), float(use_penalties), np.float32)], axis=1)
+        params = None  # the local mode is always exact, and warns about parameters
         if self._remote:
             params = models.SearchParams(exact=self.config["molecules"] <= self.config["exact_up_to"])
         with _reaching(self.url):
@@ -124,11 +134,8 @@ class QdrantStore:
             )
         # Equal scores in the order of the rows, as in a folder.
         return [
-            sorted(
-                ((point.score, int(point.id), dict(point.payload or {})) for point in one.points),
-                key=lambda found: (-found[0], found[1]),
-            )
-            for one in answers
+            sorted((_found(point) for point in answer.points), key=lambda found: (-found.score, found.number))
+            for answer in answers
         ]
 
     def close(self) -> None:
@@ -138,7 +145,7 @@ class QdrantStore:
 
 
 class QdrantWriter:
-    """Fills the collections piece by piece; the arguments are those of [`FolderWriter`]."""
+    """Fills the collections in steps. See [`~class_hf.search.stores.base.StoreWriter`]."""
 
     def __init__(
         self,
@@ -156,13 +163,13 @@ class QdrantWriter:
         ]
 
     def add_molecules(self, start: int, vectors: np.ndarray, penalties: np.ndarray | None = None) -> None:
-        """(n, D), and (n,) under a query bank: the rows from `start` on."""
+        """Stores the vectors (n, D) of the rows from `start`, and their penalties (n,)."""
         if penalties is not None:
             vectors = np.concatenate([vectors, -penalties[:, None].astype(np.float32)], axis=1)
         self._add(self._collection, start, vectors, range(start, start + len(vectors)))
 
     def add_captions(self, start: int, vectors: np.ndarray) -> None:
-        """(n, D): the captions from `start` on."""
+        """Stores the vectors (n, D) of the captions from `start`."""
         rows = self._caption_rows[start : start + len(vectors)].tolist()
         self._add(self._collection + _CAPTIONS, start, vectors, rows)
 
@@ -192,7 +199,7 @@ class QdrantWriter:
             self._client.upsert(collection, points, wait=True)
 
     def finish(self, config: dict[str, Any]) -> None:
-        """Indexes the properties, where a server does, and writes the settings."""
+        """Indexes the properties on a server, and writes the settings."""
         from qdrant_client import models
 
         if self._remote:
@@ -202,19 +209,44 @@ class QdrantWriter:
         self._client.update_collection(self._collection, metadata={"class_hf": {"format": FORMAT, **config}})
 
 
+def _found(point: Any) -> Found:
+    """A point of an answer."""
+    payload = point.payload or {}
+    return Found(point.score, int(point.id), payload["id"], payload["smiles"], payload["fields"])
+
+
 def _condition(filters: MoleculeFilter) -> Any:
-    """Weight and elements as Qdrant's conditions."""
+    """Weight, elements and comparisons of columns as Qdrant's conditions."""
     from qdrant_client import models
 
     must: list[Any] = [
         models.FieldCondition(key="elements", match=models.MatchValue(value=symbol))
         for symbol in filters.elements or ()
     ]
+    must_not: list[Any] = []
     if filters.min_weight is not None or filters.max_weight is not None:
         must.append(
             models.FieldCondition(key="weight", range=models.Range(gte=filters.min_weight, lte=filters.max_weight))
         )
-    return models.Filter(must=must)
+    for condition in filters.conditions:
+        key = condition.column if condition.column in ("id", "smiles") else f"fields.{condition.column}"
+        if condition.operator == "!=":
+            # A row without a value meets no comparison.
+            must_not += [_comparison(key, condition), models.IsEmptyCondition(is_empty=models.PayloadField(key=key))]
+        else:
+            must.append(_comparison(key, condition))
+    return models.Filter(must=must, must_not=must_not)
+
+
+def _comparison(key: str, condition: Condition) -> Any:
+    """One comparison; `!=` gives its opposite."""
+    from qdrant_client import models
+
+    value = condition.value
+    if isinstance(value, bool | str):
+        return models.FieldCondition(key=key, match=models.MatchValue(value=value))
+    names = {"<": ("lt",), "<=": ("lte",), ">": ("gt",), ">=": ("gte",)}.get(condition.operator, ("gte", "lte"))
+    return models.FieldCondition(key=key, range=models.Range(**dict.fromkeys(names, value)))
 
 
 def _is_remote(url: str) -> bool:
@@ -229,13 +261,13 @@ def _in_memory() -> "QdrantClient":
 
 
 def _connect(url: str) -> tuple["QdrantClient", str]:
-    """A client and the name of the collection."""
+    """Connects to a URL. Returns a client and the name of the collection."""
     address, _, collection = url.removeprefix(SCHEME).rpartition("/")
     kind, _, rest = url.removeprefix(SCHEME).partition(":")
     try:
         from qdrant_client import QdrantClient
     except ImportError as error:
-        raise ImportError("an index in Qdrant needs its client: pip install 'class-hf[qdrant]'.") from error
+        raise ImportError('an index in Qdrant needs its client: pip install "class-hf[qdrant]".') from error
     if kind == "memory" and rest and "/" not in rest:
         return _in_memory(), rest
     if kind == "path" and address.removeprefix("path:") and collection:
@@ -245,11 +277,11 @@ def _connect(url: str) -> tuple["QdrantClient", str]:
         except RuntimeError as error:  # its lock is held
             raise ValueError(f"{str(folder)!r} is in use by another client of Qdrant: {error}") from error
     if kind in ("http", "https") and address.count("/") == 2 and not address.endswith("/") and collection:
-        # The key is not part of the URL, which ends up in logs and in shell histories.
+        # The key is not part of the URL, because URLs end up in logs and shell histories.
         return QdrantClient(
             url=address, api_key=os.environ.get("QDRANT_API_KEY"), check_compatibility=False
         ), collection
-    raise ValueError(f"the index {url!r} is no URL of Qdrant; expected {_FORMS}.")
+    raise ValueError(f"the index {url!r} is not a URL of Qdrant; expected {_FORMS}.")
 
 
 @contextmanager

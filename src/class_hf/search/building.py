@@ -1,0 +1,188 @@
+"""Builds an index: reads a table, embeds its molecules and captions, and fills a store."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from datasets import Dataset
+from tqdm.auto import tqdm
+
+from class_hf._version import __version__
+from class_hf.data.validation import OnError
+from class_hf.evaluation.query_bank import BankMethod, bank_penalties
+from class_hf.search.conditions import column_kind
+from class_hf.search.encoder import IndexEncoder
+from class_hf.search.properties import describe
+from class_hf.search.stores.base import store_class
+from class_hf.search.vector_search import EXACT_UP_TO
+from class_hf.utils.protocols import Processor, RetrievalModel
+
+# Molecules that are embedded and stored at a time.
+_SHARD = 8_192
+
+
+@dataclass(frozen=True)
+class IndexSettings:
+    """Settings of [`MoleculeIndex.build`].
+
+    Args:
+        batch_size (`int`, defaults to 256): molecules or captions that are embedded at a time.
+        query_bank (list of `str`, *optional*): training captions. Each molecule gets a penalty from its similarity to
+            them, which searches by text subtract by default. See
+            [`~class_hf.evaluation.query_bank.bank_penalties`].
+        bank_method (`str`, defaults to `"softmax"`): how penalties are computed: `"softmax"` or `"nearest"`.
+        exact_up_to (`int`, defaults to 200,000): with more candidates than this, one-bit codes preselect ten times k
+            of them, which misses about 1 % of the hits (needs faiss). Qdrant searches its graph.
+        num_proc (`int`, *optional*): processes that read and featurise the molecules.
+        on_error (`str`, defaults to `"raise"`): what to do with a row without a readable SMILES: `"raise"` an error,
+            or `"drop"` the row. `config["dropped"]` of the index counts the dropped rows and lists the first.
+        overwrite (`bool`, defaults to `False`): replace an existing index.
+
+    Raises:
+        ValueError: If a value is out of range.
+
+    >>> IndexSettings(batch_size=0)
+    Traceback (most recent call last):
+    ValueError: batch_size is 0; expected a whole number, 1 or more.
+    """
+
+    batch_size: int = 256
+    query_bank: Sequence[str] | None = None
+    bank_method: BankMethod = "softmax"
+    exact_up_to: int = EXACT_UP_TO
+    num_proc: int | None = None
+    on_error: OnError = "raise"
+    overwrite: bool = False
+
+    def __post_init__(self) -> None:
+        for name, least in (("batch_size", 1), ("exact_up_to", 0), ("num_proc", 1)):
+            value = getattr(self, name)
+            if value is None and name == "num_proc":
+                continue
+            if not isinstance(value, int) or isinstance(value, bool) or value < least:
+                raise ValueError(f"{name} is {value!r}; expected a whole number, {least} or more.")
+        choices = {"bank_method": ("softmax", "nearest"), "on_error": ("raise", "drop")}
+        for name, known in choices.items():
+            if getattr(self, name) not in known:
+                raise ValueError(f"{name} is {getattr(self, name)!r}; expected one of {', '.join(known)}.")
+        if self.query_bank is not None and (isinstance(self.query_bank, str) or not len(self.query_bank)):
+            raise ValueError("query_bank has no captions; expected a list of training captions.")
+
+
+def build_index(
+    molecules: Dataset,
+    model: RetrievalModel | str,
+    processor: Processor | None,
+    location: str | Path,
+    settings: IndexSettings,
+) -> None:
+    """Embeds the molecules of a table, and writes an index of them.
+
+    Args:
+        molecules, model, processor: As for [`~class_hf.search.index.MoleculeIndex.build`].
+        location: a folder, or the location of another store.
+        settings: the settings.
+
+    Raises:
+        ValueError: If rows are refused, or the model cannot embed one side alone.
+        FileExistsError: If the location is not empty.
+    """
+    encoder = IndexEncoder.open(model, processor)
+    table, report = describe(molecules, settings.num_proc, settings.on_error)
+    captions, caption_rows = different_captions(table)
+    probes = encoder.probes()
+    dimension = len(probes["molecule"])
+    bank = Bank.embed(encoder, settings)
+    store, rest = store_class(location)
+    with store.create(rest, table, dimension, caption_rows, settings.overwrite) as writer:
+        if bank is not None and hasattr(writer, "add_query_bank"):
+            writer.add_query_bank(bank.vectors.numpy())
+        prepared = encoder.prepare(table, settings.num_proc)
+        for start in _shards(len(table), "Indexing molecules"):
+            shard = prepared.select(range(start, min(start + _SHARD, len(table))))
+            vectors = encoder.molecules(shard, settings.batch_size)
+            writer.add_molecules(start, vectors.numpy(), None if bank is None else bank.penalties(vectors))
+        for start in _shards(len(captions), "Indexing captions"):
+            texts = captions[start : start + _SHARD]
+            writer.add_captions(start, encoder.captions(texts, settings.batch_size))
+        config = {
+            "class_hf_version": __version__,
+            "model": _name_of(model),
+            "revision": getattr(getattr(encoder.model, "config", None), "_commit_hash", None),
+            "dimension": dimension,
+            "exact_up_to": settings.exact_up_to,
+            "query_bank": None if bank is None else bank.config(),
+            "probes": probes,
+            **report,
+        }
+        writer.finish(config | counts(table, captions))
+
+
+def counts(table: Dataset, captions: Sequence[str]) -> dict[str, Any]:
+    """The settings that depend on the rows: numbers of molecules and captions, and the kinds of the columns."""
+    columns = {
+        name: column_kind(table.data.schema.field(name).type)
+        for name in table.column_names
+        if not name.startswith("_")
+    }
+    return {"molecules": len(table), "captions": len(captions), "columns": columns}
+
+
+class Bank:
+    """The query bank of an index.
+
+    Args:
+        vectors (`torch.Tensor` (M, D)): the embedded captions.
+        method: as in [`IndexSettings`].
+        scale (`float`): the factor of the model's logits.
+    """
+
+    def __init__(self, vectors: torch.Tensor, method: BankMethod, scale: float):
+        self.vectors, self.method, self.scale = vectors, method, scale
+
+    @classmethod
+    def embed(cls, encoder: IndexEncoder, settings: IndexSettings) -> "Bank | None":
+        """Embeds the bank of the settings. None if they have none."""
+        if settings.query_bank is None:
+            return None
+        vectors = torch.from_numpy(encoder.captions(settings.query_bank, settings.batch_size))
+        return cls(vectors, settings.bank_method, encoder.logit_scale(settings.query_bank[0]))
+
+    def penalties(self, vectors: torch.Tensor) -> np.ndarray:
+        """The penalties (N,) of molecules (N, D)."""
+        return bank_penalties(vectors, self.vectors, self.method, self.scale).numpy()
+
+    def config(self) -> dict[str, Any]:
+        """What the settings of the index keep."""
+        return {"captions": len(self.vectors), "method": self.method, "scale": self.scale}
+
+
+def different_captions(table: Dataset) -> tuple[list[str], np.ndarray]:
+    """The different captions of a table, and for each the first row that has it.
+
+    >>> different_captions(Dataset.from_dict({"description": ["an acid", None, "an acid", "a base"]}))
+    (['an acid', 'a base'], array([0, 3]))
+    """
+    if "description" not in table.column_names:
+        return [], np.empty(0, np.int64)
+    rows: dict[str, int] = {}
+    for row, caption in enumerate(table["description"][:]):
+        if isinstance(caption, str) and caption.strip():
+            rows.setdefault(caption, row)
+    return list(rows), np.fromiter(rows.values(), np.int64, len(rows))
+
+
+def _name_of(model: RetrievalModel | str) -> str | None:
+    """The model's Hub id, or the absolute path of its folder."""
+    name = model if isinstance(model, str) else getattr(model, "name_or_path", None) or None
+    return str(Path(name).resolve()) if name is not None and Path(name).is_dir() else name
+
+
+def _shards(count: int, description: str) -> Iterator[int]:
+    with tqdm(total=count, desc=description, disable=None) as bar:
+        for start in range(0, count, _SHARD):
+            yield start
+            bar.update(min(_SHARD, count - start))

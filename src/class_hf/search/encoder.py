@@ -1,0 +1,129 @@
+"""Embeds queries and tables for an index, and recognises the model that made it."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from datasets import Dataset
+
+from class_hf.data.collator import TextMoleculeCollator
+from class_hf.data.prepare import TEXT_FEATURES, prepare_molecules
+from class_hf.evaluation.embedding import embed, logit_scale
+from class_hf.hub.loading import load_model
+from class_hf.utils.protocols import Processor, RetrievalModel
+
+QUERIES_AT_ONCE = 256
+# Two inputs whose vectors identify a model, whatever its file format, precision and device.
+_PROBES = {"text": ["The molecule is a steroid ester."], "molecule": ["CC(=O)Oc1ccccc1C(=O)O"]}
+_SAME_MODEL = 0.999  # smallest cosine of a probe; bf16 moves one by less than 0.0002
+
+
+class IndexEncoder:
+    """A model with its processor, which turns queries and tables into L2-normalised vectors.
+
+    Args:
+        model (`RetrievalModel`): a dual encoder. It is used in evaluation mode, and its mode is restored.
+        processor (`Processor`): the processor of the model.
+        name (`str`, *optional*): name of the model, for errors.
+    """
+
+    def __init__(self, model: RetrievalModel, processor: Processor, name: str | None = None):
+        self.model, self.processor = model, processor
+        self.name = name or type(model).__name__
+
+    @classmethod
+    def open(
+        cls, model: RetrievalModel | str, processor: Processor | None = None, revision: str | None = None
+    ) -> "IndexEncoder":
+        """Loads a model by its name, or takes a loaded one.
+
+        Args:
+            model: the model, or its folder or Hub id.
+            processor: the processor of a loaded model.
+            revision (`str`, *optional*): revision of a model on the Hub.
+
+        Raises:
+            ValueError: If the model cannot be loaded, or a loaded one comes without its processor.
+        """
+        name = model if isinstance(model, str) else None
+        if isinstance(model, str):
+            loaded, processor = load_model(model, revision)
+        else:
+            loaded = model
+        if processor is None:
+            raise ValueError("the processor is not given; pass it with the model, or pass the model's name alone.")
+        return cls(loaded, processor, name)
+
+    def queries(self, side: str, queries: Sequence[str]) -> np.ndarray:
+        """Embeds descriptions (`side="text"`) or SMILES (`side="molecule"`): (B, D) `float32`."""
+        parts = [queries[start : start + QUERIES_AT_ONCE] for start in range(0, len(queries), QUERIES_AT_ONCE)]
+        return np.concatenate([self._batch(side, list(part)) for part in parts])
+
+    def _batch(self, side: str, queries: list[str]) -> np.ndarray:
+        device = next(self.model.parameters()).device
+        processor: Any = self.processor  # a call is more than the protocol asks for
+        batch = processor(text=queries) if side == "text" else processor(smiles=queries)
+        training = self.model.training
+        self.model.eval()
+        with torch.no_grad():
+            vectors = self.model(**{name: value.to(device) for name, value in batch.items()})[f"{side}_embeds"]
+        self.model.train(training)
+        return _normalise(vectors).cpu().numpy()
+
+    def captions(self, texts: Sequence[str], batch_size: int) -> np.ndarray:
+        """Embeds any number of captions: (N, D) `float32`."""
+        rows = self._text_rows(texts)
+        collator = TextMoleculeCollator(self.processor)
+        return _normalise(embed(self.model, rows, collator, "text", batch_size)).numpy()
+
+    def prepare(self, table: Dataset, num_proc: int | None) -> Dataset:
+        """The features of a table's molecules, from its column `smiles`."""
+        return prepare_molecules(table.select_columns(["smiles"]), self.processor, num_proc)
+
+    def molecules(self, prepared: Dataset, batch_size: int) -> torch.Tensor:
+        """Embeds prepared molecules: (N, D) `float32`."""
+        return _normalise(embed(self.model, prepared, TextMoleculeCollator(self.processor), "molecule", batch_size))
+
+    def logit_scale(self, text: str) -> float:
+        """The factor of the model's logits."""
+        return float(logit_scale(self.model, self._text_rows([text]), TextMoleculeCollator(self.processor)))
+
+    def _text_rows(self, texts: Sequence[str]) -> Dataset:
+        return Dataset.from_dict({TEXT_FEATURES: self.processor.encode_text(list(texts))})
+
+    def probes(self) -> dict[str, list[float]]:
+        """The vectors of two fixed inputs, by side. An index keeps them to recognise its model."""
+        return {side: self.queries(side, inputs)[0].round(6).tolist() for side, inputs in _PROBES.items()}
+
+    def check_probes(self, stored: dict[str, list[float]], made_by: str | None) -> None:
+        """Checks that the model gives the vectors that an index keeps.
+
+        Args:
+            stored (`dict`): the vectors from [`probes`].
+            made_by (`str`): name of the model in the index.
+
+        Raises:
+            ValueError: If one differs.
+        """
+        for side, inputs in _PROBES.items():
+            if side not in stored:
+                continue
+            vector, expected = self.queries(side, inputs)[0], np.asarray(stored[side], np.float32)
+            if vector.shape != expected.shape:
+                raise ValueError(
+                    f"the model {self.name!r} gives {len(vector)} numbers, but the index holds {len(expected)} each: "
+                    f"it was made by {made_by!r}. Load it with that model, or build it again."
+                )
+            if not float(vector @ expected) >= _SAME_MODEL:
+                raise ValueError(
+                    f"the model {self.name!r} is not the one that made the index ({made_by!r}): it gives another "
+                    f"vector for the {side} {inputs[0]!r}. Load it with that model, or build it again."
+                )
+
+
+def _normalise(vectors: torch.Tensor) -> torch.Tensor:
+    if not torch.isfinite(vectors).all():
+        raise ValueError("the model's vectors are not all finite: it has diverged.")
+    return F.normalize(vectors.float(), dim=-1)

@@ -1,0 +1,145 @@
+"""`index.json` of an index in a folder: its settings, and the sizes and checksums of its files."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from class_hf.search.stores.arrays import file_digest
+from class_hf.utils.files import write_text
+
+CONFIG = "index.json"
+# 2: the files are in a subfolder, because the index was changed after it was built.
+FORMAT = 2
+# Files up to this many bytes are compared with their checksum before their first use, which takes about 30 ms each.
+# Larger files are compared by `verify`.
+CHECKED_BEFORE_USE = 32 << 20
+
+_TYPES: dict[str, tuple[type, ...]] = {
+    "class_hf_version": (str,),
+    "dimension": (int,),
+    "molecules": (int,),
+    "captions": (int,),
+    "exact_up_to": (int,),
+    "query_bank": (dict, type(None)),
+    "model": (str, type(None)),
+    "revision": (str, type(None)),
+    "probes": (dict,),
+}
+
+
+class Manifest:
+    """The settings of an index, and its list of files.
+
+    Args:
+        folder: folder of the index.
+        config (`dict`): settings of the index.
+        files (`dict` or `None`): size and digest of each file, by its name in the data folder. None for an index that
+            was written before checksums were.
+        data (`str`): the subfolder with the files, `"."` for the folder itself.
+    """
+
+    def __init__(self, folder: Path, config: dict[str, Any], files: dict[str, Any] | None, data: str = "."):
+        self.folder, self.config, self.files = folder, config, files
+        self.data_name = data
+        self.data = folder / data
+        self._checked: set[str] = set()
+
+    @classmethod
+    def read(cls, folder: str | Path) -> "Manifest":
+        """Reads and checks `index.json`.
+
+        Raises:
+            ValueError: If there is none, if it is damaged, or if a later version wrote it.
+        """
+        folder = Path(folder)
+        path = folder / CONFIG
+        if not path.is_file():
+            raise ValueError(f"{str(folder)!r} holds no index (no {CONFIG}).")
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+        except (ValueError, RecursionError) as error:
+            raise ValueError(
+                f"the file {str(path)!r} is damaged: it is not valid JSON. Build the index again."
+            ) from error
+        if not isinstance(content, dict) or not isinstance(content.get("format"), int):
+            raise ValueError(f"the file {str(path)!r} is damaged: it has no format. Build the index again.")
+        if content["format"] > FORMAT:
+            raise ValueError(
+                f"the index {str(folder)!r} has format {content['format']}; this version of class_hf reads up to "
+                f"{FORMAT}. Install class_hf {content.get('class_hf_version')} or later."
+            )
+        checksum, files, data = content.pop("checksum", None), content.get("files"), content.get("data", ".")
+        if (checksum is None) != (files is None) or (checksum is not None and checksum != _digest(content)):
+            raise ValueError(f"the file {str(path)!r} is damaged: its checksum differs. Build the index again.")
+        config = {name: value for name, value in content.items() if name not in ("files", "data")}
+        for name, types in _TYPES.items():
+            value = config.get(name)
+            if (name not in config) or isinstance(value, bool) or not isinstance(value, types):
+                raise ValueError(f"the file {str(path)!r} is damaged: {name} is {value!r}. Build the index again.")
+        if config["molecules"] < 1 or config["captions"] < 0 or config["dimension"] < 1:
+            raise ValueError(f"the file {str(path)!r} is damaged: its counts are out of range. Build the index again.")
+        return cls(folder, config, files, data)
+
+    def write(self) -> None:
+        """Lists the files of the data folder with their digests, and writes `index.json` as the last file."""
+        paths = sorted(path for path in self.data.rglob("*") if path.is_file() and path != self.folder / CONFIG)
+        self.files = {
+            path.relative_to(self.data).as_posix(): {"size": path.stat().st_size, "sha256": file_digest(path)}
+            for path in paths
+        }
+        content = {"format": 1 if self.data_name == "." else FORMAT, **self.config, "files": self.files}
+        if self.data_name != ".":
+            content["data"] = self.data_name
+        write_text(
+            self.folder / CONFIG,
+            json.dumps({**content, "checksum": _digest(content)}, indent=2, ensure_ascii=False) + "\n",
+        )
+
+    def check_sizes(self) -> None:
+        """Checks that all files are there and have their sizes.
+
+        Raises:
+            ValueError: If one differs.
+        """
+        for name, expected in (self.files or {}).items():
+            path = self.data / name
+            if not path.is_file():
+                raise ValueError(f"the file {str(path)!r} is missing. Build the index again.")
+            if path.stat().st_size != expected["size"]:
+                raise ValueError(
+                    f"the file {str(path)!r} is damaged: it has {path.stat().st_size:,} bytes; expected "
+                    f"{expected['size']:,}. Build the index again."
+                )
+
+    def check_content(self, name: str) -> None:
+        """Compares a small file with its checksum, once.
+
+        Raises:
+            ValueError: If the file differs.
+        """
+        expected = (self.files or {}).get(name)
+        if expected is None or expected["size"] > CHECKED_BEFORE_USE or name in self._checked:
+            return
+        if file_digest(self.data / name) != expected["sha256"]:
+            raise ValueError(
+                f"the file {str(self.data / name)!r} is damaged: its checksum differs. Build the index again."
+            )
+        self._checked.add(name)
+
+    def faults(self) -> list[str]:
+        """Compares all files with their checksums. Returns one line for each file that differs."""
+        faults = []
+        for name, expected in (self.files or {}).items():
+            path = self.data / name
+            if not path.is_file():
+                faults.append(f"{name} is missing")
+            elif path.stat().st_size != expected["size"]:
+                faults.append(f"{name} has {path.stat().st_size:,} bytes; expected {expected['size']:,}")
+            elif file_digest(path) != expected["sha256"]:
+                faults.append(f"the checksum of {name} differs")
+        return faults
+
+
+def _digest(content: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
