@@ -115,7 +115,7 @@ def main(argv: list[str]) -> None:
         pool = prepare_molecules(data["pool"], processor, data_args.num_proc)
         preparation_seconds = time.perf_counter() - started
     for side in ("text", "molecule"):
-        if not getattr(model.config, f"freeze_{side}"):
+        if not getattr(model.config, f"freeze_{side}", False):
             continue
         if side == "text" and data_args.sentence_dropout > 0.0:
             print_once(args, "the frozen text tower runs in every step, since sentence_dropout changes its captions")

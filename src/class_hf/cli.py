@@ -63,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     elif name not in RECIPES:
         sys.exit(f"error: there is no command {name!r}; {did_you_mean(name, RECIPES)}")
     else:
-        recipe_files.by_console = True
+        recipe_files.is_console_command = True
         sys.argv[1:] = words[1:]
         # As a script, so that pickles, launchers and `ablate` meet what they meet without this command.
         runpy.run_path(str(recipe_files.recipes_folder() / f"{name}.py"), run_name="__main__")

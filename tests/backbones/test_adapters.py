@@ -221,9 +221,9 @@ def test_chunks_train_as_whole_batches_and_the_best_checkpoint_comes_back(bert, 
 @pytest.mark.parametrize(
     ("kwargs", "message"),
     [
-        ({}, "no adapter is given"),
+        ({}, "there is no adapter"),
         ({"text": {"peft_type": "LORRA"}}, "did you mean 'LORA'"),
-        ({"text": {"r": 4}}, "peft_type None: choose among"),
+        ({"text": {"r": 4}}, "peft_type None: expected one of"),
         (
             {"text": {**LORA, "lora_alfa": 3}},
             "text_adapter has the unknown field 'lora_alfa'; did you mean 'lora_alpha'",
@@ -231,9 +231,9 @@ def test_chunks_train_as_whole_batches_and_the_best_checkpoint_comes_back(bert, 
         ({"text": {**LORA, "modules_to_save": ["a"]}}, "unknown field 'modules_to_save'"),
         ({"text": {**LORA, "r": 0}}, "r"),
         ({"text": {**LORA, "target_modules": ["q_proj"]}}, "match no module of the text tower.*query"),
-        ({"text": {**LORA, "target_modules": 3}}, "expected names, a pattern, or all-linear"),
+        ({"text": {**LORA, "target_modules": 3}}, "expected a list of names, a pattern, or all-linear"),
         ({"text": {"peft_type": "PROMPT_TUNING"}}, "not the layers of a tower"),
-        ({"text": {"peft_type": "ADALORA"}}, "take LORA"),
+        ({"text": {"peft_type": "ADALORA"}}, "Use LORA"),
         ({"text": LORA, "molecule": {**LORA, "r": 2}}, "differ in more than target_modules"),
     ],
 )
@@ -256,5 +256,5 @@ def test_names_and_patterns_count_inside_the_tower(bert):
 
 def test_a_base_that_nobody_could_build_is_refused(bert):
     model = add_adapters(fresh(bert), molecule=LORA)
-    with pytest.raises(ValueError, match="the molecule tower 'fingerprint' begins at random"):
+    with pytest.raises(ValueError, match="the molecule tower 'fingerprint' starts from random weights"):
         save_adapter(model, "nowhere", base={"text": str(bert), "molecule": "fingerprint"})

@@ -24,7 +24,7 @@ def test_a_scored_folder_is_read_as_it_is(tmp_path):
 
 
 def test_one_source_only():
-    with pytest.raises(ValueError, match="one source only"):
+    with pytest.raises(ValueError, match="several data sources"):
         load_data("somewhere", demo=True)
 
 

@@ -251,7 +251,7 @@ BAD = {
     "missing recipe": ({"recipe": "nowhere.yaml"}, "nowhere.yaml' does not exist"),
     "no arms": ({"arms": {}}, "arms is {}; expected a mapping"),
     "arm is no mapping": ({"arms": {"none": "none"}}, "arm 'none' is 'none'; expected a mapping"),
-    "seeds": ({"seeds": [0, 0]}, r"seeds is \[0, 0\]; expected a list of different whole numbers"),
+    "seeds": ({"seeds": [0, 0]}, r"seeds is \[0, 0\]; expected a list of different integers"),
     "seed is text": ({"seeds": "all"}, "seeds is 'all'"),
     "baseline": ({"baselines": ["nothing"]}, "unknown arm 'nothing'"),
     "baselines": ({"baselines": "none"}, "baselines is 'none'; expected a list"),
@@ -261,7 +261,7 @@ BAD = {
     "choice": ({"arms": {"a": {"curriculum_order": "sideways"}}}, "arm 'a': .*invalid choice: 'sideways'"),
     "own": ({"arms": {"a": {"seed": 3}}}, "arm 'a' sets seed, which the study sets"),
     "data of an arm": ({"arms": {"a": {"demo": True}}}, "arm 'a' sets demo"),
-    "name": ({"arms": {"a/b": {}}}, "'a/b' cannot name an arm"),
+    "name": ({"arms": {"a/b": {}}}, "'a/b' cannot be the name of an arm"),
     "steps": ({"arms": {"a": {"same_steps_as": "b"}, "b": {}}}, r"same_steps_as 'b'; expected an arm above it"),
 }  # fmt: skip
 

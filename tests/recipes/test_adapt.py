@@ -136,7 +136,7 @@ def test_resumed_run(run, folder):
         path.unlink()
     (killed / "train_summary.json").unlink()
     (last / "trainer_state.json").unlink()
-    with pytest.raises(ValueError, match=r"made with another adapter \(r 4 -> 2\)"):
+    with pytest.raises(ValueError, match=r"saved with another adapter \(r 4 -> 2\)"):
         train(folder, "towers.yaml", "killed", save_strategy="steps", save_steps=2, resume_from_checkpoint="true",
               text_adapter='{"peft_type": "LORA", "r": 2}')  # fmt: skip
     train(folder, "towers.yaml", "killed", save_strategy="steps", save_steps=2, resume_from_checkpoint="true")
@@ -204,8 +204,8 @@ def test_the_backbone_comes_with_the_model(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"molecule_model": "graph"}, "leave out molecule_model"),
-        ({"backbone": "orma"}, "leave out backbone"),
+        ({"molecule_model": "graph"}, "Leave out molecule_model"),
+        ({"backbone": "orma"}, "Leave out backbone"),
         ({"text_config": '{"dropou": 1}'}, "unknown field 'dropou'"),
         ({"dual_encoder_config": '{"projection_dim": 3}'}, "sizes stay as they were trained"),
         ({"model_name_or_path": "nobody/nothing"}, "neither a folder with a model nor reachable"),
@@ -221,7 +221,7 @@ def test_wrong_input_to_going_on(arguments, message, run, folder):
 
 
 def test_an_adapter_on_a_random_tower_is_refused_at_once(folder):
-    with pytest.raises(ValueError, match="begins at random"):
+    with pytest.raises(ValueError, match="starts from random weights"):
         build_model(ModelArguments(text_adapter=LORA))
 
 

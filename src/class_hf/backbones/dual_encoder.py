@@ -1,18 +1,21 @@
-"""The dual encoder of any two towers, and AMAN, which has the same towers."""
+"""Builds the dual encoder of any two towers, and AMAN, which has the same towers."""
 
-from inspect import signature
 from typing import Any
 
-from transformers import AutoTokenizer, PreTrainedConfig, PreTrainedModel
+from transformers import AutoTokenizer, FeatureExtractionMixin, PreTrainedConfig
 
-from class_hf.backbones.towers import backbone_fields, text_side, tower_fields
+from class_hf.backbones.towers import (
+    backbone_fields,
+    build_extractor,
+    build_text_side,
+    parameters_of,
+    tower_fields,
+)
 from class_hf.config.arguments import ModelArguments
 from class_hf.config.parsing import check_fields
 from class_hf.hub.loading import model_errors, package_model
 from class_hf.models.configuration_graph import MoleculeGraphConfig
-from class_hf.models.configuration_text_molecule import (
-    MoleculeFingerprintConfig,
-)
+from class_hf.models.configuration_text_molecule import MoleculeFingerprintConfig
 from class_hf.models.feature_extraction_fingerprint import MoleculeFingerprintFeatureExtractor
 from class_hf.models.feature_extraction_fused import MoleculeFusedFeatureExtractor
 from class_hf.models.feature_extraction_graph import MoleculeGraphFeatureExtractor
@@ -22,24 +25,37 @@ from class_hf.models.processing_text_molecule import TextMoleculeProcessor, Text
 
 def build_dual_encoder(
     arguments: ModelArguments, model_class: type[TextMoleculeDualEncoderModel] = TextMoleculeDualEncoderModel
-) -> tuple[PreTrainedModel, TextMoleculeProcessor]:
-    text, tokenizer = text_side(arguments)
-    molecule_kwargs, featurizer_kwargs = arguments.as_dict("molecule_config"), arguments.as_dict("featurizer_config")
+) -> tuple[TextMoleculeDualEncoderModel, TextMoleculeProcessor]:
+    """Builds a dual encoder and its processor.
+
+    Args:
+        arguments: names of the towers, and fields of their configurations.
+        model_class: the dual encoder, or a subclass that is built from the same towers.
+
+    Returns:
+        The model, with random weights except in pretrained towers, and its processor.
+
+    Raises:
+        ValueError: if there is no such tower, or a field is unknown.
+
+    >>> model, processor = build_dual_encoder(ModelArguments(molecule_model="graph"))
+    >>> model(**processor(text="An acid.", smiles="CCO")).text_embeds.shape
+    torch.Size([1, 256])
+    """
+    text, tokenizer = build_text_side(arguments)
+    molecule_kwargs = arguments.as_dict("molecule_config")
     with model_errors("molecule_model", arguments.molecule_model):
         check_fields("molecule_config", molecule_kwargs, tower_fields(arguments.molecule_model))
-    dual_encoder_kwargs = backbone_fields(arguments, model_class.config_class())
-    extractor: Any = None
+    dual_encoder_kwargs = backbone_fields(arguments, model_class.config_class)
+    extractor: FeatureExtractionMixin | None = None
     if arguments.molecule_model == "fingerprint":
-        accepted = signature(MoleculeFingerprintFeatureExtractor.__init__).parameters
-        check_fields("featurizer_config", featurizer_kwargs, accepted)
-        extractor = MoleculeFingerprintFeatureExtractor(**featurizer_kwargs)
-        molecule_kwargs.setdefault("num_buckets", extractor.num_buckets)
+        fingerprint = build_extractor(arguments, MoleculeFingerprintFeatureExtractor)
+        molecule_kwargs.setdefault("num_buckets", fingerprint.num_buckets)
+        extractor = fingerprint
     elif arguments.molecule_model == "graph":
-        accepted = signature(MoleculeGraphFeatureExtractor.__init__).parameters
-        check_fields("featurizer_config", featurizer_kwargs, accepted)
-        extractor = MoleculeGraphFeatureExtractor(**featurizer_kwargs)
+        extractor = build_extractor(arguments, MoleculeGraphFeatureExtractor)
     elif arguments.molecule_model == "fused":
-        extractor = _fused_extractor(featurizer_kwargs, molecule_kwargs)
+        extractor = _build_fused_extractor(arguments, molecule_kwargs)
     model = model_class.from_towers(
         **text,
         molecule=package_model(arguments.molecule_model),
@@ -50,28 +66,30 @@ def build_dual_encoder(
     caption_kwargs: dict[str, Any] = {"max_text_length": arguments.max_text_length, "read_names": arguments.read_names}
     if extractor is not None:
         return model, TextMoleculeProcessor(tokenizer, extractor, **caption_kwargs)
-    molecule_tokenizer = AutoTokenizer.from_pretrained(package_model(arguments.molecule_model), **featurizer_kwargs)
+    name = package_model(arguments.molecule_model)
+    molecule_tokenizer = AutoTokenizer.from_pretrained(name, **arguments.as_dict("featurizer_config"))
     return model, TextSmilesProcessor(tokenizer, molecule_tokenizer, **caption_kwargs)
 
 
-def _fused_extractor(
-    featurizer_kwargs: dict[str, Any], molecule_kwargs: dict[str, Any]
+def _build_fused_extractor(
+    arguments: ModelArguments, molecule_kwargs: dict[str, Any]
 ) -> MoleculeFusedFeatureExtractor:
-    """The featurizer of a fused tower; checks the fields of both parts, and gives the tower the featurizer's buckets.
+    """Builds the featurizer of a fused tower, and sets the tower's number of buckets in `molecule_kwargs`.
 
-    Raises:
-        ValueError: if a field does not fit.
+    The parts of both configurations are checked one by one: nested dicts would take any field.
     """
-    check_fields("featurizer_config", featurizer_kwargs, signature(MoleculeFusedFeatureExtractor.__init__).parameters)
-    parts: tuple[tuple[str, Any, type[PreTrainedConfig]], ...] = (
+    featurizer_kwargs = arguments.as_dict("featurizer_config")
+    parts: tuple[tuple[str, type, type[PreTrainedConfig]], ...] = (
         ("fingerprint", MoleculeFingerprintFeatureExtractor, MoleculeFingerprintConfig),
         ("graph", MoleculeGraphFeatureExtractor, MoleculeGraphConfig),
     )
-    for part, extractor, config in parts:
-        accepted = signature(extractor.__init__).parameters
-        check_fields(f"featurizer_config's {part}", featurizer_kwargs.get(part, {}), accepted)
-        check_fields(f"molecule_config's {part}_config", molecule_kwargs.get(f"{part}_config", {}), config().to_dict())
-    fused = MoleculeFusedFeatureExtractor(**featurizer_kwargs)
+    check_fields("featurizer_config", featurizer_kwargs, parameters_of(MoleculeFusedFeatureExtractor))
+    for part, extractor_class, config_class in parts:
+        fields = featurizer_kwargs.get(part, {})
+        check_fields(f"featurizer_config's {part}", fields, parameters_of(extractor_class))
+        fields = molecule_kwargs.get(f"{part}_config", {})
+        check_fields(f"molecule_config's {part}_config", fields, config_class().to_dict())
+    fused = build_extractor(arguments, MoleculeFusedFeatureExtractor)
     fingerprint = {"num_buckets": fused.names_extractor.num_buckets, **molecule_kwargs.get("fingerprint_config", {})}
     molecule_kwargs["fingerprint_config"] = fingerprint
     return fused

@@ -1,44 +1,85 @@
-"""The arguments of a recipe that name the data and the model."""
+"""The arguments of a training run that describe the data and the model."""
 
 import json
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from class_hf.difficulty.scorer import DEFINITIONS
+from class_hf.utils.plugins import is_object_path
+from class_hf.utils.suggestions import did_you_mean
+
+# Names of the backbones in `backbones/registry.py`; `register_backbone` adds to them.
+BACKBONE_NAMES = ["dual_encoder", "aman", "orma", "text2mol"]
 
 
 @dataclass
 class DataArguments:
-    """Where the pairs come from, and how they are scored and prepared."""
+    """Where the pairs come from, and how they are scored and prepared.
+
+    Args:
+        data_dir (`str`, *optional*):
+            Folder with the pairs (the files of ChEBI-20, or the output of `recipes/score.py`), or one CSV or TSV file.
+        dataset_name (`str`, *optional*): Hub id of a dataset of pairs.
+        demo (`bool`, *optional*, defaults to `False`): use the synthetic dataset that the package generates.
+        on_error (`str`, *optional*, defaults to `"raise"`): `"raise"` stops at a bad row, `"drop"` drops and lists it.
+        max_train_pairs (`int`, *optional*): train on the first pairs only, at most this many.
+        difficulty_definition (`list[str]`, *optional*, defaults to `["alignment"]`):
+            Difficulty definitions for pairs that are not scored yet; a name or `package.module:Name`.
+        difficulty_combination (`str`, *optional*, defaults to `"mean"`):
+            How the difficulties of the two modalities are combined.
+        difficulty_text_weight (`float`, *optional*, defaults to 0.5): weight of the text in the mean, in [0, 1].
+        sentence_dropout (`float`, *optional*, defaults to 0.0):
+            Probability of dropping a sentence of a caption in training, in [0, 1).
+        eval_pairs (`int`, *optional*, defaults to 1000):
+            Validation pairs ranked in each evaluation during training. The final evaluation ranks all pairs.
+        eval_pool (`int`, *optional*): candidates ranked in each evaluation during training; all by default.
+        num_proc (`int`, *optional*): processes that prepare the data.
+
+    Raises:
+        ValueError: if a value is out of its range.
+
+    >>> DataArguments(sentence_dropout=1.0)
+    Traceback (most recent call last):
+    ValueError: sentence_dropout is 1.0; expected a probability in [0, 1).
+    """
 
     data_dir: str | None = field(
         default=None,
         metadata={
-            "help": "Folder with the pairs (ChEBI-20's files, or what recipes/score.py wrote), or one CSV or TSV file."
+            "help": "Folder with the pairs (the files of ChEBI-20, or the output of recipes/score.py), or one CSV or "
+            "TSV file."
         },
     )
-    dataset_name: str | None = field(default=None, metadata={"help": "Hub id of a data set of pairs."})
-    demo: bool = field(default=False, metadata={"help": "Use the embedded synthetic data set."})
+    dataset_name: str | None = field(default=None, metadata={"help": "Hub id of a dataset of pairs."})
+    demo: bool = field(default=False, metadata={"help": "Use the synthetic dataset that the package generates."})
     on_error: Literal["raise", "drop"] = field(
-        default="raise", metadata={"help": "Bad rows: stop at them, or drop and list them."}
+        default="raise", metadata={"help": "Stop at a bad row (raise), or drop and list bad rows (drop)."}
     )
-    max_train_pairs: int | None = field(default=None, metadata={"help": "Train on the first so many pairs only."})
+    max_train_pairs: int | None = field(
+        default=None, metadata={"help": "Train on the first pairs only, at most this many."}
+    )
     difficulty_definition: list[str] = field(
         default_factory=lambda: ["alignment"],
-        metadata={"help": f"How pairs are scored if they are not yet: any of {', '.join(DEFINITIONS)}."},
+        metadata={
+            "help": f"Difficulty definitions for pairs that are not scored yet: any of {', '.join(DEFINITIONS)}, or "
+            "package.module:Name of your own."
+        },
     )
     difficulty_combination: Literal["mean", "max", "product", "text", "molecule"] = field(
-        default="mean", metadata={"help": "How the two modalities' difficulties are combined."}
+        default="mean", metadata={"help": "How the difficulties of the two modalities are combined."}
     )
-    difficulty_text_weight: float = field(default=0.5, metadata={"help": "Weight of the text in the mean."})
+    difficulty_text_weight: float = field(default=0.5, metadata={"help": "Weight of the text in the mean, in [0, 1]."})
     sentence_dropout: float = field(
-        default=0.0, metadata={"help": "Probability of leaving a caption's sentence out in training."}
+        default=0.0, metadata={"help": "Probability of dropping a sentence of a caption in training, in [0, 1)."}
     )
     eval_pairs: int = field(
-        default=1000, metadata={"help": "Validation pairs ranked during training; all of them at the end."}
+        default=1000,
+        metadata={
+            "help": "Validation pairs ranked in each evaluation during training. The final evaluation ranks all pairs."
+        },
     )
     eval_pool: int | None = field(
-        default=None, metadata={"help": "Rank them against a sample of so many candidates; all of them if not given."}
+        default=None, metadata={"help": "Candidates ranked in each evaluation during training; all by default."}
     )
     num_proc: int | None = field(default=None, metadata={"help": "Processes that prepare the data."})
 
@@ -48,114 +89,160 @@ class DataArguments:
         if not 0.0 <= self.difficulty_text_weight <= 1.0:
             raise ValueError(f"difficulty_text_weight is {self.difficulty_text_weight}; expected a share in [0, 1].")
         for name in self.difficulty_definition:
-            if name not in DEFINITIONS:
-                raise ValueError(
-                    f"difficulty_definition {name!r} is not known; choose among {', '.join(DEFINITIONS)}."
-                )
+            if name not in DEFINITIONS and not is_object_path(name):
+                raise ValueError(f"unknown difficulty_definition {name!r}; {did_you_mean(name, DEFINITIONS)}")
         for key in ("max_train_pairs", "eval_pairs", "eval_pool", "num_proc"):
             value = getattr(self, key)
             if value is not None and value < 1:
-                raise ValueError(f"{key} is {value}; expected at least 1, or nothing.")
+                raise ValueError(f"{key} is {value}; expected a whole number of at least 1.")
 
 
 @dataclass
 class ModelArguments:
-    """Which backbone, which towers, and the space that they share."""
+    """Which backbone is trained, on which towers.
 
-    backbone: Literal["dual_encoder", "aman", "orma", "text2mol"] = field(
-        default="dual_encoder", metadata={"help": "How the towers are joined and compared, and by which loss."}
+    The fields whose names end in `_config` or `_adapter` hold JSON objects, as text.
+
+    Args:
+        backbone (`str`, *optional*, defaults to `"dual_encoder"`):
+            How the towers are joined, compared and trained: `"dual_encoder"`, `"aman"`, `"orma"`, `"text2mol"`, or
+            `package.module:Name` of a [`~class_hf.backbones.registry.Backbone`] of your own.
+        text_model (`str`, *optional*, defaults to `"lexical"`):
+            `"lexical"`, a folder or Hub id of an `AutoModel`, or `package:NAME` for a model in an installed package.
+        molecule_model (`str`, *optional*, defaults to `"fingerprint"`):
+            `"fingerprint"`, `"graph"`, `"fused"`, or a folder or Hub id of an `AutoModel` over SMILES.
+        text_config (`str`, *optional*): fields of the configuration of the text tower.
+        molecule_config (`str`, *optional*): fields of the configuration of the molecule tower.
+        tokenizer_config (`str`, *optional*): arguments of the tokenizer.
+        featurizer_config (`str`, *optional*): arguments of the molecule featurizer.
+        dual_encoder_config (`str`, *optional*): fields of the configuration of the backbone.
+        loss_config (`str`, *optional*): arguments of the loss of the backbone.
+        model_name_or_path (`str`, *optional*):
+            Folder or Hub id of a trained dual encoder. Training continues from its weights; its backbone, towers,
+            tokenizer and featurizer are kept.
+        text_adapter (`str`, *optional*):
+            peft adapter of the text tower: `peft_type` and its fields, such as `{"peft_type": "LORA", "r": 8}`.
+        molecule_adapter (`str`, *optional*): peft adapter of the molecule tower.
+        text_from_scratch (`bool`, *optional*, defaults to `False`):
+            Load the tokenizer and the configuration of `text_model` and start from random weights.
+        max_text_length (`int`, *optional*, defaults to 256): tokens of a caption; not for `"lexical"`.
+        read_names (`bool`, *optional*, defaults to `False`):
+            The molecule tower also reads the structures that a caption names. Needs the extra `names` and Java.
+        early_stopping_patience (`int`, *optional*):
+            Stop training after this many evaluations without a better metric.
+
+    Raises:
+        ValueError: if a value is out of its range, or two values exclude each other.
+
+    >>> ModelArguments(backbone="dual_encodr")
+    Traceback (most recent call last):
+    ValueError: unknown backbone 'dual_encodr'; did you mean 'dual_encoder'?
+    >>> ModelArguments(text_config='{"hidden_size": 64}').as_dict("text_config")
+    {'hidden_size': 64}
+    """
+
+    backbone: str = field(
+        default="dual_encoder",
+        metadata={
+            "help": f"How the towers are joined, compared and trained: {', '.join(BACKBONE_NAMES)}, or "
+            "package.module:Name of a Backbone of your own."
+        },
     )
     text_model: str = field(
         default="lexical",
         metadata={
-            "help": "`lexical`, a folder or Hub id of an AutoModel without code of its own, or `package:NAME` for one "
-            "that an installed package carries."
+            "help": "Text tower: lexical, a folder or Hub id of an AutoModel without remote code, or package:NAME for "
+            "a model in an installed package."
         },
     )
     molecule_model: str = field(
         default="fingerprint",
         metadata={
-            "help": "`fingerprint`, `graph`, `fused` (both), or a folder or Hub id of an AutoModel over SMILES."
+            "help": "Molecule tower: fingerprint, graph, fused (both), or a folder or Hub id of an AutoModel over "
+            "SMILES."
         },
     )
-    text_config: str | None = field(default=None, metadata={"help": "Fields of the text tower's config, as JSON."})
+    text_config: str | None = field(
+        default=None, metadata={"help": "Fields of the configuration of the text tower, as JSON."}
+    )
     molecule_config: str | None = field(
-        default=None, metadata={"help": "Fields of the molecule tower's config, as JSON."}
+        default=None, metadata={"help": "Fields of the configuration of the molecule tower, as JSON."}
     )
-    tokenizer_config: str | None = field(
-        default=None, metadata={"help": "Arguments of the lexical tokenizer, as JSON."}
-    )
+    tokenizer_config: str | None = field(default=None, metadata={"help": "Arguments of the tokenizer, as JSON."})
     featurizer_config: str | None = field(
         default=None, metadata={"help": "Arguments of the molecule featurizer, as JSON."}
     )
     dual_encoder_config: str | None = field(
-        default=None, metadata={"help": "Fields of the backbone's config (projection_dim, ...), as JSON."}
+        default=None,
+        metadata={"help": "Fields of the configuration of the backbone, such as projection_dim, as JSON."},
     )
-    loss_config: str | None = field(default=None, metadata={"help": "Arguments of the backbone's loss, as JSON."})
+    loss_config: str | None = field(default=None, metadata={"help": "Arguments of the loss of the backbone, as JSON."})
     model_name_or_path: str | None = field(
         default=None,
         metadata={
-            "help": "Folder or Hub id of a trained dual encoder to go on from; its backbone, towers, tokenizer and "
-            "featurizer stay."
+            "help": "Folder or Hub id of a trained dual encoder. Training continues from its weights; its backbone, "
+            "towers, tokenizer and featurizer are kept."
         },
     )
     text_adapter: str | None = field(
         default=None,
         metadata={
-            "help": "Adapter of peft on the text tower, as JSON: peft_type and its fields, for instance "
+            "help": "peft adapter of the text tower, as JSON: peft_type and its fields, such as "
             '{"peft_type": "LORA", "r": 8}.'
         },
     )
     molecule_adapter: str | None = field(
-        default=None, metadata={"help": "Adapter of peft on the molecule tower, as JSON."}
+        default=None, metadata={"help": "peft adapter of the molecule tower, as JSON."}
     )
     text_from_scratch: bool = field(
         default=False,
         metadata={
-            "help": "Of text_model only the tokenizer and the configuration are taken, with text_config's sizes, and "
-            "no weights."
+            "help": "Load the tokenizer and the configuration of text_model (with the fields of text_config) and "
+            "start from random weights."
         },
     )
-    max_text_length: int = field(default=256, metadata={"help": "Tokens of a caption; not for `lexical`."})
+    max_text_length: int = field(default=256, metadata={"help": "Tokens of a caption; not for lexical."})
     read_names: bool = field(
         default=False,
         metadata={
-            "help": "The molecule tower also reads the structures that captions name; needs the extra `names`, Java."
+            "help": "The molecule tower also reads the structures that a caption names. Needs the extra `names` and "
+            "Java."
         },
     )
     early_stopping_patience: int | None = field(
-        default=None, metadata={"help": "Evaluations without a better MRR after which training stops."}
+        default=None, metadata={"help": "Stop training after this many evaluations without a better metric."}
     )
 
     def __post_init__(self) -> None:
+        if self.backbone not in BACKBONE_NAMES and not is_object_path(self.backbone):
+            raise ValueError(f"unknown backbone {self.backbone!r}; {did_you_mean(self.backbone, BACKBONE_NAMES)}")
         if self.early_stopping_patience is not None and self.early_stopping_patience < 1:
-            raise ValueError(f"early_stopping_patience is {self.early_stopping_patience}; expected at least 1.")
+            raise ValueError(
+                f"early_stopping_patience is {self.early_stopping_patience}; expected a whole number of at least 1."
+            )
         if self.text_from_scratch and (self.text_model == "lexical" or self.text_adapter is not None):
             raise ValueError(
-                "text_from_scratch is for a transformer as text_model that has weights to leave out, and no adapter "
-                f"to add; text_model is {self.text_model!r}, text_adapter {self.text_adapter!r}. Leave one out."
+                "text_from_scratch needs a transformer as text_model and no text_adapter; text_model is "
+                f"{self.text_model!r}, text_adapter {self.text_adapter!r}. Remove one of them."
             )
-        for name in (
-            "text_config",
-            "molecule_config",
-            "tokenizer_config",
-            "featurizer_config",
-            "dual_encoder_config",
-            "loss_config",
-            "text_adapter",
-            "molecule_adapter",
-        ):
+        for name in JSON_ARGUMENTS:
             self.as_dict(name)
 
     def towers(self) -> dict[str, str]:
-        """Name of each tower, by its side."""
+        """Name of each tower: `{"text": ..., "molecule": ...}`."""
         return {"text": self.text_model, "molecule": self.molecule_model}
 
     def as_dict(self, name: str) -> dict[str, Any]:
-        """The JSON argument `name` as a dict; empty if it is not given.
+        """Parses a JSON argument.
+
+        Args:
+            name: name of the argument, such as `"text_config"`.
+
+        Returns:
+            A new dict; empty if the argument is not set.
 
         Raises:
-            ValueError: if it is not a JSON object.
+            ValueError: if the argument is not a JSON object.
         """
         text = getattr(self, name)
         try:
@@ -165,3 +252,15 @@ class ModelArguments:
         if not isinstance(value, dict):
             raise ValueError(f"{name} is {text!r}; expected a JSON object of fields and values.")
         return value
+
+
+JSON_ARGUMENTS = (
+    "text_config",
+    "molecule_config",
+    "tokenizer_config",
+    "featurizer_config",
+    "dual_encoder_config",
+    "loss_config",
+    "text_adapter",
+    "molecule_adapter",
+)

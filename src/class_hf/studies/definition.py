@@ -1,9 +1,10 @@
-"""A study's file: arms of a recipe, all checked before the first one is trained."""
+"""Reads the file of a study, and checks all its arms before the first one is trained."""
 
 import contextlib
 import io
 import re
 import tempfile
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,17 +13,28 @@ import yaml
 
 from class_hf.config.arguments import DataArguments, ModelArguments
 from class_hf.config.parsing import parse_recipe
+from class_hf.config.yaml_files import read_mapping
 from class_hf.training.arguments import CurriculumTrainingArguments
 from class_hf.utils.suggestions import did_you_mean
 
+DATA_SOURCES = ("data_dir", "dataset_name", "demo")
 _KEYS = ("recipe", "seeds", "common", "arms", "baselines")
-SOURCES = ("data_dir", "dataset_name", "demo")
-_OWN = ("output_dir", "seed", "resume_from_checkpoint", "dry_run")  # set by the study for every run
+# Arguments that the study sets for each run.
+_SET_BY_STUDY = ("output_dir", "seed", "resume_from_checkpoint", "dry_run")
 
 
 @dataclass(frozen=True)
 class Study:
-    """What a study's file says; `recipe` holds the values of the recipe's file."""
+    """The content of a study file.
+
+    Args:
+        name: name of the file, without its ending.
+        recipe: the arguments in the recipe file that the study names.
+        seeds: seeds of the runs of each arm.
+        common: arguments of all arms; they override the recipe.
+        arms: arguments of each arm, by its name; they override `common`.
+        baselines: names of the arms that the others are compared with. The first one sets the quality to reach.
+    """
 
     name: str
     recipe: dict[str, Any]
@@ -33,103 +45,112 @@ class Study:
 
 
 @dataclass
-class _Unchecked(CurriculumTrainingArguments):
-    """Takes the arguments' names, types and choices; the values are for the runs to check, on their device."""
+class _UncheckedTrainingArguments(CurriculumTrainingArguments):
+    """The names, types and choices of the training arguments, without the checks that depend on the device.
+
+    The study is checked on this machine, and a run may start on another one.
+    """
 
     def __post_init__(self) -> None:
         pass
 
 
 def read_study(path: Path) -> Study:
-    """Reads and checks a study, every arm's arguments included.
+    """Reads a study file and checks it, with the arguments of all arms.
+
+    Args:
+        path: the YAML file.
+
+    Returns:
+        The study.
 
     Raises:
-        ValueError: says what is wrong, where, and what is allowed.
+        ValueError: with the file, the faulty value and what is expected.
+
+    >>> from class_hf.config.recipe_files import find_file
+    >>> study = read_study(find_file("studies/demo", "study"))
+    >>> study.baselines
+    ['none', 'random']
     """
     values = read_mapping(path, "the study")
     for key in values:
         if key not in _KEYS:
             raise ValueError(f"unknown key {key!r}; {did_you_mean(key, _KEYS)} (in {path})")
-    if not isinstance(values.get("recipe"), str):
-        raise ValueError(
-            f"{path}: recipe is {values.get('recipe')!r}; expected the path of a recipe, from the study's folder."
-        )
+    recipe = values.get("recipe")
+    if not isinstance(recipe, str):
+        raise ValueError(f"{path}: recipe is {recipe!r}; expected the path of a recipe, relative to the study.")
     seeds = values.get("seeds", [0, 1, 2])
-    whole = isinstance(seeds, list) and all(type(seed) is int for seed in seeds)
-    if not whole or not seeds or len(set(seeds)) < len(seeds):
-        raise ValueError(f"{path}: seeds is {seeds!r}; expected a list of different whole numbers.")
+    are_integers = isinstance(seeds, list) and all(type(seed) is int for seed in seeds)
+    if not are_integers or not seeds or len(set(seeds)) < len(seeds):
+        raise ValueError(f"{path}: seeds is {seeds!r}; expected a list of different integers.")
     arms = values.get("arms")
     if not isinstance(arms, dict) or not arms:
         raise ValueError(f"{path}: arms is {arms!r}; expected a mapping of names to arguments.")
     baselines = values.get("baselines", [arm for arm in ("none", "random") if arm in arms])
     if not isinstance(baselines, list):
-        raise ValueError(f"{path}: baselines is {baselines!r}; expected a list of arms.")
+        raise ValueError(f"{path}: baselines is {baselines!r}; expected a list of names of arms.")
     study = Study(
         name=path.stem,
-        recipe=read_mapping(path.parent / values["recipe"], "the recipe"),
+        recipe=read_mapping(path.parent / recipe, "the recipe"),
         seeds=seeds,
         common=values.get("common") or {},
-        arms={str(arm): {} if given is None else given for arm, given in arms.items()},
+        arms={str(arm): {} if arguments is None else arguments for arm, arguments in arms.items()},
         baselines=baselines,
     )
     for arm in study.baselines:
         if arm not in study.arms:
             raise ValueError(f"baselines: unknown arm {arm!r}; {did_you_mean(arm, study.arms)} (in {path})")
     earlier: list[str] = []
-    for arm, given in study.arms.items():
+    for arm, arguments in study.arms.items():
+        # The name becomes the name of a folder, next to the folder `difficulty`.
         if not re.fullmatch(r"[\w.+-]+", arm) or arm in ("difficulty", ".", ".."):
-            raise ValueError(
-                f"{path}: {arm!r} cannot name an arm (it names a folder): use letters, digits and _ . + -"
-            )
-        _check_arm(study, arm, given, earlier, path)
+            raise ValueError(f"{path}: {arm!r} cannot be the name of an arm; use letters, digits and _ . + -")
+        _check_arm(study, arm, arguments, earlier, path)
         earlier.append(arm)
     return study
 
 
-def read_mapping(path: Path, what: str) -> dict[str, Any]:
-    """The mapping in a YAML file; `what` names it in errors.
-
-    Raises:
-        ValueError: if there is no such file, or no mapping in it.
-    """
-    if not path.is_file():
-        raise ValueError(f"{what} {str(path)!r} does not exist.")
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise ValueError(f"{what} {str(path)!r} is not valid YAML: {error}") from error
-    if not isinstance(values, dict):
-        raise ValueError(f"{what} {str(path)!r} must be a mapping.")
-    return values
-
-
-def _check_arm(study: Study, arm: str, given: Any, earlier: list[str], path: Path) -> None:
-    """Finds wrong names, types and choices before the first run starts."""
-    for place, values, refused in (("common", study.common, _OWN), (f"arm {arm!r}", given, (*_OWN, *SOURCES))):
+def _check_arm(study: Study, arm: str, arguments: Any, earlier: Sequence[str], path: Path) -> None:
+    """Checks the names, types and choices of the arguments of an arm; `earlier` are the arms above it."""
+    places: tuple[tuple[str, Any, tuple[str, ...]], ...] = (
+        ("common", study.common, _SET_BY_STUDY),
+        (f"arm {arm!r}", arguments, (*_SET_BY_STUDY, *DATA_SOURCES)),
+    )
+    for place, values, refused in places:
         if not isinstance(values, dict):
             raise ValueError(f"{path}: {place} is {values!r}; expected a mapping of arguments to values.")
         for key in refused:
             if key in values:
-                raise ValueError(f"{path}: {place} sets {key}, which the study sets for every run. Leave it out.")
-    if "same_steps_as" in given and given["same_steps_as"] not in earlier:
+                raise ValueError(f"{path}: {place} sets {key}, which the study sets for each run. Remove it.")
+    if "same_steps_as" in arguments and arguments["same_steps_as"] not in earlier:
         raise ValueError(
-            f"{path}: arm {arm!r} has same_steps_as {given['same_steps_as']!r}; expected an arm above it"
-            f" ({', '.join(earlier) or 'there is none'})."
+            f"{path}: arm {arm!r} has same_steps_as {arguments['same_steps_as']!r}; expected an arm above it "
+            f"({', '.join(earlier) or 'there is none'})."
         )
-    values = {key: value for key, value in settings(study, arm, 0).items() if key != "same_steps_as"}
-    said = io.StringIO()
+    values = {key: value for key, value in run_settings(study, arm, 0).items() if key != "same_steps_as"}
+    printed = io.StringIO()
     with tempfile.TemporaryDirectory() as folder:
         recipe = Path(folder, "arm.yaml")
         recipe.write_text(yaml.safe_dump(values), encoding="utf-8")
         try:
-            with contextlib.redirect_stderr(said):
-                parse_recipe([str(recipe)], (DataArguments, ModelArguments, _Unchecked), "train")
+            with contextlib.redirect_stderr(printed):
+                parse_recipe([str(recipe)], (DataArguments, ModelArguments, _UncheckedTrainingArguments), "train")
         except (ValueError, SystemExit) as error:
-            message = str(error) if isinstance(error, ValueError) else said.getvalue().strip().splitlines()[-1]
+            message = str(error) if isinstance(error, ValueError) else printed.getvalue().strip().splitlines()[-1]
             raise ValueError(f"{path}: arm {arm!r}: {message.replace(f' (in {recipe})', '')}") from error
 
 
-def settings(study: Study, arm: str, seed: int) -> dict[str, Any]:
-    """The recipe of a run, but for its data and with `same_steps_as` as it stands."""
-    values = {**study.recipe, **study.common, **study.arms[arm], "seed": seed}
-    return {key: value for key, value in values.items() if key not in (*SOURCES, "output_dir")}
+def run_settings(study: Study, arm: str, seed: int) -> dict[str, Any]:
+    """Merges the arguments of a run.
+
+    Args:
+        study: the study.
+        arm: name of an arm.
+        seed: of the run.
+
+    Returns:
+        The arguments of the recipe, overridden by `common` and by the arm, with the seed. Without the data source and
+        the output folder. `same_steps_as` is kept.
+    """
+    values: Mapping[str, Any] = {**study.recipe, **study.common, **study.arms[arm], "seed": seed}
+    return {key: value for key, value in values.items() if key not in (*DATA_SOURCES, "output_dir")}

@@ -14,8 +14,9 @@ import yaml
 from datasets import load_from_disk
 
 from class_hf.config.recipe_files import recipes_folder
+from class_hf.config.yaml_files import read_mapping
 from class_hf.plots.study import plot_curves, plot_quartiles
-from class_hf.studies.definition import SOURCES, Study, read_mapping, settings
+from class_hf.studies.definition import DATA_SOURCES, Study, run_settings
 from class_hf.studies.report import study_markdown
 from class_hf.studies.statistics import Run, curve_of, summarise
 from class_hf.training.checkpoints import last_complete_checkpoint
@@ -95,7 +96,7 @@ def differences(file: Path, values: dict[str, Any]) -> str:
     """What of a run's settings is not as in its file; empty if all is."""
     old = read_mapping(file, "the settings") if file.is_file() else {}
     # Where the scored data lies follows from the rest, and moves with the study's folder.
-    keys = [key for key in {**old, **values} if key not in SOURCES and old.get(key) != values.get(key)]
+    keys = [key for key in {**old, **values} if key not in DATA_SOURCES and old.get(key) != values.get(key)]
     return ", ".join(f"{key} {old.get(key)!r} -> {values.get(key)!r}" for key in keys)
 
 
@@ -105,7 +106,7 @@ def resolved(study: Study, arm: str, seed: int, output: Path) -> dict[str, Any]:
     Raises:
         RunFailed: if that arm has no plan yet.
     """
-    values = settings(study, arm, seed)
+    values = run_settings(study, arm, seed)
     other = values.pop("same_steps_as", None)
     if other is not None:
         plan = output / other / f"seed_{seed}" / "plan.json"
