@@ -18,9 +18,9 @@ from scipy.sparse import csr_array
 from scipy.stats import spearmanr
 
 from class_hf.difficulty.confusability import fingerprints, terms_of, vectors_of
-from class_hf.difficulty.measures import Nearest, NearestByTerms
-from class_hf.difficulty.neighbours import _fastest, nearest
+from class_hf.difficulty.neighbours import fastest_dtype, nearest
 from class_hf.difficulty.pair_features import Frequencies, PairFeatures, Ragged
+from class_hf.difficulty.similarities import Nearest, NearestByTerms
 from class_hf.difficulty.sparse_rows import Rows
 
 K = 32
@@ -113,7 +113,7 @@ def main() -> None:
     ]
     bytes_ = fresh_process(MEASURE, size)["bytes"]
     scores = Nearest.fit(hashed, "cosine", 8)[1], NearestByTerms.fit(tfidf, 8)[1]
-    fast = torch.cuda.is_available() or _fastest("cpu") == torch.int8
+    fast = torch.cuda.is_available() or fastest_dtype("cpu") == torch.int8
 
     def ratio(requirement: str, limit: float, other: str, ours: str) -> dict[str, Any]:
         measured = seconds[other] / seconds[ours]

@@ -14,7 +14,9 @@ from exact_difficulty import repeated
 from scipy.stats import spearmanr
 
 from class_hf.difficulty.confusability import Confusability, fingerprints, terms_of, vectors_of
-from class_hf.difficulty.measures import (
+from class_hf.difficulty.neighbours import sums
+from class_hf.difficulty.pair_features import Frequencies, PairFeatures
+from class_hf.difficulty.similarities import (
     MeanToAnchors,
     MeanToCentroid,
     Nearest,
@@ -22,8 +24,6 @@ from class_hf.difficulty.measures import (
     NearestIndexed,
     load_faiss,
 )
-from class_hf.difficulty.neighbours import sums
-from class_hf.difficulty.pair_features import Frequencies, PairFeatures
 from class_hf.difficulty.sparse_rows import Rows
 
 K = 8

@@ -1,10 +1,10 @@
-"""Alike pairs meet in a batch; which ones depends on nothing but the plan."""
+"""Similar pairs are in one batch, and the batches depend only on the plan."""
 
 import numpy as np
 import pytest
 
 from class_hf import CurriculumPlan
-from class_hf.curriculum.grouping import deal_in_groups, pair_vectors
+from class_hf.curriculum.grouping import group_similar, pair_vectors
 from class_hf.difficulty.pair_features import PairFeatures
 
 KINDS = 8
@@ -13,7 +13,7 @@ SMILES = ("CC(=O)O", "CC(=O)OC", "C1CCCC1", "CCCCCCCC", "NCC(=O)NC", "OC1CCOC1",
 
 
 def alike(each=6):
-    """`each` pairs of every kind, all of one kind next to each other."""
+    """`each` pairs of each kind, in the order of the kinds."""
     rows = [(kind, number) for kind in range(KINDS) for number in range(each)]
     ids = [f"{kind}-{number:02d}" for kind, number in rows]
     captions = [f"The molecule is a {CAPTIONS[kind]}, number {number}." for kind, number in rows]
@@ -52,10 +52,10 @@ def test_terms_of_a_single_pair_join_it_to_no_other():
 
 
 @pytest.mark.parametrize("size", (1, 5, 6, 48, 100))
-def test_dealing_keeps_all_rows(size):
+def test_grouping_keeps_all_rows(size):
     rows = np.random.default_rng(0).permutation(48)
-    dealt = deal_in_groups(rows, pair_vectors(alike()), size, np.random.default_rng(1))
-    assert sorted(dealt.tolist()) == list(range(48))
+    grouped = group_similar(rows, pair_vectors(alike()), size, np.random.default_rng(1))
+    assert sorted(grouped.tolist()) == list(range(48))
 
 
 def kinds_in_a_batch(made):
@@ -76,7 +76,7 @@ def test_the_members_of_an_epoch_are_the_same_with_groups_and_without():
         assert sorted(grouped.epoch_order(epoch)) == sorted(plain.epoch_order(epoch))
 
 
-def test_groups_begin_when_they_are_told_to():
+def test_groups_start_at_the_epoch_that_is_set():
     late, plain, grouped = plan(group_from=0.5), plan(group_size=1), plan()
     for epoch in range(4):
         assert np.array_equal(late.epoch_order(epoch), (plain if epoch < 2 else grouped).epoch_order(epoch))
@@ -99,7 +99,7 @@ def test_plans_with_other_groups_are_other_plans():
 def test_bad_arguments_are_named():
     with pytest.raises(ValueError, match="group size is 0"):
         plan(group_size=0)
-    with pytest.raises(ValueError, match="begin at 1.5"):
+    with pytest.raises(ValueError, match="start at 1.5"):
         plan(group_from=1.5)
     with pytest.raises(ValueError, match="groups of 6 need a vector of each of the 48 pairs; got none"):
         CurriculumPlan(num_pairs=48, epochs=1, batch_size=12, order="none", group_size=6)

@@ -5,6 +5,7 @@ import pytest
 
 from class_hf import CurriculumPlan, CurriculumSampler
 from class_hf.curriculum.pacing import competence
+from class_hf.curriculum.settings import PlanSettings
 
 ORDERS = ("easy_first", "hard_first", "random", "none")
 
@@ -45,7 +46,7 @@ def test_random_is_the_control_with_the_same_sizes():
     easy, _ = make("easy_first")
     assert random.pool_sizes == easy.pool_sizes
     assert set(random.ranking[:30]) != set(np.argsort(difficulty)[:30])
-    assert set(random.ranking[:40]) <= set(random.ranking[:60])  # it grows, it is not drawn anew
+    assert set(random.ranking[:40]) <= set(random.ranking[:60])  # the pool grows; it is not drawn again
 
 
 def test_none_takes_all_pairs_in_every_epoch():
@@ -55,9 +56,9 @@ def test_none_takes_all_pairs_in_every_epoch():
 
 def test_orders_differ_by_epoch_and_seed_and_repeat_exactly():
     plan, _ = make("none", seed=3)
-    again, _ = make("none", seed=3)
+    repeated, _ = make("none", seed=3)
     other, _ = make("none", seed=4)
-    assert np.array_equal(plan.order(), again.order())
+    assert np.array_equal(plan.order(), repeated.order())
     assert not np.array_equal(plan.epoch_order(0), plan.epoch_order(1))
     assert not np.array_equal(plan.order(), other.order())
 
@@ -115,7 +116,7 @@ def test_the_docstring_example():
     assert plan.pool_sizes == (4, 6, 8) and plan.total_steps == 9 and plan.full_steps == 12
 
 
-def test_fingerprint_tells_plans_apart():
+def test_different_plans_have_different_fingerprints():
     plan, difficulty = make()
     assert plan.fingerprint() == make()[0].fingerprint()
     others = [make(seed=1)[0], make(batch_size=4)[0], make("random")[0], make(start=0.31)[0]]
@@ -139,10 +140,10 @@ def test_to_dict_is_json_and_the_table_adds_up():
         ({"span": 0.0}, "span is 0.0"),
         ({"epochs": 0}, "epochs is 0"),
         ({"epochs": 1.5}, "epochs is 1.5"),
-        ({"batch_size": 0}, "global batch is 0"),
+        ({"batch_size": 0}, "global batch size is 0"),
         ({"batch_size": 104}, "103 pairs, fewer than one global batch of 104"),
         ({"max_steps": 0}, "max_steps is 0"),
-        ({"num_pairs": 7}, r"number of pairs is unclear: found \[7, 103\]"),
+        ({"num_pairs": 7}, r"number of pairs is unclear: \[7, 103\]"),
         ({"start": 2.0}, "start share is 2.0"),
     ],
 )
@@ -153,13 +154,22 @@ def test_bad_arguments_are_named(kwargs, message):
 
 @pytest.mark.parametrize("wrong", (float("nan"), -0.1, 1.5))
 def test_bad_difficulty_names_row_id_and_value(wrong):
-    with pytest.raises(ValueError, match=rf"row 2 \(id c\): difficulty {wrong} .*1 row\(s\)"):
+    with pytest.raises(ValueError, match=rf"row 2 \(id c\): difficulty {wrong} .*Wrong rows: 1"):
         CurriculumPlan([0.1, 0.2, wrong, 0.3], ids=list("abcd"), epochs=1, batch_size=2)
 
 
 def test_easy_first_without_difficulty_says_what_to_do():
     with pytest.raises(ValueError, match="Score the data set first"):
         CurriculumPlan(num_pairs=10, epochs=1, batch_size=2)
+
+
+def test_settings_or_their_fields_make_the_same_plan():
+    difficulty = np.random.default_rng(1).random(103)
+    settings = PlanSettings(epochs=5, batch_size=8, order="hard_first", start=0.4)
+    plan = CurriculumPlan(difficulty, settings)
+    assert plan.fingerprint() == make("hard_first", start=0.4)[0].fingerprint()
+    with pytest.raises(ValueError, match="either settings or its fields \\(start\\), not both"):
+        CurriculumPlan(difficulty, settings, start=0.3)
 
 
 def test_epoch_out_of_range():

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from class_hf.difficulty import alignment
-from class_hf.difficulty.alignment import Alignment, _halves, _mid_ranks
+from class_hf.difficulty.alignment import Alignment
 from class_hf.difficulty.pair_features import PairFeatures
+from class_hf.difficulty.reference import mid_ranks, split_halves
 
 GROUPS = ["O", "N", "C(=O)O", "Cl", "c1ccccc1", "C#N", "S", "Br"]
 NAMES = ["alcohol", "amine", "acid", "chloride", "arene", "nitrile", "thiol", "bromide"]
@@ -41,10 +41,10 @@ def test_the_reference_ranks_better_than_chance(fitted):
 def test_training_is_deterministic_by_seed_and_leaves_the_global_state_alone(fitted):
     torch.manual_seed(123)
     before = torch.get_rng_state()
-    again, raw = Alignment.fit(make_pairs(range(40)), seed=0, steps=20)
+    repeated, raw = Alignment.fit(make_pairs(range(40)), seed=0, steps=20)
     assert torch.equal(torch.get_rng_state(), before)
     assert (raw == fitted[1]).all()
-    assert pickle.dumps(again) == pickle.dumps(fitted[0])
+    assert pickle.dumps(repeated) == pickle.dumps(fitted[0])
     _, other = Alignment.fit(make_pairs(range(40)), seed=1, steps=20)
     assert (other != raw).any()
 
@@ -77,13 +77,13 @@ def test_threads_are_as_before_after_scoring(fitted):
 
 def test_halves_are_balanced_and_follow_ids_not_order():
     ids = [f"pair{i}" for i in range(41)]
-    half = _halves(ids, seed=0)
+    half = split_halves(ids, seed=0)
     assert sorted(np.bincount(half)) == [20, 21]
-    assert (_halves(ids[::-1], seed=0)[::-1] == half).all()
-    assert (_halves(ids, seed=1) != half).any()
+    assert (split_halves(ids[::-1], seed=0)[::-1] == half).all()
+    assert (split_halves(ids, seed=1) != half).any()
 
 
-def test_mid_ranks_equal_a_plain_loop(monkeypatch):
+def test_mid_ranks_equal_a_plain_loop():
     rng = np.random.default_rng(0)
     pool = rng.integers(-3, 4, (2, 30, 4)).astype(np.float32)  # few values: many ties
     new = rng.integers(-3, 4, (2, 7, 4)).astype(np.float32)
@@ -99,10 +99,9 @@ def test_mid_ranks_equal_a_plain_loop(monkeypatch):
             rows.append([plain(pairs[s, i], true, [pairs[s, i] @ pool[1 - s, j] for j in kept]) for s in (0, 1)])
         return np.array(rows)
 
-    for block in (2**23, 30 * 4):
-        monkeypatch.setattr(alignment, "_MAX_DOTS", block)
-        assert (_mid_ranks(pool, pool, own=True) == expected(pool, own=True)).all()
-        assert (_mid_ranks(new, pool, own=False) == expected(new, own=False)).all()
+    for max_dots in (2**23, 30 * 4):
+        assert (mid_ranks(pool, pool, is_pool=True, max_dots=max_dots) == expected(pool, own=True)).all()
+        assert (mid_ranks(new, pool, is_pool=False, max_dots=max_dots) == expected(new, own=False)).all()
 
 
 def test_no_progress_bar_where_there_is_no_terminal(capfd):

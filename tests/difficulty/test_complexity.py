@@ -107,5 +107,5 @@ def test_reading_names_the_row_of_a_smiles_that_does_not_parse():
 
 @pytest.mark.parametrize("caption", ["", "  ", "...?!"])
 def test_reading_names_the_row_of_a_caption_without_words(caption):
-    with pytest.raises(ValueError, match=r"id a: the description .* holds no word"):
+    with pytest.raises(ValueError, match=r"id a: the description .* has no word"):
         PairFeatures(["a"], [caption], ["C"])

@@ -14,10 +14,9 @@ from rdkit.Chem import rdFingerprintGenerator
 from scipy.sparse import csr_array
 from scipy.stats import spearmanr
 
-from class_hf.difficulty import confusability
-from class_hf.difficulty.confusability import Confusability, fingerprints
-from class_hf.difficulty.measures import MeanToAnchors, Nearest, NearestByTerms, NearestIndexed, load_faiss
-from class_hf.difficulty.pair_features import PairFeatures
+from class_hf.difficulty.confusability import Confusability, fingerprints, terms_of, vectors_of
+from class_hf.difficulty.pair_features import Frequencies, PairFeatures
+from class_hf.difficulty.similarities import MeanToAnchors, Nearest, NearestByTerms, NearestIndexed, load_faiss
 from class_hf.difficulty.sparse_rows import Rows
 
 GROUPS = ["O", "N", "C(=O)O", "Cl", "c1ccccc1", "C#N", "S", "[C@H](N)C(=O)O"]
@@ -67,13 +66,13 @@ def plain_tfidf(train, queries, k, same):
     return plain_scores(similarities, k, same)
 
 
-@pytest.fixture(params=[0.0, 0.05, 2.0], ids=["dense", "mixed", "sparse"])
-def frequent(request, monkeypatch):
-    monkeypatch.setattr(confusability, "_FREQUENT", request.param)
+def text_rows(train, pairs):
+    distinct, _ = terms_of(train.words)
+    return vectors_of(*terms_of(pairs.words), Frequencies.of(distinct), "tfidf")
 
 
 @pytest.mark.parametrize("k", [1, 5, COUNT - 1])
-def test_training_scores_equal_the_plain_loops(frequent, k):
+def test_training_scores_equal_the_plain_loops(k):
     train = make_pairs(range(COUNT))
     _, raw = Confusability.fit(train, k)
     np.testing.assert_allclose(raw[:, 1], plain_tanimoto(train, train, k, same=True), atol=1e-6)
@@ -81,7 +80,7 @@ def test_training_scores_equal_the_plain_loops(frequent, k):
     np.testing.assert_allclose(raw[:, 0], plain_tfidf(train, train, k, same=True), atol=2e-3)
 
 
-def test_scores_of_new_pairs_equal_the_plain_loops(frequent):
+def test_scores_of_new_pairs_equal_the_plain_loops():
     train, new = make_pairs(range(COUNT)), make_pairs(range(COUNT, COUNT + 12))
     fitted, _ = Confusability.fit(train, 4)
     raw = fitted.score(new)
@@ -89,13 +88,20 @@ def test_scores_of_new_pairs_equal_the_plain_loops(frequent):
     np.testing.assert_allclose(raw[:, 0], plain_tfidf(train, new, 4, same=False), atol=2e-3)
 
 
-def test_blocks_and_the_choice_of_dense_columns_change_no_bit(monkeypatch):
-    train = make_pairs(range(COUNT))
-    _, raw = Confusability.fit(train, 5)
-    for block, share in ((1, 0.0), (3 * COUNT, 0.3), (7 * COUNT, 2.0)):
-        monkeypatch.setattr(confusability, "_MAX_DOTS", block)
-        monkeypatch.setattr(confusability, "_FREQUENT", share)
-        assert (Confusability.fit(train, 5)[1] == raw).all()
+@pytest.mark.parametrize("k", [1, 5, COUNT - 1])
+@pytest.mark.parametrize("share", [0.0, 0.05, 0.3, 2.0], ids=["dense", "mixed", "half", "sparse"])
+def test_blocks_and_the_choice_of_dense_columns_change_no_bit(share, k):
+    train, new = make_pairs(range(COUNT)), make_pairs(range(COUNT, COUNT + 12))
+    rows, others = text_rows(train, train), text_rows(train, new)
+    fitted, scores = NearestByTerms.fit(rows, k)
+    np.testing.assert_allclose(scores, plain_tfidf(train, train, k, same=True), atol=2e-3)
+    # No column is dense with a share of 2, and with a share of 0 every one.
+    width = NearestByTerms.fit(rows, k, frequent_share=share)[0].frequent.shape[1]
+    assert width == {0.0: rows.width, 2.0: 0}.get(share, width)
+    for max_dots in (1, 3 * COUNT, 7 * COUNT, 2**23):
+        other, other_scores = NearestByTerms.fit(rows, k, frequent_share=share, max_dots=max_dots)
+        assert (other_scores == scores).all()
+        assert (other.score(others) == fitted.score(others)).all()
 
 
 def test_a_pair_that_occurs_again_has_a_neighbour_at_one():
@@ -200,11 +206,10 @@ def test_the_mean_over_all_equals_brute_force(text_similarity):
     np.testing.assert_allclose(fitted.score(new), brute.score(new), atol=1e-6)
 
 
-def test_an_anchor_is_not_compared_with_itself_and_rows_come_in_any_order(monkeypatch):
-    monkeypatch.setattr(confusability, "ANCHORS", 9)
+def test_an_anchor_is_not_compared_with_itself_and_rows_come_in_any_order():
     train = make_pairs(range(COUNT))
     rows = fingerprints(train.fragments)
-    fitted, scores = MeanToAnchors.fit(rows, train.ids)
+    fitted, scores = MeanToAnchors.fit(rows, train.ids, anchors=9)
     anchors = sorted(range(COUNT), key=lambda i: blake2b(train.ids[i].encode(), digest_size=16).digest())[:9]
     common = rows.dense().astype(int) @ rows.dense().T.astype(int)
     lengths = np.diag(common)
@@ -220,7 +225,7 @@ def test_an_anchor_is_not_compared_with_itself_and_rows_come_in_any_order(monkey
     as_new = [estimate(i, everyone, anchors) for i in everyone]
     np.testing.assert_allclose(fitted.score(rows), as_new, atol=1e-6)
     order = np.random.default_rng(0).permutation(COUNT)
-    _, shuffled = MeanToAnchors.fit(rows.take(order), [train.ids[i] for i in order])
+    _, shuffled = MeanToAnchors.fit(rows.take(order), [train.ids[i] for i in order], anchors=9)
     np.testing.assert_allclose(shuffled, scores[order], atol=1e-12)
 
 
@@ -253,28 +258,25 @@ def clustered_rows(clusters=40, size=20):
 
 
 @pytest.mark.parametrize("similarity", ["tanimoto", "cosine"])
-def test_an_index_of_several_lists_finds_most_neighbours(monkeypatch, similarity):
+def test_an_index_of_several_lists_finds_most_neighbours(similarity):
     pytest.importorskip("faiss")
-    monkeypatch.setattr(confusability, "_PROBES", 3)
-    monkeypatch.setattr(confusability, "_CANDIDATES", 20)
     rows = clustered_rows()
-    _, scores = NearestIndexed.fit(rows, similarity, 4)
+    _, scores = NearestIndexed.fit(rows, similarity, 4, probes=3, candidates=20)
     _, exact = Nearest.fit(rows, similarity, 4)
     assert (scores <= exact + 1e-6).all()
     assert (np.abs(scores - exact) < 1e-6).mean() > 0.8
     assert spearmanr(scores, exact).statistic > 0.98
 
 
-def test_neighbours_that_an_index_does_not_find_count_as_nothing(monkeypatch):
+def test_neighbours_that_an_index_does_not_find_count_as_nothing():
     pytest.importorskip("faiss")
-    monkeypatch.setattr(confusability, "_PROBES", 1)
     rows = clustered_rows()
-    _, scores = NearestIndexed.fit(rows, "tanimoto", 60)
+    _, scores = NearestIndexed.fit(rows, "tanimoto", 60, probes=1)
     _, exact = Nearest.fit(rows, "tanimoto", 60)
     assert (scores > 0).all() and (scores < exact).all()
 
 
 def test_without_faiss_the_error_says_what_to_do(monkeypatch):
     monkeypatch.setitem(sys.modules, "faiss", None)
-    with pytest.raises(ImportError, match=r"pip install faiss-cpu`, raise exact_up_to, or take neighbours=\"all\""):
+    with pytest.raises(ImportError, match=r"pip install faiss-cpu`, raise exact_up_to, or set neighbours=\"all\""):
         load_faiss()

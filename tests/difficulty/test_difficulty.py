@@ -258,14 +258,77 @@ def test_score_dataset_takes_a_scorer_or_its_arguments(on_disk):
         score_dataset(on_disk, DifficultyScorer(), neighbours=3)
 
 
+# Definitions of the user's own
+
+
+USERS_MODULE = """
+import numpy as np
+class Length:
+    @classmethod
+    def fit(cls, pairs):
+        return cls(), cls().score(pairs)
+    def score(self, pairs):
+        return np.stack([[len(text.split()) for text in pairs.descriptions], pairs.sizes[:, 0]], axis=1)
+class WrongShape(Length):
+    def score(self, pairs):
+        return np.zeros(len(pairs))
+class NotFinite(Length):
+    def score(self, pairs):
+        return np.where(np.array(pairs.ids) == "m3", np.nan, 1.0)[:, None].repeat(2, axis=1)
+class NoTuple(Length):
+    @classmethod
+    def fit(cls, pairs):
+        return cls()
+class NoScore:
+    @classmethod
+    def fit(cls, pairs): ...
+"""
+
+
+@pytest.fixture
+def users_module(tmp_path, monkeypatch):
+    (tmp_path / "users_definitions.py").write_text(USERS_MODULE)
+    monkeypatch.syspath_prepend(tmp_path)
+
+
+def test_a_definition_of_the_users_own_scores_like_the_packages(users_module):
+    scorer = DifficultyScorer("users_definitions:Length").fit(TRAIN)
+    raw = scorer.raw_scores({column: TRAIN[column][:2] + NEW[column][:2] for column in TRAIN})
+    rows = [*range(2), *range(40, 42)]
+    every = make_rows(0, 53)
+    assert raw["text_Length"] == [float(len(every["description"][row].split())) for row in rows]
+    assert set(raw) == {"text_Length", "molecule_Length"}
+    assert np.mean(scorer(TRAIN)["text_difficulty"]) == pytest.approx(0.5)
+    assert pickle.loads(pickle.dumps(scorer))(NEW) == scorer(NEW)
+    mapped = Dataset.from_dict(NEW).map(scorer, batched=True)
+    assert mapped["difficulty"][:] == scorer(NEW)["difficulty"]
+    assert DifficultyScorer(["users_definitions:Length", "complexity"]).fit(TRAIN).is_fitted
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("WrongShape", r"WrongShape: the raw scores of 40 pairs have shape \(40,\), expected \(40, 2\)"),
+        ("NotFinite", r"row 3 \(id m3\): the definition users_definitions:NotFinite gave the text score nan"),
+        ("NoTuple", "fit returned NoTuple, expected the fitted definition and its"),
+        ("NoScore", "no difficulty definition: it has no method 'score'"),
+        ("Lenght", "has no 'Lenght'; did you mean 'Length'"),
+    ],
+)
+def test_mistakes_in_a_definition_of_the_users_own(users_module, name, message):
+    with pytest.raises(ValueError, match=message):
+        DifficultyScorer(f"users_definitions:{name}").fit(TRAIN)
+
+
 # Errors
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"definition": "length"}, r"definition=\['length'\]: expected one or several of complexity"),
-        ({"definition": ["complexity", "complexity"]}, "each at most once"),
+        ({"definition": "length"}, "definition 'length' is not known; expected complexity, .*package.module:Name"),
+        ({"definition": "complexit"}, "'complexit' is not known; did you mean 'complexity'"),
+        ({"definition": ["complexity", "complexity"]}, "each once"),
         ({"definition": []}, "expected one or several"),
         ({"combination": "sum"}, "combination='sum': expected one of mean, max, product, text, molecule"),
         ({"text_weight": 1.1}, r"text_weight=1.1: expected a number in \[0, 1\]"),
@@ -290,7 +353,7 @@ def changed(column, row, value):
     ("rows", "message"),
     [
         (changed("smiles", 17, "C1CC("), r"row 17 \(id m17\): RDKit cannot parse the SMILES 'C1CC\('"),
-        (changed("description", 5, " "), r"row 5 \(id m5\): the description ' ' holds no word"),
+        (changed("description", 5, " "), r"row 5 \(id m5\): the description ' ' has no word"),
         (changed("description", 5, None), r"row 5 \(id m5\): description is None, expected text"),
         (changed("id", 5, 7), r"row 5 \(id 7\): id is 7, expected text"),
         (changed("id", 9, "m3"), r"rows 3 and 9 share the id 'm3'"),

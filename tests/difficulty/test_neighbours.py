@@ -9,8 +9,7 @@ import torch
 from rdkit import DataStructs
 from scipy.sparse import csr_array
 
-from class_hf.difficulty import neighbours
-from class_hf.difficulty.neighbours import nearest, sums
+from class_hf.difficulty.neighbours import fastest_dtype, nearest, sums
 from class_hf.difficulty.sparse_rows import Rows, mix, sketch
 
 WIDTH = 64
@@ -50,19 +49,19 @@ def best(similarities, k):
 
 
 @pytest.fixture(params=[torch.int8, torch.float32], ids=["int8", "float32"])
-def kind(request, monkeypatch):
-    monkeypatch.setattr(neighbours, "_fastest", lambda device: request.param)
+def dtype(request):
+    return request.param
 
 
 @pytest.fixture(params=[(256, 8192), (7, 64), (1, 32)], ids=str)
-def tiles(request, monkeypatch):
-    monkeypatch.setitem(neighbours._TILES, "cpu", request.param)
+def tile(request):
+    return request.param
 
 
 @pytest.mark.parametrize("k", [1, 5, 40, 99])
-def test_nearest_fingerprints_equal_rdkit(kind, tiles, k):
+def test_nearest_fingerprints_equal_rdkit(dtype, tile, k):
     base = bits(100)
-    similarities, rows = nearest(base, k, "tanimoto")
+    similarities, rows = nearest(base, k, "tanimoto", dtype=dtype, tile=tile)
     plain = rdkit_tanimoto(base, base)
     np.fill_diagonal(plain, -1)
     expected, expected_rows = best(plain, k)
@@ -70,19 +69,19 @@ def test_nearest_fingerprints_equal_rdkit(kind, tiles, k):
     assert (rows == expected_rows).all()
 
 
-def test_nearest_of_other_rows_equal_rdkit(kind, tiles):
+def test_nearest_of_other_rows_equal_rdkit(dtype, tile):
     base, queries = bits(90), bits(20, seed=1)
-    similarities, rows = nearest(base, 8, "tanimoto", queries)
+    similarities, rows = nearest(base, 8, "tanimoto", queries, dtype=dtype, tile=tile)
     expected, expected_rows = best(rdkit_tanimoto(queries, base), 8)
     np.testing.assert_allclose(similarities, expected, atol=1e-6)
     assert (rows == expected_rows).all()
 
 
 @pytest.mark.parametrize("make", [signed, lambda count: signed(count).astype(np.float32)], ids=["int8", "float32"])
-def test_nearest_by_cosine_equal_the_plain_product(kind, tiles, make):
+def test_nearest_by_cosine_equal_the_plain_product(dtype, tile, make):
     base = make(100)
     # All 99, so that negative values are ordered too.
-    similarities, rows = nearest(base, 99, "cosine")
+    similarities, rows = nearest(base, 99, "cosine", dtype=dtype, tile=tile)
     plain = plain_cosine(base, base)
     np.fill_diagonal(plain, -2)
     np.testing.assert_allclose(similarities, best(plain, 99)[0], atol=1e-6)
@@ -90,24 +89,24 @@ def test_nearest_by_cosine_equal_the_plain_product(kind, tiles, make):
 
 
 @pytest.mark.parametrize("similarity", ["tanimoto", "cosine"])
-def test_neither_types_nor_tiles_nor_the_number_of_queries_change_a_bit(monkeypatch, similarity):
+def test_neither_types_nor_tiles_nor_the_number_of_queries_change_a_bit(similarity):
     base, queries = bits(150), bits(40, seed=1)
     whole, rows = nearest(base, 6, similarity, queries)
     total = sums(base, similarity, queries)
-    for kind, tile in ((torch.int8, (3, 32)), (torch.float32, (64, 96))):
-        monkeypatch.setattr(neighbours, "_fastest", lambda device, kind=kind: kind)
-        monkeypatch.setitem(neighbours._TILES, "cpu", tile)
-        again, again_rows = nearest(base, 6, similarity, queries)
-        assert (again == whole).all() and (again_rows == rows).all()
-    ones = [nearest(base, 6, similarity, queries[i : i + 1]) for i in range(40)]
-    assert (np.concatenate([one for one, _ in ones]) == whole).all()
-    monkeypatch.undo()
+    for dtype, tile in ((torch.int8, (3, 32)), (torch.float32, (64, 96))):
+        other, other_rows = nearest(base, 6, similarity, queries, dtype=dtype, tile=tile)
+        assert (other == whole).all() and (other_rows == rows).all()
+    for dtype in (torch.int8, torch.float32):
+        assert (sums(base, similarity, queries, dtype=dtype) == total).all()
+    single = [nearest(base, 6, similarity, queries[i : i + 1])[0] for i in range(40)]
+    assert (np.concatenate(single) == whole).all()
     assert (np.concatenate([sums(base, similarity, queries[i : i + 1]) for i in range(40)]) == total).all()
 
 
-def test_sums_equal_the_plain_ones(tiles):
+def test_sums_equal_the_plain_ones(tile):
     base, queries = bits(100), bits(30, seed=1)
-    np.testing.assert_allclose(sums(base, "tanimoto", queries), rdkit_tanimoto(queries, base).sum(axis=1), rtol=1e-6)
+    expected = rdkit_tanimoto(queries, base).sum(axis=1)
+    np.testing.assert_allclose(sums(base, "tanimoto", queries, tile=tile), expected, rtol=1e-6)
 
 
 def test_empty_rows_are_like_no_other():
@@ -140,13 +139,16 @@ def test_the_number_of_threads_is_left_as_it_was():
 
 
 def test_an_operation_that_a_device_lacks_is_not_used(monkeypatch):
+    expected = nearest(bits(100), 5, "tanimoto")
+
     def refuse(*_):
         raise RuntimeError("not implemented")
 
-    neighbours._fastest.cache_clear()
+    fastest_dtype.cache_clear()
     monkeypatch.setattr(torch, "_int_mm", refuse)
-    assert neighbours._fastest("cpu") == torch.float32
-    neighbours._fastest.cache_clear()
+    similarities, rows = nearest(bits(100), 5, "tanimoto")
+    assert (similarities == expected[0]).all() and (rows == expected[1]).all()
+    fastest_dtype.cache_clear()
 
 
 def _nearest_in_child(connection):
@@ -199,10 +201,11 @@ def test_rows_are_the_matrix():
     assert (rows.take([5, 3]).dense() == matrix.toarray()[[5, 3]]).all()
 
 
-def test_blocks_are_all_the_rows(monkeypatch):
-    monkeypatch.setattr(neighbours, "_BLOCK", 7)
+def test_blocks_are_all_the_rows():
     rows = Rows.of(sparse(width=WIDTH))
-    assert (np.concatenate([block.dense() for block in rows.blocks()]) == rows.dense()).all()
+    blocks = [block.dense() for block in rows.blocks(7)]
+    assert [len(block) for block in blocks] == [7] * 8 + [4]
+    assert (np.concatenate(blocks) == rows.dense()).all()
 
 
 def test_a_sketch_keeps_cosines():
@@ -220,8 +223,8 @@ def test_a_sketch_of_a_row_depends_on_no_other_and_changes_nothing():
     before = matrix.copy()
     whole = sketched(matrix, 32).dense()
     assert (matrix.indptr == before.indptr).all() and (matrix.data == before.data).all()
-    ones = [sketched(sparse()[i : i + 1], 32).dense() for i in range(60)]
-    assert (np.concatenate(ones) == whole).all()
+    single = [sketched(sparse()[i : i + 1], 32).dense() for i in range(60)]
+    assert (np.concatenate(single) == whole).all()
 
 
 def test_terms_that_cancel_out_leave_an_empty_row():

@@ -4,7 +4,7 @@ import json
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from class_hf.difficulty.scorer import DEFINITIONS
+from class_hf.difficulty.definitions import DEFINITIONS, check_definition
 from class_hf.utils.plugins import is_object_path
 from class_hf.utils.suggestions import did_you_mean
 
@@ -91,6 +91,7 @@ class DataArguments:
         for name in self.difficulty_definition:
             if name not in DEFINITIONS and not is_object_path(name):
                 raise ValueError(f"unknown difficulty_definition {name!r}; {did_you_mean(name, DEFINITIONS)}")
+            check_definition(name)  # imports a definition of the user's own
         for key in ("max_train_pairs", "eval_pairs", "eval_pool", "num_proc"):
             value = getattr(self, key)
             if value is not None and value < 1:

@@ -1,4 +1,4 @@
-"""Intensity: how hard each step trains, rising through the curriculum."""
+"""Intensity: how strongly each step trains. It increases during the curriculum."""
 
 from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple, get_args
@@ -8,7 +8,7 @@ IntensityAction = Literal["sharpness", "focus", "step_size"]
 
 
 class Intensity(NamedTuple):
-    """What the intensity does to one step; the defaults do nothing.
+    """The effect of the intensity on one step. The defaults have no effect.
 
     Attributes:
         sharpness: factor of the logits, in (0, 1].
@@ -22,28 +22,28 @@ class Intensity(NamedTuple):
 
 
 class IntensitySchedule:
-    """CLASS's rising intensity of learning; the definition is ours.
+    """Increases the intensity of learning during the curriculum.
 
-    A constant factor of the loss does nothing under Adam, so kappa in [start, 1] acts where it counts, and each
-    action can be switched off:
+    CLASS (arXiv 2502.11633) increases the intensity but does not publish how; this definition is the package's own. A
+    constant factor of the loss has no effect under Adam. So kappa in [start, 1] acts on one or several of these:
 
-    - `sharpness`: the logits are multiplied by kappa, so that early steps see softer targets;
-    - `focus`: pair i weighs `(1 - p_i) ** (gamma kappa)`, with p_i the probability of its true match (the focal
-      weight of Lin et al., 2017, here of a pair), normalised to mean 1 over the global batch;
+    - `sharpness`: the logits are multiplied by kappa, so that early steps have a flatter softmax;
+    - `focus`: pair i has the weight `(1 - p_i) ** (gamma kappa)`, where p_i is the probability of its true match (the
+      focal weight of Lin et al., 2017). The weights are normalised to mean 1 over the global batch;
     - `step_size`: the learning rate is multiplied by kappa.
 
-    kappa itself is 1 (`constant`), follows the competence (`scheduled`), or rises with the running in-batch
-    accuracy and never falls (`adaptive`), so that a stage that is mastered is trained harder.
+    kappa depends on the mode. `constant`: it is 1. `scheduled`: it follows the competence. `adaptive`: it increases
+    with the running in-batch accuracy and never decreases.
 
     Args:
         mode: `constant`, `scheduled` or `adaptive`.
-        actions: any of `sharpness`, `focus`, `step_size`; none switches the intensity off.
+        actions: any of `sharpness`, `focus`, `step_size`. Without actions the intensity has no effect.
         start: kappa at the start, in (0, 1].
-        gamma: exponent of the focus at kappa = 1, 0 or more.
+        gamma: exponent of the focus weights at kappa = 1, 0 or more.
         momentum: share of the old value in the running accuracy of `adaptive`, in [0, 1).
 
     Raises:
-        ValueError: if an argument is not known or out of its range.
+        ValueError: if an argument is not known or out of range.
 
     Example:
 
@@ -83,7 +83,12 @@ class IntensitySchedule:
         self._adaptive_kappa = self.start
 
     def kappa(self, competence: float, start_competence: float) -> float:
-        """kappa in [start, 1] at the given competence; `start_competence` is the competence of the first epoch."""
+        """kappa in [start, 1].
+
+        Args:
+            competence: share of the pairs that the current epoch admits.
+            start_competence: share of the pairs that the first epoch admits.
+        """
         if self.mode == "constant":
             return 1.0
         if self.mode == "adaptive":
@@ -94,7 +99,7 @@ class IntensitySchedule:
         return self.start + (1.0 - self.start) * min(1.0, max(0.0, done))
 
     def at(self, competence: float, start_competence: float) -> Intensity:
-        """What the intensity does at the given competence."""
+        """The effect of the intensity at a competence. The arguments are those of `kappa`."""
         kappa = self.kappa(competence, start_competence)
         return Intensity(
             sharpness=kappa if "sharpness" in self.actions else 1.0,
@@ -103,9 +108,14 @@ class IntensitySchedule:
         )
 
     def update(self, accuracy: float) -> None:
-        """Takes in the in-batch accuracy in [0, 1] of one optimizer step; only `adaptive` learns from it.
+        """Add the in-batch accuracy of one optimizer step. Only `adaptive` uses it.
 
-        Under several processes pass the accuracy of the global batch, so that all processes keep the same kappa.
+        Args:
+            accuracy: in [0, 1]. With several processes, pass the accuracy of the global batch, so that kappa is the
+                same in each process.
+
+        Raises:
+            ValueError: if the accuracy is out of range.
         """
         if self.mode != "adaptive":
             return
@@ -115,7 +125,7 @@ class IntensitySchedule:
         self._adaptive_kappa = max(self._adaptive_kappa, self.start + (1.0 - self.start) * self._accuracy)
 
     def settings(self) -> dict[str, Any]:
-        """The arguments it was made with, under the names that a run's arguments have."""
+        """The arguments of the schedule, under the names that they have in a run's arguments."""
         return {
             "intensity_mode": self.mode,
             "intensity_actions": list(self.actions),
@@ -125,10 +135,10 @@ class IntensitySchedule:
         }
 
     def state_dict(self) -> dict[str, Any]:
-        """What a checkpoint must hold to go on: the running accuracy and the adaptive kappa."""
+        """The state that a checkpoint needs to resume: the running accuracy and the adaptive kappa."""
         return {"accuracy": self._accuracy, "adaptive_kappa": self._adaptive_kappa}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Takes over what [`state_dict`] gave."""
+        """Restore the state that `state_dict` returned."""
         self._accuracy = float(state["accuracy"])
         self._adaptive_kappa = float(state["adaptive_kappa"])

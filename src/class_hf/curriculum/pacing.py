@@ -1,4 +1,4 @@
-"""Pacing: how fast the curriculum lets the training pairs in."""
+"""Pacing: how fast the curriculum admits the training pairs."""
 
 import math
 from typing import Literal, get_args
@@ -13,24 +13,25 @@ def competence(
 
     With t the progress, c0 the start and p the power:
 
-    - `root`: c(t) = (t (1 - c0^p) + c0^p)^(1/p). For p = 2 the square-root rule of Platanios et al. (2019, eq. 4).
+    - `root`: c(t) = (t (1 - c0^p) + c0^p)^(1/p). For p = 2 this is the square-root rule of Platanios et al. (2019,
+      eq. 4).
     - `linear`: c(t) = t (1 - c0) + c0, which is `root` with p = 1 (Platanios et al., 2019, eq. 3).
-    - `geometric`: c(t) = c0^(1 - t): the log of the share grows evenly, so most pairs come late (the geometric
-      progression of Penha & Hauff, 2020).
-    - `stages`: c(t) = c0 + (1 - c0) floor(t k) / k for k stages: the baby steps of Spitkovsky et al. (2010).
+    - `geometric`: c(t) = c0^(1 - t). The log of the share grows linearly, so most pairs are admitted late (the
+      geometric progression of Penha & Hauff, 2020).
+    - `stages`: c(t) = c0 + (1 - c0) floor(t k) / k for k stages, the baby steps of Spitkovsky et al. (2010).
 
     Args:
-        progress: position t in the pacing span, 0 at its start and 1 at its end; larger is clipped.
-        pacing: which rule.
+        progress: position t in the pacing span, 0 at its start and 1 at its end. Larger values count as 1.
+        pacing: the rule.
         start: share c0 admitted at t = 0, in (0, 1].
-        power: p >= 1 of `root`; larger admits more, earlier.
-        stages: number k >= 1 of steps of `stages`.
+        power: exponent p of `root`, at least 1. A larger exponent admits more pairs early.
+        stages: number k of stages of `stages`, at least 1.
 
     Returns:
-        c(t) in [start, 1], never falling in t.
+        c(t) in [start, 1]. It never decreases with t.
 
     Raises:
-        ValueError: if an argument is out of its range.
+        ValueError: if an argument is out of range.
 
     >>> [round(competence(t), 2) for t in (0, 0.5, 1)]
     [0.3, 0.74, 1.0]
@@ -40,7 +41,7 @@ def competence(
         raise ValueError(f"`progress` is {progress}; expected 0 or more.")
     t = min(1.0, float(progress))
     if t == 1.0:
-        return 1.0  # exactly, whatever the rounding of the formulas
+        return 1.0  # exactly; the formulas may round
     if pacing == "geometric":
         share = start ** (1.0 - t)
     elif pacing == "stages":
@@ -52,7 +53,15 @@ def competence(
 
 
 def check_pacing(pacing: str, start: float, power: float, stages: int) -> None:
-    """Raises ValueError, naming the value, if a setting of [`competence`] is out of its range."""
+    """Check the settings of [`competence`].
+
+    Raises:
+        ValueError: if a setting is out of range; names the value.
+
+    >>> check_pacing("root", start=0.3, power=2.0, stages=0)
+    Traceback (most recent call last):
+    ValueError: the number of stages is 0; expected at least 1.
+    """
     if pacing not in get_args(Pacing):
         raise ValueError(f"pacing {pacing!r} is not known; choose one of {', '.join(get_args(Pacing))}.")
     if not 0.0 < start <= 1.0:

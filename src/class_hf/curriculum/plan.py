@@ -1,93 +1,115 @@
-"""The plan: which pairs every step of a run trains on, known before the run starts."""
+"""The plan: which pairs each step of a run trains on, known before the run starts."""
 
 import hashlib
 import json
 import math
 from collections.abc import Sequence
+from dataclasses import asdict
 from functools import cached_property
-from typing import Any, Literal, get_args
+from typing import Any
 
 import numpy as np
 
-from class_hf.curriculum.grouping import deal_in_groups
-from class_hf.curriculum.pacing import Pacing, check_pacing, competence
-
-Order = Literal["easy_first", "hard_first", "random", "none"]
+from class_hf.curriculum.grouping import group_similar
+from class_hf.curriculum.pacing import competence
+from class_hf.curriculum.settings import Order, PlanSettings
 
 
 def rank_pairs(
     order: Order, num_pairs: int, difficulty: np.ndarray | None, ids: Sequence[str] | None, seed: int
 ) -> np.ndarray:
-    """Rows in the order in which the curriculum admits them: (N,) int64.
+    """Sort the rows in the order in which the curriculum admits them.
 
-    Equal difficulties go by id, so that the ranking does not depend on the order of the rows.
+    Equal difficulties are sorted by id, so that the ranking does not depend on the order of the rows.
+
+    Args:
+        order: see [`PlanSettings`][class_hf.curriculum.settings.PlanSettings].
+        num_pairs: N.
+        difficulty: (N,) in [0, 1]. May be None for the orders `random` and `none`.
+        ids: N names. Default: the row numbers.
+        seed: of the orders `random` and `none`.
+
+    Returns:
+        (N,) int64 row numbers.
+
+    Raises:
+        ValueError: if the order needs a difficulty and there is none.
+
+    >>> rank_pairs("easy_first", 3, np.array([0.5, 0.9, 0.5]), ["b", "c", "a"], seed=0).tolist()
+    [2, 0, 1]
     """
     if order in ("random", "none"):
-        # By id, then shuffled: a permuted data set gets the same pairs in the same order.
+        # Sorted by id before shuffling, so that a permuted data set has the same pairs in the same order.
         base = np.arange(num_pairs) if ids is None else np.argsort(np.asarray(ids), kind="stable")
         return np.random.default_rng([seed, 0x52414E44]).permutation(base)
     if difficulty is None:
         raise ValueError(
-            f"order {order!r} needs the difficulty of every pair. Score the data set first "
-            "(`score_dataset` or recipes/score.py), or choose order 'random' or 'none'."
+            f"order {order!r} needs the difficulty of each pair. Score the data set first (`score_dataset`, or "
+            "`class-hf score`), or choose order 'random' or 'none'."
         )
     keys = np.arange(num_pairs) if ids is None else np.asarray(ids)
     return np.lexsort((keys, difficulty if order == "easy_first" else -difficulty)).astype(np.int64)
 
 
 def check_difficulty(difficulty: Sequence[float] | np.ndarray, ids: Sequence[str] | None = None) -> np.ndarray:
-    """Difficulty as (N,) float64, checked.
+    """Check difficulties.
+
+    Args:
+        difficulty: N numbers in [0, 1].
+        ids: N names of the pairs, for the error.
+
+    Returns:
+        (N,) float64.
 
     Raises:
         ValueError: if a value is NaN or outside [0, 1]; names the row, its id and the value.
+
+    >>> check_difficulty([0.5, 1.5], ids=["a", "b"])
+    Traceback (most recent call last):
+    ValueError: row 1 (id b): difficulty 1.5 is no number in [0, 1]. Wrong rows: 1. Score the data set again.
     """
     values = np.asarray(difficulty, dtype=np.float64)
     if values.ndim != 1:
-        raise ValueError(f"difficulty has the shape {values.shape}; expected one number a pair, (N,).")
+        raise ValueError(f"difficulty has the shape {values.shape}; expected one number for each pair, (N,).")
     wrong = np.flatnonzero(~((values >= 0.0) & (values <= 1.0)))
     if wrong.size:
         row = int(wrong[0])
         name = f" (id {ids[row]})" if ids is not None else ""
         raise ValueError(
-            f"row {row}{name}: difficulty {values[row]} is not a number in [0, 1]; {wrong.size} row(s) are wrong. "
-            "Score the data set again with `score_dataset`."
+            f"row {row}{name}: difficulty {values[row]} is no number in [0, 1]. Wrong rows: {wrong.size}. "
+            "Score the data set again."
         )
     return values
 
 
 class CurriculumPlan:
-    """Every step of a run, known before it starts (CLASS's sample scheduler; the definition is ours).
+    """The pairs of each step of a run, known before the run starts.
 
-    Epoch e of E admits the `pool_sizes[e] = max(B, ceil(c(e / (span E)) N))` first pairs of the ranking. Each
-    admitted pair is drawn once in the epoch, in an order seeded by (seed, e), in whole global batches of B; the
-    at most B - 1 pairs left over wait for the next epoch. Early epochs are therefore really shorter.
+    CLASS (arXiv 2502.11633) schedules samples but does not publish how; this definition is the package's own. Epoch e
+    of E admits the first `pool_sizes[e] = max(B, ceil(c(e / (span E)) N))` pairs of the ranking, where c is the
+    competence. Each admitted pair is drawn once in the epoch, in an order that depends on (seed, e), in complete
+    global batches of B. The remaining pairs, at most B - 1, are not drawn in this epoch. So early epochs have fewer
+    steps.
 
     ```
-    N = 8 pairs, easiest first: a b c d e f g h     global batch 2, c0 = 0.5, 3 epochs, linear, span 0.67
+    N = 8 pairs, easiest first: a b c d e f g h     global batch 2, start 0.5, 3 epochs, linear, span 0.67
     epoch 0  pool a-d   |c a|d b|                   2 steps
     epoch 1  pool a-f   |f b|a e|c d|               3 steps
-    epoch 2  pool a-h   |g a|h d|b f|e c|           4 steps     9 steps in all, 12 without the curriculum
+    epoch 2  pool a-h   |g a|h d|b f|e c|           4 steps     9 steps in total, 12 without the curriculum
     ```
 
     Args:
-        difficulty: (N,) in [0, 1], 1 the hardest; may be None for the orders `random` and `none`.
-        ids: (N,) names of the pairs, which break ties; by row if None.
-        num_pairs: N, needed only without `difficulty` and `ids`.
-        epochs: E, at least 1.
-        batch_size: global batch B: pairs per optimizer step over all processes and accumulation steps.
-        order: `easy_first`; the controls `random` (the same growing pool, random membership) and `hard_first`;
-            `none` (all pairs in every epoch).
-        pacing, start, power, stages: see [`competence`].
-        span: share of the epochs after which all pairs are in, in (0, 1].
-        seed: of the orders.
-        max_steps: length of the run in steps, if not None: the plan is cut there, or goes on with full epochs.
-        group_size: pairs that are dealt together because they are alike, so that a batch holds harder negatives;
-            1 deals at random. A batch of B then holds some B / group_size kinds of pairs.
-        group_from: share of the epochs, in [0, 1], after which groups are dealt; random batches before.
+        difficulty: (N,) in [0, 1], 1 for the hardest. May be None for the orders `random` and `none`.
+        settings: how pairs are admitted and drawn. Its fields may also be passed as keyword arguments instead.
+        ids: N names of the pairs, which break ties. Default: the row numbers.
+        num_pairs: N; needed only without `difficulty` and `ids`.
         vectors: (N, D), of [`~class_hf.curriculum.grouping.pair_vectors`]; needed for groups.
+        options: the fields of [`PlanSettings`][class_hf.curriculum.settings.PlanSettings], if `settings` is not
+        passed.
 
     Raises:
-        ValueError: for an argument out of its range, fewer pairs than one batch, or a bad difficulty.
+        ValueError: if an argument is out of range, there are fewer pairs than one batch, or a difficulty is no number
+            in [0, 1].
 
     Example:
 
@@ -101,80 +123,49 @@ class CurriculumPlan:
     def __init__(
         self,
         difficulty: Sequence[float] | np.ndarray | None = None,
+        settings: PlanSettings | None = None,
         *,
         ids: Sequence[str] | None = None,
         num_pairs: int | None = None,
-        epochs: int,
-        batch_size: int,
-        order: Order = "easy_first",
-        pacing: Pacing = "root",
-        start: float = 0.3,
-        power: float = 2.0,
-        stages: int = 4,
-        span: float = 0.75,
-        seed: int = 0,
-        max_steps: int | None = None,
-        group_size: int = 1,
-        group_from: float = 0.0,
         vectors: np.ndarray | None = None,
+        **options: Any,
     ):
-        if order not in get_args(Order):
-            raise ValueError(f"order {order!r} is not known; choose one of {', '.join(get_args(Order))}.")
-        check_pacing(pacing, start, power, stages)
-        if not 0.0 < span <= 1.0:
-            raise ValueError(f"the pacing span is {span}; expected a share of the run in (0, 1].")
-        if epochs != int(epochs) or epochs < 1:
-            raise ValueError(f"the number of epochs is {epochs}; expected a whole number from 1. Cut with max_steps.")
-        if batch_size < 1:
-            raise ValueError(f"the global batch is {batch_size}; expected at least 1.")
-        if max_steps is not None and max_steps < 1:
-            raise ValueError(f"max_steps is {max_steps}; expected at least 1, or None.")
+        if settings is None:
+            settings = PlanSettings(**options)
+        elif options:
+            raise ValueError(f"Pass either settings or its fields ({', '.join(options)}), not both.")
         sizes = {len(column) for column in (difficulty, ids) if column is not None}
         sizes |= {num_pairs} if num_pairs is not None else set()
         if len(sizes) != 1:
-            raise ValueError(f"the number of pairs is unclear: found {sorted(sizes)}; pass columns of one length.")
-        self.num_pairs = int(sizes.pop())
-        if self.num_pairs < batch_size:
             raise ValueError(
-                f"the data set has {self.num_pairs} pairs, fewer than one global batch of {batch_size}. "
+                f"the number of pairs is unclear: {sorted(sizes)}. Pass difficulty, ids and num_pairs of one length."
+            )
+        self.num_pairs = int(sizes.pop())
+        if self.num_pairs < settings.batch_size:
+            raise ValueError(
+                f"the data set has {self.num_pairs} pairs, fewer than one global batch of {settings.batch_size}. "
                 "Lower per_device_train_batch_size or gradient_accumulation_steps."
             )
-        if group_size < 1:
-            raise ValueError(f"the group size is {group_size}; expected at least 1 pair.")
-        if not 0.0 <= group_from <= 1.0:
-            raise ValueError(f"groups begin at {group_from} of the run; expected a share in [0, 1].")
-        if group_size > 1 and (vectors is None or len(vectors) != self.num_pairs):
+        if settings.group_size > 1 and (vectors is None or len(vectors) != self.num_pairs):
             raise ValueError(
-                f"groups of {group_size} need a vector of each of the {self.num_pairs} pairs; got "
+                f"groups of {settings.group_size} need a vector of each of the {self.num_pairs} pairs; got "
                 f"{'none' if vectors is None else len(vectors)}. Make them with `pair_vectors`."
             )
-        self.vectors = vectors if group_size > 1 else None
+        self.vectors = vectors if settings.group_size > 1 else None
         values = None if difficulty is None else check_difficulty(difficulty, ids)
-        self.ranking = rank_pairs(order, self.num_pairs, values, ids, seed)
-        self.batch_size = int(batch_size)
-        self.settings: dict[str, Any] = {
-            "order": order,
-            "pacing": pacing,
-            "start": float(start),
-            "power": float(power),
-            "stages": int(stages),
-            "span": float(span),
-            "epochs": int(epochs),
-            "batch_size": self.batch_size,
-            "num_pairs": self.num_pairs,
-            "seed": int(seed),
-            "max_steps": max_steps,
-            "group_size": int(group_size),
-            "group_from": float(group_from),
-        }
-        self._lay_out()
+        self.ranking = rank_pairs(settings.order, self.num_pairs, values, ids, settings.seed)
+        self.batch_size = settings.batch_size
+        self._settings = settings
+        self.settings: dict[str, Any] = {**asdict(settings), "num_pairs": self.num_pairs}
+        self._plan_epochs()
 
-    def _lay_out(self) -> None:
+    def _plan_epochs(self) -> None:
+        """Compute the pool size and the steps of each epoch."""
         pools: list[int] = []
         steps: list[int] = []
-        limit = self.settings["max_steps"]
-        # Without a limit the plan ends after its epochs; with one it ends there, after as many epochs as it takes.
-        while sum(steps) < limit if limit is not None else len(pools) < self.settings["epochs"]:
+        limit = self._settings.max_steps
+        # Without max_steps the plan ends after its epochs. With it the plan has as many epochs as the steps need.
+        while sum(steps) < limit if limit is not None else len(pools) < self._settings.epochs:
             pools.append(max(self.batch_size, math.ceil(self.competence(len(pools)) * self.num_pairs)))
             steps.append(pools[-1] // self.batch_size)
         if limit is not None:
@@ -185,7 +176,7 @@ class CurriculumPlan:
 
     @property
     def epochs(self) -> int:
-        """Number of epochs, the last of which `max_steps` may have cut."""
+        """Number of epochs. `max_steps` may cut the last one."""
         return len(self.pool_sizes)
 
     @property
@@ -195,39 +186,40 @@ class CurriculumPlan:
 
     @property
     def total_pairs(self) -> int:
-        """Pairs drawn in the run, repeats counted."""
+        """Pairs drawn in the run, with repetitions."""
         return self.total_steps * self.batch_size
 
     @property
     def full_steps(self) -> int:
-        """Steps that the same epochs take without the curriculum."""
-        return self.settings["epochs"] * (self.num_pairs // self.batch_size)
+        """Steps of the same number of epochs without the curriculum."""
+        return self._settings.epochs * (self.num_pairs // self.batch_size)
 
     def competence(self, epoch: int) -> float:
-        """Share of the pairs that epoch `epoch` admits."""
-        if self.settings["order"] == "none":
+        """Share of the pairs that an epoch admits."""
+        settings = self._settings
+        if settings.order == "none":
             return 1.0
         return competence(
-            epoch / (self.settings["span"] * self.settings["epochs"]),
-            pacing=self.settings["pacing"],
-            start=self.settings["start"],
-            power=self.settings["power"],
-            stages=self.settings["stages"],
+            epoch / (settings.span * settings.epochs),
+            pacing=settings.pacing,
+            start=settings.start,
+            power=settings.power,
+            stages=settings.stages,
         )
 
     def epoch_at(self, step: int) -> int:
-        """The epoch to which step `step` belongs, counted from 0; the last one after the end."""
+        """The epoch of a step, counted from 0. After the end it is the last epoch."""
         return min(int(np.searchsorted(self._first_steps, step, side="right")) - 1, self.epochs - 1)
 
     def progress_at(self, step: int) -> float:
-        """Epochs passed after `step` steps, with a fraction: 2.5 is in the middle of the third epoch."""
+        """Epochs that are complete after so many steps, with a fraction: 2.5 is the middle of the third epoch."""
         if step >= self.total_steps:
             return float(self.epochs)
         epoch = self.epoch_at(step)
         return epoch + (step - int(self._first_steps[epoch])) / self.steps_per_epoch[epoch]
 
     def ends_epoch(self, step: int) -> bool:
-        """Whether `step` steps are just the end of an epoch."""
+        """Whether an epoch is complete after exactly so many steps."""
         return step > 0 and step in self._last_steps
 
     @cached_property
@@ -235,24 +227,33 @@ class CurriculumPlan:
         return frozenset(self._first_steps[1:].tolist())
 
     def epoch_order(self, epoch: int) -> np.ndarray:
-        """Rows of epoch `epoch` in the order of drawing, whole global batches: (steps_per_epoch[epoch] * B,) int64."""
+        """Rows of an epoch in the order of drawing, in complete global batches.
+
+        Returns:
+            (steps_per_epoch[epoch] * B,) int64.
+
+        Raises:
+            IndexError: if the plan has no such epoch.
+        """
         if not 0 <= epoch < self.epochs:
             raise IndexError(f"epoch {epoch} is not in the plan of {self.epochs} epochs.")
-        generator = np.random.default_rng([self.settings["seed"], epoch])
+        settings = self._settings
+        generator = np.random.default_rng([settings.seed, epoch])
         drawn = generator.permutation(self.ranking[: self.pool_sizes[epoch]])
-        if self.vectors is not None and epoch >= self.settings["group_from"] * self.settings["epochs"]:
-            drawn = deal_in_groups(drawn, self.vectors, self.settings["group_size"], generator)
+        if self.vectors is not None and epoch >= settings.group_from * settings.epochs:
+            drawn = group_similar(drawn, self.vectors, settings.group_size, generator)
         return drawn[: self.steps_per_epoch[epoch] * self.batch_size]
 
     def order(self) -> np.ndarray:
-        """Rows of the whole run in the order of drawing: (total_pairs,) int64.
+        """Rows of the run in the order of drawing.
 
-        `dataset.select(plan.order())` read from front to back is the run; the tests take it as the oracle.
+        Returns:
+            (total_pairs,) int64. `dataset.select(plan.order())`, read from front to back, is the run.
         """
         return np.concatenate([self.epoch_order(epoch) for epoch in range(self.epochs)])
 
     def fingerprint(self) -> str:
-        """Hash of the settings and the ranking: two plans with the same one draw the same pairs at every step."""
+        """Hash of the settings, the ranking and the vectors. Two plans with one fingerprint draw the same pairs."""
         digest = hashlib.sha256(json.dumps(self.settings, sort_keys=True).encode())
         digest.update(np.ascontiguousarray(self.ranking, dtype="<i8").tobytes())
         if self.vectors is not None:
@@ -260,7 +261,7 @@ class CurriculumPlan:
         return digest.hexdigest()[:16]
 
     def table(self) -> list[dict[str, Any]]:
-        """One row an epoch: epoch, competence, pool_size, steps, and the steps so far."""
+        """One row for each epoch: epoch, competence, pool_size, steps, steps_so_far."""
         return [
             {
                 "epoch": epoch,
@@ -284,9 +285,9 @@ class CurriculumPlan:
         }
 
     def __repr__(self) -> str:
-        s = self.settings
-        without = "" if s["max_steps"] is not None else f", {self.full_steps} without the curriculum"
+        settings = self._settings
+        without = "" if settings.max_steps is not None else f", {self.full_steps} without the curriculum"
         return (
-            f"CurriculumPlan({s['order']}, {self.num_pairs} pairs, {self.epochs} epochs, global batch "
+            f"CurriculumPlan({settings.order}, {self.num_pairs} pairs, {self.epochs} epochs, global batch "
             f"{self.batch_size}: {self.total_steps} steps{without})"
         )

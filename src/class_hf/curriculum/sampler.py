@@ -1,4 +1,4 @@
-"""The sampler: reads the plan from front to back."""
+"""The sampler: yields the rows of a plan from front to back."""
 
 from collections.abc import Iterator
 
@@ -8,23 +8,22 @@ from class_hf.curriculum.plan import CurriculumPlan
 
 
 class CurriculumSampler(Sampler[int]):
-    """Yields the rows of a whole run, epoch after epoch, as one sequence (ours).
+    """Yields the rows of the complete run, epoch after epoch, as one sequence.
 
-    To the Trainer the run is a single pass of known length, which is what makes it exact: the number of steps
-    and the learning rate's end are right before the first epoch, no `set_epoch` has to arrive, and a resumed
-    run only skips the batches that it has seen, at any number of processes, workers and accumulation steps.
-    Consecutive batches of the sequence go to the processes 0 .. W - 1 of the same step, so a global batch is one
-    block of `plan.batch_size` rows:
+    The Trainer sees one pass of known length. Total steps and the learning rate schedule are exact, `set_epoch` is not
+    needed, and resuming only skips batches already seen, for any number of processes, workers and accumulation steps.
+    Consecutive batches of the sequence go to the processes 0 .. W - 1 of the same step, so a global batch is one block
+    of `plan.batch_size` rows:
 
     ```
-    N = 8 pairs, easiest first: a b c d e f g h     global batch 2, c0 = 0.5, 3 epochs
+    N = 8 pairs, easiest first: a b c d e f g h     global batch 2, start 0.5, 3 epochs
     epoch 0  pool a-d   |c a|d b|                   2 steps
     epoch 1  pool a-f   |f b|a e|c d|               3 steps
-    epoch 2  pool a-h   |g a|h d|b f|e c|           4 steps     9 steps in all, 12 without the curriculum
+    epoch 2  pool a-h   |g a|h d|b f|e c|           4 steps     9 steps in total, 12 without the curriculum
     two processes: rank 0 sees c, d, f, a, ...      rank 1 sees a, b, b, e, ...
     ```
 
-    It is a pure function of the plan: it reads no global random state and nothing of the trainer.
+    The sequence depends only on the plan, not on a global random state or on the trainer.
 
     Args:
         plan: the plan of the run.

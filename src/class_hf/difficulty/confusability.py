@@ -1,4 +1,4 @@
-"""How alike a pair and the other training pairs are, in text and in molecule."""
+"""Difficulty as confusability: how similar a pair is to the other training pairs, in text and in molecule."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -6,61 +6,66 @@ from typing import Literal
 import numpy as np
 from scipy.sparse import csr_array
 
-from class_hf.difficulty.measures import (
+from class_hf.difficulty.pair_features import Frequencies, PairFeatures, Ragged
+from class_hf.difficulty.similarities import (
     MeanToAnchors,
     MeanToCentroid,
-    Measure,
+    ModalitySimilarity,
     Nearest,
     NearestByTerms,
     NearestIndexed,
 )
-from class_hf.difficulty.pair_features import Frequencies, PairFeatures, Ragged
 from class_hf.difficulty.sparse_rows import Rows, mix, sketch
 
 FINGERPRINT_BITS = 2048
 HASHED_TERMS = 1024
 TEXT_SIMILARITIES = ("tfidf", "hashed")
 
-# A caption's term weights are integers and its vector is at most this long, so that every dot product, and
-# every partial sum of one, is an integer below 2^24. float32 holds those exactly: the result depends neither
-# on the order of the summation nor, therefore, on batch size, threads, BLAS library or machine.
+# The weights of a caption are integers, and its vector has at most this length. Then each dot product, and each
+# partial sum of one, is an integer below 2^24, which float32 holds exactly. So the result does not depend on the order
+# of the summation, the batch size, the threads, the BLAS library or the machine.
 _LENGTH = 4095
 
 
 @dataclass(frozen=True, eq=False)
 class Confusability:
-    """How similar a pair is to other training pairs, in each modality: on average over its k nearest ones, or
-    over all. Ours.
+    """Mean similarity of a pair to its k nearest training pairs, or to all of them, in each modality.
 
-    A pair whose neighbours look alike is hard to tell from them, so it scores high. Neighbours are also what a
-    model learns a pair from, so pairs without any score low here and can still be retrieved badly:
-    [`~class_hf.difficulty.alignment.Alignment`] measures that, and the two may disagree. So do neighbours and
-    the mean over all: the second says how typical a pair is.
+    A pair with similar neighbours is hard to distinguish from them, so it scores high. But a model also learns a pair
+    from its neighbours: pairs without neighbours score low here and can still be retrieved badly.
+    [`~class_hf.difficulty.alignment.Alignment`] measures that instead, and the two may disagree. The mean over all
+    pairs measures how typical a pair is, and may disagree with the mean over the nearest ones.
 
-    - text: cosine of TF-IDF vectors over words and pairs of adjacent words, with idf =
-      log((1 + N) / (1 + df)) + 1 (the smoothed form of scikit-learn). A term that no training caption holds
-      (df = 0) lengthens the vector as well, as the terms of one caption only do within the training pairs.
-      ``"hashed"`` adds the terms up in 1,024 components at random signs ([`sketch`]), of 8 bits each.
-    - molecule: Tanimoto similarity of Morgan fingerprints (radius 2, chirality, 2,048 bits).
+    - text: cosine of TF-IDF vectors over words and pairs of adjacent words, with idf = log((1 + N) / (1 + df)) + 1
+      (the smoothed form of scikit-learn). A term that no training caption contains (df = 0) also lengthens the vector.
+      With `text_similarity="hashed"` the terms are hashed to 1,024 components of 8 bits with random signs
+      ([`sketch`]).
+    - molecule: Tanimoto similarity of Morgan fingerprints (radius 2, with chirality, 2,048 bits).
 
-    Similarities are exact: each dot product is a sum of integers in float32 (a caption's weights are rounded
-    to 1/4,095 of its length, or to 1/127 when hashed). Another pair with the same caption or molecule is a
-    neighbour at similarity 1. How neighbours are found, and in what time for N pairs:
+    Similarities are exact for vectors of integers: the weights of a caption are rounded to 1/4,095 of its length, or
+    to 1/127 if hashed. Another pair with the same caption or molecule is a neighbour with similarity 1.
 
-    - up to ``exact_up_to`` pairs all are compared, in O(N^2);
-    - above, an index proposes candidates, in about O(N^1.5) ([`NearestIndexed`]);
-    - ``"all"`` needs no neighbours and takes O(N): the mean cosine is the product with the centroid, exactly;
-      the mean Tanimoto similarity is estimated from 1,024 anchors ([`MeanToAnchors`]).
+    Time for N pairs:
+
+    - up to `exact_up_to` pairs: all are compared, O(N^2);
+    - more: an index proposes candidates, about O(N^1.5) ([`NearestIndexed`]);
+    - `neighbours="all"`: no neighbours are searched, O(N). The mean cosine is the dot product with the centroid,
+      exact. The mean Tanimoto similarity is estimated from 1,024 anchors ([`MeanToAnchors`]).
 
     Attributes:
         terms: document frequencies of the captions' terms.
-        text, molecule: the measures.
-        text_similarity: ``"tfidf"`` or ``"hashed"``.
+        text, molecule: the fitted similarities.
+        text_similarity: `"tfidf"` or `"hashed"`.
+
+    >>> texts, smiles = ["An acid.", "An acid.", "A steroid."], ["CC(=O)O", "CCC(=O)O", "C1CCCCC1"]
+    >>> _, raw = Confusability.fit(PairFeatures(["a", "b", "c"], texts, smiles), neighbours=1)
+    >>> raw.round(2).tolist()
+    [[1.0, 0.42], [1.0, 0.42], [0.0, 0.08]]
     """
 
     terms: Frequencies
-    text: Measure
-    molecule: Measure
+    text: ModalitySimilarity
+    molecule: ModalitySimilarity
     text_similarity: str
 
     @classmethod
@@ -71,12 +76,22 @@ class Confusability:
         text_similarity: str = "tfidf",
         exact_up_to: int = 100_000,
     ) -> tuple["Confusability", np.ndarray]:
-        """Measure N > k training pairs; also returns their raw scores, (N, 2) for text and molecule."""
-        found, counts = terms_of(pairs.words)
-        terms = Frequencies.of(found)
-        text = vectors_of(found, counts, terms, text_similarity)
+        """Compare N training pairs with each other.
+
+        Args:
+            pairs: the training pairs.
+            neighbours: k, smaller than N, or `"all"`.
+            text_similarity: `"tfidf"` or `"hashed"`.
+            exact_up_to: with more pairs, faiss finds the neighbours.
+
+        Returns:
+            The fitted definition, and (N, 2) raw scores of the pairs, text and molecule.
+        """
+        distinct, counts = terms_of(pairs.words)
+        terms = Frequencies.of(distinct)
+        text = vectors_of(distinct, counts, terms, text_similarity)
         molecule = fingerprints(pairs.fragments)
-        fitted: tuple[tuple[Measure, np.ndarray], tuple[Measure, np.ndarray]]
+        fitted: tuple[tuple[ModalitySimilarity, np.ndarray], tuple[ModalitySimilarity, np.ndarray]]
         if neighbours == "all":
             fitted = MeanToCentroid.fit(text), MeanToAnchors.fit(molecule, pairs.ids)
         elif len(pairs) > exact_up_to:
@@ -94,13 +109,23 @@ class Confusability:
         return cls(terms, of_text, of_molecule, text_similarity), np.stack([text_scores, molecule_scores], axis=1)
 
     def score(self, pairs: PairFeatures) -> np.ndarray:
-        """Raw scores (B, 2), text and molecule, of pairs that were not fitted."""
+        """(B, 2) raw scores, text and molecule, of pairs that were not fitted."""
         text = vectors_of(*terms_of(pairs.words), self.terms, self.text_similarity)
         return np.stack([self.text.score(text), self.molecule.score(fingerprints(pairs.fragments))], axis=1)
 
 
 def fingerprints(fragments: Ragged) -> Rows:
-    """(N, 2048) 0/1 rows: Morgan substructure ids folded to bits, as RDKit's bit vectors are."""
+    """Fold Morgan substructure ids to bits, as RDKit's bit vectors do.
+
+    Args:
+        fragments: N rows of substructure ids.
+
+    Returns:
+        N 0/1 rows of 2,048 columns.
+
+    >>> fingerprints(PairFeatures(["a"], ["Water."], ["O"]).fragments).dense().sum()
+    np.int64(1)
+    """
     bits, _ = Ragged(fragments.values % FINGERPRINT_BITS, fragments.offsets).distinct()
     ones = np.ones(len(bits.values), np.float32)
     return Rows(
@@ -109,25 +134,42 @@ def fingerprints(fragments: Ragged) -> Rows:
 
 
 def terms_of(words: Ragged) -> tuple[Ragged, np.ndarray]:
-    """Each row's distinct words and pairs of adjacent words, as 64-bit hashes, and how often each occurs."""
+    """Each row's distinct words and pairs of adjacent words.
+
+    Args:
+        words: N rows of 64-bit hashes of words.
+
+    Returns:
+        N rows of 64-bit hashes of terms, and (T,) how often each occurs in its row.
+    """
     rows = words.rows
-    together = rows[1:] == rows[:-1]
-    bigrams = mix(words.values[:-1], words.values[1:])[together]
+    is_adjacent = rows[1:] == rows[:-1]
+    bigrams = mix(words.values[:-1], words.values[1:])[is_adjacent]
     values = np.concatenate([words.values, bigrams])
-    return Ragged.count(values, np.concatenate([rows, rows[1:][together]]), len(words))
+    return Ragged.count(values, np.concatenate([rows, rows[1:][is_adjacent]]), len(words))
 
 
-def vectors_of(found: Ragged, counts: np.ndarray, terms: Frequencies, text_similarity: str) -> Rows:
-    """Captions' TF-IDF vectors in integers: (N, V) over the known terms, or hashed to (N, 1024)."""
-    places, known = terms.find(found.values)
+def vectors_of(distinct: Ragged, counts: np.ndarray, terms: Frequencies, text_similarity: str) -> Rows:
+    """TF-IDF vectors of captions, in integers.
+
+    Args:
+        distinct: N rows of distinct terms, of [`terms_of`].
+        counts: (T,) how often each term occurs in its row.
+        terms: document frequencies of V terms in the training pairs.
+        text_similarity: `"tfidf"` or `"hashed"`.
+
+    Returns:
+        N rows of V columns, or of 1,024 columns if hashed.
+    """
+    places, known = terms.find(distinct.values)
     documents = np.where(known, terms.counts[places], 0)
     weights = counts * (np.log((1 + terms.total) / (1 + documents)) + 1)
     if text_similarity == "hashed":
-        return sketch(found.values, weights, found.offsets, HASHED_TERMS)
-    rows = found.rows
-    lengths = np.sqrt(np.bincount(rows, weights**2, minlength=len(found)))
+        return sketch(distinct.values, weights, distinct.offsets, HASHED_TERMS)
+    rows = distinct.rows
+    lengths = np.sqrt(np.bincount(rows, weights**2, minlength=len(distinct)))
     weights = np.floor(_LENGTH * weights / lengths[rows]).astype(np.float32)
-    squares = np.bincount(rows, weights.astype(np.float64) ** 2, minlength=len(found)).astype(np.float32)
-    offsets = np.concatenate([[0], np.cumsum(np.bincount(rows[known], minlength=len(found)))])
-    shape = (len(found), len(terms.terms))
+    squares = np.bincount(rows, weights.astype(np.float64) ** 2, minlength=len(distinct)).astype(np.float32)
+    offsets = np.concatenate([[0], np.cumsum(np.bincount(rows[known], minlength=len(distinct)))])
+    shape = (len(distinct), len(terms.terms))
     return Rows.of(csr_array((weights[known], places[known], offsets), shape=shape), squares)

@@ -14,10 +14,10 @@ import torch.nn.functional as F
 from class_hf.difficulty.sparse_rows import BLOCK
 from class_hf.utils.threads import single_thread
 
-# Rows and columns of the base that are multiplied at a time. On a CPU the tile stays in the cache.
+# Queries and rows of the base that are multiplied at a time. On a CPU such a tile fits into the cache.
 _TILES = {"cpu": (256, 8192), "cuda": (4096, 32768)}
 
-# The columns of a tile are searched by groups of this many, by their largest value first.
+# The columns of a tile are searched in groups of this many, starting with the largest value of each group.
 _GROUP = 32
 
 _IMPORTED_BY = os.getpid()
@@ -26,13 +26,38 @@ T = TypeVar("T")
 
 
 def tanimoto(dots: torch.Tensor, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-    """Tanimoto similarity of bit sets from common bits (B, N), and on-bits (B, 1) and (N,). Overwrites ``dots``."""
-    # An empty set has nothing in common with any other, so 1 for 0 on-bits only avoids 0 / 0.
+    """Tanimoto similarity of bit sets.
+
+    Args:
+        dots: (B, N) numbers of common bits. Overwritten.
+        a: (B, 1) numbers of bits of the queries.
+        b: (N,) numbers of bits of the base.
+
+    Returns:
+        (B, N) similarities. An empty set has similarity 0 to each set.
+
+    >>> common = torch.tensor([[1.0, 0.0]])
+    >>> tanimoto(common, torch.tensor([[1.0]]), torch.tensor([2.0, 2.0])).tolist()
+    [[0.5, 0.0]]
+    """
+    # An empty set has no common bit with any set, so counting 1 bit for it only avoids 0 / 0.
     return dots.div_((a.clamp(min=1) + b).sub_(dots))
 
 
 def cosine(dots: torch.Tensor, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-    """Cosine from dot products (B, N), and squared lengths (B, 1) and (N,). Overwrites ``dots``."""
+    """Cosine similarity.
+
+    Args:
+        dots: (B, N) dot products. Overwritten.
+        a: (B, 1) squared lengths of the queries.
+        b: (N,) squared lengths of the base.
+
+    Returns:
+        (B, N) similarities. An empty row has similarity 0 to each row.
+
+    >>> cosine(torch.tensor([[3.0]]), torch.tensor([[9.0]]), torch.tensor([4.0])).tolist()
+    [[0.5]]
+    """
     tiny = torch.finfo(torch.float32).tiny
     return dots.mul_(1 / a.clamp(min=tiny).sqrt()).mul_(1 / b.clamp(min=tiny).sqrt())
 
@@ -44,25 +69,34 @@ SIMILARITIES: dict[str, Callable[[torch.Tensor, torch.Tensor, torch.Tensor], tor
 
 
 def nearest(
-    base: Any, k: int, similarity: str, queries: Any = None, device: str | None = None
+    base: Any,
+    k: int,
+    similarity: str,
+    queries: Any = None,
+    device: str | None = None,
+    *,
+    tile: tuple[int, int] | None = None,
+    dtype: torch.dtype | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The k most similar rows of a base, exactly, by blocked matrix products.
+    """Find the k most similar rows of a base, exactly, by blocked matrix products.
 
-    Integer rows are multiplied as int8 where the device does that faster than float32, and as float32 where it
-    does not. Both are exact, so the result depends neither on that nor on the blocks, the number of queries, the
-    threads or the device. Time is O(B N D); memory is N D bytes for integer rows, and tiles of 40 MB a thread or
-    2 GB on a GPU, whatever B.
+    Products of integer rows are exact in int8 and in float32. So the result does not depend on the type, the tiles,
+    the number of queries, the threads or the device. Time is O(B N D). Memory is N D bytes for integer rows, and tiles
+    of 40 MB a thread or 2 GB on a GPU, for any number of queries.
 
     Args:
-        base: (N, D) array or tensor, int8 or float32. Integer rows must have squared lengths below 2^24, the
-            integers that float32 holds. Floating-point rows are multiplied as float32 and are exact to rounding.
-        k: how many; at most N, or N - 1 without ``queries``.
-        similarity: ``"tanimoto"``, of 0/1 rows, or ``"cosine"``.
-        queries: (B, D), of the base's type. Default: the base's own rows, of which none is its own neighbour.
-        device: of torch. Default: CUDA if there is one, else the CPU.
+        base: (N, D) array or tensor, int8 or float32. Integer rows must have squared lengths below 2^24, because
+            float32 holds no larger integers exactly. Floating-point rows are multiplied as float32, with rounding.
+        k: number of neighbours; at most N, or N - 1 without `queries`.
+        similarity: `"tanimoto"` (for 0/1 rows) or `"cosine"`.
+        queries: (B, D), of the base's type. Default: the rows of the base; then no row is its own neighbour.
+        device: of torch. Default: CUDA if available, else the CPU.
+        tile: queries and rows of the base that are multiplied at a time. It changes only time and memory.
+        dtype: in which integer rows are multiplied. Default: int8 or float32, whichever is faster on the device.
 
     Returns:
-        Similarities (B, k) float32, falling, and the rows (B, k) int64. Of equal rows the first in the base wins.
+        Similarities (B, k) float32 in descending order, and row numbers (B, k) int64. Among equal similarities, the
+        first row of the base comes first.
 
     Raises:
         ValueError: if k is out of range, or integer rows are too long.
@@ -77,28 +111,44 @@ def nearest(
 
     def search(part: slice, tiles: Iterable[tuple[slice, torch.Tensor]]) -> tuple[np.ndarray, np.ndarray]:
         best: list[torch.Tensor] = []
-        for columns, tile in tiles:
+        for columns, values in tiles:
             if queries is None:
-                own = torch.arange(part.start, part.stop, device=tile.device)
-                here = (own >= columns.start) & (own < columns.stop)
-                tile[here.nonzero().squeeze(1), own[here] - columns.start] = -torch.inf
-            keys = torch.cat([*best, _top_keys(tile, k, columns.start)], dim=1)
+                diagonal = torch.arange(part.start, part.stop, device=values.device)
+                here = (diagonal >= columns.start) & (diagonal < columns.stop)
+                values[here.nonzero().squeeze(1), diagonal[here] - columns.start] = -torch.inf
+            keys = torch.cat([*best, _top_keys(values, k, columns.start)], dim=1)
             best = [keys.topk(min(k, keys.shape[1])).values]
         similarities, rows = _values_and_places(best[0])
         return similarities.cpu().numpy(), rows.cpu().numpy()
 
-    found = _over_tiles(search, base, similarity, queries, device)
-    return np.concatenate([one for one, _ in found]), np.concatenate([one for _, one in found])
+    blocks = _over_tiles(search, base, similarity, queries, device, tile, dtype)
+    similarities, rows = zip(*blocks, strict=True)
+    return np.concatenate(similarities), np.concatenate(rows)
 
 
-def sums(base: Any, similarity: str, queries: Any, device: str | None = None) -> np.ndarray:
-    """(B,) float64: the sum of each query's similarities to all rows of a base. Arguments as for [`nearest`]."""
+def sums(
+    base: Any,
+    similarity: str,
+    queries: Any,
+    device: str | None = None,
+    *,
+    tile: tuple[int, int] | None = None,
+    dtype: torch.dtype | None = None,
+) -> np.ndarray:
+    """Sum each query's similarities to all rows of a base. The arguments are those of [`nearest`].
+
+    Returns:
+        (B,) float64.
+
+    >>> sums(np.eye(3, dtype=np.int8), "cosine", np.array([[1, 1, 0]], np.int8)).round(3).tolist()
+    [1.414]
+    """
 
     def add(part: slice, tiles: Iterable[tuple[slice, torch.Tensor]]) -> np.ndarray:
-        # NumPy sums a row alike whatever other rows are in the array.
-        return np.sum([tile.cpu().numpy().astype(np.float64).sum(axis=1) for _, tile in tiles], axis=0)
+        # NumPy's sum of a row does not depend on the other rows of the array.
+        return np.sum([values.cpu().numpy().astype(np.float64).sum(axis=1) for _, values in tiles], axis=0)
 
-    return np.concatenate(_over_tiles(add, base, similarity, queries, device))
+    return np.concatenate(_over_tiles(add, base, similarity, queries, device, tile, dtype))
 
 
 def _over_tiles(
@@ -107,20 +157,28 @@ def _over_tiles(
     similarity: str,
     queries: Any,
     device: str | None,
+    tile: tuple[int, int] | None,
+    dtype: torch.dtype | None,
 ) -> list[T]:
-    """What ``work`` makes of each block of queries: their slice, and tiles (columns, float32 values) of the
-    similarities to the base."""
+    """Call `work` for each block of queries, and return its results in order.
+
+    `work` receives the slice of the queries, and tiles of their similarities to the base: the slice of the columns and
+    float32 values.
+    """
     if device is None:
         device = "cuda" if not _is_forked() and torch.cuda.is_available() else "cpu"
     on = torch.device(device)
-    height, width = _TILES["cpu" if on.type == "cpu" else "cuda"]
+    height, width = tile or _TILES["cpu" if on.type == "cpu" else "cuda"]
     with single_thread():
         right = torch.as_tensor(base).to(on)
         left = right if queries is None else torch.as_tensor(queries)
-        kind = _fastest(on.type) if right.dtype == torch.int8 else torch.float32
+        kind = torch.float32 if right.dtype != torch.int8 else dtype or fastest_dtype(on.type)
         squares = _squares(right)
         if right.dtype == torch.int8 and squares.max() >= 2**24:
-            raise ValueError("a row's squared length is 2^24 or more: its dot products are not exact in float32.")
+            raise ValueError(
+                "a row's squared length is 2^24 or more, so its dot products are not exact in float32. Pass smaller "
+                "integers, or float32 rows."
+            )
 
     def tiles(block: torch.Tensor) -> Iterator[tuple[slice, torch.Tensor]]:
         lengths = _squares(block)[:, None]
@@ -133,15 +191,23 @@ def _over_tiles(
         block = left[start : start + height].to(on)
         return work(slice(start, start + len(block)), tiles(block))
 
-    return spread(run, range(0, max(1, len(left)), height), threads=on.type == "cpu")
+    return run_blocks(run, range(0, max(1, len(left)), height), threads=on.type == "cpu")
 
 
-def spread(run: Callable[[int], T], starts: Iterable[int], *, threads: bool = True) -> list[T]:
-    """``[run(start) for start in starts]``, by as many threads as torch would use, or by one.
+def run_blocks(run: Callable[[int], T], starts: Iterable[int], *, threads: bool = True) -> list[T]:
+    """Compute `[run(start) for start in starts]` in as many threads as torch would use, or in one.
 
-    Threads of Python and not of OpenMP: those wait for each other after each operation, which takes several times
-    as long where other processes keep the cores busy, and they hang in a forked process (``Dataset.map`` with
-    ``num_proc``) whose parent has used them.
+    The threads are Python's and not OpenMP's. OpenMP's threads wait for each other after each operation, which takes
+    several times as long where other processes keep the cores busy. They also hang in a forked process (`Dataset.map`
+    with `num_proc`) whose parent has used them.
+
+    Args:
+        run: called with each start.
+        starts: the first row of each block.
+        threads: False for one thread.
+
+    >>> run_blocks(lambda start: start + 1, range(0, 6, 2))
+    [1, 3, 5]
     """
     count = torch.get_num_threads() if threads and not _is_forked() else 1
     with single_thread(), ThreadPoolExecutor(count, initializer=torch.set_num_threads, initargs=(1,)) as pool:
@@ -149,28 +215,35 @@ def spread(run: Callable[[int], T], starts: Iterable[int], *, threads: bool = Tr
 
 
 def _is_forked() -> bool:
+    """Whether this process is a fork of the one that imported this module."""
     return os.getpid() != _IMPORTED_BY
 
 
 def _squares(rows: torch.Tensor) -> torch.Tensor:
+    """(N,) float32 squared lengths of the rows."""
     return torch.cat([part.float().square().sum(dim=1) for part in rows.split(BLOCK)])
 
 
 def _dots(left: torch.Tensor, right: torch.Tensor, kind: torch.dtype) -> torch.Tensor:
+    """(B, N) float32 dot products, multiplied in the type `kind`."""
     if kind == torch.int8:
         return torch._int_mm(_padded(left), _padded(right).T)[: len(left), : len(right)].float()
     return left.to(kind) @ right.to(kind).T
 
 
 def _padded(rows: torch.Tensor) -> torch.Tensor:
-    """CUDA multiplies int8 only in shapes of 8 and of more than 16 rows."""
+    """Pad rows with zeros: CUDA multiplies int8 only in multiples of 8 columns, and in more than 16 rows."""
     missing = -len(rows) % 32, -rows.shape[1] % 8
     return F.pad(rows, (0, missing[1], 0, missing[0])) if rows.is_cuda and any(missing) else rows
 
 
 @lru_cache
-def _fastest(device: str) -> torch.dtype:
-    """int8 where it is faster than float32. Tried out, because processors, and builds of torch, differ 20-fold."""
+def fastest_dtype(device: str) -> torch.dtype:
+    """The faster of int8 and float32 for integer products. Measured once, because devices differ 20-fold.
+
+    Args:
+        device: type of a torch device, for instance `"cpu"`.
+    """
     rows = torch.ones(2048, 1024, dtype=torch.int8, device=device)
 
     def seconds(kind: torch.dtype) -> float:
@@ -188,10 +261,10 @@ def _fastest(device: str) -> torch.dtype:
 
 
 def _top_keys(tile: torch.Tensor, k: int, first: int) -> torch.Tensor:
-    """Keys (B, k) of the largest values of a tile (B, n), the larger the better: no two are equal.
+    """(B, k) keys of the largest values of a tile (B, n). No two keys are equal.
 
-    The k best values are in the k groups of adjacent columns with the best maxima, for a value elsewhere has at
-    least k better ones above it. The few groups are quicker to search than all the columns.
+    The k largest values are in the k groups of adjacent columns with the largest maxima: for each value in another
+    group, these k maxima are at least as large. Searching a few groups is faster than searching all columns.
     """
     if missing := -tile.shape[1] % _GROUP:
         tile = F.pad(tile, (0, missing), value=-torch.inf)
@@ -205,22 +278,37 @@ def _top_keys(tile: torch.Tensor, k: int, first: int) -> torch.Tensor:
 
 
 def _keys(values: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
-    """64-bit integers ordered as the float32 values are, and where those are equal, by falling place."""
+    """64-bit integers in the order of the float32 values. Of equal values, the one with the lower place is larger."""
     return (_ordered(values.contiguous().view(torch.int32).long()) << 32) | (0xFFFFFFFF - places)
 
 
 def _values_and_places(keys: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """The float32 values and the places from which [`_keys`] made the keys."""
     values = _ordered(keys >> 32).int().view(torch.float32)
     return values, 0xFFFFFFFF - (keys & 0xFFFFFFFF)
 
 
 def _ordered(bits: torch.Tensor) -> torch.Tensor:
-    """The bits of a float as an integer that orders alike: negative ones fall otherwise. Its own inverse."""
+    """The bits of a float as an integer with the same order. The function is its own inverse.
+
+    Without it, negative floats would be in descending order.
+    """
     return bits ^ ((bits >> 31) & 0x7FFFFFFF)
 
 
 def mean_nearest(similarities: np.ndarray, k: int) -> np.ndarray:
-    """(B,) float64 mean of the k largest of each row of (B, N) similarities."""
-    nearest = np.partition(similarities, similarities.shape[1] - k, axis=1)[:, -k:]
-    # Sorted, because the mean of equal values must not depend on the order that partition leaves.
-    return np.sort(nearest, axis=1).astype(np.float64).mean(axis=1)
+    """Mean of the k largest similarities of each row.
+
+    Args:
+        similarities: (B, N).
+        k: at most N.
+
+    Returns:
+        (B,) float64.
+
+    >>> mean_nearest(np.array([[0.25, 0.0, 0.75]]), 2).tolist()
+    [0.5]
+    """
+    largest = np.partition(similarities, similarities.shape[1] - k, axis=1)[:, -k:]
+    # Sorted, because `partition` leaves them in an order that depends on the other values.
+    return np.sort(largest, axis=1).astype(np.float64).mean(axis=1)

@@ -16,11 +16,15 @@ WORD = re.compile(r"[^\W_]+")
 
 @dataclass(frozen=True)
 class Ragged:
-    """Rows of different lengths, end to end: row i is ``values[offsets[i]:offsets[i + 1]]``.
+    """Rows of different lengths in one array: row i is `values[offsets[i]:offsets[i + 1]]`.
 
     Attributes:
-        values: (T,) the rows' values.
-        offsets: (N + 1,) int64, starting at 0 and ending at T.
+        values: (T,) the values, row after row.
+        offsets: (N + 1,) int64, from 0 to T.
+
+    >>> rows = Ragged.of([[3, 1, 3], [], [2]], np.uint64)
+    >>> len(rows), rows.values.tolist(), rows.offsets.tolist(), rows.rows.tolist()
+    (3, [3, 1, 3, 2], [0, 3, 3, 4], [0, 0, 0, 2])
     """
 
     values: np.ndarray
@@ -31,23 +35,29 @@ class Ragged:
 
     @property
     def rows(self) -> np.ndarray:
-        """(T,) the row that each value belongs to."""
+        """(T,) the row of each value."""
         return np.repeat(np.arange(len(self)), np.diff(self.offsets))
 
     @classmethod
     def of(cls, rows: Sequence[Sequence[int]], dtype: type[np.unsignedinteger]) -> "Ragged":
-        """Lay lists of integers end to end."""
+        """Concatenate lists of integers."""
         offsets = np.concatenate([[0], np.cumsum([len(row) for row in rows], dtype=np.int64)])
         values = np.fromiter((value for row in rows for value in row), dtype, count=int(offsets[-1]))
         return cls(values, offsets)
 
     def distinct(self) -> tuple["Ragged", np.ndarray]:
-        """Each row's distinct values, ascending, and (T',) how often each occurs in its row."""
+        """The distinct values of each row, ascending, and (T',) how often each occurs in its row."""
         return self.count(self.values, self.rows, len(self))
 
     @classmethod
     def count(cls, values: np.ndarray, rows: np.ndarray, size: int) -> tuple["Ragged", np.ndarray]:
-        """The distinct values of each of ``size`` rows; (T,) values and the row of each come in any order."""
+        """The distinct values of each row, ascending, and (T',) how often each occurs in its row.
+
+        Args:
+            values: (T,) values in any order.
+            rows: (T,) the row of each value.
+            size: number of rows.
+        """
         order = np.lexsort((values, rows))
         values, rows = values[order], rows[order]
         first = np.ones(len(values), bool)
@@ -57,22 +67,28 @@ class Ragged:
         return cls(values[first], np.concatenate([[0], np.cumsum(lengths)])), counts
 
     def mean(self, weights: np.ndarray) -> np.ndarray:
-        """(N,) the mean over each row of ``weights`` (T,); rows must not be empty."""
+        """(N,) the mean of `weights` (T,) over each row. No row may be empty."""
         return np.bincount(self.rows, weights, minlength=len(self)) / np.diff(self.offsets)
 
 
 @dataclass(frozen=True, eq=False)
 class PairFeatures:
-    """Pairs as the definitions of difficulty read them. Each property has one entry, or one row, a pair.
+    """Pairs as the difficulty definitions read them. Each property has one entry, or one row, for each pair.
 
-    Words and substructures are read when they are first asked for; alignment needs neither.
+    Words and substructures are computed when they are first used.
 
     Args:
-        ids, descriptions, smiles: the pairs' columns, N strings each.
-        rows: the rows' numbers in the user's data set, for the messages of errors.
+        ids: N names of the pairs.
+        descriptions: N captions.
+        smiles: N molecules.
+        rows: N row numbers in the user's data set, for error messages. Default: errors name the id only.
 
     Raises:
-        ValueError: if a caption holds no word; names the row and its id.
+        ValueError: if a caption has no word; names the row and its id.
+
+    >>> pairs = PairFeatures(["a", "b"], ["An alcohol.", "An acid."], ["CCO", "CC(=O)O"])
+    >>> len(pairs), np.diff(pairs.words.offsets).tolist(), pairs.sizes.tolist()
+    (2, [2, 2], [[3, 0, 0], [4, 0, 0]])
     """
 
     ids: Sequence[str]
@@ -84,44 +100,49 @@ class PairFeatures:
         for i, description in enumerate(self.descriptions):
             if not WORD.search(description):
                 raise ValueError(
-                    f"{self._where(i)}: the description {description!r} holds no word. Mend the row, or drop it."
+                    f"{self.place(i)}: the description {description!r} has no word. Correct the row, or remove it."
                 )
 
     def __len__(self) -> int:
         return len(self.ids)
 
-    def _where(self, i: int) -> str:
+    def place(self, i: int) -> str:
+        """Row and id of pair i, as an error names them."""
         name = f"id {self.ids[i]}"
         return name if self.rows is None else f"row {self.rows[i]} ({name})"
 
     @cached_property
     def words(self) -> Ragged:
-        """64-bit hashes of each caption's lower-cased words, in order.
+        """64-bit hashes of each caption's lower-case words, in order.
 
-        Any run of letters and digits is a word, so ``N(6)-acetyl`` has three.
+        A word is a run of letters and digits, so `N(6)-acetyl` has three.
         """
         hashes: dict[str, int] = {}
         rows: list[list[int]] = []
         for description in self.descriptions:
-            found = WORD.findall(description.lower())
-            for word in found:
+            words = WORD.findall(description.lower())
+            for word in words:
                 if word not in hashes:
                     hashes[word] = int.from_bytes(blake2b(word.encode(), digest_size=8).digest(), "little")
-            rows.append([hashes[word] for word in found])
+            rows.append([hashes[word] for word in words])
         return Ragged.of(rows, np.uint64)
 
     @property
     def fragments(self) -> Ragged:
-        """Each molecule's distinct Morgan substructure ids (radius 2, chirality, not folded).
+        """Each molecule's distinct Morgan substructure ids (radius 2, with chirality, not folded).
 
         Raises:
-            ValueError: if RDKit cannot parse a SMILES or finds no atom in it; names the row and its id.
+            ValueError: if RDKit cannot parse a SMILES, or the molecule has no atom; names the row and its id.
         """
         return self._structures[0]
 
     @property
     def sizes(self) -> np.ndarray:
-        """(N, 3) int64: heavy atoms, rings, stereo marks (chiral atoms and E/Z bonds as given). Errors as above."""
+        """(N, 3) int64: heavy atoms, rings, stereo marks (specified chiral atoms and E/Z bonds).
+
+        Raises:
+            ValueError: as for `fragments`.
+        """
         return self._structures[1]
 
     @cached_property
@@ -133,35 +154,41 @@ class PairFeatures:
                 mol = Chem.MolFromSmiles(smiles)
                 if mol is None or mol.GetNumAtoms() == 0:
                     raise ValueError(
-                        f"{self._where(i)}: RDKit cannot parse the SMILES {smiles!r}. Mend the row, or load "
-                        'the data set with on_error="drop" to skip and list such rows.'
+                        f"{self.place(i)}: RDKit cannot parse the SMILES {smiles!r}. Correct the row, or load "
+                        'the data set with on_error="drop" to drop and list such rows.'
                     )
-                # The count vector is asked for, not the bit vector, because only its ids are the unfolded ones.
+                # The count vector has the unfolded ids; the bit vector does not.
                 fragments.append(list(_morgan().GetSparseCountFingerprint(mol).GetNonzeroElements()))
                 sizes[i] = mol.GetNumHeavyAtoms(), rdMolDescriptors.CalcNumRings(mol), _stereo_marks(mol)
         return Ragged.of(fragments, np.uint64), sizes
 
 
-# Behind a cache, and not an attribute of the scorer: RDKit objects would make its pickle, and with it the
-# key under which `datasets` caches, differ from run to run.
+# In a cache and not in an attribute: RDKit objects would change the scorer's pickle from run to run, and with it the
+# key under which `datasets` caches.
 @lru_cache(maxsize=1)
 def _morgan() -> Any:
+    """RDKit's generator of Morgan fingerprints."""
     return rdFingerprintGenerator.GetMorganGenerator(radius=2, includeChirality=True)
 
 
 def _stereo_marks(mol: Any) -> int:
+    """Number of specified chiral atoms and specified double bonds."""
     atoms = sum(atom.GetChiralTag() != Chem.ChiralType.CHI_UNSPECIFIED for atom in mol.GetAtoms())
     return atoms + sum(bond.GetStereo() > Chem.BondStereo.STEREOANY for bond in mol.GetBonds())
 
 
 @dataclass(frozen=True)
 class Frequencies:
-    """In how many training rows each term occurs.
+    """The number of training rows that contain each term.
 
     Attributes:
         terms: (V,) distinct term hashes, ascending.
-        counts: (V,) rows that hold the term.
+        counts: (V,) number of rows with the term.
         total: N, the number of rows.
+
+    >>> frequencies = Frequencies.of(Ragged.of([[1], [1, 7]], np.uint64))
+    >>> frequencies.terms.tolist(), frequencies.counts.tolist(), frequencies.total
+    ([1, 7], [2, 1], 2)
     """
 
     terms: np.ndarray
@@ -170,20 +197,28 @@ class Frequencies:
 
     @classmethod
     def of(cls, rows: Ragged) -> "Frequencies":
-        """Count rows of *distinct* terms."""
+        """Count the terms of rows. The terms of each row must be distinct."""
         terms, counts = np.unique(rows.values, return_counts=True)
         return cls(terms, counts, len(rows))
 
     def find(self, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """(T,) place of each value in ``terms``, and whether it is there at all."""
+        """(T,) place of each value in `terms`, and (T,) whether it occurs there."""
         places = np.minimum(np.searchsorted(self.terms, values), len(self.terms) - 1)
         return places, self.terms[places] == values
 
     def rarity(self, rows: Ragged, *, seen: bool) -> np.ndarray:
-        """(N,) mean over a row's distinct terms of -log of the smoothed share of *other* rows with the term.
+        """How rare the terms of each row are among the other training rows.
 
-        -log((n + 1) / (M + 1)), with n of the M other training rows holding the term: a term that no other
-        row has weighs the same in a training row (``seen``) as in a new one.
+        The rarity of a row is the mean of -log((n + 1) / (M + 1)) over its distinct terms, where n of the M other
+        training rows contain the term. A term that no other row contains counts the same in a training row as in a
+        new row.
+
+        Args:
+            rows: B rows of terms.
+            seen: whether the rows are the training rows themselves.
+
+        Returns:
+            (B,) float64.
         """
         rows, _ = rows.distinct()
         places, known = self.find(rows.values)

@@ -1,23 +1,24 @@
 """Ranks of scores, and the rank correlation of two columns."""
 
-from typing import TYPE_CHECKING
+import warnings
 
 import numpy as np
-
-if TYPE_CHECKING:
-    pass
+from scipy.stats import ConstantInputWarning, spearmanr
 
 
 def rank_among(values: np.ndarray, reference: np.ndarray) -> np.ndarray:
     """Rank of each value in [0, 1] among sorted reference values.
 
-    (number below + half the number equal) / N. For a value that is itself among the references this is
-    its mid-rank, (mid-rank - 1/2) / N with ranks from 1, so equal values get equal ranks, and the ranks
-    of the references average 1/2. Applied to ranks it changes nothing. The definition is ours.
+    The rank is (number below + half the number equal) / N. For a value that is one of the references this is
+    (mid-rank - 1/2) / N, with ranks counted from 1. So equal values get equal ranks, and the ranks of the references
+    average 1/2. Ranking the ranks of the references again does not change them.
 
     Args:
         values: (B,) raw scores.
         reference: (N,) raw scores of the training pairs, ascending.
+
+    Returns:
+        (B,) float64 ranks.
 
     >>> rank_among(np.array([0.1, 0.2, 0.3]), np.array([0.1, 0.2, 0.2, 0.2])).tolist()
     [0.125, 0.625, 1.0]
@@ -27,13 +28,19 @@ def rank_among(values: np.ndarray, reference: np.ndarray) -> np.ndarray:
     return (below + up_to) / (2 * len(reference))
 
 
-def spearman(a: np.ndarray, b: np.ndarray) -> float | None:
-    """Spearman's rank correlation of two columns (N,), ties at mid-rank; None where a column is constant.
+def spearman(left: np.ndarray, right: np.ndarray) -> float | None:
+    """Spearman's rank correlation of two columns, with ties at their mid-rank.
+
+    Args:
+        left, right: (N,) numbers.
+
+    Returns:
+        The correlation, rounded to 12 digits. None where a column is constant.
 
     >>> spearman(np.array([1.0, 2.0, 3.0]), np.array([10.0, 20.0, 15.0]))
     0.5
     """
-    a, b = (rank_among(values, np.sort(values)) for values in (a, b))
-    if np.ptp(a) == 0 or np.ptp(b) == 0:
-        return None
-    return round(float(np.corrcoef(a, b)[0, 1]), 12)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConstantInputWarning)
+        correlation = float(spearmanr(left, right).statistic)
+    return None if np.isnan(correlation) else round(correlation, 12)

@@ -1,24 +1,32 @@
 """How hard each pair is to retrieve: ranks in [0, 1], in both modalities and combined."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from hashlib import blake2b
 from typing import Any, Literal
 
 import numpy as np
 
-from class_hf.difficulty.alignment import MIN_PAIRS, Alignment
-from class_hf.difficulty.complexity import Complexity
-from class_hf.difficulty.confusability import TEXT_SIMILARITIES, Confusability
-from class_hf.difficulty.measures import load_faiss
+from class_hf.difficulty.definitions import (
+    DEFINITIONS,
+    DifficultySettings,
+    FittedMeasure,
+    check_definitions,
+    check_scores,
+    check_size,
+    fit_definition,
+    short_name,
+)
 from class_hf.difficulty.pair_features import PairFeatures
 from class_hf.difficulty.ranks import rank_among
 
-DEFINITIONS = ("complexity", "confusability", "alignment")
+__all__ = ["COLUMNS", "DEFINITIONS", "DIFFICULTY_COLUMNS", "DifficultyScorer", "score_dataset"]
+
 COLUMNS = ("id", "smiles", "description")
 # The columns that scoring adds.
 DIFFICULTY_COLUMNS = ("text_difficulty", "molecule_difficulty", "difficulty")
 
-# Each takes text (B,), molecule (B,) and the weight of the text.
+# Each takes (B,) ranks of the text, (B,) ranks of the molecule, and the weight of the text.
 _COMBINATIONS: dict[str, Callable[[np.ndarray, np.ndarray, float], np.ndarray]] = {
     "mean": lambda text, molecule, weight: weight * text + (1 - weight) * molecule,
     "max": lambda text, molecule, weight: np.maximum(text, molecule),
@@ -29,49 +37,59 @@ _COMBINATIONS: dict[str, Callable[[np.ndarray, np.ndarray, float], np.ndarray]] 
 
 
 class DifficultyScorer:
-    """Scores pairs by how hard they are, among the training pairs it was fitted on.
+    """Scores how hard pairs are, relative to the training pairs that it was fitted on.
 
-    That difficulty is measured in both modalities is the idea of CLASS (arXiv 2502.11633, abstract); the
-    three definitions are ours, each documented with its class:
+    CLASS (arXiv 2502.11633, abstract) measures difficulty in both modalities. Its formulas are not published; each
+    definition here is described with its class:
 
-    - ``"complexity"``: how much there is to read ([`~class_hf.difficulty.complexity.Complexity`]);
-    - ``"confusability"``: how alike the nearest other pairs are
+    - `"complexity"`: how long and how rare the caption and the molecule are
+      ([`~class_hf.difficulty.complexity.Complexity`]);
+    - `"confusability"`: how similar the nearest other pairs are
       ([`~class_hf.difficulty.confusability.Confusability`]);
-    - ``"alignment"``: how far down a cheap reference model ranks the true partner
-      ([`~class_hf.difficulty.alignment.Alignment`]; trains for some ten seconds on two cores, the others
-      take less).
+    - `"alignment"`: how far down a small reference model ranks the true partner
+      ([`~class_hf.difficulty.alignment.Alignment`]; it trains for about ten seconds on two cores);
+    - `"package.module:Name"`: a definition of your own, see [`~class_hf.difficulty.definitions.Measure`].
 
-    In each modality a raw score becomes its rank among the training pairs,
-    (number below + half the number equal) / N: 1 is the hardest, equal pairs get equal scores, and the mean
-    over the training pairs is 1/2. The ranks of several definitions are averaged and ranked again; so is the
-    combination of the two modalities. Ties are left as ties, for whoever orders the pairs to break.
+    In each modality the raw scores become ranks among the training pairs: (number below + half the number equal) / N.
+    The hardest pair has rank 1, equal pairs have equal ranks, and the mean over the training pairs is 1/2. With
+    several definitions their ranks are averaged and ranked again. The combination of the two modalities is ranked too.
+    Ties remain ties; [`CurriculumPlan`][class_hf.CurriculumPlan] breaks them by id.
 
-    A fitted scorer is a callable for ``Dataset.map(scorer, batched=True)``. It finds training pairs by their
-    id, where their own pair is no neighbour of theirs, and scores every other pair (a validation split)
-    against the training pairs. Scores depend neither on the order of the rows nor on the batch size or the
-    number of processes. The state is plain arrays that do not change after ``fit``, so ``map`` caches.
+    A fitted scorer is a callable for `Dataset.map(scorer, batched=True)`. It recognises training pairs by their id,
+    and scores all other pairs (a validation split) against the training pairs. Scores do not depend on the order of
+    the rows, the batch size or the number of processes. The state does not change after `fit`, so `map` caches.
 
     Args:
         definition: one name or several of the above. Default: alignment.
-        combination: of the two modalities into ``difficulty``: ``"mean"`` (weighted by ``text_weight``),
-            ``"max"``, ``"product"``, ``"text"`` or ``"molecule"`` (that modality alone).
-        text_weight: weight of the text in the mean, in [0, 1]. Unused by the other combinations.
-        neighbours: of confusability: k >= 1, how many of the nearest pairs it averages over, smaller than the
-            number of pairs; or ``"all"``, the mean over all other pairs, in linear time. The two rank pairs
-            quite differently.
-        seed: of the reference model of alignment; the other definitions draw nothing at random.
-        reference_steps: optimiser steps of each of alignment's two reference models. On ChEBI-20 they rank held-out
-            pairs best after 150; more of them overfit.
-        text_similarity: what confusability compares captions by: ``"tfidf"``, their terms, or ``"hashed"``, the
-            terms added up in 1,024 components, which is faster the more pairs there are and ranks them almost
-            alike.
-        exact_up_to: up to so many training pairs confusability compares all with all; above, an index of faiss
-            (which must be installed) finds the nearest ones, or most of them.
+        combination: how `difficulty` combines the two modalities: `"mean"` (weighted by `text_weight`), `"max"`,
+            `"product"`, `"text"` or `"molecule"` (that modality alone).
+        text_weight: weight of the text in the mean, in [0, 1]. The other combinations do not use it.
+        neighbours: of confusability. k >= 1: it averages over the k nearest pairs; k must be smaller than the number
+            of pairs. `"all"`: it averages over all other pairs, in linear time. The two rank pairs differently.
+        seed: of alignment's reference models. The other definitions draw nothing at random.
+        reference_steps: optimizer steps of each of alignment's two reference models. On ChEBI-20, reference models
+            rank held-out pairs best after 150 steps and overfit after more.
+        text_similarity: how confusability compares captions: `"tfidf"`, by their terms, or `"hashed"`, by their terms
+            hashed to 1,024 components. With many pairs the second is faster and ranks them almost equally.
+        exact_up_to: of confusability. With more training pairs, an index of faiss, which must be installed, finds most
+            of the nearest pairs. With fewer, all pairs are compared.
 
     Raises:
         ValueError: if an argument is out of range; the message names it and what is allowed.
+        ImportError: if the module of a definition of your own cannot be imported.
 
     Example:
+
+    >>> pairs = {
+    ...     "id": ["a", "b", "c"],
+    ...     "smiles": ["C", "CCO", "C[C@H](N)C(=O)O"],
+    ...     "description": ["An alkane.", "An alcohol.", "An amino acid isolated from silk."],
+    ... }
+    >>> scorer = DifficultyScorer("complexity").fit(pairs)
+    >>> [round(score, 2) for score in scorer(pairs)["difficulty"]]
+    [0.5, 0.17, 0.83]
+
+    With a `datasets.DatasetDict` of two splits:
 
     ```python
     scorer = DifficultyScorer(["confusability", "complexity"]).fit(ds["train"])
@@ -99,59 +117,70 @@ class DifficultyScorer:
         self.reference_steps = reference_steps
         self.text_similarity = text_similarity
         self.exact_up_to = exact_up_to
-        unknown = [name for name in self.definition if name not in DEFINITIONS]
-        if unknown or not self.definition or len(set(self.definition)) < len(self.definition):
-            raise ValueError(
-                f"definition={list(self.definition)}: expected one or several of {', '.join(DEFINITIONS)}, "
-                "each at most once."
-            )
+        _ = self.settings  # checks them
+        check_definitions(self.definition)
         if combination not in _COMBINATIONS:
             raise ValueError(f"combination={combination!r}: expected one of {', '.join(_COMBINATIONS)}.")
         if not 0 <= text_weight <= 1:
             raise ValueError(f"text_weight={text_weight}: expected a number in [0, 1].")
-        if neighbours != "all" and (isinstance(neighbours, str) or neighbours < 1):
-            raise ValueError(f'neighbours={neighbours!r}: expected at least 1, or "all".')
-        if reference_steps < 1:
-            raise ValueError(f"reference_steps={reference_steps}: expected at least 1.")
-        if text_similarity not in TEXT_SIMILARITIES:
-            raise ValueError(f"text_similarity={text_similarity!r}: expected one of {', '.join(TEXT_SIMILARITIES)}.")
-        if exact_up_to < 0:
-            raise ValueError(f"exact_up_to={exact_up_to}: expected 0 or more.")
         self._ids: np.ndarray | None = None
 
     @property
+    def settings(self) -> DifficultySettings:
+        """The arguments that the definitions read."""
+        return DifficultySettings(
+            self.neighbours, self.seed, self.reference_steps, self.text_similarity, self.exact_up_to
+        )
+
+    @property
     def is_fitted(self) -> bool:
-        """Whether ``fit`` was called."""
+        """Whether `fit` was called."""
         return self._ids is not None
 
+    def describe(self) -> dict[str, Any]:
+        """The arguments of the scorer, ready for JSON.
+
+        >>> DifficultyScorer("complexity").describe()["definition"]
+        ['complexity']
+        """
+        return {
+            "definition": list(self.definition),
+            "combination": self.combination,
+            "text_weight": self.text_weight,
+            **asdict(self.settings),
+        }
+
     def fit(self, ds: Any) -> "DifficultyScorer":
-        """Fit on the training pairs: neighbours and ranks need the whole set.
+        """Fit on the training pairs. Neighbours and ranks need all of them.
 
         Args:
-            ds: N rows with string columns ``id``, ``smiles``, ``description``: a `datasets.Dataset`, or a
-                mapping of columns.
+            ds: N rows with string columns `id`, `smiles`, `description`: a `datasets.Dataset`, or a mapping of
+                columns.
 
         Returns:
-            The scorer itself.
+            The scorer.
 
         Raises:
-            ValueError: if a column is missing, the data set is empty or too small for the definition, an id
-                occurs twice, a value is no string, a caption is empty or a SMILES cannot be parsed. The
-                message names the row and its id.
-            ImportError: if there are more pairs than ``exact_up_to`` and faiss is not installed.
+            ValueError: if a column is missing, the data set is empty or too small for the definition, an id occurs
+                twice, a value is no string, a caption has no word or a SMILES cannot be parsed. The message names the
+                row and its id.
+            ImportError: if there are more pairs than `exact_up_to` and faiss is not installed.
         """
         names = getattr(ds, "column_names", None) or list(ds)
         ids, smiles, descriptions = _columns(ds, names)
         _check_unique(ids)
-        self._check_size(len(ids))
+        if not ids:
+            raise ValueError("The data set is empty. Fit the scorer on the training pairs.")
+        for name in self.definition:
+            check_size(name, len(ids), self.settings)
         # In the order of their ids, so that shuffled rows give the same state, bit for bit.
         order = sorted(range(len(ids)), key=ids.__getitem__)
         ids, smiles, descriptions = ([column[i] for i in order] for column in (ids, smiles, descriptions))
         pairs = PairFeatures(ids, descriptions, smiles, order)
-        self._measures: dict[str, Complexity | Confusability | Alignment] = {}
+        self._measures: dict[str, FittedMeasure] = {}
         self._raw: dict[str, np.ndarray] = {}
         for name in self.definition:
-            self._measures[name], self._raw[name] = self._fit(name, pairs)
+            self._measures[name], self._raw[name] = fit_definition(name, pairs, self.settings)
         self._ascending = {name: np.sort(raw, axis=0) for name, raw in self._raw.items()}
         means = self._mean_ranks(self._raw)
         self._ascending_means = np.sort(means, axis=0)
@@ -164,16 +193,14 @@ class DifficultyScorer:
         """Score a batch of rows.
 
         Args:
-            batch: lists of B strings, ``id``, ``smiles``, ``description``; further columns are ignored.
+            batch: lists of B strings, `id`, `smiles`, `description`. Other columns are ignored.
 
         Returns:
-            ``text_difficulty``, ``molecule_difficulty`` and ``difficulty``: B floats in [0, 1] each,
-            1 = hardest.
+            `text_difficulty`, `molecule_difficulty` and `difficulty`: B floats in [0, 1] each, 1 for the hardest.
 
         Raises:
             RuntimeError: if the scorer is not fitted.
-            ValueError: as for ``fit``, and if a row has the id of a training pair but another caption or
-                molecule.
+            ValueError: as for `fit`, and if a row has the id of a training pair but another caption or molecule.
         """
         modalities = self._rank_modalities(self._mean_ranks(self._raw_scores(batch)))
         difficulty = rank_among(self._combine(modalities), self._ascending_difficulty)
@@ -184,37 +211,23 @@ class DifficultyScorer:
         }
 
     def raw_scores(self, batch: Mapping[str, Sequence[str]]) -> dict[str, list[float]]:
-        """The scores behind the ranks, in each definition's own unit: ``text_<definition>`` and
-        ``molecule_<definition>``, B floats each. Arguments and errors as for a call."""
+        """The scores before ranking, in the unit of each definition.
+
+        Args:
+            batch: as for a call.
+
+        Returns:
+            `text_<definition>` and `molecule_<definition>`: B floats each.
+
+        Raises:
+            RuntimeError, ValueError: as for a call.
+        """
         raw = self._raw_scores(batch)
         return {
-            f"{modality}_{name}": raw[name][:, column].tolist()
+            f"{modality}_{short_name(name, self.definition)}": raw[name][:, column].tolist()
             for name in self.definition
             for column, modality in enumerate(("text", "molecule"))
         }
-
-    def _check_size(self, size: int) -> None:
-        if size == 0:
-            raise ValueError("The data set is empty: fit the scorer on the training pairs.")
-        if "confusability" in self.definition:
-            if self.neighbours == "all":
-                if size < 2:
-                    raise ValueError("confusability needs at least 2 training pairs, got 1.")
-            elif self.neighbours >= size:
-                raise ValueError(
-                    f"neighbours={self.neighbours}: expected fewer than the {size} training pairs. Lower it."
-                )
-            elif size > self.exact_up_to:
-                load_faiss()
-        if "alignment" in self.definition and size < MIN_PAIRS:
-            raise ValueError(f"alignment needs at least {MIN_PAIRS} training pairs, got {size}.")
-
-    def _fit(self, name: str, pairs: PairFeatures) -> tuple[Complexity | Confusability | Alignment, np.ndarray]:
-        if name == "complexity":
-            return Complexity.fit(pairs)
-        if name == "confusability":
-            return Confusability.fit(pairs, self.neighbours, self.text_similarity, self.exact_up_to)
-        return Alignment.fit(pairs, seed=self.seed, steps=self.reference_steps)
 
     def _raw_scores(self, batch: Mapping[str, Sequence[str]]) -> dict[str, np.ndarray]:
         """(B, 2) raw scores of text and molecule, by definition."""
@@ -227,8 +240,8 @@ class DifficultyScorer:
         if changed.any():
             name = ids[int(changed.argmax())]
             raise ValueError(
-                f"id {name}: the scorer was fitted on another caption or SMILES under this id. Fit it again, "
-                "or give new pairs ids of their own."
+                f"id {name}: the scorer was fitted on another caption or SMILES with this id. Fit it again, or give "
+                "new pairs other ids."
             )
         new = np.flatnonzero(~seen)
         if len(new):
@@ -237,7 +250,7 @@ class DifficultyScorer:
         for name in self.definition:
             scores[name] = self._raw[name][places]
             if len(new):
-                scores[name][new] = self._measures[name].score(pairs)
+                scores[name][new] = check_scores(name, self._measures[name].score(pairs), pairs)
         return scores
 
     def _mean_ranks(self, raw: dict[str, np.ndarray]) -> np.ndarray:
@@ -246,29 +259,31 @@ class DifficultyScorer:
         return np.mean(ranks, axis=0)
 
     def _rank_modalities(self, means: np.ndarray) -> np.ndarray:
+        """(B, 2) ranks of the averaged ranks."""
         return _rank_columns(means, self._ascending_means)
 
     def _combine(self, modalities: np.ndarray) -> np.ndarray:
+        """(B,) combination of the ranks of the two modalities."""
         return _COMBINATIONS[self.combination](modalities[:, 0], modalities[:, 1], self.text_weight)
 
 
 def score_dataset(
     ds: Any, scorer: DifficultyScorer | None = None, num_proc: int | None = None, **scorer_kwargs: Any
 ) -> Any:
-    """Add ``text_difficulty``, ``molecule_difficulty`` and ``difficulty`` to a pairs data set.
+    """Add `text_difficulty`, `molecule_difficulty` and `difficulty` to a data set of pairs.
 
     Args:
-        ds: a `datasets.Dataset` with string columns ``id``, ``smiles``, ``description``.
-        scorer: a fitted scorer is used as it is (for a validation split, say); one that is not fitted is
-            fitted on ``ds`` first. Default: a new one, made from ``scorer_kwargs`` and fitted on ``ds``.
-        num_proc: processes of ``Dataset.map``. Default: this one.
-        scorer_kwargs: arguments of [`DifficultyScorer`], when no scorer is given.
+        ds: a `datasets.Dataset` with string columns `id`, `smiles`, `description`.
+        scorer: a fitted scorer is used without fitting it again, for instance for a validation split. A scorer that is
+            not fitted is fitted on `ds`. Default: a new scorer with `scorer_kwargs`, fitted on `ds`.
+        num_proc: processes of `Dataset.map`. Default: this process only.
+        scorer_kwargs: arguments of [`DifficultyScorer`], if no scorer is passed.
 
     Returns:
-        The data set with the three float64 columns, cached as ``Dataset.map`` caches.
+        The data set with the three float64 columns, cached as `Dataset.map` caches.
 
     Raises:
-        ValueError: as for [`DifficultyScorer`] and its ``fit``; if both a scorer and arguments are given.
+        ValueError: as for [`DifficultyScorer`] and its `fit`; if a scorer and its arguments are passed.
 
     Example:
 
@@ -280,17 +295,19 @@ def score_dataset(
     if scorer is None:
         scorer = DifficultyScorer(**scorer_kwargs)
     elif scorer_kwargs:
-        raise ValueError(f"Give either a scorer or its arguments ({', '.join(scorer_kwargs)}), not both.")
+        raise ValueError(f"Pass either a scorer or its arguments ({', '.join(scorer_kwargs)}), not both.")
     if not scorer.is_fitted:
         scorer.fit(ds)
     return ds.map(scorer, batched=True, num_proc=num_proc, desc="Scoring difficulty")
 
 
 def _rank_columns(values: np.ndarray, ascending: np.ndarray) -> np.ndarray:
+    """(B, 2) rank of each value in its column of the training pairs."""
     return np.stack([rank_among(values[:, c], ascending[:, c]) for c in range(2)], axis=1)
 
 
 def _columns(rows: Any, names: Sequence[str]) -> tuple[list[str], list[str], list[str]]:
+    """The columns id, smiles and description, checked."""
     missing = [column for column in COLUMNS if column not in names]
     if missing:
         raise ValueError(
@@ -299,25 +316,24 @@ def _columns(rows: Any, names: Sequence[str]) -> tuple[list[str], list[str], lis
         )
     columns = [rows[column] for column in COLUMNS]
     if any(isinstance(values, str) for values in columns):
-        raise ValueError("A single row was given: the scorer takes batches, as in ds.map(scorer, batched=True).")
+        raise ValueError("The scorer got a single row, expected a batch: call ds.map(scorer, batched=True).")
     ids, smiles, descriptions = (list(values[:]) for values in columns)
     for column, values in zip(COLUMNS, (ids, smiles, descriptions), strict=True):
         for row, value in enumerate(values):
             if not isinstance(value, str):
                 raise ValueError(
                     f"row {row} (id {ids[row]}): {column} is {value!r}, expected text. Cast the column to "
-                    "string, or mend the row."
+                    "string, or correct the row."
                 )
     return ids, smiles, descriptions
 
 
 def _check_unique(ids: Sequence[str]) -> None:
+    """Raise ValueError if an id occurs twice."""
     first: dict[str, int] = {}
     for row, name in enumerate(ids):
         if name in first:
-            raise ValueError(
-                f"rows {first[name]} and {row} share the id {name!r}. Ids tell pairs apart: make them unique."
-            )
+            raise ValueError(f"rows {first[name]} and {row} share the id {name!r}. Give each pair its own id.")
         first[name] = row
 
 

@@ -27,7 +27,7 @@ def plan_from_arguments(args: CurriculumTrainingArguments, train_dataset: Any) -
         train_dataset["difficulty"][:] if needs_difficulty and "difficulty" in columns else None,
         ids=train_dataset["id"][:] if "id" in columns else None,
         num_pairs=len(train_dataset),
-        epochs=args.num_train_epochs,  # type: ignore[arg-type]  # a float there; the plan checks that it is whole
+        epochs=args.num_train_epochs,  # a float there; the plan checks that it is a whole number
         batch_size=args.global_batch_size,
         order=args.curriculum_order,
         pacing=args.curriculum_pacing,

@@ -1,0 +1,78 @@
+"""The settings of a curriculum plan: everything that is not a property of the pairs."""
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from class_hf.curriculum.pacing import Pacing, check_pacing
+
+Order = Literal["easy_first", "hard_first", "random", "none"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlanSettings:
+    """How a curriculum admits pairs and draws batches.
+
+    Args:
+        epochs: number of epochs, at least 1.
+        batch_size: global batch size: pairs per optimizer step over all processes and accumulation steps.
+        order: which pairs come first. `easy_first` is the curriculum. `random` (the same pool sizes, random members)
+            and `hard_first` are its controls. `none` draws all pairs in each epoch.
+        pacing: how the pool grows, see [`competence`][class_hf.curriculum.pacing.competence].
+        start: share of the pairs in the first epoch, in (0, 1].
+        power: exponent of `root` pacing, 1 or more.
+        stages: number of stages of `stages` pacing, at least 1.
+        span: share of the epochs after which the pool no longer grows, in (0, 1].
+        seed: of the orders.
+        max_steps: length of the run in steps. The plan is cut there, or continues with full epochs. Default: the run
+            ends after its epochs.
+        group_size: similar pairs that are drawn together, so that a batch has harder negatives. A batch of B pairs
+            then has about B / group_size kinds of pairs. 1 draws at random.
+        group_from: share of the epochs, in [0, 1], after which groups are drawn.
+
+    Raises:
+        ValueError: if a setting is out of range.
+
+    >>> PlanSettings(epochs=12, batch_size=256, pacing="linear").start
+    0.3
+    >>> PlanSettings(epochs=12, batch_size=0)
+    Traceback (most recent call last):
+    ValueError: the global batch size is 0; expected at least 1.
+    """
+
+    epochs: int
+    batch_size: int
+    order: Order = "easy_first"
+    pacing: Pacing = "root"
+    start: float = 0.3
+    power: float = 2.0
+    stages: int = 4
+    span: float = 0.75
+    seed: int = 0
+    max_steps: int | None = None
+    group_size: int = 1
+    group_from: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.order not in get_args(Order):
+            raise ValueError(f"order {self.order!r} is not known; choose one of {', '.join(get_args(Order))}.")
+        check_pacing(self.pacing, self.start, self.power, self.stages)
+        if not 0.0 < self.span <= 1.0:
+            raise ValueError(f"the pacing span is {self.span}; expected a share of the run in (0, 1].")
+        if self.epochs != int(self.epochs) or self.epochs < 1:
+            raise ValueError(
+                f"the number of epochs is {self.epochs}; expected a whole number, at least 1. "
+                "Set max_steps for a shorter run."
+            )
+        if self.batch_size < 1:
+            raise ValueError(f"the global batch size is {self.batch_size}; expected at least 1.")
+        if self.max_steps is not None and self.max_steps < 1:
+            raise ValueError(f"max_steps is {self.max_steps}; expected at least 1, or None.")
+        if self.group_size < 1:
+            raise ValueError(f"the group size is {self.group_size}; expected at least 1 pair.")
+        if not 0.0 <= self.group_from <= 1.0:
+            raise ValueError(f"groups start at {self.group_from} of the run; expected a share in [0, 1].")
+        # Whole numbers that arrive as floats, as num_train_epochs does.
+        for name in ("epochs", "batch_size", "stages", "seed", "group_size"):
+            object.__setattr__(self, name, int(getattr(self, name)))
+        for name in ("start", "power", "span", "group_from"):
+            object.__setattr__(self, name, float(getattr(self, name)))
