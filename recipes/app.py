@@ -1,10 +1,10 @@
-"""A page to search molecules by text, and captions by molecule.
+"""Serve a page that finds molecules by a description, and captions by a molecule.
 
     python recipes/app.py --demo
     python recipes/app.py --index INDEX [INDEX2 ...] --id_url "https://pubchem.ncbi.nlm.nih.gov/compound/{id}"
     python recipes/app.py --index INDEX --export_space FOLDER
 
-recipes/index.py makes an index. The page needs no internet: nothing on it comes from another host.
+recipes/index.py builds an index. The page needs no internet. It loads nothing from other hosts.
 """
 
 import argparse
@@ -18,7 +18,8 @@ import transformers
 from class_hf._version import __version__
 from class_hf.config.parsing import run_script
 from class_hf.config.recipe_files import program
-from class_hf.page.app import build_page, launch, open_pools
+from class_hf.page.answers import open_pools
+from class_hf.page.app import build_page, launch
 from class_hf.page.space import export_space
 
 DEFAULT_INDEX = "outputs/index"
@@ -36,23 +37,30 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         "--index", nargs="+", default=[DEFAULT_INDEX], help="folders of indexes (default: %(default)s)"
     )
     source.add_argument(
-        "--demo", action="store_true", help="train on the embedded synthetic data (minutes), index it, and show that"
+        "--demo",
+        action="store_true",
+        help="train on the synthetic data of the package (minutes), index it, and serve it",
     )
     parser.add_argument("--model", help="folder or Hub id of the indexes' model, if it moved")
     parser.add_argument(
         "--id_url",
         nargs="+",
-        help="where ids lead, with {id} in it: one address for all indexes, or one for each, `none` for no links",
+        help="address that ids link to, with {id} in it: one for all indexes, or one for each; `none` for no links",
+    )
+    parser.add_argument(
+        "--pubchem_links",
+        action="store_true",
+        help="link each molecule to PubChem by its InChIKey; following a link tells PubChem the compound",
     )
     parser.add_argument("--host", help="address to listen on (default: this machine only)")
-    parser.add_argument("--port", type=int, help="port (default: the first free one from 7860 on)")
-    parser.add_argument("--export_space", metavar="FOLDER", help="write a Hugging Face Space of it, and start nothing")
+    parser.add_argument("--port", type=int, help="port (default: the first free one from 7860)")
+    parser.add_argument("--export_space", metavar="FOLDER", help="write a Hugging Face Space, and serve nothing")
     parser.add_argument(
         "--package",
         default=f"class-hf[app]=={__version__}",
-        help="what the Space installs this package from, such as git+https://... (default: %(default)s)",
+        help="requirement by which the Space installs this package, such as git+https://... (default: %(default)s)",
     )
-    parser.add_argument("--overwrite", action="store_true", help="replace a Space that is there")
+    parser.add_argument("--overwrite", action="store_true", help="replace an existing Space")
     return parser.parse_args(argv)
 
 
@@ -62,44 +70,44 @@ def main(argv: Sequence[str]) -> None:
     locations = [make_demo()] if args.demo else args.index
     if locations == [DEFAULT_INDEX] and not Path(DEFAULT_INDEX).is_dir():
         raise ValueError(
-            f"there is no index in {DEFAULT_INDEX!r}, and --index names no other. Either let --demo make a small one, "
-            "or make one of your own:\n"
+            f"there is no index in {DEFAULT_INDEX!r}, and --index names no other. Pass --demo to make a small one, or "
+            "make one of your own:\n"
             "  python recipes/train.py recipes/demo.yaml --output_dir outputs/demo\n"
             "  python recipes/index.py --model outputs/demo --demo"
         )
     urls = id_urls(args.id_url, len(locations))
     if args.export_space:
         export_space(args.export_space, locations, args.model, args.id_url, args.package, args.overwrite)
-        print(f"a Space is written to {args.export_space}. Upload it:")
+        print(f"a Space was written to {args.export_space}. Upload it:")
         print(f"  hf upload YOU/NAME {args.export_space} --repo-type space")
         return
-    page = build_page(open_pools(locations, args.model, urls))
+    page = build_page(open_pools(locations, args.model, urls, args.pubchem_links))
     launch(page, host=args.host, port=args.port)
 
 
 def make_demo(folder: str = "outputs") -> str:
-    """The folder of an index of the embedded data; trains a model for it, if that was not done before."""
+    """Trains a model on the synthetic data and indexes them, unless this was done before. Returns the index folder."""
     model, index = f"{folder}/demo", f"{folder}/demo_index"
     recipes = Path(__file__).parent
     steps = {
         f"{model}/config.json": ["train.py", str(recipes / "demo.yaml"), "--output_dir", model],
         f"{index}/index.json": ["index.py", "--model", model, "--demo", "--output_dir", index, "--query_bank"],
     }
-    for made, (script, *arguments) in steps.items():
-        if not Path(made).is_file():
+    for result, (script, *arguments) in steps.items():
+        if not Path(result).is_file():
             print("running", script, *arguments, flush=True)
             if subprocess.run([sys.executable, str(recipes / script), *arguments], check=False).returncode:
                 raise ValueError(f"{script} failed; its message is above.")
     return index
 
 
-def id_urls(given: Sequence[str] | None, count: int) -> list[str | None]:
-    """The address of ids for each of `count` indexes.
+def id_urls(addresses: Sequence[str] | None, count: int) -> list[str | None]:
+    """The address of ids for each of `count` indexes. None for no links.
 
     Raises:
-        ValueError: if an address is none, or there are neither one nor `count` of them.
+        ValueError: If an address is malformed, or there are neither one nor `count` of them.
     """
-    urls = list(given or ["none"])
+    urls = list(addresses or ["none"])
     for url in urls:
         if url != "none" and not (url.startswith(("https://", "http://")) and "{id}" in url):
             raise ValueError(f"--id_url {url!r}: expected an address with {{id}} in it, or none.")

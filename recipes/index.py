@@ -1,10 +1,11 @@
-"""Index molecules, so that they are found by text and by molecule.
+"""Build an index of molecules, which are then found by a description or by a molecule.
 
     python recipes/index.py --model outputs/demo --demo
     python recipes/index.py --model MODEL --molecules chembl.csv --smiles_column canonical_smiles --output_dir INDEX
+    python recipes/index.py --verify INDEX
 
 The molecules are a table (CSV, TSV, Parquet, SDF, SMILES, a folder of `Dataset.save_to_disk`), or the candidate pool
-of a data set of pairs, then with the captions of its pairs. recipes/search.py searches the index.
+of a data set of pairs with the captions of its pairs. recipes/search.py searches the index.
 """
 
 import argparse
@@ -19,6 +20,7 @@ from class_hf.config.parsing import run_script
 from class_hf.config.recipe_files import program
 from class_hf.data.molecule_tables import FORMATS, read_molecules
 from class_hf.data.source import load_data
+from class_hf.search.building import IndexSettings
 from class_hf.search.index import MoleculeIndex
 
 
@@ -29,65 +31,58 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("--model", required=True, help="folder or Hub id of a trained dual encoder")
-    source = parser.add_mutually_exclusive_group(required=True)
+    parser.add_argument("--verify", metavar="FOLDER", help="check all files of an index against their checksums")
+    parser.add_argument("--model", help="folder or Hub id of a trained dual encoder")
+    source = parser.add_mutually_exclusive_group()
     source.add_argument("--molecules", help=f"a table of molecules: {', '.join(FORMATS)}, or a saved data set")
     source.add_argument("--data_dir", help="a folder with pairs; their candidate pool is indexed")
     source.add_argument("--dataset_name", help="Hub id of a data set of pairs; its candidate pool is indexed")
-    source.add_argument("--demo", action="store_true", help="index the embedded synthetic data set")
+    source.add_argument("--demo", action="store_true", help="index the synthetic data set of the package")
     parser.add_argument("--output_dir", default="outputs/index", help="folder of the index (default: %(default)s)")
     parser.add_argument(
         "--store",
-        help="in place of a folder, the URL of a database: qdrant+http://HOST:6333/COLLECTION or "
-        "qdrant+path:FOLDER/COLLECTION",
+        help="a database in place of a folder: qdrant+http://HOST:6333/COLLECTION, qdrant+path:FOLDER/COLLECTION, or "
+        "package.module:Name@LOCATION for a store class of your own",
     )
-    parser.add_argument("--overwrite", action="store_true", help="replace an index that is there")
-    parser.add_argument("--smiles_column", help="column of the table with the SMILES (default: by its usual names)")
-    parser.add_argument("--id_column", help="column with the ids (default: by its usual names, else the row's number)")
-    parser.add_argument("--description_column", help="column with captions (default: by its usual names, if any)")
-    parser.add_argument("--split", help="split of a saved data set that has several")
-    parser.add_argument("--on_error", choices=("raise", "drop"), default="raise", help="what to do with bad rows")
-    parser.add_argument("--batch_size", type=int, default=256, help="molecules embedded at once")
+    parser.add_argument("--overwrite", action="store_true", help="replace an existing index")
+    parser.add_argument("--smiles_column", help="column with the SMILES (default: the first usual name)")
+    parser.add_argument("--id_column", help="column with the ids (default: the first usual name, or the row number)")
+    parser.add_argument("--description_column", help="column with captions (default: the first usual name, if any)")
+    parser.add_argument("--split", help="split of a saved data set with several splits")
+    parser.add_argument(
+        "--on_error", choices=("raise", "drop"), default="raise", help="stop at a bad row, or leave it out"
+    )
+    parser.add_argument("--batch_size", type=int, default=256, help="molecules that are embedded at a time")
     parser.add_argument("--num_proc", type=int, help="processes that read and featurise the molecules")
     parser.add_argument(
         "--query_bank",
         action="store_true",
-        help="query-bank normalisation by the training captions of a data set of pairs: take from each molecule's "
-        "scores what it owes to being near to many of them, or to one",
+        help="query-bank normalisation with the training captions of a data set of pairs: lower the scores of "
+        "molecules that are close to many of them",
     )
     parser.add_argument(
-        "--bank_method", choices=("softmax", "nearest"), default="softmax", help="how the bank is reckoned with"
+        "--bank_method", choices=("softmax", "nearest"), default="softmax", help="how penalties are computed"
     )
-    return parser.parse_args(argv)
+    args = parser.parse_args(argv)
+    if args.verify is None:
+        if args.model is None:
+            parser.error("the following argument is required: --model")
+        if not (args.molecules or args.data_dir or args.dataset_name or args.demo):
+            parser.error("one of the arguments --molecules --data_dir --dataset_name --demo is required")
+    return args
 
 
 def main(argv: Sequence[str]) -> None:
     args = parse(argv)
-    if args.query_bank and args.molecules:
-        raise ValueError("--query_bank needs training captions: name a data set of pairs, not a table of molecules.")
     if not sys.stderr.isatty():
         datasets.disable_progress_bars()
         transformers.logging.disable_progress_bar()
     started = time.perf_counter()
-    bank = None
-    if args.molecules:
-        molecules = read_molecules(
-            args.molecules, args.smiles_column, args.id_column, args.description_column, args.split
-        )
-    else:
-        data, report = load_data(args.data_dir, args.dataset_name, args.demo, args.on_error)
-        if report is not None:
-            print(report)
-        molecules = with_captions(data)
-        if args.query_bank:
-            if "train" not in data:
-                raise ValueError("--query_bank needs training pairs; this data set has none.")
-            bank = data["train"]["description"][:]
-    index = MoleculeIndex.build(
-        molecules,
-        args.model,
-        output_dir=None if args.store else args.output_dir,
-        store=args.store,
+    if args.verify is not None:
+        print(verify(args.verify))
+        return
+    molecules, bank = read_source(args)
+    settings = IndexSettings(
         batch_size=args.batch_size,
         query_bank=bank,
         bank_method=args.bank_method,
@@ -95,13 +90,28 @@ def main(argv: Sequence[str]) -> None:
         on_error=args.on_error,
         overwrite=args.overwrite,
     )
-    dropped = index.config["dropped"]
-    if dropped["rows"]:
-        print(f"{dropped['rows']:,} rows dropped, the first:", *dropped["first"], sep="\n  ")
+    output_dir = None if args.store else args.output_dir
+    index = MoleculeIndex.build(molecules, args.model, output_dir=output_dir, store=args.store, settings=settings)
+    print_report(index.config)
     print(f"{len(index):,} molecules and {index.config['captions']:,} captions, {time.perf_counter() - started:.0f} s")
     if bank is not None:
         print(f"query-bank normalisation by {len(bank):,} training captions")
     print(f"written to {args.store or args.output_dir}")
+
+
+def read_source(args: argparse.Namespace) -> tuple[datasets.Dataset, list[str] | None]:
+    """The molecules to index, and the captions of the query bank."""
+    if args.molecules:
+        if args.query_bank:
+            raise ValueError("--query_bank needs training captions: use a data set of pairs, not --molecules.")
+        columns = (args.smiles_column, args.id_column, args.description_column)
+        return read_molecules(args.molecules, *columns, args.split), None
+    data, report = load_data(args.data_dir, args.dataset_name, args.demo, args.on_error)
+    if report is not None:
+        print(report)
+    if args.query_bank and "train" not in data:
+        raise ValueError("--query_bank needs training pairs; this data set has none.")
+    return with_captions(data), data["train"]["description"][:] if args.query_bank else None
 
 
 def with_captions(data: datasets.DatasetDict) -> datasets.Dataset:
@@ -111,7 +121,32 @@ def with_captions(data: datasets.DatasetDict) -> datasets.Dataset:
         if split != "pool":
             captions |= dict(zip(pairs["id"][:], pairs["description"][:], strict=True))
     pool = data["pool"]
-    return pool.add_column("description", [captions.get(one, "") for one in pool["id"][:]])
+    return pool.add_column("description", [captions.get(molecule_id, "") for molecule_id in pool["id"][:]])
+
+
+def print_report(config: dict) -> None:
+    """Prints which rows were left out, and which ids are repeated."""
+    dropped, duplicates = config["dropped"], config["duplicates"]
+    if dropped["rows"]:
+        print(f"{dropped['rows']:,} rows dropped, the first:", *dropped["first"], sep="\n  ")
+    if duplicates["rows"]:
+        print(f"{duplicates['rows']:,} rows left out, because they repeat an earlier row in every column")
+    if duplicates["ids"]:
+        ids = ", ".join(duplicates["first"])
+        print(f"{duplicates['ids']:,} rows repeat the id of an earlier row and are kept; the first ids: {ids}")
+
+
+def verify(location: str) -> str:
+    """Checks an index in a folder. Returns a line about it.
+
+    Raises:
+        ValueError: If the index is damaged.
+    """
+    index = MoleculeIndex.load(location)
+    checked = index.verify()
+    if not checked["files"]:
+        return f"{location} has no checksums, because an earlier version built it; its sizes and values are valid"
+    return f"{location} is intact: {len(index):,} molecules, {checked['files']} files, {checked['bytes']:,} bytes"
 
 
 if __name__ == "__main__":

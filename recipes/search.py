@@ -1,10 +1,12 @@
-"""Search an index of molecules by text or by molecule.
+"""Search an index by a description or by a molecule.
 
     python recipes/search.py "a steroid ester with an oxo group at position 3"
     python recipes/search.py "an antibiotic" --k 5 --max_weight 500 --elements N,S --draw hits.png
+    python recipes/search.py "an antibiotic" --where "logS > -3" --output hits.sdf
     python recipes/search.py --smiles "CC(=O)Oc1ccccc1C(=O)O" --captions
+    python recipes/search.py --queries queries.txt --output hits.parquet
 
-recipes/index.py makes the index.
+recipes/index.py builds the index.
 """
 
 import argparse
@@ -21,6 +23,7 @@ from class_hf.config.recipe_files import program
 from class_hf.plots.hits import draw_hits
 from class_hf.search.index import MoleculeIndex
 from class_hf.search.query import Hit, MoleculeFilter
+from class_hf.search.results import FORMATS, check_output, read_queries, write_hits
 
 DEFAULT_INDEX = "outputs/index"
 
@@ -32,36 +35,91 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("text", nargs="?", help="description of the molecules that are wanted")
-    parser.add_argument("--smiles", help="a molecule, in place of the text: those like it are searched")
-    parser.add_argument("--captions", action="store_true", help="search captions, not molecules, by --smiles")
+    parser.add_argument("text", nargs="?", help="description of the molecules, in quotes")
+    parser.add_argument("--smiles", help="search by this molecule in place of a description")
+    parser.add_argument("--queries", metavar="FILE", help="search by each line of a file; needs --output")
+    parser.add_argument("--captions", action="store_true", help="search captions, not molecules; needs --smiles")
     parser.add_argument("--index", default=DEFAULT_INDEX, help="folder or URL of the index (default: %(default)s)")
     parser.add_argument("--model", help="folder or Hub id of the index's model, if it moved")
-    parser.add_argument("--k", type=int, default=10, help="number of results (default: %(default)s)")
-    parser.add_argument("--min_weight", type=float, help="least molecular weight in Da")
-    parser.add_argument("--max_weight", type=float, help="largest molecular weight in Da")
-    parser.add_argument("--elements", help="elements that the molecules must contain, such as N,Cl")
-    parser.add_argument("--substructure", help="SMARTS that the molecules must match")
-    parser.add_argument(
+    parser.add_argument("--k", type=int, default=10, help="number of hits (default: %(default)s)")
+    filters = parser.add_argument_group("filters")
+    filters.add_argument("--min_weight", type=float, help="smallest molecular weight in Da")
+    filters.add_argument("--max_weight", type=float, help="largest molecular weight in Da")
+    filters.add_argument("--elements", help="elements that the molecules must contain, such as N,Cl")
+    filters.add_argument("--substructure", help="SMARTS that the molecules must match")
+    filters.add_argument("--ignore_stereo", action="store_true", help="ignore the stereo marks of the substructure")
+    filters.add_argument(
         "--time_limit", type=float, default=10.0, help="seconds for the substructure (default: %(default)s)"
     )
-    parser.add_argument(
-        "--no_query_bank", action="store_true", help="plain cosines, though the index has a query bank"
-    )
-    parser.add_argument("--draw", metavar="FILE.png", help="draw the results")
-    parser.add_argument("--json", action="store_true", help="print the results as JSON")
+    filters.add_argument("--where", help="comparisons on columns of the table, such as 'logS < -2 and vendor = \"x\"'")
+    filters.add_argument("--min_score", type=float, help="smallest score of a hit")
+    parser.add_argument("--no_query_bank", action="store_true", help="do not subtract the query bank's penalties")
+    parser.add_argument("--draw", metavar="FILE.png", help="draw the hits")
+    parser.add_argument("--json", action="store_true", help="print the hits as JSON")
+    parser.add_argument("--output", metavar="FILE", help=f"write the hits to a file: {', '.join(FORMATS)}")
+    parser.add_argument("--overwrite", action="store_true", help="replace existing files of --output and --draw")
     return parser.parse_args(argv)
 
 
 def main(argv: Sequence[str]) -> None:
     args = parse(argv)
-    if (args.text is None) == (args.smiles is None):
-        raise ValueError("give either a description, in quotes, or --smiles.")
+    filters = check_arguments(args)
+    queries: str | list[str]
+    queries = read_queries(args.queries) if args.queries else args.text if args.smiles is None else args.smiles
+    transformers.logging.disable_progress_bar()
+    with MoleculeIndex.load(args.index, args.model) as index:
+        bank = index.config["query_bank"] if args.smiles is None and not args.no_query_bank else None
+        hits = search(index, queries, args, filters, bank is not None)
+    several = [hits] if isinstance(queries, str) else hits
+    report = (
+        []
+        if args.json
+        else [f"scores are cosines minus query-bank penalties ({bank['captions']:,} captions)"]
+        if bank
+        else []
+    )
+    if args.output:
+        write_hits(args.output, [queries] if isinstance(queries, str) else queries, several, args.overwrite)
+        report.append(f"{sum(map(len, several)):,} hits written to {args.output}")
+    if args.json:
+        print(json.dumps([asdict(hit) for hit in hits], indent=2, ensure_ascii=False))
+    elif not args.queries:
+        print(table(hits, shutil.get_terminal_size().columns, args.captions))
+    if args.draw is not None and hits:
+        Path(args.draw).parent.mkdir(parents=True, exist_ok=True)
+        draw_hits(hits[:50], title=str(queries)).savefig(args.draw)
+        report.append(f"drawn to {args.draw}" + (", the first 50" if len(hits) > 50 else ""))
+    if not args.json:
+        print(*report, sep="\n", end="\n" if report else "")
+
+
+def check_arguments(args: argparse.Namespace) -> MoleculeFilter:
+    """Checks the arguments before any work. Returns the filters.
+
+    Raises:
+        ValueError: If arguments contradict each other, or one has a wrong value.
+        FileExistsError: If an output file exists and --overwrite is not set.
+    """
+    if sum(query is not None for query in (args.text, args.smiles, args.queries)) != 1:
+        raise ValueError("give either a description, in quotes, or --smiles, or --queries.")
     if args.captions and args.smiles is None:
-        raise ValueError("--captions are searched by --smiles.")
+        raise ValueError("--captions needs --smiles.")
+    if args.queries and (args.output is None or args.draw is not None or args.json):
+        raise ValueError("--queries needs --output, and allows neither --draw nor --json.")
     if args.draw is not None and Path(args.draw).suffix.lower() != ".png":
         raise ValueError(f"--draw {args.draw!r}: expected the name of a .png file.")
-    filters = MoleculeFilter(args.min_weight, args.max_weight, args.elements, args.substructure, args.time_limit)
+    for path in filter(None, (args.output, args.draw)):
+        check_output(path, args.overwrite, formats=(".png",) if path == args.draw else FORMATS)
+    filters = MoleculeFilter(
+        args.min_weight,
+        args.max_weight,
+        args.elements,
+        args.substructure,
+        args.time_limit,
+        use_stereo=not args.ignore_stereo,
+        where=args.where,
+        min_score=args.min_score,
+    )
     if args.captions and filters:
         raise ValueError("the filters are for molecules; leave them out with --captions.")
     if args.index == DEFAULT_INDEX and not Path(args.index).is_dir():
@@ -70,43 +128,36 @@ def main(argv: Sequence[str]) -> None:
             "  python recipes/train.py recipes/demo.yaml --output_dir outputs/demo\n"
             "  python recipes/index.py --model outputs/demo --demo"
         )
-    transformers.logging.disable_progress_bar()
-    with MoleculeIndex.load(args.index, args.model) as index:
-        bank = index.config["query_bank"] if args.text is not None and not args.no_query_bank else None
-        if args.captions:
-            hits = index.search_captions(args.smiles, args.k)
-        else:
-            hits = index.search(args.text, smiles=args.smiles, k=args.k, filters=filters, query_bank=bank is not None)
-    asked = args.text if args.text is not None else args.smiles
-    if args.json:
-        print(json.dumps([asdict(hit) for hit in hits], indent=2, ensure_ascii=False))
-    else:
-        print(table(hits, shutil.get_terminal_size().columns, args.captions))
-        if bank is not None:
-            print(f"scores are cosines less penalties by a query bank of {bank['captions']:,} captions")
-    if args.draw is not None and hits:
-        Path(args.draw).parent.mkdir(parents=True, exist_ok=True)
-        draw_hits(hits[:50], title=asked).savefig(args.draw)
-        if not args.json:
-            print(f"drawn to {args.draw}" + (", the first 50" if len(hits) > 50 else ""))
+    return filters
+
+
+def search(
+    index: MoleculeIndex, queries: str | list[str], args: argparse.Namespace, filters: MoleculeFilter, bank: bool
+) -> list:
+    """The hits of one query, or a list of hits for each of several."""
+    if args.captions:
+        return index.search_captions(queries, args.k)
+    if args.smiles is not None:
+        return index.search(smiles=args.smiles, k=args.k, filters=filters)
+    return index.search(queries, k=args.k, filters=filters, query_bank=bank)
 
 
 def table(hits: Sequence[Hit], width: int, captions: bool = False) -> str:
-    """The hits as lines of text, none wider than `width` but where an id is long."""
+    """The hits as lines of text. A line is wider than `width` only if an id is long."""
     if not hits:
-        return "nothing found that passes the filters"
-    ids = max(len("id"), *(len(hit.id) for hit in hits))
-    described = any(hit.fields.get("description") for hit in hits)
-    left = max(width - ids - 16, 40)
-    shares = (
-        (left, 0) if not described else (left // 4, left - left // 4) if captions else (left // 2, left - left // 2)
-    )
-    head = f"{'rank':>4}  {'score':>6}  {'id':<{ids}}  {'SMILES':<{shares[0]}}"
-    lines = [(head + ("  caption" if described else "")).rstrip()]
+        return "no molecule passes the filters"
+    id_width = max(len("id"), *(len(hit.id) for hit in hits))
+    has_captions = any(hit.fields.get("description") for hit in hits)
+    remaining = max(width - id_width - 16, 40)
+    smiles_width = remaining if not has_captions else remaining // 4 if captions else remaining // 2
+    caption_width = remaining - smiles_width
+    head = f"{'rank':>4}  {'score':>6}  {'id':<{id_width}}  {'SMILES':<{smiles_width}}"
+    lines = [(head + ("  caption" if has_captions else "")).rstrip()]
     for hit in hits:
-        line = f"{hit.rank:>4}  {hit.score:>6.3f}  {hit.id:<{ids}}  {cut(hit.smiles, shares[0]):<{shares[0]}}"
+        smiles = cut(hit.smiles, smiles_width)
+        line = f"{hit.rank:>4}  {hit.score:>6.3f}  {hit.id:<{id_width}}  {smiles:<{smiles_width}}"
         caption = " ".join((hit.fields.get("description") or "").split())
-        lines.append((line + (f"  {cut(caption, shares[1] - 2)}" if described else "")).rstrip())
+        lines.append((line + (f"  {cut(caption, caption_width - 2)}" if has_captions else "")).rstrip())
     return "\n".join(lines)
 
 

@@ -60,7 +60,7 @@ def test_prints_a_table(search, index):
 def test_prints_json_of_what_passes_the_filters(search, index):
     found = json.loads(search("a thiol", "--json", "--elements", "S", "--max_weight", "80", "--substructure", "CC"))
     assert [hit["smiles"] for hit in found] and all(hit["smiles"] in ("CCS", "CCCS") for hit in found)
-    assert search("a thiol", "--elements", "U") == "nothing found that passes the filters\n"
+    assert search("a thiol", "--elements", "U") == "no molecule passes the filters\n"
 
 
 def test_molecules_and_captions_of_a_molecule(search, index):
@@ -88,7 +88,7 @@ def test_a_data_set_with_a_query_bank(model, molecules, pairs, tmp_path, capsys,
     assert out[-3].startswith("28 molecules and 24 captions") and out[-1] == "written to outputs/index"
     assert out[-2] == "query-bank normalisation by 18 training captions"
     recipe("search").main(["a thiol", "--k", "2"])
-    note = "scores are cosines less penalties by a query bank of 18 captions"
+    note = "scores are cosines minus query-bank penalties (18 captions)"
     assert capsys.readouterr().out.splitlines()[-1] == note
     for argv in (["a thiol", "--no_query_bank"], ["--smiles", "CCO"]):
         recipe("search").main(argv)
@@ -98,12 +98,12 @@ def test_a_data_set_with_a_query_bank(model, molecules, pairs, tmp_path, capsys,
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        ([], "give either a description, in quotes, or --smiles"),
+        ([], "give either a description, in quotes, or --smiles, or --queries"),
         (["a thiol", "--smiles", "CCO"], "give either a description"),
-        (["a thiol", "--captions"], "--captions are searched by --smiles"),
+        (["a thiol", "--captions"], "--captions needs --smiles"),
         (["--smiles", "CCO", "--captions", "--elements", "N"], "the filters are for molecules"),
         (["a thiol", "--draw", "hits.jpg"], "expected the name of a .png file"),
-        (["a thiol", "--elements", "Xx"], "'Xx' is no element's symbol"),
+        (["a thiol", "--elements", "Xx"], "'Xx' is not an element symbol"),
         (["a thiol", "--index", "nowhere"], "'nowhere' holds no index"),
         (["--smiles", "C(C"], "RDKit cannot parse the SMILES"),
         (["a thiol", "--k", "0"], "k is 0; expected a whole number"),

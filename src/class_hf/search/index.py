@@ -286,6 +286,20 @@ class MoleculeIndex:
         encoder.check_probes(self.config["probes"], self.config["model"])
         return encoder
 
+    def verify(self) -> dict[str, int]:
+        """Compares all files of an index in a folder with their checksums, and checks their values.
+
+        Returns:
+            `dict`: numbers of `files` and `bytes` that were compared. Both are 0 for an index that an earlier version
+            built without checksums.
+
+        Raises:
+            ValueError: If the index is damaged, or its store keeps no checksums.
+        """
+        if not hasattr(self.store, "verify"):
+            raise ValueError(f"{type(self.store).__name__} keeps no checksums; only an index in a folder has them.")
+        return self.store.verify()
+
     def close(self) -> None:
         """Closes the store."""
         self.store.close()

@@ -1,0 +1,201 @@
+"""Writes hits to files, and reads files of queries."""
+
+import csv
+import io
+import json
+import math
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from rdkit import Chem, rdBase
+from rdkit.Chem import rdDepictor
+
+from class_hf.models.feature_extraction_fingerprint import parse_smiles
+from class_hf.search.query import MAX_TEXT, Hit, check_string
+
+FORMATS = (".csv", ".json", ".parquet", ".sdf")
+# Spreadsheets run a cell that begins with one of these as a formula.
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+# The 2D layout of larger molecules can take seconds each.
+_MAX_LAYOUT_ATOMS = 200
+
+
+def check_output(path: str | Path, overwrite: bool = False, formats: Sequence[str] = FORMATS) -> None:
+    """Checks the name of an output file before any work.
+
+    Args:
+        path: the file.
+        overwrite (`bool`, defaults to `False`): whether it may exist.
+        formats: the allowed endings.
+
+    Raises:
+        ValueError: If the name has another ending.
+        FileExistsError: If the file exists and `overwrite` is not set.
+
+    >>> check_output("hits.xls")
+    Traceback (most recent call last):
+    ValueError: 'hits.xls': expected a file name that ends in .csv, .json, .parquet or .sdf.
+    """
+    path = Path(path)
+    if path.suffix.lower() not in formats:
+        names = f"{', '.join(formats[:-1])} or {formats[-1]}" if len(formats) > 1 else formats[0]
+        raise ValueError(f"{str(path)!r}: expected a file name that ends in {names}.")
+    if path.exists() and not overwrite:
+        raise FileExistsError(f"{str(path)!r} exists. Choose another name, or pass --overwrite.")
+
+
+def write_hits(
+    path: str | Path, queries: Sequence[str], results: Sequence[Sequence[Hit]], overwrite: bool = False
+) -> None:
+    """Writes hits with all their columns to a file. The format follows from its ending.
+
+    Each row has the query, rank, score, id, SMILES and the columns of the indexed table. A column with one of these
+    names gets the suffix `_of_table`. In CSV, text that a spreadsheet would run as a formula gets an apostrophe in
+    front. SDF has a 2D structure for each hit. The file appears when it is complete.
+
+    Args:
+        path: a file with an ending in `FORMATS`.
+        queries (list of `str`): the queries.
+        results: the hits of each query.
+        overwrite (`bool`, defaults to `False`): replace an existing file.
+
+    Raises:
+        ValueError: If the ending is unknown.
+        FileExistsError: If the file exists and `overwrite` is not set.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     write_hits(f"{folder}/hits.csv", ["an alcohol"], [[Hit(1, 0.5, "a", "CCO", {"note": "=1+1"})]])
+    ...     print(Path(folder, "hits.csv").read_text(), end="")
+    query,rank,score,id,smiles,note
+    an alcohol,1,0.5,a,CCO,'=1+1
+    """
+    check_output(path, overwrite)
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        temporary.write_bytes(render_hits(path.suffix.lower(), queries, results))
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def render_hits(suffix: str, queries: Sequence[str], results: Sequence[Sequence[Hit]]) -> bytes:
+    """The content of the file that [`write_hits`] writes.
+
+    Args:
+        suffix (`str`): one of `FORMATS`.
+        queries (list of `str`): the queries.
+        results: the hits of each query.
+    """
+    rows = [_row(query, hit) for query, hits in zip(queries, results, strict=True) for hit in hits]
+    columns = list(dict.fromkeys(["query", "rank", "score", "id", "smiles", *(name for row in rows for name in row)]))
+    return _RENDERERS[suffix](columns, rows)
+
+
+def _row(query: str, hit: Hit) -> dict[str, Any]:
+    row = {"query": query, "rank": hit.rank, "score": hit.score, "id": hit.id, "smiles": hit.smiles}
+    return row | {f"{name}_of_table" if name in row else name: value for name, value in hit.fields.items()}
+
+
+def _to_csv(columns: Sequence[str], rows: Sequence[dict[str, Any]]) -> bytes:
+    file = io.StringIO()
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow([guard_formula(name) for name in columns])
+    writer.writerows([[guard_formula(row.get(name)) for name in columns] for row in rows])
+    return file.getvalue().encode()
+
+
+def guard_formula(value: Any) -> Any:
+    """A cell that no spreadsheet runs as a formula: such text gets an apostrophe in front. Numbers stay as they are.
+
+    >>> guard_formula("=SUM(A1)"), guard_formula("-1.5"), guard_formula(-1.5), guard_formula("CCO")
+    ("'=SUM(A1)", '-1.5', -1.5, 'CCO')
+    """
+    if not isinstance(value, str) or not value.startswith(_FORMULA):
+        return value
+    try:
+        float(value)
+    except ValueError:
+        return f"'{value}"
+    return value
+
+
+def _to_json(columns: Sequence[str], rows: Sequence[dict[str, Any]]) -> bytes:
+    finite = [
+        {name: None if isinstance(value, float) and not math.isfinite(value) else value for name, value in row.items()}
+        for row in rows
+    ]
+    return (json.dumps(finite, indent=2, ensure_ascii=False, default=str) + "\n").encode()
+
+
+def _to_parquet(columns: Sequence[str], rows: Sequence[dict[str, Any]]) -> bytes:
+    file = io.BytesIO()
+    pq.write_table(pa.table({name: [row.get(name) for row in rows] for name in columns}), file)
+    return file.getvalue()
+
+
+def _to_sdf(columns: Sequence[str], rows: Sequence[dict[str, Any]]) -> bytes:
+    file = io.StringIO()
+    with rdBase.BlockLogs(), Chem.SDWriter(file) as writer:
+        for row in rows:
+            molecule = parse_smiles(row["smiles"])
+            if molecule.GetNumAtoms() <= _MAX_LAYOUT_ATOMS:
+                rdDepictor.Compute2DCoords(molecule)
+            molecule.SetProp("_Name", _one_line(row["id"]))
+            for name in columns:
+                value = row.get(name)
+                if value is not None and name != "id":
+                    molecule.SetProp(_one_line(name).replace("<", "(").replace(">", ")"), _one_line(value))
+            molecule.SetProp("id", _one_line(row["id"]))
+            writer.write(molecule)
+    return file.getvalue().encode()
+
+
+def _one_line(value: Any) -> str:
+    """Text that fits on a line of an SDF: line breaks would end the value, and `$$$$` the record."""
+    text = " ".join(str(value).split())
+    return f" {text}" if text.startswith("$$$$") else text
+
+
+_RENDERERS: dict[str, Callable[[Sequence[str], Sequence[dict[str, Any]]], bytes]] = {
+    ".csv": _to_csv,
+    ".json": _to_json,
+    ".parquet": _to_parquet,
+    ".sdf": _to_sdf,
+}
+
+
+def read_queries(path: str | Path) -> list[str]:
+    """Reads descriptions from a text file, one a line. Empty lines are skipped.
+
+    Args:
+        path: a file in UTF-8.
+
+    Raises:
+        ValueError: If the file is missing, is not UTF-8, has no queries, or a line is no query.
+
+    >>> read_queries("nowhere.txt")
+    Traceback (most recent call last):
+    ValueError: 'nowhere.txt' does not exist; expected a text file with one query a line.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ValueError(f"{str(path)!r} does not exist; expected a text file with one query a line.")
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{str(path)!r} is not UTF-8 (byte {error.start:,}); save it as UTF-8.") from error
+    queries = [
+        check_string(line, f"{path.name} line {number}", MAX_TEXT, "a description of a molecule")
+        for number, line in enumerate(lines, start=1)
+        if line.strip()
+    ]
+    if not queries:
+        raise ValueError(f"{str(path)!r} has no queries; expected one a line.")
+    return queries
