@@ -1,4 +1,4 @@
-"""`python -m class_hf` is `class-hf`, for launchers that take a module."""
+"""`python -m class_hf` runs `class-hf`, for launchers that take a module."""
 
 from class_hf.cli import main
 

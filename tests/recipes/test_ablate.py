@@ -137,7 +137,7 @@ def test_difficulty_is_scored_once_for_all_that_need_the_same(place):
 def test_alignment_is_scored_by_seed(place):
     (place.output / "difficulty").mkdir(parents=True)
     values = {"seed": 3, "difficulty_definition": ["alignment", "complexity"], "difficulty_text_weight": 0.25}
-    assert runner.scored(values, place.output).name == "alignment+complexity-mean-text_0.25-seed_3"
+    assert runner.score_for_run(values, place.output).name == "alignment+complexity-mean-text_0.25-seed_3"
 
 
 def test_finished_runs_are_skipped(place):
@@ -230,7 +230,7 @@ def test_changed_settings_of_a_finished_run(place):
 
 def test_data_and_launcher_are_those_of_the_study(place):
     place.run("--arms", "none", "--seeds", "0")
-    with pytest.raises(ValueError, match="have launch .* Give the same again, or choose another --output_dir"):
+    with pytest.raises(ValueError, match="have launch .* Pass the same value, or choose another --output_dir"):
         place.run("--launch", "accelerate launch")
     with pytest.raises(ValueError, match="have data .*--data_dir"):
         place.run("--data_dir", "another/data_set")
@@ -242,7 +242,7 @@ def test_a_folder_of_another_kind_is_not_removed(place, capsys):
     (own / "thesis.tex").write_text("years of work")
     with pytest.raises(SystemExit):
         place.run("--arms", "none")
-    assert "is none of this study's runs" in capsys.readouterr().out and (own / "thesis.tex").exists()
+    assert "is not a run of this study" in capsys.readouterr().out and (own / "thesis.tex").exists()
 
 
 BAD = {
@@ -280,10 +280,10 @@ def test_wrong_command_lines(place, monkeypatch):
         place.run("--arms", "eazy")
     with pytest.raises(ValueError, match="does not exist"):
         ABLATE.main(["nowhere.yaml", "--output_dir", str(place.output)])
-    with pytest.raises(ValueError, match="the recipe names no data: pass --data_dir"):
+    with pytest.raises(ValueError, match="the recipe names no data; pass --data_dir"):
         ABLATE.main([str(place.folder / "small.yaml"), "--output_dir", str(place.output)])
     monkeypatch.setenv("RANK", "0")
-    with pytest.raises(ValueError, match="name the launcher by --launch"):
+    with pytest.raises(ValueError, match="pass the launcher as --launch"):
         place.run()
 
 

@@ -1,4 +1,4 @@
-"""A study's numbers as Markdown."""
+"""Writes the numbers of a study as Markdown."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -6,26 +6,30 @@ from typing import Any
 from class_hf.studies.statistics import PRIMARY
 
 _METHOD = """\
-- MRR, Hits@1 and Hits@10: text to molecule in the full pool, all validation queries, after training; mean over seeds.
-- sd: standard deviation of one run over the seeds. Interval over seeds: Student's t for the mean. Interval over
+- MRR, Hits@1 and Hits@10: text to molecule in the full pool, all validation queries, after training. Mean over seeds.
+- sd: standard deviation of a single run over the seeds. Interval over seeds: Student's t for the mean. Interval over
   queries: bootstrap over the queries of the seed-averaged reciprocal ranks.
-- Seconds: wall time of the training without the evaluations in it; preparing and scoring data is not counted.
-- Tests: difference of the reciprocal ranks of the same query and seed. Interval and p: seeds and queries resampled at
-  once (pigeonhole bootstrap, two-sided). p (Holm): adjusted for all arms tested against that baseline. p (seeds):
-  paired t-test over the seeds alone; with few seeds it is weak, and the bootstrap's interval too narrow; with one
-  seed the interval knows the queries only. No bootstrap p is below 0.0002.
-- Quality during training (curves, time to reach) is that of the evaluations during training, on the sample of queries
-  and candidates that the study sets. An arm is held to the best evaluation of the baseline with the same seed, which,
-  as the best of many noisy ones, is a little too good."""
+- Seconds: wall time of the training without its evaluations. Preparing and scoring the data is not counted.
+- Tests: difference of the reciprocal ranks of the same query and seed. Interval and p: seeds and queries are resampled
+  together (pigeonhole bootstrap, two-sided). p (Holm): adjusted for all arms tested against that baseline. p (seeds):
+  paired t-test over the seeds alone.
+- With few seeds the t-test is weak and the interval of the bootstrap is too narrow. With one seed the interval covers
+  the queries only. No bootstrap p is below 0.0002.
+- Quality during training (curves, time to reach) is measured in the evaluations during training, on the sample of
+  queries and candidates that the study sets. The target of an arm is the best evaluation of the baseline with the same
+  seed. As the best of many noisy evaluations, the target is slightly too high."""
 
 
-def study_markdown(report: dict[str, Any], pictures: Sequence[str] = ()) -> str:
-    """The report of a study.
+def study_markdown(report: Mapping[str, Any], pictures: Sequence[str] = ()) -> str:
+    """Writes the report of a study.
 
     Args:
-        report: what [`class_hf.studies.statistics.summarise`] gave, with `name`, `data`, `training_pairs`,
-            `candidates`, `command`, `environments`, `baselines`, `reference` and `missing` of the script.
-        pictures: files to show, relative to the report.
+        report: the result of [`class_hf.studies.statistics.summarise`], with `name`, `data`, `training_pairs`,
+            `candidates`, `command`, `environments`, `baselines`, `reference` and `missing` of the runner.
+        pictures: paths of pictures to show, relative to the report.
+
+    Returns:
+        The report as Markdown.
     """
     parts = [f"# Study {report['name']}", _origin(report)]
     parts += _missing(report["missing"], report["arms"])
@@ -38,11 +42,10 @@ def study_markdown(report: dict[str, Any], pictures: Sequence[str] = ()) -> str:
         parts += [f"## Training to the best quality of `{baseline}`", _reach(report["reach"], baseline)]
     for baseline, arms in report["quartiles"].items():
         if arms:
-            title = f"## Gain over `{baseline}` by difficulty quartile"
             parts += [
-                title,
+                f"## Gain over `{baseline}` by difficulty quartile",
                 f"Quarters of the queries by {report['reference']}, the same for all arms.",
-                _quarters(arms),
+                _quartiles(arms),
             ]
     parts += ["## Other pools and directions", _pools(report["arms"])]
     parts += [f"![{name}]({name})" for name in pictures]
@@ -50,23 +53,25 @@ def study_markdown(report: dict[str, Any], pictures: Sequence[str] = ()) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _origin(report: dict[str, Any]) -> str:
+def _origin(report: Mapping[str, Any]) -> str:
+    """Data, pool, machines and command, as a list."""
     lines = [
         f"- Data: {report['data']}; {report['training_pairs']:,} training pairs.",
         f"- Pool: {PRIMARY.replace('.', ', ').replace('_', ' ')}, {report['queries']:,} validation queries, "
         f"{report['candidates']:,} candidates.",
     ]
-    for one in report["environments"]:
-        device = f", {one['gpu']}" if one["gpu"] else ""
-        versions = ", ".join(f"{name} {version}" for name, version in one["versions"].items())
+    for machine in report["environments"]:
+        device = f", {machine['gpu']}" if machine["gpu"] else ""
+        versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
         lines.append(
-            f"- Machine: {one['processor']}{device}, {one['cores']} cores, {one['processes']} process(es) of "
-            f"{one['threads']} thread(s); {versions}. {one['runs']} run(s)."
+            f"- Machine: {machine['processor']}{device}, {machine['cores']} cores, {machine['processes']} process(es) "
+            f"of {machine['threads']} thread(s); {versions}. {machine['runs']} run(s)."
         )
     return "\n".join([*lines, f"- Command: `{report['command']}`"])
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table whose first column is aligned left and whose other columns are aligned right."""
     lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
@@ -79,27 +84,29 @@ def _interval(bounds: Sequence[float] | None, form: str = ".4f") -> str:
     return "-" if bounds is None else " to ".join(format(bound, form) for bound in bounds)
 
 
-def _quality(arms: dict[str, Any]) -> str:
+def _quality(arms: Mapping[str, Any]) -> str:
+    """Quality and cost, one row for each arm."""
     head = ["arm", "seeds", "MRR", "sd", "95 % over seeds", "95 % over queries", "Hits@1", "Hits@10"]
     rows = [
         [
-            arm,
-            str(len(one["seeds"])),
-            _number(one["mrr"]["mean"]),
-            _number(one["mrr"]["sd"]),
-            _interval(one["mrr"]["interval_95"]),
-            _interval(one["mrr"]["interval_95_queries"]),
-            *(_number(one[f"hits@{k}"]["mean"]) for k in (1, 10)),
-            _number(one["steps"]["mean"], ",.0f"),
-            _number(one["seconds"]["mean"], ",.1f"),
-            _number(one["pairs_seen"]["mean"], ",.0f"),
+            name,
+            str(len(arm["seeds"])),
+            _number(arm["mrr"]["mean"]),
+            _number(arm["mrr"]["sd"]),
+            _interval(arm["mrr"]["interval_95"]),
+            _interval(arm["mrr"]["interval_95_queries"]),
+            *(_number(arm[f"hits@{k}"]["mean"]) for k in (1, 10)),
+            _number(arm["steps"]["mean"], ",.0f"),
+            _number(arm["seconds"]["mean"], ",.1f"),
+            _number(arm["pairs_seen"]["mean"], ",.0f"),
         ]
-        for arm, one in arms.items()
+        for name, arm in arms.items()
     ]
     return _table([*head, "steps", "seconds", "pairs seen"], rows)
 
 
-def _tests(tests: dict[str, Any]) -> str:
+def _tests(tests: Mapping[str, Any]) -> str:
+    """Differences to a baseline, one row for each arm."""
     rows = [
         [
             arm,
@@ -113,48 +120,58 @@ def _tests(tests: dict[str, Any]) -> str:
     return _table(["arm", "seeds", "MRR difference", "95 %", "p", "p (Holm)", "p (seeds)"], rows)
 
 
-def _reach(reach: dict[str, dict[int, dict[str, float] | None]], baseline: str) -> str:
-    own = reach.get(baseline, {})
+def _reach(reach: Mapping[str, Mapping[int, dict[str, float] | None]], baseline: str) -> str:
+    """Time and steps to the best quality of the baseline, one row for each arm."""
+    baseline_points = reach.get(baseline, {})
     rows = []
-    for arm, seeds in reach.items():
-        found = {seed: at for seed, at in seeds.items() if at is not None}
-        cells = ["-", "-", "-", "not reached" if seeds else "no common seed with evaluations"]
-        if found:
+    for arm, by_seed in reach.items():
+        points = {seed: point for seed, point in by_seed.items() if point is not None}
+        cells = ["-", "-", "-", "not reached" if by_seed else "no common seed with evaluations"]
+        if points:
             cells = [
-                _number(sum(at[name] for at in found.values()) / len(found), ",.1f") for name in ("seconds", "steps")
+                _number(sum(point[name] for point in points.values()) / len(points), ",.1f")
+                for name in ("seconds", "steps")
             ]
-            # Against the baseline with the same seeds, or an arm that fails with the slow ones would look fast.
-            both = [(at["steps"], base["steps"]) for seed, at in found.items() if (base := own.get(seed)) is not None]
-            share = sum(at for at, _ in both) / sum(base for _, base in both) if both else None
-            cells += [_number(share, ".2f"), f"{len(found)} of {len(seeds)} seeds"]
+            # Over the same seeds of the baseline. Otherwise an arm that fails with its slow seeds would look fast.
+            steps = [
+                (point["steps"], reference["steps"])
+                for seed, point in points.items()
+                if (reference := baseline_points.get(seed)) is not None
+            ]
+            share = sum(arm_steps for arm_steps, _ in steps) / sum(other for _, other in steps) if steps else None
+            cells += [_number(share, ".2f"), f"{len(points)} of {len(by_seed)} seeds"]
         rows.append([arm, *cells])
     return _table(["arm", "seconds", "steps", f"steps over `{baseline}`", "reached by"], rows)
 
 
-def _quarters(arms: dict[str, Any]) -> str:
+def _quartiles(arms: Mapping[str, Any]) -> str:
+    """Differences by quarter of the queries, one row for each arm."""
     rows = [
-        [arm, *(f"{_number(part['difference'], '+.4f')} ({_interval(part['interval_95'], '+.4f')})" for part in parts)]
-        for arm, parts in arms.items()
+        [arm, *(f"{_number(test['difference'], '+.4f')} ({_interval(test['interval_95'], '+.4f')})" for test in tests)]
+        for arm, tests in arms.items()
     ]
     count = max(len(row) for row in rows) - 1
     names = ["easiest", "second", "third", "hardest"] if count == 4 else [f"part {part + 1}" for part in range(count)]
     return _table(["arm", *names], rows)
 
 
-def _pools(arms: dict[str, Any]) -> str:
+def _pools(arms: Mapping[str, Any]) -> str:
+    """MRR in all pools and directions, one row for each arm."""
     keys = list(next(iter(arms.values()))["mrr_by_pool"])
     rows = []
-    for arm, one in arms.items():
-        cells = [one["mrr_by_pool"][key] for key in keys]
-        rows.append([arm, *(f"{cell['mean']:.4f}" + (f" ± {cell['sd']:.4f}" if cell["sd"] else "") for cell in cells)])
+    for name, arm in arms.items():
+        cells = [arm["mrr_by_pool"][key] for key in keys]
+        rows.append(
+            [name, *(f"{cell['mean']:.4f}" + (f" ± {cell['sd']:.4f}" if cell["sd"] else "") for cell in cells)]
+        )
     heads = [f"MRR, {key.split('.')[1].replace('_', ' ')}, {key.split('.')[0]}" for key in keys]
     return _table(["arm", *heads], rows)
 
 
 def _missing(runs: Sequence[str], finished: Mapping[str, Any]) -> list[str]:
-    """What the study still lacks: single runs (`"arm seed 0"`), and arms of which nothing is there."""
+    """The missing runs (`"arm seed 0"`) of finished arms, and the arms without any finished run."""
     pairs = [run.rsplit(" seed ", 1) for run in runs]
-    untouched = list(dict.fromkeys(arm for arm, _ in pairs if arm not in finished))
+    not_run = list(dict.fromkeys(arm for arm, _ in pairs if arm not in finished))
     single = [run for run, (arm, _) in zip(runs, pairs, strict=True) if arm in finished]
     lines = [f"**Missing runs:** {'; '.join(single)}."] if single else []
-    return lines + ([f"**Arms not run:** {', '.join(untouched)}."] if untouched else [])
+    return lines + ([f"**Arms not run:** {', '.join(not_run)}."] if not_run else [])

@@ -1,9 +1,10 @@
-"""The statistics of a study: arms x seeds on the same queries, compared with baselines.
+"""Statistics of a study: arms and seeds on the same queries, compared with baselines.
 
-Every run ranks the same queries, so runs are compared query by query. Two things vary from run to run, and a number
-is only as good as its interval over both: the training seed, and which queries happen to be asked.
+Each run ranks the same queries, so runs are compared query by query. Two things vary between runs: the training seed,
+and the sample of queries. An interval covers both.
 """
 
+import warnings
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -17,7 +18,13 @@ _TAILS = (0.025, 0.975)
 
 
 class Curve(NamedTuple):
-    """The MRR of a run at its evaluations: (T,) each, in the order of training."""
+    """The MRR of a run at its evaluations, in the order of training.
+
+    Args:
+        steps: (T,) optimizer steps.
+        seconds: (T,) wall time of the training, without the evaluations.
+        mrr: (T,) mean reciprocal rank.
+    """
 
     steps: np.ndarray
     seconds: np.ndarray
@@ -25,10 +32,17 @@ class Curve(NamedTuple):
 
 
 class Run(NamedTuple):
-    """One arm trained with one seed.
+    """The results of one arm with one seed.
 
-    `ids` (Q,) are the queries, `ranks` their ranks (Q,) by `pool.direction`, `seconds` the wall time of the training
-    without the evaluations in it.
+    Args:
+        arm: name of the arm.
+        seed: of the training.
+        ids: (Q,) ids of the queries.
+        ranks: (Q,) ranks of the true candidates, by `pool.direction`.
+        steps: optimizer steps of the run.
+        seconds: wall time of the training, without the evaluations.
+        pairs_seen: training pairs over all steps, repeated ones included.
+        curve: the evaluations during training.
     """
 
     arm: str
@@ -42,7 +56,10 @@ class Run(NamedTuple):
 
 
 def curve_of(log_history: Sequence[Mapping[str, Any]]) -> Curve:
-    """The evaluations among a trainer's logs, in training time: that of all evaluations so far is taken off.
+    """Reads the evaluations from the logs of a trainer, and subtracts their own time from the wall time.
+
+    Args:
+        log_history: `trainer.state.log_history`. Entries without `eval_mrr` and `wall_seconds` are skipped.
 
     >>> curve_of([{"loss": 2.0, "step": 5}, {"eval_mrr": 0.1, "eval_runtime": 2.0, "wall_seconds": 7.0, "step": 10}])
     Curve(steps=array([10]), seconds=array([5.]), mrr=array([0.1]))
@@ -57,7 +74,14 @@ def curve_of(log_history: Sequence[Mapping[str, Any]]) -> Curve:
 
 
 def over_seeds(values: Sequence[float] | np.ndarray) -> dict[str, Any]:
-    """`mean`, `sd` (of a single run, n - 1) and `interval_95` of the mean by Student's t; None where one seed is all.
+    """Mean and spread over the seeds.
+
+    Args:
+        values: (S,) one number for each seed.
+
+    Returns:
+        `mean`; `sd`, the standard deviation of a single run with n - 1; `interval_95` of the mean by Student's t. The
+        last two are None for one seed.
 
     >>> [round(bound, 2) for bound in over_seeds([1.0, 2.0, 3.0])["interval_95"]]
     [-0.48, 4.48]
@@ -67,77 +91,91 @@ def over_seeds(values: Sequence[float] | np.ndarray) -> dict[str, Any]:
     if values.size < 2:
         return {"mean": mean, "sd": None, "interval_95": None}
     sd = float(values.std(ddof=1))
+    # `stats.t.interval` returns NaN for a spread of zero, which step counts have.
     half = float(stats.t.ppf(_TAILS[1], values.size - 1)) * sd / values.size**0.5
     return {"mean": mean, "sd": sd, "interval_95": [mean - half, mean + half]}
 
 
 @lru_cache(maxsize=4)
 def _query_counts(queries: int, samples: int, seed: int) -> np.ndarray:
-    """(samples, Q) float32: how often a resample of the queries holds each; the same for every comparison."""
+    """(samples, Q) float32 counts of each query in each resample, the same for all comparisons."""
     generator = np.random.default_rng([seed, 0])
     return generator.multinomial(queries, np.full(queries, 1.0 / queries), size=samples).astype(np.float32)
 
 
 def over_queries(values: np.ndarray, *, samples: int = SAMPLES, seed: int = 0) -> list[float]:
-    """Percentile bootstrap interval of 95 % over the queries (Efron & Tibshirani, 1993, chapter 13).
+    """Percentile bootstrap interval of the mean over the queries, at 95 % (Efron & Tibshirani, 1993, chapter 13).
+
+    `scipy.stats.bootstrap` would draw new resamples for each arm. Here all comparisons of a study share them, and each
+    takes one matrix product.
 
     Args:
-        values: (S, Q) one number a seed and query; the seeds are averaged first.
+        values: (S, Q) one number for each seed and query. The seeds are averaged first.
         samples: number of resamples.
         seed: of the resampling.
+
+    Returns:
+        The lower and the upper bound.
     """
     means = _query_counts(values.shape[1], samples, seed) @ values.mean(axis=0) / values.shape[1]
     return [float(bound) for bound in np.quantile(means, _TAILS)]
 
 
 def compare(arm: np.ndarray, baseline: np.ndarray, *, samples: int = SAMPLES, seed: int = 0) -> dict[str, Any]:
-    """The paired difference of two arms, with its interval and p-values.
+    """Paired difference of two arms, with its interval and p-values.
 
-    Seeds and queries are resampled at once, each on its own, since every seed meets every query (the pigeonhole
-    bootstrap; Owen, 2007, Annals of Applied Statistics 1, section 3). With few seeds it sees too little of their
-    spread; the t-test over the seeds alone stands beside it.
+    Seeds and queries are resampled independently of each other, since each seed meets each query (the pigeonhole
+    bootstrap; Owen, 2007, Annals of Applied Statistics 1, section 3). With few seeds the bootstrap underestimates
+    their spread, so the paired t-test over the seeds is reported too.
 
     Args:
-        arm, baseline: (S, Q) a number each seed and query, in the same order; the larger the better.
-        samples: number of resamples; no p-value is below 2 / (samples + 1).
+        arm: (S, Q) one number for each seed and query; larger is better.
+        baseline: (S, Q) of the same seeds and queries, in the same order.
+        samples: number of resamples. No p-value is below 2 / (samples + 1).
         seed: of the resampling.
 
     Returns:
-        `difference` (arm less baseline), `interval_95`, `p` (two-sided, bootstrap), `p_seeds` (two-sided, paired
-        t-test over the seeds; None with one seed), `seeds`, `queries`.
+        `difference` (arm minus baseline), `interval_95`, `p` (two-sided, bootstrap), `p_seeds` (two-sided paired
+        t-test over the seeds, None for one seed), `seeds` and `queries` (their numbers).
 
     Raises:
         ValueError: if the shapes differ.
+
+    >>> result = compare(np.array([[0.6, 1.0], [0.7, 0.9]]), np.array([[0.5, 0.5], [0.5, 0.5]]))
+    >>> round(result["difference"], 2), result["seeds"], result["queries"]
+    (0.3, 2, 2)
     """
     if arm.shape != baseline.shape or arm.ndim != 2:
-        raise ValueError(f"shapes {arm.shape} and {baseline.shape}; expected (seeds, queries), the same of both.")
+        raise ValueError(f"shapes {arm.shape} and {baseline.shape}; expected two equal shapes (seeds, queries).")
     difference = arm - baseline
     seeds, queries = difference.shape
     weights = np.random.default_rng([seed, 1]).multinomial(seeds, np.full(seeds, 1.0 / seeds), size=samples)
-    drawn = (weights * (_query_counts(queries, samples, seed) @ difference.T)).sum(axis=1) / (seeds * queries)
-    rarer = min(int((drawn <= 0).sum()), int((drawn >= 0).sum()))
+    means = (weights * (_query_counts(queries, samples, seed) @ difference.T)).sum(axis=1) / (seeds * queries)
+    smaller_tail = min(int((means <= 0).sum()), int((means >= 0).sum()))
     return {
         "difference": float(difference.mean()),
-        "interval_95": [float(bound) for bound in np.quantile(drawn, _TAILS)],
-        "p": min(1.0, 2.0 * (1 + rarer) / (samples + 1)),
-        "p_seeds": _paired_t(difference.mean(axis=1)),
+        "interval_95": [float(bound) for bound in np.quantile(means, _TAILS)],
+        "p": min(1.0, 2.0 * (1 + smaller_tail) / (samples + 1)),
+        "p_seeds": _paired_t_test(difference.mean(axis=1)),
         "seeds": seeds,
         "queries": queries,
     }
 
 
-def _paired_t(differences: np.ndarray) -> float | None:
-    """Two-sided p-value of Student's t for differences (S,) of mean zero."""
+def _paired_t_test(differences: np.ndarray) -> float | None:
+    """Two-sided p-value of the paired t-test for differences (S,); None for one of them."""
     if differences.size < 2:
         return None
-    mean, error = differences.mean(), differences.std(ddof=1) / differences.size**0.5
-    if error == 0.0:
-        return float(mean == 0.0)
-    return float(2.0 * stats.t.sf(abs(mean / error), differences.size - 1))
+    if differences.std() == 0.0:  # scipy returns NaN
+        return float(differences.mean() == 0.0)
+    with warnings.catch_warnings():
+        # Differences that are equal up to rounding: p is 0 either way.
+        warnings.filterwarnings("ignore", message="Precision loss occurred", category=RuntimeWarning)
+        return float(stats.ttest_1samp(differences, 0.0).pvalue)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """P-values adjusted for testing all of them (Holm, 1979): the chance of any false alarm stays below the level.
+    """Adjusts p-values for testing all of them (Holm, 1979). The chance of any false alarm stays below the level.
 
     >>> holm([0.01, 0.04, 0.03])
     [0.03, 0.06, 0.06]
@@ -149,48 +187,62 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def by_quartile(arm: np.ndarray, baseline: np.ndarray, difficulty: np.ndarray) -> list[dict[str, Any]]:
-    """[`compare`] in each quarter of the queries, from the easiest to the hardest; fewer if queries are few.
+    """Compares two arms in each quarter of the queries, from the easiest to the hardest.
 
     Args:
-        arm, baseline: (S, Q).
-        difficulty: (Q,) of the queries; its quartiles are taken among the queries.
+        arm: (S, Q), as for [`compare`].
+        baseline: (S, Q), as for [`compare`].
+        difficulty: (Q,) difficulty of the queries.
+
+    Returns:
+        The results of [`compare`]: four, or one for each query if there are fewer than four queries.
     """
-    parts = np.array_split(np.argsort(difficulty, kind="stable"), 4)
-    return [compare(arm[:, part], baseline[:, part], samples=2000) for part in parts if part.size]
+    quarters = np.array_split(np.argsort(difficulty, kind="stable"), 4)
+    return [compare(arm[:, rows], baseline[:, rows], samples=2000) for rows in quarters if rows.size]
 
 
 def reach(curve: Curve, target: float) -> tuple[float, float] | None:
-    """Seconds and steps after which a run first has the MRR `target`, interpolated between evaluations.
+    """Seconds and steps after which a run first has an MRR, interpolated between its evaluations.
 
-    The first evaluation if that has it already; None if no evaluation has it.
+    Args:
+        curve: evaluations of the run.
+        target: the MRR to reach.
+
+    Returns:
+        Seconds and steps; those of the first evaluation if it has the MRR already. None if no evaluation has it.
+
+    >>> reach(Curve(np.array([10, 20]), np.array([1.0, 2.0]), np.array([0.1, 0.3])), 0.2)
+    (1.5, 15.0)
     """
-    above = np.flatnonzero(curve.mrr >= target)
-    if not above.size:
+    reached = np.flatnonzero(curve.mrr >= target)
+    if not reached.size:
         return None
-    last = int(above[0])
+    last = int(reached[0])
     if last == 0:
         return float(curve.seconds[0]), float(curve.steps[0])
     share = (target - curve.mrr[last - 1]) / (curve.mrr[last] - curve.mrr[last - 1])
-    seconds, steps = (float(line[last - 1] + share * (line[last] - line[last - 1])) for line in curve[1::-1])
+    seconds, steps = (
+        float(values[last - 1] + share * (values[last] - values[last - 1])) for values in (curve.seconds, curve.steps)
+    )
     return seconds, steps
 
 
 def summarise(
     runs: Sequence[Run], baselines: Sequence[str], difficulty: Mapping[str, float] | None = None
 ) -> dict[str, Any]:
-    """All numbers of a study's report.
+    """Computes all numbers of the report of a study.
 
     Args:
-        runs: the finished ones, in the order of the arms.
-        baselines: arms that the others are tested against; `best quality` means that of the first.
-        difficulty: of every query by its id, one and the same for all arms; None leaves the quartiles out.
+        runs: the finished runs, in the order of the arms.
+        baselines: names of the arms that the others are tested against. The first sets the quality to reach.
+        difficulty: difficulty of each query, by its id. None leaves out the quartiles.
 
     Returns:
-        `queries`, and by arm: `arms` (quality, cost), `curves` (means over the seeds), `reach`; by baseline and arm:
-        `tests`, `quartiles`.
+        `queries`, their number; by arm: `arms` (quality and cost), `curves` (means over the seeds), `reach`; by
+        baseline and arm: `tests`, `quartiles`.
 
     Raises:
-        ValueError: if there is no run, or the runs have ranked different queries.
+        ValueError: if there is no run, or the runs ranked different queries.
     """
     if not runs:
         raise ValueError("no run is finished: there is nothing to report.")
@@ -205,45 +257,48 @@ def summarise(
     for run in runs:
         arms.setdefault(run.arm, {})[run.seed] = run
     baselines = [name for name in baselines if name in arms]
-    hard = None if difficulty is None else np.array([difficulty[one] for one in ids.tolist()])
+    query_difficulty = None if difficulty is None else np.array([difficulty[query] for query in ids.tolist()])
     tests: dict[str, dict[str, Any]] = {}
     quartiles: dict[str, dict[str, Any]] = {}
     for name in baselines:
         tests[name], quartiles[name] = {}, {}
-        for arm, own in arms.items():
-            seeds = sorted(set(own) & set(arms[name]))
+        for arm, by_seed in arms.items():
+            seeds = sorted(set(by_seed) & set(arms[name]))
             if arm == name or not seeds:
                 continue
-            pair = [_reciprocal([one[seed] for seed in seeds]) for one in (own, arms[name])]
-            tests[name][arm] = compare(pair[0], pair[1])
-            if hard is not None:
-                quartiles[name][arm] = by_quartile(pair[0], pair[1], hard)
+            values, reference = (_reciprocal_ranks([side[seed] for seed in seeds]) for side in (by_seed, arms[name]))
+            tests[name][arm] = compare(values, reference)
+            if query_difficulty is not None:
+                quartiles[name][arm] = by_quartile(values, reference, query_difficulty)
         adjusted = holm([test["p"] for test in tests[name].values()])
         for test, value in zip(tests[name].values(), adjusted, strict=True):
             test["p_holm"] = value
     return {
         "queries": len(ids),
-        "arms": {arm: _arm(list(own.values())) for arm, own in arms.items()},
-        "curves": {arm: _mean_curve(list(own.values())) for arm, own in arms.items()},
-        "reach": {arm: _reach_of(own, arms[baselines[0]]) for arm, own in arms.items()} if baselines else {},
+        "arms": {arm: _summarise_arm(list(by_seed.values())) for arm, by_seed in arms.items()},
+        "curves": {arm: _mean_curve(list(by_seed.values())) for arm, by_seed in arms.items()},
+        "reach": {arm: _reach_by_seed(by_seed, arms[baselines[0]]) for arm, by_seed in arms.items()}
+        if baselines
+        else {},
         "tests": tests,
         "quartiles": quartiles,
     }
 
 
-def _reciprocal(runs: Sequence[Run], key: str = PRIMARY) -> np.ndarray:
-    """(S, Q) reciprocal ranks."""
+def _reciprocal_ranks(runs: Sequence[Run], key: str = PRIMARY) -> np.ndarray:
+    """(S, Q) reciprocal ranks of the runs of an arm."""
     return np.stack([1.0 / run.ranks[key] for run in runs])
 
 
-def _arm(runs: list[Run]) -> dict[str, Any]:
-    reciprocal = _reciprocal(runs)
+def _summarise_arm(runs: list[Run]) -> dict[str, Any]:
+    """Quality and cost of an arm over its seeds."""
+    reciprocal = _reciprocal_ranks(runs)
     ranks = np.stack([run.ranks[PRIMARY] for run in runs])
     return {
         "seeds": sorted(run.seed for run in runs),
         "mrr": {**over_seeds(reciprocal.mean(axis=1)), "interval_95_queries": over_queries(reciprocal)},
         **{f"hits@{k}": over_seeds((ranks <= k).mean(axis=1)) for k in (1, 10)},
-        "mrr_by_pool": {key: over_seeds(_reciprocal(runs, key).mean(axis=1)) for key in runs[0].ranks},
+        "mrr_by_pool": {key: over_seeds(_reciprocal_ranks(runs, key).mean(axis=1)) for key in runs[0].ranks},
         "steps": over_seeds([run.steps for run in runs]),
         "seconds": over_seeds([run.seconds for run in runs]),
         "pairs_seen": over_seeds([run.pairs_seen for run in runs]),
@@ -258,17 +313,17 @@ def _mean_curve(runs: list[Run]) -> dict[str, list[float]]:
         name: np.mean([getattr(run.curve, name)[row] for run, row in zip(runs, rows, strict=True)], axis=0).tolist()
         for name in ("seconds", "mrr")
     }
-    batch = runs[0].pairs_seen / runs[0].steps
-    return {"steps": steps, "pairs_seen": [step * batch for step in steps], **mean}
+    pairs_per_step = runs[0].pairs_seen / runs[0].steps
+    return {"steps": steps, "pairs_seen": [step * pairs_per_step for step in steps], **mean}
 
 
-def _reach_of(own: Mapping[int, Run], baseline: Mapping[int, Run]) -> dict[int, dict[str, float] | None]:
-    """By seed: the seconds and steps to the baseline's best MRR with that seed; None if it is not reached."""
-    found: dict[int, dict[str, float] | None] = {}
-    for seed in sorted(set(own) & set(baseline)):
+def _reach_by_seed(runs: Mapping[int, Run], baseline: Mapping[int, Run]) -> dict[int, dict[str, float] | None]:
+    """Seconds and steps to the best MRR of the baseline with the same seed, by seed; None if it is not reached."""
+    results: dict[int, dict[str, float] | None] = {}
+    for seed in sorted(set(runs) & set(baseline)):
         if not baseline[seed].curve.mrr.size:
             continue
         target = float(baseline[seed].curve.mrr.max())
-        at = reach(own[seed].curve, target)
-        found[seed] = None if at is None else {"mrr": target, "seconds": at[0], "steps": at[1]}
-    return found
+        point = reach(runs[seed].curve, target)
+        results[seed] = None if point is None else {"mrr": target, "seconds": point[0], "steps": point[1]}
+    return results
