@@ -1,7 +1,10 @@
 """Outputs appear whole: written aside, then renamed."""
 
+import errno
+import glob
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,6 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
 
 
 def write_text(path: str | Path, text: str) -> None:
@@ -37,29 +45,109 @@ def write_arrays(path: str | Path, **arrays: np.ndarray) -> None:
 
 @contextmanager
 def atomic_folder(folder: str | Path, mark: str | None = None, overwrite: bool = False) -> Iterator[Path]:
-    """A temporary folder beside `folder` that takes its place at the end; an error leaves nothing behind.
+    """Yields a temporary folder, which takes the place of `folder` when the block ends.
+
+    An error leaves nothing behind. A folder that changes during the block is not replaced, so that no file of another
+        mark (`str`, *optional*): a file that only such folders contain. Without it, a folder that is not empty is
+            never replaced.
 
     Args:
-        folder: what is to be written.
-        mark: a file that only such folders hold. None: a folder that holds something is never replaced.
-        overwrite: replace a folder that has the mark.
+        folder: the folder to write.
+        mark (`str`, *optional*): a file that only such folders contain. Without it, a folder that is not empty is
+            never replaced.
+        overwrite (`bool`, defaults to `False`): replace a folder that contains the mark.
 
     Raises:
-        FileExistsError: if `folder` holds something without the mark, or `overwrite` is not set.
+        ValueError: If the folder is the current folder, or contains it.
+        FileExistsError: If the folder is not empty, and lacks the mark or `overwrite` is not set. Also if the folder
+            changes during the block.
+
+    >>> with tempfile.TemporaryDirectory() as parent:
+    ...     with atomic_folder(f"{parent}/output") as temporary:
+    ...         _ = Path(temporary, "a.txt").write_text("a")
+    ...     sorted(path.name for path in Path(parent, "output").iterdir())
+    ['a.txt']
     """
-    folder = Path(folder).absolute()
+    folder = Path(folder).resolve()
+    if folder in (Path.cwd(), *Path.cwd().parents):
+        raise ValueError(f"{folder} is the current folder or contains it. Choose another --output_dir.")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    _remove_leftovers(folder)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         if mark is None or not overwrite:
-            way_out = "" if mark is None else ", or pass --overwrite"
-            raise FileExistsError(f"{folder} is not empty. Choose another --output_dir{way_out}.")
+            advice = "" if mark is None else ", or pass --overwrite"
+            raise FileExistsError(f"{folder} is not empty. Choose another --output_dir{advice}.")
         if not (folder / mark).is_file():
             raise FileExistsError(f"{folder} was not written by this recipe (it has no {mark}): not replaced.")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    # In the same folder, because a rename is atomic only within a file system.
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as scratch:
-        new, old = Path(scratch, "new"), Path(scratch, "old")
+    before = _snapshot(folder)
+    # In the same parent folder, because a rename is atomic only within a file system.
+    scratch = tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-", ignore_cleanup_errors=True)
+    with scratch as parent, _locked(Path(parent, _LOCK)):
+        new = Path(parent, "new")
         new.mkdir()
         yield new
-        if folder.exists():
+        _replace(folder, new, Path(parent, "old"), before)
+
+
+_LOCK = "lock"
+
+
+def _replace(folder: Path, new: Path, old: Path, before: dict[str, tuple[int, ...]]) -> None:
+    """Moves `new` to `folder`, if `folder` is still as it was."""
+    changed = f"{folder} was changed by another process in the meantime: not replaced. Run the command again."
+    if _snapshot(folder) != before:
+        raise FileExistsError(changed)
+    if before:
+        try:
             folder.rename(old)
-        new.rename(folder)
+        except FileNotFoundError as error:
+            raise FileExistsError(changed) from error
+        if _snapshot(old) != before:
+            old.rename(folder)
+            raise FileExistsError(changed)
+    try:
+        new.rename(folder)  # fails if another process has put something there
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
+            raise
+        raise FileExistsError(changed) from error
+
+
+def _snapshot(folder: Path) -> dict[str, tuple[int, ...]]:
+    """Inode, size and time of each file in a folder. Empty for an empty or missing folder."""
+    if not folder.is_dir():
+        return {}
+    files = {}
+    for path in folder.rglob("*"):
+        status = path.lstat()
+        size_and_time = () if path.is_dir() else (status.st_size, status.st_mtime_ns)
+        files[str(path.relative_to(folder))] = (status.st_ino, *size_and_time)
+    return files
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Holds a lock, which the system releases when the process ends."""
+    temporary = path.with_name(f"{path.name}.new")
+    with temporary.open("w") as file:
+        if fcntl is not None:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        # The lock is held before the file has its name, so that nobody takes it for that of a dead process.
+        temporary.rename(path)
+        yield
+
+
+def _remove_leftovers(folder: Path) -> None:
+    """Removes the temporary folders that killed processes left. Moves the old folder back if it is in one."""
+    if fcntl is None:
+        return
+    for lock in folder.parent.glob(f".{glob.escape(folder.name)}-*/{_LOCK}"):
+        try:
+            with lock.open("r+") as file:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                old = lock.with_name("old")
+                if old.is_dir() and not folder.exists():
+                    old.rename(folder)
+                shutil.rmtree(lock.parent, ignore_errors=True)
+        except OSError:  # a running process holds the lock, or has just removed it
+            continue
