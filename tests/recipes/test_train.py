@@ -196,13 +196,13 @@ def test_resume_on_the_command_line(recipe, data_dir, tmp_path):
     train(recipe, **given, resume_from_checkpoint="true")
     assert (tmp_path / "model.safetensors").read_bytes() == whole
     plan = (tmp_path / "plan.json").read_text()
-    with pytest.raises(ValueError, match="made by another plan"):
+    with pytest.raises(ValueError, match="made with other settings"):
         train(recipe, **given, resume_from_checkpoint="true", seed=9)
     assert (tmp_path / "plan.json").read_text() == plan
     (tmp_path / "train_summary.json").unlink()
-    with pytest.raises(ValueError, match="holds a run that was begun"):
+    with pytest.raises(ValueError, match="holds an unfinished run"):
         train(recipe, **given)
-    with pytest.raises(ValueError, match="holds a run that was begun"):
+    with pytest.raises(ValueError, match="holds an unfinished run"):
         train(recipe, **given, resume_from_checkpoint="false")
 
 

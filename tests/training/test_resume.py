@@ -150,24 +150,29 @@ def test_a_checkpoint_that_was_not_written_to_its_end_is_passed_over(tmp_path, c
     (before_last / "rng_state.pth").write_bytes((before_last / "rng_state.pth").read_bytes()[:100])
     resumed = build(settings)
     resumed.train(resume_from_checkpoint=True)
-    assert f"Passing over {last}" in caplog.text and f"Passing over {before_last}" in caplog.text
+    assert f"Skipping {last}: trainer_state.json has 50 bytes" in caplog.text
+    assert f"Skipping {before_last}: rng_state.pth has 100 bytes" in caplog.text
     assert_same(straight.model.state_dict(), resumed.model.state_dict())
 
 
 def test_a_checkpoint_of_another_plan_is_refused(tmp_path):
     build(settings_for(tmp_path)).train()
     other = build(settings_for(tmp_path, curriculum_start=0.5))
-    with pytest.raises(ValueError, match=r"made by another plan \(start 0.4 -> 0.5\)"):
+    with pytest.raises(ValueError, match=r"made with other settings \(start 0.4 -> 0.5\)"):
         other.train(resume_from_checkpoint=True)
     other = build(settings_for(tmp_path, intensity_gamma=2.0))
-    with pytest.raises(ValueError, match=r"another plan \(intensity_gamma 1.0 -> 2.0\)"):
+    with pytest.raises(ValueError, match=r"other settings \(intensity_gamma 1.0 -> 2.0\)"):
         other.train(resume_from_checkpoint=True)
 
 
-def test_nothing_to_resume(tmp_path):
+def test_nothing_to_resume(tmp_path, caplog):
+    """`True` starts from the beginning; a folder that is no checkpoint is refused."""
+    straight = build(settings_for(tmp_path / "straight"))
+    straight.train()
     trainer = build(settings_for(tmp_path / "empty"))
-    with pytest.raises(ValueError, match="holds no whole checkpoint"):
-        trainer.train(resume_from_checkpoint=True)
+    trainer.train(resume_from_checkpoint=True)
+    assert "holds no complete checkpoint: the run starts from the beginning" in caplog.text
+    assert_same(straight.model.state_dict(), trainer.model.state_dict())
     (tmp_path / "foreign").mkdir()
     with pytest.raises(ValueError, match="no checkpoint of this trainer"):
         trainer.train(resume_from_checkpoint=str(tmp_path / "foreign"))

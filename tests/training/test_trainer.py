@@ -226,9 +226,9 @@ def test_the_text_tower_has_a_rate_of_its_own(trainer_for, tmp_path):
 
 
 def test_a_rate_for_no_text_tower(trainer_for):
-    with pytest.raises(ValueError, match="no parameters under `text_model` that learn"):
+    with pytest.raises(ValueError, match="no parameters under `text_model` are trained"):
         trainer_for(model=tiny_model(freeze_text=True), text_learning_rate=1e-3).train()
-    with pytest.raises(ValueError, match="text_learning_rate is 0.0; expected a positive rate"):
+    with pytest.raises(ValueError, match=r"text_learning_rate is 0.0; expected a number in \(0, 100\]"):
         trainer_for(text_learning_rate=0.0)
 
 
@@ -455,11 +455,11 @@ def test_trackio_gets_the_curriculum(trainer_for, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("kwargs", "message"),
     [
-        ({"curriculum_start": 0.0}, "start share is 0.0"),
+        ({"curriculum_start": 0.0}, "curriculum_start is 0.0"),
         ({"curriculum_pacing": "fast"}, "'fast' is not known"),
         ({"curriculum_span": 1.5}, "curriculum_span is 1.5"),
         ({"intensity_actions": ["volume"]}, "'volume' is not known"),
-        ({"intensity_start": 2.0}, "intensity start is 2.0"),
+        ({"intensity_start": 2.0}, "intensity_start is 2.0"),
         ({"contrastive_label_smoothing": 1.0}, "contrastive_label_smoothing is 1.0"),
         ({"dataloader_drop_last": False}, "dataloader_drop_last cannot be used"),
         ({"train_sampling_strategy": "sequential"}, "train_sampling_strategy cannot be used"),

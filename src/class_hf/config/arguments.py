@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 from class_hf.difficulty.definitions import DEFINITIONS, check_definition
@@ -96,6 +97,16 @@ class DataArguments:
             value = getattr(self, key)
             if value is not None and value < 1:
                 raise ValueError(f"{key} is {value}; expected a whole number of at least 1.")
+
+    def source(self) -> dict[str, Any]:
+        """The arguments of [`~class_hf.training.preparation.load_splits`]."""
+        names = ("data_dir", "dataset_name", "demo", "on_error", "max_train_pairs")
+        return {name: getattr(self, name) for name in names}
+
+    def scoring(self) -> dict[str, Any]:
+        """The arguments of [`~class_hf.training.scoring.add_difficulty`]."""
+        names = ("definition", "combination", "text_weight")
+        return {name: getattr(self, f"difficulty_{name}") for name in names}
 
 
 @dataclass
@@ -232,6 +243,14 @@ class ModelArguments:
     def towers(self) -> dict[str, str]:
         """Name of each tower: `{"text": ..., "molecule": ...}`."""
         return {"text": self.text_model, "molecule": self.molecule_model}
+
+    def hub_ids(self) -> list[str] | None:
+        """The Hub ids of the models from which training starts; None if there are none."""
+        if self.model_name_or_path is not None:
+            return [self.model_name_or_path] if not Path(self.model_name_or_path).exists() else None
+        built_in = ("lexical", "fingerprint", "graph", "fused")
+        names = [name for name in self.towers().values() if name not in built_in and ":" not in name]
+        return [name for name in names if not Path(name).exists()] or None
 
     def as_dict(self, name: str) -> dict[str, Any]:
         """Parses a JSON argument.

@@ -1,7 +1,12 @@
 """What the cards say of the pairs: where they come from, and under which licence."""
 
 import re
-from typing import NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from datasets import Dataset
+
+from class_hf.data.demo.dataset import DEMO_DESCRIPTION
 
 _CHEBI20 = (
     "ChEBI-20 (Edwards et al., Text2Mol, EMNLP 2021): molecules of PubChem with descriptions from ChEBI. ChEBI is "
@@ -40,3 +45,19 @@ def data_source(name: str, *, synthetic: bool = False) -> DataSource:
     if "chebi" in name.lower():
         return DataSource(plain, "cc-by-4.0", _CHEBI20)
     return DataSource(plain, "unknown", f"{name}. Its licence is not known here: see where the pairs come from.")
+
+
+def card_fields(train: Dataset, dataset_name: str | None = None, data_dir: str | None = None) -> dict[str, Any]:
+    """The fields of a model card that name the training data.
+
+    Args:
+        train: the training pairs.
+        dataset_name: *optional*, their Hub id.
+        data_dir: *optional*, their folder or file. Default: ChEBI-20 from its authors.
+
+    Returns:
+        `dataset`, and `synthetic` for the demo set.
+    """
+    if DEMO_DESCRIPTION in (train.info.description or ""):
+        return {"dataset": "class_hf demo", "synthetic": True}
+    return {"dataset": dataset_name or (Path(data_dir).resolve().name if data_dir else "ChEBI-20")}

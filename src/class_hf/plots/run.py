@@ -5,8 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from class_hf.curriculum.plan import CurriculumPlan
+from class_hf.evaluation.retrieval_evaluator import Ranks, RetrievalEvaluator
+from class_hf.plots.retrieval import plot_retrievals
 from class_hf.plots.style import BLUE, GREY, ORANGE, line_axes, new_figure, save_figure
 
 _SIZE = (7, 4.2)
@@ -92,9 +95,12 @@ def plot_validation(
     figure = new_figure(*_SIZE)
     axes = line_axes(figure, title="Validation during training", x="wall time (seconds)", y="MRR")
     seconds = [entry["wall_seconds"] for entry in logs]
+    captions_key = "eval_split_molecule_to_text_mrr"
+    if captions_key not in logs[0]:
+        captions_key = "eval_split_sample_molecule_to_text_mrr"  # the evaluator ranked a sample of the split
     for key, label, colour in (
         ("eval_mrr", f"text to molecule, {molecules:,} candidates", BLUE),
-        ("eval_split_molecule_to_text_mrr", f"molecule to text, {captions:,} candidates", ORANGE),
+        (captions_key, f"molecule to text, {captions:,} candidates", ORANGE),
     ):
         axes.plot(seconds, [entry[key] for entry in logs], marker="o", markersize=4, color=colour, label=label)
     axes.set_ylim(bottom=0)
@@ -133,3 +139,27 @@ def plot_ranks(ranks: Mapping[str, Mapping[str, tuple[np.ndarray, int]]], path: 
     axes.set_ylim(0, 1.02)
     axes.legend(loc="lower right", frameon=False)
     return save_figure(figure, path)
+
+
+def plot_run(
+    folder: Path,
+    log_history: Sequence[dict[str, Any]],
+    watched: RetrievalEvaluator,
+    evaluator: RetrievalEvaluator,
+    embeddings: dict[str, torch.Tensor],
+    ranks: Ranks,
+) -> None:
+    """Draws the pictures of a finished run: the loss, the validation during training, the ranks, some retrievals.
+
+    Args:
+        folder: folder of the pictures.
+        log_history: logs of the trainer.
+        watched: evaluator of the evaluation during training.
+        evaluator: evaluator of the final evaluation.
+        embeddings: its embeddings.
+        ranks: its (ranks, candidates) by pool and direction.
+    """
+    plot_loss(log_history, folder / "loss.png")
+    plot_validation(log_history, folder / "validation.png", len(watched.pool), len(watched.pairs))
+    plot_ranks(ranks, folder / "ranks.png", evaluator.name)
+    plot_retrievals(embeddings, ranks, evaluator.pairs, evaluator.pool, folder / "retrievals.png")

@@ -1,6 +1,11 @@
-"""What the curriculum does at the Trainer's events."""
+"""What the curriculum does at the events of the Trainer."""
 
+import logging
+import signal
+import threading
 import time
+from types import FrameType
+from typing import Any
 
 import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
@@ -9,22 +14,27 @@ from transformers.trainer_utils import IntervalStrategy, SaveStrategy
 from class_hf.curriculum.intensity import Intensity, IntensitySchedule
 from class_hf.curriculum.plan import CurriculumPlan
 
+logger = logging.getLogger(__name__)
+
+# In-batch accuracies of so many steps that are all equal are no training.
+_STEPS_TO_MOVE = 50
+
 
 class CurriculumCallback(TrainerCallback):
     """Keeps epochs, intensity and learning rate in step with the plan.
 
-    The Trainer sees the run as one pass, so this callback gives epochs their meaning: `state.epoch` counts
-    curriculum epochs, and the strategies `epoch` of evaluation, saving and logging fire at their ends.
+    For the Trainer the run is one pass over the plan. This callback gives epochs their meaning: `state.epoch` counts
+    curriculum epochs, and evaluation, saving and logging by `epoch` happen at their ends.
 
     Args:
-        plan: of the run.
-        intensity: schedule of the run.
+        plan: the plan of the run.
+        intensity: the intensity schedule of the run.
     """
 
     def __init__(self, plan: CurriculumPlan, intensity: IntensitySchedule):
         self.plan = plan
         self.intensity = intensity
-        self.accuracies: list[torch.Tensor] = []  # of the micro-batches of the running step
+        self.accuracies: list[torch.Tensor] = []  # of the micro-batches of the current step
         self.step_accuracies: list[torch.Tensor] = []  # of the steps since the last log
         self._learning_rates: list[float] = []
         self._started = time.perf_counter()
@@ -37,13 +47,15 @@ class CurriculumCallback(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
     ) -> None:
         state.num_train_epochs = self.plan.epochs
+        # A checkpoint's state holds the intervals of the earlier start; those of the arguments are applied.
+        state.compute_steps(args, state.max_steps)
         self.accuracies, self.step_accuracies = [], []
         earlier = [entry["wall_seconds"] for entry in state.log_history if "wall_seconds" in entry]
         self._started = time.perf_counter() - (earlier[-1] if earlier else 0.0)
 
     @property
     def wall_seconds(self) -> float:
-        """Wall time of the training so far, the time before a resume included."""
+        """Wall time of the training so far in seconds, with the time before a resume."""
         return time.perf_counter() - self._started
 
     def on_pre_optimizer_step(
@@ -51,7 +63,7 @@ class CurriculumCallback(TrainerCallback):
     ) -> None:
         optimizer: torch.optim.Optimizer = kwargs["optimizer"]  # type: ignore[assignment]
         factor = self.at(state.global_step).step_size
-        # Put back after the step, so that neither the schedule nor a checkpoint ever sees the scaled rate.
+        # Restored after the step, so that neither the schedule nor a checkpoint sees the scaled rate.
         self._learning_rates = [group["lr"] for group in optimizer.param_groups]
         for group in optimizer.param_groups:
             group["lr"] = group["lr"] * factor
@@ -72,7 +84,7 @@ class CurriculumCallback(TrainerCallback):
         if self.intensity.mode == "adaptive":
             self.intensity.update(accuracy.item())
         state.epoch = self.plan.progress_at(state.global_step)
-        # The end of the last epoch is the end of the Trainer's only pass, at which it acts by itself.
+        # The end of the last epoch is the end of the Trainer's only pass, where the Trainer acts itself.
         if self.plan.ends_epoch(state.global_step) and state.global_step < self.plan.total_steps:
             if args.logging_strategy == IntervalStrategy.EPOCH:
                 control.should_log = True
@@ -82,11 +94,16 @@ class CurriculumCallback(TrainerCallback):
                 control.should_save = True
 
     def log_values(self, step: int) -> dict[str, float]:
-        """What the logs of step `step` (counted from 0) say of the curriculum."""
+        """The curriculum's part of the logs of step `step`, counted from 0.
+
+        Returns:
+            `curriculum_epoch`, `competence`, `pool_size` (pairs), `intensity`, and `in_batch_accuracy`, the mean over
+            the steps since the last log.
+        """
         epoch = self.plan.epoch_at(step)
         kappa = self.intensity.kappa(self.plan.competence(epoch), self.plan.competence(0))
         if not self.intensity.actions:
-            kappa = 1.0  # nothing follows it
+            kappa = 1.0  # nothing follows the intensity
         values: dict[str, float] = {
             "curriculum_epoch": epoch,
             "competence": self.plan.competence(epoch),
@@ -97,3 +114,91 @@ class CurriculumCallback(TrainerCallback):
             values["in_batch_accuracy"] = torch.stack(self.step_accuracies).mean().item()
             self.step_accuracies = []
         return values
+
+
+class NoProgressWarning:
+    """Warns once if a run learns nothing: its loss is 0 from the start, or its in-batch accuracy never changes.
+
+    >>> warning = NoProgressWarning()
+    >>> warning.see(step=1, loss=0.0, accuracy=1.0)
+    'the loss is 0 from the first step: no pair has a negative in its batch. Are all captions or molecules equal?'
+    >>> warning.see(step=2, loss=0.0, accuracy=1.0) is None
+    True
+    """
+
+    def __init__(self) -> None:
+        self._first: tuple[float, float] | None = None  # loss and accuracy of the first log
+        self._done = False
+
+    def see(self, step: int, loss: float, accuracy: float | None) -> str | None:
+        """Takes in a log of the training, and returns the warning if it is due.
+
+        Args:
+            step: the optimizer step, from 1.
+            loss: mean loss since the last log.
+            accuracy: mean in-batch accuracy since the last log, if known.
+        """
+        if self._done or accuracy is None:
+            return None
+        if self._first is None:
+            self._first = (loss, accuracy)
+            if abs(loss) < 1e-9:
+                self._done = True
+                return (
+                    "the loss is 0 from the first step: no pair has a negative in its batch. Are all captions or "
+                    "molecules equal?"
+                )
+        if accuracy != self._first[1]:
+            self._done = True  # it moves
+        elif step >= _STEPS_TO_MOVE:
+            self._done = True
+            return (
+                f"the in-batch accuracy is {accuracy:.3f} since the first step: the model learns nothing. Check the "
+                "learning rate, and whether captions and molecules belong together."
+            )
+        return None
+
+
+class InterruptCallback(TrainerCallback):
+    """Turns the first Ctrl-C into a checkpoint at the end of the step. The second Ctrl-C stops at once.
+
+    Use it as a context manager around the training. With several processes, Ctrl-C stops at once: the processes
+    receive it at different steps.
+    """
+
+    def __init__(self) -> None:
+        self.requested = False
+        self._earlier: Any = None
+        self._installed = False
+
+    def __enter__(self) -> "InterruptCallback":
+        self.requested = False
+        # Only the main thread may set handlers. A handler that is not Python's own belongs to the user.
+        self._installed = (
+            threading.current_thread() is threading.main_thread()
+            and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        )
+        if self._installed:
+            self._earlier = signal.signal(signal.SIGINT, self._request)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._installed:
+            signal.signal(signal.SIGINT, self._earlier)
+
+    def _request(self, number: int, frame: FrameType | None) -> None:
+        if self.requested:
+            raise KeyboardInterrupt
+        self.requested = True
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
+    ) -> None:
+        if self.requested:
+            if args.world_size > 1:
+                raise KeyboardInterrupt
+            control.should_save = True
+
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object) -> None:
+        if self.requested:
+            raise KeyboardInterrupt(f"a checkpoint of step {state.global_step} is in {args.output_dir}")

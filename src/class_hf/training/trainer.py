@@ -2,55 +2,72 @@
 
 import copy
 import inspect
-import json
-import time
+import logging
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
 from torch import nn
-from transformers.trainer import TRAINING_ARGS_NAME
-from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
+from class_hf.curriculum.intensity import IntensitySchedule
 from class_hf.curriculum.plan import CurriculumPlan
 from class_hf.curriculum.sampler import CurriculumSampler
-from class_hf.data.collator import ChunkedCollator
+from class_hf.data.collator import ChunkedCollator, TextMoleculeCollator
 from class_hf.evaluation.retrieval_evaluator import RetrievalEvaluator
 from class_hf.losses.contrastive import ContrastiveLoss
 from class_hf.losses.grad_cache import cached_gradient_loss
 from class_hf.training.arguments import CurriculumTrainingArguments
-from class_hf.training.callbacks import CurriculumCallback
-from class_hf.training.checkpoints import CURRICULUM_STATE_NAME, LOSS_STATE_NAME, last_complete_checkpoint
+from class_hf.training.callbacks import CurriculumCallback, InterruptCallback, NoProgressWarning
+from class_hf.training.optimizers import split_text_rate, unwrapped_optimizer
+from class_hf.training.output_folder import run_lock
 from class_hf.training.planning import plan_from_arguments
-from class_hf.training.publishing import PublishingTrainer
+from class_hf.training.ranking import processor_of
+from class_hf.training.resuming import ResumingTrainer
+from class_hf.training.streams import PlannedStream, is_stream
+from class_hf.training.trainer_checks import (
+    FIXED_ARGUMENTS,
+    check_inputs,
+    check_label_smoothing,
+    check_plan,
+    check_selection,
+    plan_key,
+    warn_of_plan,
+)
 from class_hf.utils.model_output import output_fields
+
+logger = logging.getLogger(__name__)
 
 _CONTRACT = ("text_embeds", "molecule_embeds", "logit_scale")
 
 
-class CurriculumTrainer(PublishingTrainer):
+class CurriculumTrainer(ResumingTrainer):
     """Trains any dual encoder by a [`CurriculumPlan`], with intensity.
 
-    The model may be anything whose `forward(**batch)` returns an output with `text_embeds (B, D)`,
-    `molecule_embeds (B, D)` and `logit_scale ()`; which towers are inside is never asked. Further fields of the
-    output go to the loss if it has an argument of that name.
+    The model may be any module whose `forward(**batch)` returns an output with `text_embeds (B, D)`,
+    `molecule_embeds (B, D)` and `logit_scale ()`. The trainer does not ask which towers are inside. A further field of
+    the output goes to the loss if the loss has an argument of that name.
 
-    The arguments are those of `transformers.Trainer` and three more. `train_dataset` needs `difficulty` (unless the
-    order is `random` or `none`) and should have `id`.
+    The arguments are those of `transformers.Trainer` and the ones below. `train_dataset` is a data set, a list of
+    rows, or a stream (orders `random` and `none`). It needs `difficulty` for the orders `easy_first` and `hard_first`,
+    and should have `id`. `compute_metrics` receives an `EvalPrediction`: its `predictions` are the embeddings of
+    [`RetrievalEvaluator.embeddings`] as arrays, its `label_ids` (Q,) the rows of the true molecules.
+
+    Changes of `trainer.args` before another `train()` are followed, or refused by name.
 
     Args:
-        loss: called as `loss(text_embeds=, molecule_embeds=, logit_scale=, intensity=, pair_keys=)`; a
-            [`ContrastiveLoss`] if None. A loss that learns has `checkpoint_state() -> dict[str, Tensor]`, which goes
-            into each checkpoint, and `load_checkpoint_state(state)`; `log_values() -> dict[str, float]`, if there,
-            goes into the training logs. A module is moved to the model's device.
-        evaluator: a [`RetrievalEvaluator`]; `evaluate()` and the evaluation during training use it.
-        plan: a plan made beforehand; None makes it from `args` and `train_dataset`.
+        loss (`Callable`, *optional*): called as `loss(text_embeds=, molecule_embeds=, logit_scale=, intensity=,
+            pair_keys=)`. A loss that learns has `checkpoint_state() -> dict[str, Tensor]`, which goes into each
+            checkpoint, and `load_checkpoint_state(state)`. Its `log_values() -> dict[str, float]`, if there is one,
+            goes into the training logs. A module is moved to the model's device. Default: [`ContrastiveLoss`].
+        evaluator ([`RetrievalEvaluator`], *optional*): used by `evaluate()` and by the evaluation during training.
+        plan ([`CurriculumPlan`], *optional*): the plan of the run. Default: made from `args` and `train_dataset`.
+        intensity ([`IntensitySchedule`], *optional*): the intensity of the run. Default: made from `args`.
 
     Raises:
-        ValueError: if the plan does not fit the data set or the batch, several GPUs are seen by one process, or a
-            checkpoint belongs to another plan.
+        ValueError: if the plan does not fit the data set or the batch, one process sees several GPUs, or an argument
+            has no effect in this trainer.
 
     Example:
 
@@ -83,27 +100,42 @@ class CurriculumTrainer(PublishingTrainer):
         loss: Callable[..., Any] | None = None,
         evaluator: RetrievalEvaluator | None = None,
         plan: CurriculumPlan | None = None,
+        intensity: IntensitySchedule | None = None,
         **kwargs: Any,
     ):
         args = copy.copy(args) if args is not None else CurriculumTrainingArguments(output_dir="tmp_trainer")
-        if args.n_gpu > 1:
-            raise ValueError(
-                f"one process sees {args.n_gpu} GPUs, which would split ragged batches wrongly. Start it with "
-                "`accelerate launch`, one process a GPU, or hide all but one with CUDA_VISIBLE_DEVICES."
-            )
-        if plan is None and train_dataset is not None:
-            plan = plan_from_arguments(args, train_dataset)
-        if plan is not None:
-            self._check_plan(plan, args, train_dataset)
-            # The whole plan is one pass of the Trainer: its length is known, and resuming only skips batches.
-            args.max_steps = plan.total_steps
-        self.plan = plan
+        check_inputs(args, train_dataset, eval_dataset, evaluator, kwargs)
+        if data_collator is None and hasattr(processing_class, "collate_text"):
+            data_collator = TextMoleculeCollator(processing_class)
+        if is_stream(train_dataset):
+            dispatch: Any = copy.copy(args.accelerator_config)
+            dispatch.dispatch_batches = False  # it would cut ragged tensors
+            args.accelerator_config = dispatch
+        self.resume_settings = {}
+        self.train_seconds = 0.0
+        self._rows, self._given_plan, self._given_intensity = train_dataset, plan, intensity
+        self._default_loss = loss is None
+        self.plan: CurriculumPlan | None = None
+        self._plan_key: tuple[Any, ...] = ()
+        self._own_max_steps = args.max_steps  # while a training runs, args.max_steps is that of the plan
+        self._made_optimizer: torch.optim.Optimizer | None = None
+        self._no_progress = NoProgressWarning()
+        if train_dataset is not None:
+            self.plan = self._make_plan(args)
+            if is_stream(train_dataset):
+                train_dataset = PlannedStream(train_dataset, self.plan)
         self.loss: Any = loss if loss is not None else ContrastiveLoss(args.contrastive_label_smoothing)
+        check_label_smoothing(self.loss, args)
         forward = self.loss.forward if isinstance(self.loss, nn.Module) else self.loss
         self._loss_arguments = set(inspect.signature(forward).parameters)
         self.evaluator = evaluator
-        if evaluator is not None and eval_dataset is None:
-            eval_dataset = evaluator.pairs  # the Trainer insists on one when an evaluation strategy is set
+        if evaluator is not None:
+            eval_dataset = evaluator.pairs  # the Trainer needs one if an evaluation strategy is set
+        elif eval_dataset is not None and not hasattr(processor_of(processing_class, data_collator), "collate_text"):
+            raise ValueError(
+                "eval_dataset is ranked with the processor of one of this package's models (processing_class=), and "
+                "there is none. Pass evaluator=RetrievalEvaluator(pairs, collator=..., columns=...) instead."
+            )
         super().__init__(
             model=model,
             args=args,
@@ -116,41 +148,145 @@ class CurriculumTrainer(PublishingTrainer):
         if isinstance(self.loss, nn.Module):
             self.loss.to(self.args.device)
         if args.forward_chunk_size is not None:
-            if getattr(model, "uses_batch_statistics", False):
-                raise ValueError(
-                    f"forward_chunk_size is {args.forward_chunk_size}, but {type(model).__name__} normalises over the "
-                    "batch, and a chunk's statistics are not the batch's. Leave it out."
-                )
-            if self.is_deepspeed_enabled:
-                raise ValueError(
-                    f"forward_chunk_size is {args.forward_chunk_size}, which takes several backward passes a step; "
-                    "DeepSpeed allows one. Use DDP or FSDP2, or leave it out."
-                )
+            self._check_chunks(args.forward_chunk_size)
             self.data_collator = ChunkedCollator(self.data_collator, args.forward_chunk_size)
+        self._fixed = {name: getattr(args, name) for name in FIXED_ARGUMENTS}
         self.curriculum: CurriculumCallback | None = None
-        if plan is not None:
-            self.curriculum = CurriculumCallback(plan, args.intensity_schedule())
+        self._interrupt = InterruptCallback()
+        if self.plan is not None:
+            self.curriculum = CurriculumCallback(self.plan, self._make_intensity())
             self.add_callback(self.curriculum)
+            self.add_callback(self._interrupt)
 
-    @staticmethod
-    def _check_plan(plan: CurriculumPlan, args: CurriculumTrainingArguments, train_dataset: Any) -> None:
-        if train_dataset is not None and plan.num_pairs != len(train_dataset):
+    def _check_chunks(self, size: int) -> None:
+        if getattr(self.model, "uses_batch_statistics", False):
             raise ValueError(
-                f"the plan is for {plan.num_pairs} pairs, the training set has {len(train_dataset)}. Make it anew."
+                f"forward_chunk_size is {size}, but {type(self.model).__name__} normalises over the batch, and the "
+                "statistics of a chunk differ from those of the batch. Leave it out."
             )
-        if plan.batch_size != args.global_batch_size:
+        if self.is_deepspeed_enabled:
             raise ValueError(
-                f"the plan has a global batch of {plan.batch_size}, the arguments one of {args.global_batch_size} "
-                "(per_device_train_batch_size x processes x gradient_accumulation_steps). Make them equal."
+                f"forward_chunk_size is {size}, which takes several backward passes a step; DeepSpeed allows one. Use "
+                "DDP or FSDP2, or leave it out."
             )
 
-    # -- the order of the pairs -------------------------------------------------------------------------------
+    # -- what follows from the arguments ----------------------------------------------------------------------
+
+    def _make_plan(self, args: CurriculumTrainingArguments) -> CurriculumPlan:
+        """The plan of the arguments; the same object as before if no argument changed."""
+        key = plan_key(args)
+        if self.plan is not None and key == self._plan_key:
+            return self.plan
+        if self._given_plan is not None and self._plan_key:
+            raise ValueError(
+                "arguments of the plan were changed, but the trainer was made with plan=. Make a new trainer."
+            )
+        plan = self._given_plan if self._given_plan is not None else plan_from_arguments(args, self._rows)
+        check_plan(plan, args, self._rows)
+        self._plan_key = key
+        return plan
+
+    def _make_intensity(self) -> IntensitySchedule:
+        """A schedule at its start."""
+        given = self._given_intensity
+        return self.args.intensity_schedule() if given is None else copy.deepcopy(given)
+
+    def _follow_arguments(self) -> None:
+        """Makes everything again that depends on arguments which may have changed since the last training."""
+        args = self.args
+        assert self.curriculum is not None
+        args.check()
+        for name, value in self._fixed.items():
+            if getattr(args, name) != value:
+                raise ValueError(
+                    f"{name} was changed from {value!r} to {getattr(args, name)!r} after the trainer was made, which "
+                    "has no effect. Make a new trainer."
+                )
+        if self._default_loss:
+            self.loss.label_smoothing = args.contrastive_label_smoothing
+        check_label_smoothing(self.loss, args)
+        self._train_batch_size = args.train_batch_size
+        self.plan = self.curriculum.plan = self._make_plan(args)
+        self.curriculum.intensity = self._make_intensity()
+        if isinstance(self.train_dataset, PlannedStream):
+            self.train_dataset = PlannedStream(self._rows, self.plan)
+        if self._made_optimizer is not None and self._made_optimizer is unwrapped_optimizer(self.optimizer):
+            self.optimizer = self._made_optimizer = None  # its rates are those of earlier arguments
+        check_selection(args, self.callback_handler.callbacks, own_metrics=self.compute_metrics is not None)
+        # The whole plan is one pass of the Trainer: its length is known, and resuming only skips batches.
+        args.max_steps = self.plan.total_steps
+
+    def _hp_search_setup(self, trial: Any) -> None:
+        if trial is not None:
+            self.args.max_steps = self._own_max_steps
+        super()._hp_search_setup(trial)  # sets the arguments of a trial
+        if trial is not None:
+            self._own_max_steps = self.args.max_steps
+            self._follow_arguments()
+
+    def hyperparameter_search(
+        self,
+        hp_space: Callable[..., Any] | None = None,
+        compute_objective: Callable[[dict[str, float]], float] | None = None,
+        n_trials: int = 20,
+        direction: str | list[str] = "maximize",
+        *args: Any,
+        **kwargs: Any,
+    ) -> Any:
+        """Searches as the Trainer does; arguments of the curriculum may be in the space.
+
+        Args:
+            hp_space, n_trials, *args, **kwargs: see `transformers.Trainer.hyperparameter_search`.
+            compute_objective: *optional*. Default: the metric `metric_for_best_model`.
+            direction: *optional*, defaults to `"maximize"`.
+
+        Returns:
+            The best run, or the best runs.
+        """
+        name = f"eval_{(self.args.metric_for_best_model or 'mrr').removeprefix('eval_')}"
+        objective = compute_objective if compute_objective is not None else lambda metrics: metrics[name]
+        return super().hyperparameter_search(hp_space, objective, n_trials, direction, *args, **kwargs)
+
+    # -- training ---------------------------------------------------------------------------------------------
+
+    def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> Any:
+        """Trains as the Trainer does. No other process can train into the same output folder meanwhile.
+
+        Args:
+            resume_from_checkpoint: *optional*; a checkpoint's folder, or True for the newest complete checkpoint of
+                the output folder. With True and no complete checkpoint the run starts from the beginning.
+            *args, **kwargs: see `transformers.Trainer.train`.
+
+        Returns:
+            The output of the Trainer.
+
+        Raises:
+            ValueError: if the checkpoint is damaged, or was made with another plan or other settings.
+            OutputFolderError: if another process writes to the output folder.
+        """
+        if self.plan is None or self.curriculum is None:
+            raise ValueError("there is nothing to train on: pass `train_dataset=` to the trainer.")
+        lock = run_lock(Path(str(self.args.output_dir))) if self.is_world_process_zero() else nullcontext()
+        self._own_max_steps = self.args.max_steps
+        try:
+            with lock, self._interrupt:
+                self._follow_arguments()
+                checkpoint, state = self.restore(resume_from_checkpoint)
+                if checkpoint is not None:
+                    self.curriculum.intensity.load_state_dict(state)
+                self._no_progress = NoProgressWarning()
+                if self.is_world_process_zero():
+                    warn_of_plan(self.plan, self._rows)
+                output = super().train(checkpoint, *args, **kwargs)
+                self.train_seconds = self.curriculum.wall_seconds
+                return output
+        finally:
+            self.is_in_train = False
+            self.args.max_steps = self._own_max_steps
 
     def _get_train_sampler(self, train_dataset: Any = None) -> CurriculumSampler:
         assert self.plan is not None  # made from the training set in __init__
         return CurriculumSampler(self.plan)
-
-    # -- the loss ---------------------------------------------------------------------------------------------
 
     def compute_loss(
         self,
@@ -159,7 +295,7 @@ class CurriculumTrainer(PublishingTrainer):
         return_outputs: bool = False,
         num_items_in_batch: Any = None,
     ) -> Any:
-        """Runs the model, then the loss at the step's intensity; chunk by chunk if the batch comes in chunks."""
+        """Runs the model, then the loss at the intensity of the step. A batch of chunks is run chunk by chunk."""
         if "chunks" not in inputs:
             outputs = model(**_without_keys(inputs))
             result = self._loss_of(self._fields(outputs), inputs.get("pair_keys"))
@@ -181,10 +317,10 @@ class CurriculumTrainer(PublishingTrainer):
         return (loss, outputs) if return_outputs else loss
 
     def _fields(self, outputs: Any) -> dict[str, Any]:
-        """What of the model's output the loss takes.
+        """The fields of the model's output that the loss takes.
 
         Raises:
-            ValueError: if the output lacks a field of the contract.
+            ValueError: if the output lacks one of the three required fields.
         """
         fields = output_fields(outputs)
         missing = [name for name in _CONTRACT if fields.get(name) is None]
@@ -197,180 +333,59 @@ class CurriculumTrainer(PublishingTrainer):
         return {name: value for name, value in fields.items() if name in _CONTRACT or name in further}
 
     def _loss_of(self, fields: dict[str, Any], pair_keys: Any) -> Any:
-        """The loss at the step's intensity."""
+        """The loss at the intensity of the step."""
         intensity = self.curriculum.at(self.state.global_step) if self.curriculum is not None else None
         return self.loss(**fields, intensity=intensity, pair_keys=pair_keys)
 
     def get_decay_parameter_names(self, model: nn.Module) -> list[str]:
-        """As the Trainer's, without the factor of the logits: decay would flatten every similarity."""
+        """As the Trainer's, without the logit scale: weight decay would flatten all similarities."""
         return [name for name in super().get_decay_parameter_names(model) if "logit_scale" not in name]
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
-        """As the Trainer's; the parameters of `text_model` in groups of their own if they have a rate of their own.
+        """As the Trainer's. With `text_learning_rate`, the parameters of `text_model` are in groups of their own.
 
         Raises:
-            ValueError: if there is a `text_learning_rate` and no `text_model` that learns.
+            ValueError: if `text_learning_rate` is set and no parameters of `text_model` are trained.
         """
-        given = self.optimizer is not None
+        exists = self.optimizer is not None
         optimizer = super().create_optimizer(model)
-        if given or self.args.text_learning_rate is None:
+        if exists:
             return optimizer
-        learning: Any = self.model if model is None else model
-        named = learning.named_parameters()
-        text = {id(parameter) for name, parameter in named if "text_model" in name.split(".")}
-        groups = list(optimizer.param_groups)
-        for group in groups:
-            own = [parameter for parameter in group["params"] if id(parameter) in text]
-            group["params"] = [parameter for parameter in group["params"] if id(parameter) not in text]
-            if own:
-                optimizer.add_param_group({**group, "params": own, "lr": self.args.text_learning_rate})
-        if len(optimizer.param_groups) == len(groups):
-            raise ValueError(
-                f"text_learning_rate is {self.args.text_learning_rate}, but the model has no parameters under "
-                "`text_model` that learn. Leave it out, or do not freeze the text tower."
-            )
+        self._made_optimizer = unwrapped_optimizer(optimizer)
+        if self.args.text_learning_rate is None:
+            return optimizer
+        trained: Any = self.model if model is None else model
+        split_text_rate(optimizer, trained, self.args.text_learning_rate)
         return optimizer
 
-    # -- logs and evaluation ----------------------------------------------------------------------------------
-
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Adds `curriculum_epoch`, `competence`, `pool_size`, `intensity` and `in_batch_accuracy` to training logs.
+        """Adds the curriculum's values to training logs, and the values of a loss with `log_values()`.
 
-        The loss's own `log_values()` too, if it has any. All logs made while training carry `wall_seconds`.
+        They are `curriculum_epoch`, `competence`, `pool_size`, `intensity` and `in_batch_accuracy`. All logs during
+        training have `wall_seconds`.
         """
         if "loss" in logs and self.curriculum is not None and self.state.global_step > 0:
             logs.update(self.curriculum.log_values(self.state.global_step - 1))
             if hasattr(self.loss, "log_values"):
                 logs.update(self.loss.log_values())
+            warning = self._no_progress.see(self.state.global_step, logs["loss"], logs.get("in_batch_accuracy"))
+            if warning is not None and self.is_world_process_zero():
+                logger.warning("%s", warning)
         if self.is_in_train and self.curriculum is not None:
             logs["wall_seconds"] = round(self.curriculum.wall_seconds, 3)
         super().log(logs, start_time)
 
-    def evaluate(
-        self,
-        eval_dataset: Any = None,
-        ignore_keys: list[str] | None = None,
-        metric_key_prefix: str = "eval",
-    ) -> dict[str, float]:
-        """Retrieval metrics over whole pools, not an in-batch loss.
+    # -- what checkpoints hold --------------------------------------------------------------------------------
 
-        Args:
-            eval_dataset: prepared pairs to rank among themselves; None takes the trainer's evaluator.
-            ignore_keys: unused, kept for the Trainer's signature.
-            metric_key_prefix: before every key.
+    def intensity_settings(self) -> dict[str, Any]:
+        """The settings of the intensity schedule."""
+        assert self.curriculum is not None
+        return self.curriculum.intensity.settings()
 
-        Returns:
-            `eval_mrr`, `eval_hits@1`, `eval_hits@10`, `eval_mean_rank` (text to molecule, the evaluator's pool), and
-            the MRR of both pools and directions.
-
-        Raises:
-            ValueError: if there is neither an evaluator nor an `eval_dataset`.
-        """
-        evaluator = self.evaluator
-        if eval_dataset is None and evaluator is None:
-            eval_dataset = self.eval_dataset
-        if eval_dataset is not None:
-            evaluator = RetrievalEvaluator(
-                eval_dataset,
-                processor=self.processing_class,
-                name=metric_key_prefix,
-                batch_size=self.args.per_device_eval_batch_size,
-                bootstrap_samples=0,
-            )
-        if evaluator is None:
-            raise ValueError("nothing to evaluate on: pass `evaluator=` to the trainer, or prepared pairs.")
-        started = time.perf_counter()
-        pools = evaluator(self.model)["pools"]
-        main = pools[evaluator.pool_name]["text_to_molecule"]
-        metrics = {f"{metric_key_prefix}_{name}": main[name] for name in ("mrr", "hits@1", "hits@10", "mean_rank")}
-        for pool, directions in pools.items():
-            for direction, values in directions.items():
-                metrics[f"{metric_key_prefix}_{pool}_{direction}_mrr"] = values["mrr"]
-        metrics[f"{metric_key_prefix}_runtime"] = round(time.perf_counter() - started, 3)
-        self.log(metrics)
-        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
-        return metrics
-
-    # -- checkpoints ------------------------------------------------------------------------------------------
-
-    def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> Any:
-        """As the Trainer's. `True` takes the last checkpoint that was written whole.
-
-        Raises:
-            ValueError: if the checkpoint was made by another plan; says in which settings they differ.
-        """
-        if self.plan is None or self.curriculum is None:
-            raise ValueError("there is nothing to train on: pass `train_dataset=` to the trainer.")
-        self.curriculum.intensity = self.args.intensity_schedule()
-        if resume_from_checkpoint:
-            resume_from_checkpoint, state = self.check_resume(resume_from_checkpoint)
-            self.curriculum.intensity.load_state_dict(state)
-            if hasattr(self.loss, "load_checkpoint_state"):
-                self.loss.load_checkpoint_state(load_file(Path(resume_from_checkpoint) / LOSS_STATE_NAME))
-        return super().train(resume_from_checkpoint, *args, **kwargs)
-
-    def check_resume(self, checkpoint_or_true: str | bool) -> tuple[str, dict[str, Any]]:
-        """The checkpoint to resume from and the state of its intensity, before anything is changed.
-
-        Args:
-            checkpoint_or_true: a checkpoint's folder, or True for the last whole one in the output folder.
-
-        Raises:
-            ValueError: if there is none, or it was made by another plan or intensity (says in which settings), or it
-                lacks the state of a loss that has one.
-        """
-        assert self.plan is not None and self.curriculum is not None
-        checkpoint = Path(
-            last_complete_checkpoint(str(self.args.output_dir))
-            if checkpoint_or_true is True
-            else str(checkpoint_or_true)
-        )
-        path = checkpoint / CURRICULUM_STATE_NAME
-        if not path.is_file():
-            raise ValueError(f"{checkpoint} has no {CURRICULUM_STATE_NAME}: it is no checkpoint of this trainer.")
-        state = json.loads(path.read_text())
-        now = {**self.plan.settings, **self.curriculum.intensity.settings()}
-        then = state["settings"]
-        if state["plan_fingerprint"] != self.plan.fingerprint() or now != then:
-            differences = [f"{key} {then.get(key)!r} -> {now[key]!r}" for key in now if then.get(key) != now[key]]
-            raise ValueError(
-                f"{checkpoint} was made by another plan ({', '.join(differences) or 'other pairs or difficulties'}). "
-                "Resume with the settings and the data it began with, or start anew in another output_dir."
-            )
-        if hasattr(self.loss, "load_checkpoint_state") and not (checkpoint / LOSS_STATE_NAME).is_file():
-            raise ValueError(
-                f"{checkpoint} has no {LOSS_STATE_NAME}, which {type(self.loss).__name__} needs to go on. Resume with "
-                "the loss it began with, or start anew in another output_dir."
-            )
-        return str(checkpoint), state["intensity"]
-
-    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
-        assert self.plan is not None and self.curriculum is not None
-        if self.args.should_save:
-            # First of all files: `trainer_state.json`, which comes last, then marks a checkpoint as whole.
-            folder = Path(self._get_output_dir(trial)) / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
-            folder.mkdir(parents=True, exist_ok=True)
-            loss_learns = hasattr(self.loss, "checkpoint_state")
-            if loss_learns:
-                save_file(self.loss.checkpoint_state(), folder / LOSS_STATE_NAME)
-            state = {
-                "plan_fingerprint": self.plan.fingerprint(),
-                "settings": {**self.plan.settings, **self.curriculum.intensity.settings()},
-                "intensity": self.curriculum.intensity.state_dict(),
-                "processes": self.args.world_size,
-                "loss_state": loss_learns,
-            }
-            (folder / CURRICULUM_STATE_NAME).write_text(json.dumps(state, indent=2))
-        super()._save_checkpoint(model, trial)
-
-    def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
-        """As the Trainer's, with the arguments as JSON: a pickle is neither safe to load nor to publish."""
-        super()._save(output_dir, state_dict)
-        folder = Path(output_dir if output_dir is not None else str(self.args.output_dir))
-        pickled = folder / TRAINING_ARGS_NAME
-        if pickled.is_file():
-            pickled.unlink()
-            (folder / "training_args.json").write_text(self.args.to_json_string())
+    def intensity_state(self) -> dict[str, Any]:
+        """The state of the intensity schedule."""
+        assert self.curriculum is not None
+        return self.curriculum.intensity.state_dict()
 
 
 def _without_keys(batch: dict[str, Any]) -> dict[str, Any]:

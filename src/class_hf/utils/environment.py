@@ -1,7 +1,8 @@
-"""What a number was measured on."""
+"""The machine and the library versions that a number was measured with."""
 
 import os
 import platform
+import sys
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -14,11 +15,14 @@ _LIBRARIES = ("torch", "transformers", "accelerate", "datasets", "rdkit", "numpy
 
 
 def environment() -> dict[str, Any]:
-    """The machine of this process, and the versions it runs with.
+    """The machine of this process and the versions of its libraries.
 
     Returns:
-        `processor` (its model's name), `cores`, `threads` (of torch, in this process), `gpu` (name or None), and
-        `versions` by library, this package and Python among them.
+        `processor` (name of the model), `cores`, `threads` (of torch, in this process), `gpu` (name or None), and
+        `versions` by library, with this package and Python.
+
+    >>> sorted(environment())
+    ['cores', 'gpu', 'processor', 'threads', 'versions']
     """
     cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_text().splitlines() if cpuinfo.is_file() else []
@@ -34,3 +38,25 @@ def environment() -> dict[str, Any]:
             **{name: version(name) for name in _LIBRARIES},
         },
     }
+
+
+def peak_memory_bytes(device: torch.device) -> int | None:
+    """Peak memory of this process, in bytes.
+
+    Args:
+        device: the device of the model.
+
+    Returns:
+        The peak on the GPU for a CUDA device, else the peak resident memory of the process. None on Windows.
+
+    >>> peak_memory_bytes(torch.device("cpu")) > 0
+    True
+    """
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated()
+    try:
+        import resource  # not on Windows
+    except ImportError:
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024  # bytes on macOS, KiB elsewhere

@@ -1,4 +1,4 @@
-"""Outputs appear whole: written aside, then renamed."""
+"""Output files and folders that appear complete or not at all: written to a temporary path, then renamed."""
 
 import errno
 import glob
@@ -18,29 +18,58 @@ try:
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
+# EDQUOT is unknown on Windows.
+_FULL = (errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC))
+
 
 def write_text(path: str | Path, text: str) -> None:
-    """Writes a text so that a reader sees the old file or the whole new one, never a part."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    aside.write_text(text, encoding="utf-8")
-    aside.replace(path)
+    """Writes a text file. A reader sees the old file or the complete new one.
+
+    Args:
+        path: the file; its folder is created if necessary.
+        text: its content, written as UTF-8.
+
+    >>> path = Path(tempfile.mkdtemp()) / "notes" / "a.txt"
+    >>> write_text(path, "one")
+    >>> path.read_text()
+    'one'
+    """
+    with _temporary(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
 
 
 def write_json(path: str | Path, value: Any) -> None:
-    """Writes JSON in the same way."""
+    """Writes a JSON file. A reader sees the old file or the complete new one.
+
+    Args:
+        path: the file; its folder is created if necessary.
+        value: what `json.dumps` takes.
+    """
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
 def write_arrays(path: str | Path, **arrays: np.ndarray) -> None:
-    """Writes a compressed `.npz` in the same way."""
+    """Writes a compressed `.npz` file. A reader sees the old file or the complete new one.
+
+    Args:
+        path: the file; its folder is created if necessary.
+        **arrays: arrays by name.
+    """
+    with _temporary(path) as temporary, temporary.open("wb") as file:
+        np.savez_compressed(file, allow_pickle=False, **arrays)
+
+
+@contextmanager
+def _temporary(path: str | Path) -> Iterator[Path]:
+    """A temporary file in the same folder, renamed to `path` at the end and removed after an error."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    with aside.open("wb") as file:
-        np.savez_compressed(file, allow_pickle=False, **arrays)
-    aside.replace(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        yield temporary
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -48,8 +77,7 @@ def atomic_folder(folder: str | Path, mark: str | None = None, overwrite: bool =
     """Yields a temporary folder, which takes the place of `folder` when the block ends.
 
     An error leaves nothing behind. A folder that changes during the block is not replaced, so that no file of another
-        mark (`str`, *optional*): a file that only such folders contain. Without it, a folder that is not empty is
-            never replaced.
+    process is lost.
 
     Args:
         folder: the folder to write.
@@ -151,3 +179,43 @@ def _remove_leftovers(folder: Path) -> None:
                 shutil.rmtree(lock.parent, ignore_errors=True)
         except OSError:  # a running process holds the lock, or has just removed it
             continue
+
+
+@contextmanager
+def report_full_disk(path: str | Path) -> Iterator[None]:
+    """Turns the errors of the libraries about a full disk into one OSError that names the path.
+
+    torch and safetensors report a full disk by errors of their own, with a traceback.
+
+    Args:
+        path: what the block writes.
+
+    Raises:
+        OSError: if the disk is full, or a quota or a limit of the file size is reached.
+
+    >>> with report_full_disk("model"):
+    ...     raise RuntimeError("PytorchStreamWriter failed writing file data/0: file write failed")
+    Traceback (most recent call last):
+    OSError: model cannot be written: the disk is full, or a quota or file size limit is reached.
+    """
+    try:
+        yield
+    except Exception as error:
+        if not _is_full_disk(error):
+            raise
+        message = f"{path} cannot be written: the disk is full, or a quota or file size limit is reached."
+        raise OSError(message) from error
+
+
+def _is_full_disk(error: BaseException | None) -> bool:
+    """Whether an error, or one that caused it, says that there is no room."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in _FULL:
+            return True
+        text = str(error).lower()
+        if any(
+            words in text for words in ("no space left", "file too large", "quota exceeded", "pytorchstreamwriter")
+        ):
+            return True
+        error = error.__cause__ or error.__context__
+    return False

@@ -1,0 +1,122 @@
+"""Ranges of the numeric training arguments, and arguments of transformers that this trainer does not use."""
+
+from numbers import Real
+from typing import Any, NamedTuple
+
+_MANY = 1_000_000_000
+
+
+class Range(NamedTuple):
+    """An interval of allowed values. `open_low` and `open_high` exclude its ends."""
+
+    low: float
+    high: float
+    open_low: bool = False
+    open_high: bool = False
+
+    def holds(self, value: float) -> bool:
+        """Whether a value is inside. NaN is not.
+
+        >>> Range(0, 1, open_high=True).holds(1), Range(0, 1).holds(1), Range(0, 1).holds(float("nan"))
+        (False, True, False)
+        """
+        above = value > self.low if self.open_low else value >= self.low
+        below = value < self.high if self.open_high else value <= self.high
+        return bool(above and below)
+
+    def __str__(self) -> str:
+        left, right = "(" if self.open_low else "[", ")" if self.open_high else "]"
+        return f"{left}{self.low:,g}, {self.high:,g}{right}".replace("e+0", "e")
+
+
+_COUNT = Range(1, _MANY)
+_RATE = Range(0, 100, open_low=True)
+_SHARE = Range(0, 1)
+# Values that are None are not checked.
+RANGES = {
+    "num_train_epochs": Range(1, 1_000_000),
+    "learning_rate": _RATE,
+    "text_learning_rate": _RATE,
+    "warmup_steps": Range(0, _MANY),
+    "weight_decay": Range(0, 100),
+    "adam_beta1": Range(0, 1, open_high=True),
+    "adam_beta2": Range(0, 1, open_high=True),
+    "adam_epsilon": Range(0, 1),
+    "max_grad_norm": Range(0, 1e30),
+    "per_device_train_batch_size": Range(1, 10_000_000),
+    "per_device_eval_batch_size": Range(1, 10_000_000),
+    "gradient_accumulation_steps": Range(1, 1_000_000),
+    "logging_steps": Range(0, _MANY, open_low=True),
+    "eval_steps": Range(0, _MANY, open_low=True),
+    "save_steps": Range(0, _MANY, open_low=True),
+    "eval_delay": Range(0, _MANY),
+    "save_total_limit": _COUNT,
+    "seed": Range(0, 2**32 - 1),
+    "data_seed": Range(0, 2**32 - 1),
+    "torch_empty_cache_steps": _COUNT,
+    "dataloader_num_workers": Range(0, 4096),
+    "dataloader_prefetch_factor": Range(1, 100_000),
+    "ddp_bucket_cap_mb": Range(1, 1_000_000),
+    "ddp_timeout": Range(1, _MANY),
+    "curriculum_start": Range(0, 1, open_low=True),
+    "curriculum_power": Range(1, 1000),
+    "curriculum_stages": Range(1, 1_000_000),
+    "curriculum_span": Range(0, 1, open_low=True),
+    "curriculum_group_size": Range(1, 1_000_000),
+    "curriculum_group_from": _SHARE,
+    "intensity_start": Range(0, 1, open_low=True),
+    "intensity_gamma": Range(0, 1000),
+    "intensity_momentum": Range(0, 1, open_high=True),
+    "contrastive_label_smoothing": Range(0, 1, open_high=True),
+    "forward_chunk_size": _COUNT,
+}
+# Arguments of transformers that have no effect here, with what to do instead.
+UNUSED = {
+    "label_smoothing_factor": "use contrastive_label_smoothing",
+    "neftune_noise_alpha": "use the dropout of the towers",
+    "prediction_loss_only": "evaluation ranks candidates and computes no loss",
+    "eval_accumulation_steps": "evaluation ranks in blocks",
+    "batch_eval_metrics": "evaluation ranks the complete pool at once",
+    "include_for_metrics": "compute_metrics receives the embeddings",
+    "fp16_full_eval": "evaluation runs in the precision of the weights",
+    "bf16_full_eval": "evaluation runs in the precision of the weights",
+    "remove_unused_columns": "the collator picks the columns",
+    "label_names": "pairs have no labels",
+}
+# Names of the metrics of an evaluation, without the prefix `eval_`.
+METRICS = ("mrr", "hits@1", "hits@10", "mean_rank")
+
+
+def check_numbers(args: Any) -> None:
+    """Checks each numeric argument against its range.
+
+    Args:
+        args: training arguments.
+
+    Raises:
+        ValueError: for a value that is no number, NaN, infinite or out of range. Names argument, value and range.
+    """
+    for name, allowed in RANGES.items():
+        value = getattr(args, name, None)
+        if value is None:
+            continue
+        if not isinstance(value, Real) or isinstance(value, bool):
+            raise ValueError(f"{name} is {value!r}; expected a number in {allowed}.")
+        if not allowed.holds(float(value)):
+            raise ValueError(f"{name} is {value}; expected a number in {allowed}.")
+    if args.max_steps != -1 and not _COUNT.holds(args.max_steps):
+        raise ValueError(f"max_steps is {args.max_steps}; expected a number in {_COUNT}, or -1 for num_train_epochs.")
+
+
+def check_unused(args: Any) -> None:
+    """Refuses arguments of transformers that have no effect in this trainer.
+
+    Args:
+        args: training arguments.
+
+    Raises:
+        ValueError: for the first such argument. Says what to use instead.
+    """
+    for name, instead in UNUSED.items():
+        if getattr(args, name, None):
+            raise ValueError(f"{name} is {getattr(args, name)!r}, which has no effect here: {instead}. Leave it out.")

@@ -1,0 +1,91 @@
+"""Evaluation of a trainer: candidates are ranked, and no in-batch loss is computed."""
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from datasets import Dataset
+from transformers import EvalPrediction
+
+from class_hf.evaluation.retrieval_evaluator import RetrievalEvaluator
+from class_hf.training.argument_checks import METRICS
+from class_hf.training.publishing import PublishingTrainer
+
+
+class RankingTrainer(PublishingTrainer):
+    """The evaluation of a [`CurriculumTrainer`], in place of the Trainer's."""
+
+    evaluator: RetrievalEvaluator | None
+
+    def evaluate(
+        self,
+        eval_dataset: Any = None,
+        ignore_keys: list[str] | None = None,
+        metric_key_prefix: str = "eval",
+    ) -> dict[str, float]:
+        """Retrieval metrics over complete pools, not an in-batch loss.
+
+        Args:
+            eval_dataset: *optional*; prepared pairs, which are ranked among each other, or several of them by name.
+                Default: the evaluator of the trainer.
+            ignore_keys: not used; part of the Trainer's signature.
+            metric_key_prefix: *optional*, defaults to `"eval"`; start of each key.
+
+        Returns:
+            `eval_mrr`, `eval_hits@1`, `eval_hits@10`, `eval_mean_rank` (text to molecule, in the evaluator's pool),
+            and `eval_POOL_DIRECTION_mrr`. A POOL is `full` (all candidates), `split` (the split's own), or `sample`
+            and `split_sample`, if the evaluator ranks a sample of them.
+
+        Raises:
+            ValueError: if there is neither an evaluator nor an `eval_dataset`.
+        """
+        evaluator = self.evaluator
+        if eval_dataset is None and evaluator is None:
+            eval_dataset = self.eval_dataset
+        if isinstance(eval_dataset, Mapping):
+            metrics: dict[str, float] = {}
+            for name, pairs in eval_dataset.items():
+                metrics |= self.evaluate(pairs, ignore_keys, f"{metric_key_prefix}_{name}")
+            return metrics
+        if eval_dataset is not None:
+            evaluator = RetrievalEvaluator(
+                eval_dataset if isinstance(eval_dataset, Dataset) else Dataset.from_list(list(eval_dataset)),
+                processor=processor_of(self.processing_class, self.data_collator),
+                name=metric_key_prefix,
+                batch_size=self.args.per_device_eval_batch_size,
+                bootstrap_samples=0,
+            )
+        if evaluator is None:
+            raise ValueError("nothing to evaluate on: pass `evaluator=` to the trainer, or prepared pairs.")
+        started = time.perf_counter()
+        pools = evaluator(self.model)["pools"]
+        main = pools[evaluator.pool_name]["text_to_molecule"]
+        metrics = {f"{metric_key_prefix}_{name}": main[name] for name in METRICS}
+        for pool, directions in pools.items():
+            label = "split_sample" if pool == "split" and evaluator.sampled else pool
+            for direction, values in directions.items():
+                if direction == "molecule_to_text" and pool != "split" and evaluator.captions is None:
+                    continue  # without further captions it is the split's number
+                metrics[f"{metric_key_prefix}_{label}_{direction}_mrr"] = values["mrr"]
+        if self.compute_metrics is not None:
+            metrics |= self._own_metrics(evaluator, metric_key_prefix)
+        metrics[f"{metric_key_prefix}_runtime"] = round(time.perf_counter() - started, 3)
+        self.log(metrics)
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics
+
+    def _own_metrics(self, evaluator: RetrievalEvaluator, prefix: str) -> dict[str, float]:
+        """The metrics of `compute_metrics`, with the prefix."""
+        arrays = {name: tensor.float().cpu().numpy() for name, tensor in evaluator.embeddings(self.model).items()}
+        labels = arrays.pop("gold").astype(int)
+        assert self.compute_metrics is not None
+        prediction = EvalPrediction(predictions=arrays, label_ids=labels)  # type: ignore[arg-type]  # a mapping
+        values = self.compute_metrics(prediction)
+        return {name if name.startswith(f"{prefix}_") else f"{prefix}_{name}": value for name, value in values.items()}
+
+
+def processor_of(processing_class: Any, collator: Any) -> Any:
+    """The processor of the trainer, or of its collator."""
+    if processing_class is not None:
+        return processing_class
+    return getattr(getattr(collator, "collator", collator), "processor", None)

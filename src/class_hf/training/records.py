@@ -1,0 +1,133 @@
+"""The final evaluation of a run, and the records that it leaves in the output folder."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from datasets import Dataset
+
+from class_hf.curriculum.plan import CurriculumPlan
+from class_hf.data.validation import LoadReport
+from class_hf.evaluation.retrieval_evaluator import Ranks, RetrievalEvaluator, captions_of_other_splits
+from class_hf.training.scoring import DIFFICULTY_FILE, difficulty_arrays
+from class_hf.training.trainer import CurriculumTrainer
+from class_hf.utils.environment import environment, peak_memory_bytes
+from class_hf.utils.files import write_arrays, write_json, write_text
+from class_hf.utils.protocols import Processor
+
+
+def write_plan(
+    folder: Path, plan: CurriculumPlan, prepared: Mapping[str, Dataset], load_report: LoadReport | None
+) -> None:
+    """Writes what a run records before it trains: `plan.json`, `load_report.json`, and the difficulties.
+
+    Args:
+        folder: the output folder.
+        plan: the plan of the run.
+        prepared: prepared pairs by split.
+        load_report: report of the loader, if there is one.
+    """
+    write_json(folder / "plan.json", plan.to_dict())
+    if load_report is not None:
+        write_text(folder / "load_report.json", load_report.to_json() + "\n")
+    if "difficulty" in prepared["train"].column_names:
+        # A resumed run must read the same numbers, also on another machine.
+        write_arrays(folder / DIFFICULTY_FILE, **difficulty_arrays(prepared))
+
+
+def evaluate_run(
+    trainer: CurriculumTrainer, prepared: Mapping[str, Dataset], pool: Dataset, processor: Processor
+) -> tuple[dict[str, torch.Tensor], Ranks, RetrievalEvaluator]:
+    """Ranks all validation pairs over both complete pools; the evaluation during training ranks a sample.
+
+    Args:
+        trainer: with the trained model.
+        prepared: prepared pairs by split. The captions of the other splits are candidates, too.
+        pool: prepared candidate molecules.
+        processor: the model's processor.
+
+    Returns:
+        The embeddings, (ranks, candidates) by pool and direction, and the evaluator that computed them.
+    """
+    evaluator = RetrievalEvaluator(
+        prepared["validation"],
+        pool,
+        captions=captions_of_other_splits(prepared, "validation"),
+        processor=processor,
+        batch_size=trainer.args.per_device_eval_batch_size,
+    )
+    embeddings = evaluator.embeddings(trainer.model)
+    return embeddings, evaluator.ranks(embeddings), evaluator
+
+
+def write_records(
+    folder: Path,
+    trainer: CurriculumTrainer,
+    metrics: dict[str, Any],
+    ranks: Ranks,
+    *,
+    ids: Sequence[str],
+    untrained: Mapping[str, Any],
+    **costs: Any,
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Writes `metrics.json`, `ranks.npz` and `log_history.json`.
+
+    Args:
+        folder: the output folder.
+        trainer: of the finished training.
+        metrics: report of the evaluator.
+        ranks: (ranks, candidates) by pool and direction.
+        ids: of the queries.
+        untrained: metrics of the model before training, text to molecule, on a sample of the split.
+        **costs: of [`run_summary`].
+
+    Returns:
+        The metrics as written, and the summary of [`run_summary`], which is not written yet.
+    """
+    metrics = {**metrics, "untrained": {"pool": "split", "sample": True, "text_to_molecule": dict(untrained)}}
+    write_json(folder / "metrics.json", metrics)
+    arrays = {
+        f"{pool}.{direction}": values
+        for pool, directions in ranks.items()
+        for direction, (values, _) in directions.items()
+    }
+    write_arrays(folder / "ranks.npz", id=np.array(ids), **arrays)
+    write_json(folder / "log_history.json", trainer.state.log_history)
+    return metrics, run_summary(trainer, **costs)
+
+
+def run_summary(
+    trainer: CurriculumTrainer, *, preparation_seconds: float, parameters: tuple[int, int], resumed: bool
+) -> dict[str, Any]:
+    """What a run cost, for `train_summary.json` and the model card.
+
+    Args:
+        trainer: of the finished training.
+        preparation_seconds: seconds that encoding took.
+        parameters: numbers of trained parameters and of all parameters.
+        resumed: whether the run was resumed from a checkpoint.
+
+    Returns:
+        Times in seconds, `peak_memory_bytes`, steps, pairs, parameters, processes and the environment.
+    """
+    plan, curriculum, args = trainer.plan, trainer.curriculum, trainer.args
+    assert plan is not None and curriculum is not None
+    steps, wall_seconds = trainer.state.global_step, trainer.train_seconds
+    evaluations = [entry.get("eval_runtime", 0.0) for entry in trainer.state.log_history]
+    return {
+        "wall_seconds": round(wall_seconds, 3),
+        "evaluation_seconds": round(sum(evaluations), 3),
+        "steps": steps,
+        "pairs_seen": steps * plan.batch_size,
+        "pairs_per_second": round(steps * plan.batch_size / wall_seconds, 1),
+        "peak_memory_bytes": peak_memory_bytes(args.device),
+        "preparation_seconds": round(preparation_seconds, 3),
+        "steps_without_curriculum": plan.full_steps,
+        "parameters": parameters[1],
+        "trainable_parameters": parameters[0],
+        "processes": args.world_size,
+        "resumed": resumed,
+        "environment": environment(),
+    }

@@ -1,0 +1,246 @@
+"""Checkpoints of a trainer: complete or not there, and resumed only by the settings they were made with."""
+
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch.distributed as dist
+from safetensors.torch import load_file, save_file
+from torch import nn
+from transformers.trainer import TRAINING_ARGS_NAME
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, rotate_checkpoints
+
+from class_hf.training.checkpoints import (
+    CURRICULUM_STATE_NAME,
+    LOSS_STATE_NAME,
+    choose_checkpoint,
+    fault_of,
+    write_manifest,
+)
+from class_hf.training.ranking import RankingTrainer
+from class_hf.utils.distributed import world_size
+from class_hf.utils.files import report_full_disk, write_json
+
+# A resumed run keeps these: the Trainer would take some from the checkpoint and others from the arguments.
+_KEPT_ARGUMENTS = (
+    "learning_rate",
+    "text_learning_rate",
+    "lr_scheduler_type",
+    "lr_scheduler_kwargs",
+    "warmup_steps",
+    "weight_decay",
+    "adam_beta1",
+    "adam_beta2",
+    "adam_epsilon",
+    "max_grad_norm",
+    "optim",
+    "optim_args",
+    "optim_target_modules",
+    "seed",
+    "data_seed",
+    "bf16",
+    "fp16",
+    "tf32",
+    "full_determinism",
+    "contrastive_label_smoothing",
+    "gradient_accumulation_steps",
+)
+# Fields of a model's configuration that do not change what it computes.
+_VOLATILE = {"transformers_version", "_name_or_path", "name_or_path", "architectures", "dtype", "torch_dtype"}
+_VOLATILE |= {"use_cache", "auto_map"}
+
+
+class ResumingTrainer(RankingTrainer):
+    """The checkpoints of a [`CurriculumTrainer`].
+
+    A checkpoint is complete if all files of its `manifest.json` are there and unchanged; the manifest is written last.
+    A run is resumed only with the settings of its checkpoint, so that it ends with the weights of an uninterrupted
+    run. Intervals of logging, evaluation and saving, and the number of workers, may change.
+    """
+
+    loss: Any
+    # Further settings that a resumed run must keep, by name, with values that JSON can hold.
+    resume_settings: dict[str, Any]
+
+    def kept_settings(self) -> dict[str, Any]:
+        """The settings that a resumed run must keep, by name."""
+        assert self.plan is not None
+        args = self.args
+        settings: dict[str, Any] = {name: getattr(args, name, None) for name in _KEPT_ARGUMENTS}
+        settings["micro_batch_size"] = args.per_device_train_batch_size * args.world_size
+        settings["sharding"] = "FSDP" if self.is_fsdp_enabled else "DeepSpeed" if self.is_deepspeed_enabled else "none"
+        settings |= {**self.plan.settings, **self.intensity_settings()}
+        settings["loss"] = type(self.loss).__name__
+        settings |= {f"loss.{name}": value for name, value in _numbers(self.loss).items()}
+        collator = getattr(self.data_collator, "collator", self.data_collator)  # of a chunked one, its own
+        settings |= {f"collator.{name}": value for name, value in _numbers(collator).items()}
+        config: Any = getattr(self.model, "config", None)
+        if hasattr(config, "to_dict"):
+            settings |= _flat(config.to_dict(), "config")
+        processor: Any = self.processing_class
+        if hasattr(processor, "content_key"):
+            settings["features"] = processor.content_key()
+        settings |= self.resume_settings
+        return json.loads(json.dumps(settings, default=str, sort_keys=True))
+
+    def intensity_settings(self) -> dict[str, Any]:
+        """The settings of the intensity schedule; a subclass knows them."""
+        raise NotImplementedError
+
+    def check_resume(self, checkpoint: str | Path) -> dict[str, Any]:
+        """Checks that a checkpoint belongs to this run. Nothing is changed.
+
+        Args:
+            checkpoint: its folder.
+
+        Returns:
+            The state of its intensity.
+
+        Raises:
+            ValueError: if the checkpoint is not complete, or was made with another plan or other settings (names
+                them), or lacks what is needed to resume.
+        """
+        assert self.plan is not None
+        checkpoint = Path(checkpoint)
+        path = checkpoint / CURRICULUM_STATE_NAME
+        if not path.is_file():
+            raise ValueError(f"{checkpoint} has no {CURRICULUM_STATE_NAME}: it is no checkpoint of this trainer.")
+        if hasattr(self.loss, "load_checkpoint_state") and not (checkpoint / LOSS_STATE_NAME).is_file():
+            raise ValueError(
+                f"{checkpoint} has no {LOSS_STATE_NAME}, which {type(self.loss).__name__} needs to resume. Resume "
+                "with the loss of its run, or start a new run in another output_dir."
+            )
+        state = json.loads(path.read_text(encoding="utf-8"))
+        if not state.get("resumable", True):
+            raise ValueError(
+                f"{checkpoint} has no optimizer state (save_only_model was set): it cannot be resumed from. Load its "
+                "model, and start a new run in another output_dir."
+            )
+        now, then = self.kept_settings(), state["settings"]
+        names = sorted(name for name in {*now, *then} if now.get(name) != then.get(name))
+        if names or state["plan_fingerprint"] != self.plan.fingerprint():
+            changes = [f"{name} {then.get(name)!r} -> {now.get(name)!r}" for name in names[:5]]
+            changes += [f"and {len(names) - 5} more"] if len(names) > 5 else []
+            raise ValueError(
+                f"{checkpoint} was made with other settings ({', '.join(changes) or 'other pairs or difficulties'}). "
+                "Resume with the settings and the data of its run, or start a new run in another output_dir."
+            )
+        return state["intensity"]
+
+    def restore(self, resume: str | bool | None) -> tuple[str | None, dict[str, Any]]:
+        """Chooses and checks the checkpoint to resume from, and loads the state of a loss that learns.
+
+        Args:
+            resume: True for the newest complete checkpoint of the output folder, a checkpoint's folder, or None.
+
+        Returns:
+            The checkpoint's folder and the state of its intensity; None and an empty state for a start from the
+            beginning.
+
+        Raises:
+            ValueError: see [`check_resume`].
+        """
+        checkpoint = choose_checkpoint(resume, str(self.args.output_dir))
+        if checkpoint is None:
+            return None, {}
+        state = self.check_resume(checkpoint)
+        if hasattr(self.loss, "load_checkpoint_state"):
+            self.loss.load_checkpoint_state(load_file(Path(checkpoint) / LOSS_STATE_NAME))
+        return checkpoint, state
+
+    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        assert self.plan is not None
+        folder = Path(self._get_output_dir(trial)) / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
+        # Old checkpoints are removed only after this one is complete.
+        limit, self.args.save_total_limit = self.args.save_total_limit, None
+        try:
+            with report_full_disk(folder):
+                if self.args.should_save:
+                    if folder.exists():
+                        shutil.rmtree(folder)  # incomplete, or of a run that was resumed from an earlier checkpoint
+                    folder.mkdir(parents=True)
+                    self._write_state(folder)
+                _wait_for_all()
+                super()._save_checkpoint(model, trial)
+                _wait_for_all()
+                if self.args.should_save:
+                    write_manifest(folder)
+        except OSError:
+            if self.args.should_save:
+                shutil.rmtree(folder, ignore_errors=True)  # make room
+            raise
+        finally:
+            self.args.save_total_limit = limit
+        if self.args.should_save:
+            rotate_checkpoints(
+                output_dir=str(folder.parent),
+                save_total_limit=limit,
+                best_model_checkpoint=self.state.best_model_checkpoint,
+                use_mtime=True,
+            )
+
+    def _write_state(self, folder: Path) -> None:
+        """Writes what a checkpoint of this trainer holds in addition to that of transformers."""
+        assert self.plan is not None
+        if hasattr(self.loss, "checkpoint_state"):
+            save_file(self.loss.checkpoint_state(), folder / LOSS_STATE_NAME)
+        state = {
+            "plan_fingerprint": self.plan.fingerprint(),
+            "settings": self.kept_settings(),
+            "intensity": self.intensity_state(),
+            "processes": self.args.world_size,
+            "resumable": not self.args.save_only_model,
+        }
+        write_json(folder / CURRICULUM_STATE_NAME, state)
+
+    def intensity_state(self) -> dict[str, Any]:
+        """The state of the intensity schedule; a subclass knows it."""
+        raise NotImplementedError
+
+    def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
+        """Saves as the Trainer does, with the arguments as JSON: a pickle is neither safe to load nor to publish."""
+        folder = Path(output_dir if output_dir is not None else str(self.args.output_dir))
+        with report_full_disk(folder):
+            super()._save(output_dir, state_dict)
+            pickled = folder / TRAINING_ARGS_NAME
+            if pickled.is_file():
+                pickled.unlink()
+                (folder / "training_args.json").write_text(self.args.to_json_string(), encoding="utf-8")
+
+    def _load_best_model(self) -> None:
+        """Loads the best model as the Trainer does, from a complete checkpoint only."""
+        checkpoint = str(self.state.best_model_checkpoint)
+        fault = fault_of(checkpoint)
+        if fault is not None:
+            raise ValueError(f"the best model is in {checkpoint}, which is damaged: {fault}.")
+        super()._load_best_model()
+
+
+def _wait_for_all() -> None:
+    if world_size() > 1:
+        dist.barrier()
+
+
+def _numbers(thing: object) -> dict[str, Any]:
+    """The public attributes of an object that are numbers: its settings."""
+    values = getattr(thing, "__dict__", {})
+    return {
+        name: value
+        for name, value in values.items()
+        if not name.startswith("_") and name != "training" and isinstance(value, (bool, int, float))
+    }
+
+
+def _flat(values: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+    """Nested settings with dotted names."""
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        if name in _VOLATILE:
+            continue
+        if isinstance(value, Mapping):
+            flat |= _flat(value, f"{prefix}.{name}")
+        else:
+            flat[f"{prefix}.{name}"] = value
+    return flat

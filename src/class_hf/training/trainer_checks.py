@@ -1,0 +1,183 @@
+"""Checks of what a [`CurriculumTrainer`] is given: each argument has an effect, or is refused by name."""
+
+import logging
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from transformers import EarlyStoppingCallback, TrainerCallback
+from transformers.trainer_utils import IntervalStrategy, SaveStrategy
+
+from class_hf.curriculum.plan import CurriculumPlan
+from class_hf.training.argument_checks import METRICS
+from class_hf.training.arguments import CurriculumTrainingArguments
+from class_hf.training.planning import column, column_names
+from class_hf.training.streams import is_stream
+from class_hf.utils.suggestions import did_you_mean
+
+logger = logging.getLogger(__name__)
+
+# The Trainer reads these only when it is made, so that a later change would have no effect.
+FIXED_ARGUMENTS = (
+    "bf16",
+    "fp16",
+    "use_cpu",
+    "deepspeed",
+    "fsdp",
+    "torch_compile",
+    "report_to",
+    "push_to_hub",
+    "forward_chunk_size",
+)
+_PLAN_ARGUMENTS = ["num_train_epochs", "max_steps", "seed", "data_seed", "global_batch_size"]
+_PLAN_ARGUMENTS += [
+    f"curriculum_{name}"
+    for name in ("order", "pacing", "start", "power", "stages", "span", "group_size", "group_from")
+]
+# Arguments of `Trainer` that have no effect here.
+_REFUSED = {
+    "compute_loss_func": "pass loss=, which receives the embeddings",
+    "preprocess_logits_for_metrics": "there are no logits; compute_metrics receives the embeddings",
+}
+
+
+def check_inputs(
+    args: CurriculumTrainingArguments,
+    train_dataset: Any,
+    eval_dataset: Any,
+    evaluator: Any,
+    further: Mapping[str, Any],
+) -> None:
+    """Refuses what a trainer cannot use.
+
+    Args:
+        args: the training arguments.
+        train_dataset, eval_dataset, evaluator: as given to the trainer.
+        further: further arguments of `transformers.Trainer`.
+
+    Raises:
+        ValueError: names the argument, and what to do instead.
+    """
+    if args.n_gpu > 1:
+        raise ValueError(
+            f"one process sees {args.n_gpu} GPUs, and would split ragged batches wrongly. Start it with `accelerate "
+            "launch`, one process for each GPU, or set CUDA_VISIBLE_DEVICES to one of them."
+        )
+    for name, instead in _REFUSED.items():
+        if further.get(name) is not None:
+            raise ValueError(f"{name} has no effect in a CurriculumTrainer: {instead}.")
+    if isinstance(train_dataset, Mapping):
+        raise ValueError(
+            f"train_dataset holds several splits ({', '.join(map(str, train_dataset))}). Pass one of them, for "
+            "instance train_dataset=data['train']."
+        )
+    if is_stream(train_dataset) and args.dataloader_num_workers > 0:
+        raise ValueError(
+            f"dataloader_num_workers is {args.dataloader_num_workers}, and the training set is a stream, which each "
+            "worker would read completely. Set dataloader_num_workers to 0."
+        )
+    if evaluator is not None and eval_dataset is not None:
+        raise ValueError("evaluator and eval_dataset are both set, and only one of them can be used. Pass one.")
+    datasets = eval_dataset.values() if isinstance(eval_dataset, Mapping) else [eval_dataset]
+    if any(is_stream(pairs) for pairs in datasets):
+        raise ValueError("eval_dataset is a stream; ranking needs random access. Pass a Dataset or a list of rows.")
+
+
+def check_label_smoothing(loss: Any, args: CurriculumTrainingArguments) -> None:
+    """Refuses a label smoothing that a loss of the user's own does not have.
+
+    Args:
+        loss: the loss.
+        args: the training arguments.
+
+    Raises:
+        ValueError: if `contrastive_label_smoothing` is set and is not that of the loss.
+    """
+    smoothing = getattr(loss, "label_smoothing", 0.0)
+    if args.contrastive_label_smoothing and args.contrastive_label_smoothing != smoothing:
+        raise ValueError(
+            f"contrastive_label_smoothing is {args.contrastive_label_smoothing}, but the loss "
+            f"{type(loss).__name__} has {smoothing}. Set it in the loss."
+        )
+
+
+def plan_key(args: CurriculumTrainingArguments) -> tuple[Any, ...]:
+    """The arguments that a plan follows from."""
+    return tuple(getattr(args, name) for name in _PLAN_ARGUMENTS)
+
+
+def check_plan(plan: CurriculumPlan, args: CurriculumTrainingArguments, rows: Any) -> None:
+    """Checks that a plan fits the training set and the batch.
+
+    Args:
+        plan: the plan.
+        args: the training arguments.
+        rows: the training set.
+
+    Raises:
+        ValueError: if a size differs.
+    """
+    if hasattr(rows, "__len__") and plan.num_pairs != len(rows):
+        raise ValueError(
+            f"the plan is for {plan.num_pairs} pairs, the training set has {len(rows)}. Make the plan for this "
+            "training set."
+        )
+    if plan.batch_size != args.global_batch_size:
+        raise ValueError(
+            f"the plan has a global batch of {plan.batch_size}, the arguments one of {args.global_batch_size} "
+            "(per_device_train_batch_size x processes x gradient_accumulation_steps). Make them equal."
+        )
+
+
+def check_selection(
+    args: CurriculumTrainingArguments, callbacks: Iterable[TrainerCallback], *, own_metrics: bool
+) -> None:
+    """Checks that the best model can be selected, before training rather than after its first evaluation.
+
+    Args:
+        args: the training arguments.
+        callbacks: the callbacks of the trainer.
+        own_metrics: whether `compute_metrics` adds metrics of unknown names.
+
+    Raises:
+        ValueError: if early stopping has no evaluations, or the metric is unknown.
+    """
+    stops = any(isinstance(callback, EarlyStoppingCallback) for callback in callbacks)
+    if stops and args.eval_strategy == IntervalStrategy.NO:
+        raise ValueError(
+            "early stopping needs evaluations during training, and eval_strategy is 'no'. Set eval_strategy to "
+            "'epoch' or 'steps'."
+        )
+    name = (args.metric_for_best_model or "").removeprefix("eval_")
+    selects = stops or args.load_best_model_at_end or args.save_strategy == SaveStrategy.BEST
+    if selects and not own_metrics and name not in METRICS and not name.endswith("_mrr"):
+        raise ValueError(
+            f"metric_for_best_model is {args.metric_for_best_model!r}, which no evaluation computes; "
+            f"{did_you_mean(name, METRICS)}"
+        )
+
+
+def warn_of_plan(plan: CurriculumPlan, rows: Any) -> None:
+    """Warns of a plan that never admits some pairs, and of captions or molecules that are all equal.
+
+    Args:
+        plan: the plan of the run.
+        rows: the training set.
+    """
+    missing = plan.num_pairs - max(plan.pool_sizes)
+    if missing > 0:
+        span = math.floor(1000 * (plan.epochs - 1) / plan.settings["epochs"]) / 1000
+        remedy = f"set curriculum_span to {span} or less" if span > 0 else "train more epochs"
+        logger.warning(
+            "The last epoch admits %s of %s pairs: the other %s are never trained on. To admit all pairs, %s.",
+            f"{max(plan.pool_sizes):,}",
+            f"{plan.num_pairs:,}",
+            f"{missing:,}",
+            remedy,
+        )
+    if is_stream(rows):
+        return
+    for name in ("description", "smiles"):
+        if name in column_names(rows) and plan.num_pairs > 1 and len(set(column(rows, name))) == 1:
+            logger.warning("All training pairs have the same %s: the model cannot learn from them.", name)
+            break
