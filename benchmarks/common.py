@@ -1,4 +1,4 @@
-"""What the benchmarks share: interleaved timing, peak memory, bars, and results as JSON."""
+"""Helpers of the benchmarks: interleaved timing, peak memory, bars, and results as JSON."""
 
 import argparse
 import json
@@ -24,9 +24,9 @@ class Timing(NamedTuple):
 
 
 def arguments(description: str | None, **extra: dict[str, Any]) -> argparse.Namespace:
-    """The command line of a benchmark: `--data_dir`, `--output`, and `extra` arguments by name."""
+    """Parses the command line of a benchmark: `--data_dir`, `--output`, and the `extra` arguments by name."""
     parser = argparse.ArgumentParser(description=(description or "").splitlines()[0])
-    parser.add_argument("--data_dir", type=Path, help="folder with ChEBI-20; the embedded demo if it is not given")
+    parser.add_argument("--data_dir", type=Path, help="folder with ChEBI-20 (default: the synthetic demo)")
     parser.add_argument("--output", type=Path, default=RESULTS / f"{Path(sys.argv[0]).stem}.json")
     for name, settings in extra.items():
         parser.add_argument(f"--{name}", **settings)
@@ -34,19 +34,19 @@ def arguments(description: str | None, **extra: dict[str, Any]) -> argparse.Name
 
 
 def load(data_dir: Path | None) -> Any:
-    """The pairs by split and the candidate pool, of `data_dir` or of the demo."""
+    """Loads the pairs by split and the candidate pool, from `data_dir` or from the demo."""
     from class_hf.data.source import load_data
 
     return load_data(None if data_dir is None else str(data_dir), demo=data_dir is None)[0]
 
 
 def machine() -> dict[str, Any]:
-    """What the numbers are measured on."""
+    """The machine and the versions."""
     from class_hf.utils.environment import environment
 
-    found = environment()
-    versions = found.pop("versions")
-    return {**found, "matrix_units": has_matrix_units(), "python": versions["python"], "torch": versions["torch"]}
+    record = environment()
+    versions = record.pop("versions")
+    return {**record, "matrix_units": has_matrix_units(), "python": versions["python"], "torch": versions["torch"]}
 
 
 def has_matrix_units() -> bool:
@@ -55,57 +55,61 @@ def has_matrix_units() -> bool:
 
 
 def cpu_flags() -> set[str]:
-    """The instruction sets of the CPU by Linux's names; empty elsewhere."""
+    """The instruction sets of the CPU, by their names in Linux. Empty on other systems."""
     cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_text().splitlines() if cpuinfo.is_file() else []
     return {flag for line in lines if line.startswith("flags") for flag in line.split(":")[1].split()}
 
 
 def best_of(functions: dict[str, Callable[[], Any]], repeats: int = 3) -> dict[str, Timing]:
-    """Runs each function `repeats` times, in turn, so that a load on the machine meets all; the best of each."""
+    """Times functions and returns the best repeat of each.
+
+    The functions take turns, so that another load on the machine affects all of them.
+    """
     best = {name: Timing(math.inf, math.inf) for name in functions}
     for _ in range(repeats):
         for name, function in functions.items():
             wall, cpu = time.perf_counter(), time.process_time()
             function()
-            taken = Timing(time.perf_counter() - wall, time.process_time() - cpu)
-            best[name] = min(best[name], taken)
+            timing = Timing(time.perf_counter() - wall, time.process_time() - cpu)
+            best[name] = min(best[name], timing)
     return best
 
 
 def fresh_process(code: str, *words: object) -> dict[str, Any]:
-    """Runs Python code in a process of its own; the JSON object that it prints last. For peak memory."""
+    """Runs Python code in a new process, for its peak memory. Returns the JSON object in the last line it prints."""
     command = [sys.executable, "-c", code, *map(str, words)]
-    # glibc returns freed blocks of this size at once, so that the process holds what is alive and no more.
+    # With this setting glibc returns freed blocks to the system at once, so freed memory is not counted.
     environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536"}
     done = subprocess.run(
         command, capture_output=True, text=True, check=False, cwd=ROOT / "benchmarks", env=environment
     )
     if done.returncode != 0:
-        sys.exit(f"a measuring process failed:\n{done.stderr[-3000:]}")
+        sys.exit(f"a measurement failed:\n{done.stderr[-3000:]}")
     return json.loads(done.stdout.splitlines()[-1])
 
 
 def peak_during(function: Callable[[], Any]) -> int:
-    """Bytes that this process held at most while `function` ran, over what it held before (Linux)."""
-    Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew; 5 is proc(5)'s word for it
+    """Peak memory of this process while `function` runs, in bytes above the memory before (Linux)."""
+    Path("/proc/self/clear_refs").write_text("5")  # resets the peak; see proc(5)
     before = _memory("VmRSS")
     function()
     return _memory("VmHWM") - before
 
 
 def peak_rss() -> int:
-    """Bytes that this process held at most (Linux)."""
+    """Peak memory of this process in bytes (Linux)."""
     return _memory("VmHWM")
 
 
 def _memory(field: str) -> int:
+    """A field of `/proc/self/status`, in bytes."""
     line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(field))
     return int(line.split()[1]) * 1024
 
 
 def bar(requirement: str, sign: str, limit: float, measured: float, **details: Any) -> dict[str, Any]:
-    """One requirement, its bar and what was measured; `sign` is `<=` or `>=`."""
+    """A result row: requirement, bar, measured value. `sign` is `<=` or `>=`."""
     met = measured <= limit if sign == "<=" else measured >= limit
     return {
         "requirement": requirement,
@@ -117,13 +121,13 @@ def bar(requirement: str, sign: str, limit: float, measured: float, **details: A
 
 
 def skipped(requirement: str, text: str, reason: str, measured: float | None = None) -> dict[str, Any]:
-    """A bar that this machine cannot be held to; what was measured all the same, if anything."""
+    """A result row whose bar does not apply on this machine, with the measured value if there is one."""
     value = None if measured is None else float(f"{measured:.4g}")
     return {"requirement": requirement, "bar": text, "measured": value, "met": None, "skipped": reason}
 
 
 def finish(rows: Sequence[dict[str, Any]], output: Path, **details: Any) -> None:
-    """Writes the rows with machine and command, prints them, and ends with status 1 if a bar is missed."""
+    """Writes and prints the rows, with machine and command. Exits with status 1 if a bar is missed."""
     from class_hf.utils.files import write_json
 
     words = [Path(sys.argv[0]).name, *sys.argv[1:]]

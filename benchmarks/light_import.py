@@ -1,8 +1,8 @@
-"""Requirement 15, light import: what `import class_hf` costs over bare Python, and what it loads.
+"""Requirement 15, light import: the cost of `import class_hf` above bare Python, and the packages that it loads.
 
     python benchmarks/light_import.py [--output FILE]
 
-Each measurement is a process of its own, the two kinds in turn. Needs no data.
+Each measurement runs in a new process. The two kinds take turns. Needs no data.
 """
 
 import subprocess

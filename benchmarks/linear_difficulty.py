@@ -1,9 +1,9 @@
-"""Requirement 7: difficulty in linear time, and neighbours by an index, beside their exact forms.
+"""Requirement 7: difficulty in linear time and indexed neighbours, compared with their exact forms.
 
     python benchmarks/linear_difficulty.py [--data_dir DIR]
 
-Pairs are those of training and validation, molecules alone the pool's, which repeat for the anchors where there are
-fewer than 26,408. The exact forms are the package's own.
+Pairs are those of training and validation, molecules those of the pool. The molecules repeat for the anchors if there
+are fewer than 26,408. The exact forms are also this package's.
 """
 
 from typing import Any
@@ -31,35 +31,35 @@ MOLECULES = 26408
 
 
 def first(pairs: PairFeatures, size: int) -> PairFeatures:
-    """The first pairs, read already: what is measured is scoring."""
+    """The first pairs, with their features, so that only scoring is measured."""
     part = PairFeatures(*(column[:size] for column in (pairs.ids, pairs.descriptions, pairs.smiles)))
     assert len(part.words) == len(part.fragments) == size
     return part
 
 
 def mean_to_others(rows: Rows, similarity: str) -> np.ndarray:
-    """(N,) mean similarity to all other rows, from all N x N of them."""
+    """(N,) mean similarity to all other rows, from all N x N similarities."""
     dense = rows.dense()
     return (sums(dense, similarity, dense) - 1) / (len(rows) - 1)
 
 
 def cosines_to_others(rows: Rows, queries: np.ndarray) -> np.ndarray:
-    """(B,) mean cosine of some rows to all other rows, one by one."""
+    """(B,) mean cosine similarity of the queries to all other rows."""
     units = rows.matrix.multiply(1 / np.sqrt(rows.squares.astype(np.float64))[:, None]).tocsr()
     return ((units[queries] @ units.T).sum(axis=1) - 1) / (len(rows) - 1)
 
 
-def index_rows(exact: dict[str, Any], found: dict[str, Any], seconds: dict[str, float]) -> list[dict[str, Any]]:
-    """One bar for each measure of neighbours; `found` is empty without faiss."""
+def index_rows(exact: dict[str, Any], indexed: dict[str, Any], seconds: dict[str, float]) -> list[dict[str, Any]]:
+    """One result row for each kind of neighbours; `indexed` is empty without faiss."""
     requirements = {name: f"7 linear difficulty: neighbours by index and exact, {name}: Spearman" for name in exact}
-    if not found:
+    if not indexed:
         return [skipped(text, ">= 0.98", "faiss is not installed") for text in requirements.values()]
     return [
         bar(
             text,
             ">=",
             0.98,
-            spearmanr(exact[name], found[name]).statistic,
+            spearmanr(exact[name], indexed[name]).statistic,
             seconds_exact=round(seconds[f"exact {name}"], 2),
             seconds_index=round(seconds[f"index {name}"], 2),
         )
@@ -78,9 +78,9 @@ def main() -> None:
     molecules, many = fingerprints(fragments), fingerprints(repeated(fragments, max(len(pool), MOLECULES)))
     names = [str(row) for row in range(len(many))]
 
-    found, counts = terms_of(pairs.words)
-    terms = Frequencies.of(found)
-    tfidf, hashed = (vectors_of(found, counts, terms, kind) for kind in ("tfidf", "hashed"))
+    terms_by_caption, counts = terms_of(pairs.words)
+    terms = Frequencies.of(terms_by_caption)
+    tfidf, hashed = (vectors_of(terms_by_caption, counts, terms, kind) for kind in ("tfidf", "hashed"))
     half = first(pairs, len(pairs) // 2)
     taken = best_of(
         {
@@ -115,8 +115,8 @@ def main() -> None:
         ways = {"exact": exact, "index": lambda v=vectors, s=similarity: NearestIndexed.fit(v, s, K)}
         for kind in kinds:
             timed: dict[str, Any] = {}
-            one = best_of({kind: lambda run=ways[kind], into=timed: into.update(result=run()[1])}, repeats=1)
-            seconds[f"{kind} {name}"] = one[kind].wall
+            timings = best_of({kind: lambda run=ways[kind], into=timed: into.update(result=run()[1])}, repeats=1)
+            seconds[f"{kind} {name}"] = timings[kind].wall
             scores[kind][name] = timed["result"]
 
     mean_and_nearest = spearmanr(anchors[: len(molecules)], scores["exact"]["molecules"])

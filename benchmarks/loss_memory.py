@@ -1,9 +1,10 @@
-"""Requirement 3: memory, time and values of the tiled contrastive loss beside the dense one.
+"""Requirement 3: memory, time and values of the tiled contrastive loss, compared with the dense one.
 
     python benchmarks/loss_memory.py [--pairs 16384] [--width 256]
 
-One call is forward and backward in both directions with weights. Memory is the peak of a fresh process minus what it
-held before the call, gradients of the embeddings included. No duplicate mask: it would cost the dense loss more.
+One call is forward and backward in both directions, with weights. Memory is the peak of a new process above its memory
+before the call, gradients of the embeddings included. There is no duplicate mask, which would cost the dense loss
+more.
 """
 
 import json
@@ -23,14 +24,14 @@ MEASURE = "import sys, loss_memory; loss_memory.print_memory(sys.argv[1], int(sy
 
 
 def embeddings(pairs: int, width: int) -> list[torch.Tensor]:
-    """Unit vectors of texts and of molecules, partners at a cosine of about 0.7, and the logits' scale."""
+    """L2-normalised texts and molecules with a cosine of about 0.7 between partners, and the logit scale."""
     generator = torch.Generator().manual_seed(0)
     texts, noise = (F.normalize(torch.randn(pairs, width, generator=generator), dim=-1) for _ in range(2))
     return [texts, F.normalize(texts + noise, dim=-1), torch.tensor(14.0)]
 
 
 def step(name: str, inputs: list[torch.Tensor]) -> list[torch.Tensor]:
-    """One call, forward and backward: the loss and the gradients of texts, molecules and scale."""
+    """One call, forward and backward. Returns the loss, and the gradients of texts, molecules and logit scale."""
     leaves = [tensor.detach().requires_grad_() for tensor in inputs]
     loss = LOSSES[name](*leaves, Intensity(sharpness=0.7, focus=1.5)).loss
     loss.backward()
@@ -38,8 +39,8 @@ def step(name: str, inputs: list[torch.Tensor]) -> list[torch.Tensor]:
 
 
 def print_memory(name: str, pairs: int, width: int) -> None:
-    """Prints how far one call raises the peak of this process, in bytes."""
-    step(name, embeddings(256, width))  # code, threads and their buffers are there from now on
+    """Prints by how many bytes one call raises the peak memory of this process."""
+    step(name, embeddings(256, width))  # loads code and allocates the buffers of the threads
     inputs = embeddings(pairs, width)
     before = psutil.Process().memory_info().rss
     step(name, inputs)
@@ -47,7 +48,8 @@ def print_memory(name: str, pairs: int, width: int) -> None:
 
 
 def memory(name: str, pairs: int, width: int) -> int:
-    # glibc, where it is used, gives what is freed back at once: kept, it would hide what a call needs.
+    """Peak memory of one call in a new process, in bytes above the memory before."""
+    # With this setting glibc returns freed blocks to the system at once, so freed memory is not counted.
     os.environ["MALLOC_MMAP_THRESHOLD_"] = str(2**16)
     return fresh_process(MEASURE, name, pairs, width)["bytes"]
 
@@ -55,7 +57,7 @@ def memory(name: str, pairs: int, width: int) -> int:
 def main() -> None:
     args = arguments(
         __doc__,
-        pairs={"type": int, "default": 16384, "help": "pairs of the batch"},
+        pairs={"type": int, "default": 16384, "help": "pairs in the batch"},
         width={"type": int, "default": 256, "help": "width of the embeddings"},
     )
     sizes = [args.pairs // 4, args.pairs // 2, args.pairs]

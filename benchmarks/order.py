@@ -1,10 +1,10 @@
-"""Whether easy pairs first beat the same growth at random, over the runs of several studies.
+"""Tests whether easy pairs first are better than the same growth in random order, over the runs of several studies.
 
     python benchmarks/order.py --studies OUTPUT [OUTPUT ...]
 
-OUTPUT is what `recipes/ablate.py` wrote: of `chebi20_names.yaml` and `chebi20_fused.yaml`, for instance, whose runs
-have other towers but the same queries, growth and number of steps. MRR from text to molecule in the full pool, paired
-by study, seed and query; all studies' seeds are resampled together
+OUTPUT is an output folder of `recipes/ablate.py`, for instance of `chebi20_names.yaml` and `chebi20_fused.yaml`. Their
+runs have different towers and the same queries, growth and number of steps. The measure is the MRR from text to
+molecule in the full pool, paired by study, seed and query. The seeds of all studies are resampled together
 (`class_hf.studies.statistics.compare`). Skips without studies.
 """
 
@@ -23,8 +23,8 @@ def main() -> None:
     args = common.arguments(
         __doc__,
         studies={"nargs": "+", "type": Path, "help": "output folders of recipes/ablate.py"},
-        arm={"default": "easy_linear", "help": "arm with the order"},
-        baseline={"default": "random_linear", "help": "arm with the same growth at random"},
+        arm={"default": "easy_linear", "help": "arm with easy pairs first"},
+        baseline={"default": "random_linear", "help": "arm with the same growth in random order"},
     )
     if args.studies is None:
         print("skipped: needs --studies")
@@ -35,15 +35,17 @@ def main() -> None:
             other = study / args.baseline / folder.name
             if not (other / "ranks.npz").exists():
                 continue
-            (ids, own), (other_ids, base) = (reciprocal_ranks(one) for one in (folder, other))
+            (ids, values), (other_ids, reference) = (reciprocal_ranks(run) for run in (folder, other))
             queries = ids if queries is None else queries
             if not (np.array_equal(ids, queries) and np.array_equal(other_ids, queries)):
-                raise ValueError(f"{folder} or {other} ranked other queries than the runs before.")
+                raise ValueError(f"{folder} or {other} ranked other queries than the earlier runs.")
             if steps(folder) != steps(other):
-                raise ValueError(f"{folder} took {steps(folder)} steps, {other} {steps(other)}; expected as many.")
-            pairs[f"{study.name} {folder.name}"] = own, base
+                raise ValueError(
+                    f"{folder} took {steps(folder)} steps, {other} {steps(other)}; expected the same number."
+                )
+            pairs[f"{study.name} {folder.name}"] = values, reference
     if not pairs:
-        raise ValueError(f"no study has a seed of both {args.arm!r} and {args.baseline!r}.")
+        raise ValueError(f"no study has a seed of {args.arm!r} and {args.baseline!r}.")
     arm, baseline = (np.stack(rows) for rows in zip(*pairs.values(), strict=True))
     result = compare(arm, baseline)
     by_pair = dict(zip(pairs, (arm - baseline).mean(axis=1).tolist(), strict=True))
@@ -61,13 +63,13 @@ def main() -> None:
 
 
 def reciprocal_ranks(folder: Path) -> tuple[np.ndarray, np.ndarray]:
-    """The queries of a run (Q,), and the reciprocals of their ranks (Q,)."""
+    """The ids of the queries of a run (Q,), and their reciprocal ranks (Q,)."""
     with np.load(folder / "ranks.npz") as file:
         return file["id"], 1.0 / file[PRIMARY]
 
 
 def steps(folder: Path) -> int:
-    """How many steps a run took."""
+    """Number of steps of a run."""
     return json.loads((folder / "train_summary.json").read_text(encoding="utf-8"))["steps"]
 
 

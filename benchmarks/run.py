@@ -1,9 +1,9 @@
-"""Runs the benchmarks, each in a process of its own, and writes the table of results into benchmarks/README.md.
+"""Runs the benchmarks, each in its own process, and writes the table of results into benchmarks/README.md.
 
     python benchmarks/run.py [--data_dir DATA] [--only NAME ...]
 
-A script that fails does not stop the others. The table is made of everything in benchmarks/results/, so results of
-scripts that were not run this time stay in it. Exit status 1 if a bar is missed or a script fails.
+If a script fails, the others still run. The table has the rows of all files in benchmarks/results/, so results of
+scripts that were not run this time stay in it. The exit status is 1 if a bar is missed or a script fails.
 """
 
 import argparse
@@ -42,7 +42,7 @@ SCRIPTS = (
     "order",
     "gpu",
 )
-NEED_DATA = ("fast_cpu",)  # their bars hold for ChEBI-20 only
+NEED_DATA = ("fast_cpu",)  # their bars are for ChEBI-20 only
 BEGIN, END = "<!-- results -->", "<!-- /results -->"
 
 
@@ -57,7 +57,7 @@ def _place(name: str) -> int:
 
 
 def describe(machine: dict[str, Any]) -> str:
-    """The machine of a row in a few words.
+    """Describes the machine of a row in a few words.
 
     >>> describe({"processor": "AMD EPYC", "cores": 8, "threads": 2, "matrix_units": False, "gpu": None})
     '2 of 8 cores, AMD EPYC'
@@ -79,28 +79,28 @@ def table(rows: Iterable[dict[str, Any]]) -> str:
 
 
 def with_table(text: str, new: str) -> str:
-    """The text with another table between the markers.
+    """Replaces the table between the markers of a text.
 
     Raises:
-        ValueError: if the markers are not there.
+        ValueError: if the text has no markers.
     """
     before, begin, rest = text.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not begin or not end:
-        raise ValueError(f"there is no {BEGIN} ... {END} to write the results between. Add the two lines.")
+        raise ValueError(f"there is no {BEGIN} ... {END} for the results. Add the two lines.")
     return f"{before}{BEGIN}\n{new}\n{END}{after}"
 
 
 def run(name: str, folder: Path, results: Path, data_dir: Path | None) -> str:
-    """Runs one script; `met`, `MISSED`, `FAILED` or why it was not run."""
+    """Runs one script. Returns `met`, `MISSED`, `FAILED`, or the reason why it was not run."""
     if data_dir is None and name in NEED_DATA:
         return "not run: needs --data_dir"
     before = _written(results / f"{name}.json")
     command = [sys.executable, str(folder / f"{name}.py")]
     status = subprocess.run(command + (["--data_dir", str(data_dir)] if data_dir else []), check=False).returncode
-    # Python ends with status 1 after any exception, too.
+    # Python also exits with status 1 after an exception, and then the file of results is not written.
     if status == 0 and _written(results / f"{name}.json") == before:
-        return "skipped"  # as gpu.py without a GPU
+        return "skipped"  # for instance gpu.py without a GPU
     if status not in (0, 1) or _written(results / f"{name}.json") == before:
         return f"FAILED with status {status}"
     return "MISSED" if status else "met"
@@ -112,11 +112,11 @@ def _written(file: Path) -> int:
 
 def main(argv: list[str] | None = None, folder: Path = ROOT / "benchmarks", results: Path = RESULTS) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data_dir", type=Path, help="folder with ChEBI-20; the embedded demo if it is not given")
+    parser.add_argument("--data_dir", type=Path, help="folder with ChEBI-20 (default: the synthetic demo)")
     parser.add_argument("--only", nargs="+", choices=SCRIPTS, metavar="NAME", help=f"of {', '.join(SCRIPTS)}")
     args = parser.parse_args(argv)
     readme = folder / "README.md"
-    with_table(readme.read_text(encoding="utf-8"), "")  # before the minutes that follow
+    with_table(readme.read_text(encoding="utf-8"), "")  # fails now rather than after the benchmarks
     verdicts: dict[str, str] = {}
     for name in args.only or SCRIPTS:
         if not (folder / f"{name}.py").is_file():

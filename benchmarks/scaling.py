@@ -1,12 +1,12 @@
-"""How cost grows: scoring, an epoch of training, and evaluation, over 1k, 4k, 16k and 64k pairs.
+"""Measures how the cost of scoring, of an epoch of training and of evaluation grows with the number of pairs.
 
     python benchmarks/scaling.py [--data_dir DATA] [--sizes 1000 4000 16000 64000]
 
-The pairs are those at hand; where they do not suffice they are met again under new ids, their sentences in another
-order. Scoring includes reading the pairs with RDKit. The towers are small (lexical and fingerprint, width 128), the
-epoch is one of full size in batches of 256, evaluation ranks 1,000 captions among N molecules, which it embeds.
-Exponents are fitted by least squares on the logarithms, over all sizes but the smallest, where fixed costs rule; one
-run a size, in seconds of the processor.
+If there are too few pairs they are repeated with new ids and with their sentences in another order. Scoring includes
+reading the pairs with RDKit. The towers are small (lexical and fingerprint, width 128). The epoch has all pairs in
+batches of 256. Evaluation embeds N molecules and ranks 1,000 captions among them. Exponents are fitted by least
+squares on the logarithms, without the smallest size, where fixed costs dominate. There is one run for each size, in
+CPU seconds.
 """
 
 import tempfile
@@ -37,7 +37,7 @@ from class_hf import (
 
 matplotlib.use("Agg")
 QUERIES, BATCH = 1000, 256
-# What each task should grow by, at most; beyond it the bar leaves room for caches that are outgrown.
+# The expected exponent of each task. The bar allows `ROOM` above it for data that outgrows the caches of the CPU.
 EXPECTED = {
     "scoring, complexity": 1,
     "scoring, confusability of 8 neighbours": 2,
@@ -49,7 +49,7 @@ ROOM = 0.25
 
 
 def enlarge(pairs: Dataset, size: int) -> Dataset:
-    """So many pairs with ids of their own."""
+    """Makes `size` pairs with different ids."""
     generator = np.random.default_rng(0)
     rows: dict[str, list[str]] = {"id": [], "smiles": [], "description": []}
     for number in range(size):
@@ -64,14 +64,14 @@ def enlarge(pairs: Dataset, size: int) -> Dataset:
 
 
 def seconds(function: Callable[[], Any]) -> float:
-    """Seconds of the processor, all threads together, so that other work on a shared machine does not count."""
+    """CPU seconds of all threads. Other work on a shared machine does not count."""
     started = time.process_time()
     function()
     return time.process_time() - started
 
 
 def measure(pairs: Dataset, folder: str) -> dict[str, float]:
-    """Seconds of each task over all of the pairs."""
+    """CPU seconds of each task over all pairs."""
     scorers = {
         "scoring, complexity": DifficultyScorer("complexity"),
         "scoring, confusability of 8 neighbours": DifficultyScorer("confusability"),
@@ -109,18 +109,18 @@ def measure(pairs: Dataset, folder: str) -> dict[str, float]:
 
 
 def exponent(sizes: list[int], times: list[float]) -> float:
-    """Slope of log time over log size, without the smallest size."""
+    """Slope of the logarithm of time over that of size, without the smallest size."""
     return float(np.polyfit(np.log(sizes[1:]), np.log(times[1:]), 1)[0])
 
 
 def draw(sizes: list[int], times: dict[str, list[float]], exponents: dict[str, float], path: Path) -> None:
-    """One line a task on logarithmic axes."""
+    """Draws one line for each task on logarithmic axes."""
     from matplotlib import pyplot
 
     figure, axes = pyplot.subplots(figsize=(7.5, 4.8), layout="constrained")
     for name, values in times.items():
         axes.loglog(sizes, values, "o-", label=f"{name}: N^{exponents[name]:.2f}, expected {EXPECTED[name]}")
-    axes.set(xlabel="pairs N", ylabel="seconds of the processor", title="How cost grows")
+    axes.set(xlabel="pairs N", ylabel="CPU seconds", title="How cost grows")
     axes.set_xticks(sizes, [f"{size:,}" for size in sizes])
     axes.minorticks_off()
     axes.grid(alpha=0.3)

@@ -1,10 +1,10 @@
-"""Requirement 13, search: one-bit codes with exact rescoring beside a flat search, and opening an index.
+"""Requirement 13, search: one-bit codes with exact rescoring compared with flat search, and opening an index.
 
     python benchmarks/search.py [--vectors FILE.npy --queries FILE.npy] [--size 200000] [--large 1000000]
 
-Single queries, one after the other. With `--vectors` and `--queries` (`molecules.npy` and `captions.npy` of an index)
-the candidates are these molecules, and noisy mixtures of two of them up to the size; without them random unit vectors,
-whose neighbours are noisy copies of the queries, as a molecule is of its caption. Needs no other data.
+Measures single queries, one after the other. With `--vectors` and `--queries` (`molecules.npy` and `captions.npy` of
+an index) the candidates are these molecules, and noisy mixtures of two of them up to the size. Without them the
+vectors are random and L2-normalised, and the neighbours of a query are noisy copies of it. Needs no other data.
 """
 
 import tempfile
@@ -22,15 +22,16 @@ from class_hf.search.vector_search import OVERSAMPLING, encode, top_rows, top_ro
 DIMENSION = 256
 QUERIES = 200
 K = 10
-SMALL = 1_000  # molecules of the index beside which opening the large one is measured
+SMALL = 1_000  # molecules of the small index with which opening the large one is compared
 
 
 def unit(rows: np.ndarray) -> np.ndarray:
+    """L2-normalises the rows."""
     return rows / np.linalg.norm(rows, axis=1, keepdims=True)
 
 
 def made_up(size: int, generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Candidates (N, D) and queries (Q, D); each query has fifty near candidates, at cosines of 0.5 to 0.9."""
+    """Candidates (N, D) and queries (Q, D). Each query has fifty near candidates, at cosines of 0.5 to 0.9."""
     queries = unit(generator.standard_normal((QUERIES, DIMENSION), np.float32))
     candidates = unit(generator.standard_normal((size, DIMENSION), np.float32))
     near = np.repeat(np.arange(QUERIES), 50)
@@ -40,16 +41,16 @@ def made_up(size: int, generator: np.random.Generator) -> tuple[np.ndarray, np.n
 
 
 def grown(vectors: np.ndarray, size: int, generator: np.random.Generator) -> np.ndarray:
-    """(N, D): the vectors, and mixtures of two with noise of length 0.3."""
+    """(N, D) vectors: the given ones, and mixtures of two of them with noise of length 0.3."""
     count = max(size - len(vectors), 0)
-    one, other = generator.integers(0, len(vectors), (2, count))
+    first, second = generator.integers(0, len(vectors), (2, count))
     share = generator.uniform(0.5, 1, (count, 1)).astype(np.float32)
     noise = generator.standard_normal((count, vectors.shape[1]), np.float32) * 0.3 / vectors.shape[1] ** 0.5
-    return np.concatenate([vectors[:size], unit(share * vectors[one] + (1 - share) * vectors[other] + noise)])
+    return np.concatenate([vectors[:size], unit(share * vectors[first] + (1 - share) * vectors[second] + noise)])
 
 
 def write_index(folder: Path, vectors: np.ndarray) -> None:
-    """An index of so many molecules, all methane."""
+    """Writes an index whose molecules are all methane."""
     rows = len(vectors)
     table = Dataset.from_dict(
         {
@@ -67,7 +68,7 @@ def write_index(folder: Path, vectors: np.ndarray) -> None:
 
 
 def measure(vectors: np.ndarray, queries: np.ndarray) -> tuple[float, float, dict[str, float]]:
-    """Recall@10 of the codes, the faster flat search over the codes' time, and milliseconds a query of each."""
+    """Recall@10 of the codes, time of the faster flat search over that of the codes, and milliseconds of each."""
     codes, flat = encode(vectors), faiss.IndexFlatIP(vectors.shape[1])
     flat.add(vectors)
     exact = flat.search(queries, K)[1]
@@ -95,7 +96,7 @@ def main() -> None:
         queries={"type": Path, "help": "captions.npy of the same index"},
     )
     if (args.vectors is None) != (args.queries is None):
-        raise SystemExit("error: --vectors and --queries belong together.")
+        raise SystemExit("error: pass --vectors and --queries together.")
     faiss.omp_set_num_threads(torch.get_num_threads())
     disable_progress_bars()
     generator = np.random.default_rng(0)

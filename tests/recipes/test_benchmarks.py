@@ -1,4 +1,4 @@
-"""What the benchmarks share: bars, results, the runner and its table. No benchmark is run."""
+"""The helpers, the runner and the table of the benchmarks. No benchmark is run."""
 
 import ast
 import importlib.util
@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+HELPERS = ("common", "run", "gpu_common", "gpu_kernels", "gpu_training")
 MACHINE = {"processor": "AMD EPYC", "cores": 8, "threads": 2, "matrix_units": False, "gpu": None}
 
 
@@ -30,7 +31,7 @@ def runner(monkeypatch):
 
 
 def scripts():
-    return sorted(file.stem for file in BENCHMARKS.glob("*.py") if file.stem not in ("common", "run"))
+    return sorted(file.stem for file in BENCHMARKS.glob("*.py") if file.stem not in HELPERS)
 
 
 def test_every_script_is_in_the_list(runner):
@@ -150,7 +151,7 @@ def run(runner, folder, *words):
     return runner.main([*words], folder=folder, results=folder / "results")
 
 
-def test_run_goes_on_after_failures_and_writes_the_table(runner, folder, capfd):
+def test_run_continues_after_failures_and_writes_the_table(runner, folder, capfd):
     (folder / "results" / "scaling.json").write_text(json.dumps({"bars": []}))  # of another form
     assert run(runner, folder) == 1
     summary = [line.split()[:2] for line in capfd.readouterr().out.splitlines() if line.endswith(" s")]

@@ -1,4 +1,4 @@
-"""Tests of benchmarks/gpu.py where there is no GPU: that its code runs, and that it passes without one."""
+"""benchmarks/gpu.py without a GPU: its code runs at small sizes, and without a GPU it skips."""
 
 import importlib
 import json
@@ -24,6 +24,16 @@ def gpu(monkeypatch, pairs):
 
 
 @pytest.fixture
+def kernels(gpu):
+    return sys.modules["gpu_kernels"]
+
+
+@pytest.fixture
+def training(gpu):
+    return sys.modules["gpu_training"]
+
+
+@pytest.fixture
 def run(gpu, monkeypatch, tmp_path):
     """Runs the script; its exit status and the file that it may write."""
 
@@ -43,7 +53,7 @@ def run(gpu, monkeypatch, tmp_path):
 def test_without_a_gpu_it_says_so_and_writes_nothing(run, capsys):
     code, output = run()
     assert code == 0 and not output.exists()
-    assert capsys.readouterr().out == "benchmarks/gpu.py: skipped, there is no GPU here.\n"
+    assert capsys.readouterr().out == "benchmarks/gpu.py: skipped, there is no GPU.\n"
 
 
 def test_full_sizes_are_refused_on_a_cpu(run):
@@ -70,12 +80,12 @@ def test_every_section_runs_on_a_cpu_at_tiny_sizes(run):
     assert all(0.0 < arm["busy"] <= 1.0 and arm["tokens_per_second"] > 0 for arm in arms)
 
 
-def test_a_failing_section_is_reported_and_loses_no_other(gpu, run, monkeypatch):
+def test_a_failing_section_is_reported_and_loses_no_other(kernels, training, run, monkeypatch):
     def out_of_memory(*args, **kwargs):
         raise torch.OutOfMemoryError("none is left")
 
-    for name in ("nearest", "train"):
-        monkeypatch.setattr(gpu, name, out_of_memory)
+    monkeypatch.setattr(kernels, "nearest", out_of_memory)
+    monkeypatch.setattr(training, "train", out_of_memory)
     code, output = run("--device", "cpu", "--tiny")
     assert code == 1
     rows = json.loads(output.read_text())["results"]
@@ -85,35 +95,35 @@ def test_a_failing_section_is_reported_and_loses_no_other(gpu, run, monkeypatch)
     assert len([row for row in rows if row["requirement"].startswith("3 loss")]) == 6
 
 
-def test_a_dense_loss_that_does_not_fit_leaves_the_tiled_numbers(gpu, monkeypatch):
-    step = gpu.loss_memory.step
+def test_a_dense_loss_that_does_not_fit_leaves_the_tiled_numbers(gpu, kernels, monkeypatch):
+    step = kernels.loss_memory.step
 
     def small(name, inputs):
         if name == "dense" and len(inputs[0]) > 64:
             raise torch.OutOfMemoryError("none is left")
         return step(name, inputs)
 
-    monkeypatch.setattr(gpu.loss_memory, "step", small)
-    rows = gpu.loss_rows(gpu.TINY, torch.device("cpu"))
+    monkeypatch.setattr(kernels.loss_memory, "step", small)
+    rows = kernels.loss_rows(gpu.TINY, torch.device("cpu"))
     assert [row["met"] for row in rows] == [None, None, True, True, None, None]
     assert all("does not fit" in row["skipped"] and "tiled" in row["details"]["seconds"] for row in rows[4:])
 
 
-def test_kernels_on_several_streams_are_counted_once(gpu):
-    assert gpu.covered(np.array([[5.0, 6.0], [0.0, 4.0], [1.0, 2.0], [3.0, 4.5]])) == 5.5
+def test_kernels_on_several_streams_are_counted_once(training):
+    assert training.covered(np.array([[5.0, 6.0], [0.0, 4.0], [1.0, 2.0], [3.0, 4.5]])) == 5.5
 
 
-def test_useful_operations_are_those_of_the_matrix_products(gpu):
+def test_useful_operations_are_those_of_the_matrix_products(training):
     config = BertConfig(hidden_size=4, num_hidden_layers=2, num_attention_heads=2, intermediate_size=8, vocab_size=9)
     tower = BertModel(config, add_pooling_layer=False)
     weights = 2 * (4 * 4 * 4 + 2 * 4 * 8)
     attention = 3 * 2 * 2 * (2 * 4)  # forward and twice backward; 2 layers; 2 products of 2 x width operations
     lengths = np.array([3.0, 5.0])
-    assert gpu.useful_flops(tower, lengths) == 6 * weights * 8 + attention * (9 + 25)
+    assert training.useful_flops(tower, lengths) == 6 * weights * 8 + attention * (9 + 25)
 
 
-def test_the_peak_is_found_by_the_device_s_name(gpu, monkeypatch):
+def test_the_peak_is_found_by_the_name_of_the_device(training, monkeypatch):
     names = {"NVIDIA H200": 989, "NVIDIA H100 PCIe": 756, "NVIDIA GH200 480GB": 989, "NVIDIA A10G": None}
     for name, peak in names.items():
         monkeypatch.setattr(torch.cuda, "get_device_name", lambda name=name: name)
-        assert gpu.peak_of(torch.device("cuda")) == peak
+        assert training.peak_of(torch.device("cuda")) == peak
