@@ -1,4 +1,4 @@
-"""Both ways of `evaluate` give the package's numbers."""
+"""The metric and the evaluator of the `evaluate` library give the metrics of this package."""
 
 from pathlib import Path
 

@@ -1,3 +1,5 @@
+"""Metrics and intervals against hand-computed values."""
+
 import numpy as np
 import pytest
 

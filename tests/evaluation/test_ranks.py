@@ -1,10 +1,13 @@
-"""Ranks equal a full sort, in one direction and in both, whatever the blocks; ties are ties."""
+"""Ranks equal a full sort in float64, in one direction and in both, and ties get their mean rank."""
 
 import numpy as np
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import FlopCounterMode
 
-from class_hf.evaluation.ranks import rank_in_pools, rank_partners
+from class_hf.evaluation.ranks import TIE_TOLERANCE, rank_in_pools, rank_partners
 
 
 def random(rows, columns=8, seed=0):
@@ -12,12 +15,13 @@ def random(rows, columns=8, seed=0):
 
 
 def brute_force(queries, candidates, gold):
-    """Mean ranks of ties by counting in float64."""
-    u, v = (torch.nn.functional.normalize(side, dim=-1).double().numpy() for side in (queries, candidates))
+    """Mean ranks of ties, counted in float64 with NumPy, as a user recomputes them from exported embeddings."""
+    u, v = (np.asarray(side, np.float64) for side in (queries, candidates))
+    u, v = (side / np.linalg.norm(side, axis=1, keepdims=True) for side in (u, v))
     scores = u @ v.T
     gaps = scores - scores[np.arange(len(u)), gold][:, None]
-    gaps[np.abs(gaps) < 1e-12] = 0.0
-    return ((gaps > 0).sum(1) + ((gaps == 0).sum(1) + 1) / 2).tolist()
+    above, tied = gaps > TIE_TOLERANCE, np.abs(gaps) <= TIE_TOLERANCE
+    return (above.sum(1) + (tied.sum(1) + 1) / 2).tolist()
 
 
 def with_twins(embeddings):
@@ -53,15 +57,80 @@ def test_a_collapsed_model_is_at_chance(dimension, queries):
     assert set(rank_partners(candidates, candidates, torch.arange(171), block_size=50).tolist()) == {86.0}
 
 
-def test_what_float32_cannot_order_is_ordered_in_float64():
-    # All cosines with the query are within a few roundings of 1, and several of a block are decided one by one.
+def test_candidates_that_float32_cannot_order_are_ordered_in_float64():
+    # All cosines with the query are within a few roundings of float32 from 1, and further apart than the tolerance.
     generator = torch.Generator().manual_seed(0)
     query = torch.nn.functional.normalize(random(4, 16), dim=-1)
-    near = query[:, None] + 1e-4 * torch.randn(4, 3, 16, generator=generator)
+    near = query[:, None] + 6e-4 * torch.randn(4, 3, 16, generator=generator)
     candidates = torch.cat([near.flatten(0, 1), random(300, 16, seed=3)])
     gold = torch.tensor([0, 4, 8, 9])
     ranks = rank_partners(query, candidates, gold)
     assert ranks.tolist() == brute_force(query, candidates, gold) and set(ranks) <= {1.0, 2.0, 3.0}
+
+
+# -- ties within the tolerance ------------------------------------------------------------------------------------
+
+
+def noisy_twins(dimension=256, pairs=16, seed=0):
+    """Queries (Q, D), candidates (3 Q, D), the true rows: each true candidate has two twins with rounding noise."""
+    generator = torch.Generator().manual_seed(seed)
+    true = torch.nn.functional.normalize(torch.randn(pairs, dimension, generator=generator), dim=-1)
+    queries = true + 0.05 * torch.randn(pairs, dimension, generator=generator)
+    noise = 1e-8 * torch.randn(2, pairs, dimension, generator=generator)
+    return queries, torch.cat([true, true + noise[0], true + noise[1]]), torch.arange(pairs)
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_twins_with_rounding_noise_are_tied_in_any_order_and_block(seed):
+    queries, candidates, gold = noisy_twins(seed=seed)
+    expected = rank_partners(queries, candidates, gold)
+    assert set(expected.tolist()) == {2.0}  # the mean of 1, 2 and 3
+    order = torch.randperm(len(candidates), generator=torch.Generator().manual_seed(seed))
+    places = torch.argsort(order)
+    for block_size in (7, 512):
+        assert rank_partners(queries, candidates[order], places[gold], block_size).tolist() == expected.tolist()
+
+
+@pytest.mark.parametrize("shift", (0.5, 0.99, 1.01, 2.0))
+def test_the_tolerance_is_of_the_cosine(shift):
+    """Two candidates whose cosines with the query differ by a share of the tolerance."""
+    true = 0.5
+    cosines = np.array([true, true + shift * TIE_TOLERANCE])
+    candidates = torch.from_numpy(np.stack([cosines, np.sqrt(1 - cosines**2)], axis=1))
+    rank = rank_partners(torch.tensor([[3.0, 0.0]], dtype=torch.float64), candidates, torch.tensor([0]))
+    assert rank.tolist() == [1.5 if shift < 1 else 2.0]
+
+
+def test_ranks_do_not_depend_on_threads_and_a_recomputation_agrees():
+    texts, molecules = random(200, 64), with_twins(random(500, 64, seed=1))
+    further, gold = random(300, 64, seed=2), torch.randperm(500, generator=torch.Generator().manual_seed(3))[:200]
+    threads = torch.get_num_threads()
+    results = []
+    try:
+        for number in (1, 2, 4):
+            torch.set_num_threads(number)
+            results.append(rank_in_pools(texts, molecules, gold, further))
+    finally:
+        torch.set_num_threads(threads)
+    for result in results:
+        assert result["full"][0].tolist() == brute_force(texts, molecules, gold)
+        captions = torch.cat([texts, further])
+        assert result["full"][1].tolist() == brute_force(molecules[gold], captions, np.arange(200))
+        assert result["split"][0].tolist() == brute_force(texts, molecules[gold], np.arange(200))
+
+
+def test_normalised_and_float64_exports_have_the_same_ranks():
+    queries, candidates, gold = noisy_twins(seed=5)
+    expected = rank_partners(queries, candidates, gold).tolist()
+    for export in (
+        lambda vectors: torch.nn.functional.normalize(vectors, dim=-1),
+        lambda vectors: vectors.double(),
+        lambda vectors: torch.nn.functional.normalize(vectors.double(), dim=-1),
+    ):
+        assert rank_partners(export(queries), export(candidates), gold).tolist() == expected
+
+
+# ------------------------------------------------------------------------------------------------------------------
 
 
 def test_less_precise_products_change_nothing():
@@ -84,15 +153,15 @@ def test_one_pass_equals_four(block_size, shared):
     gold = torch.randperm(80, generator=torch.Generator().manual_seed(3))[:50]
     if shared:
         gold[:5] = gold[5:10]
-    own, captions, each = molecules[gold], torch.cat([texts, further]), torch.arange(50)
+    partners, captions, each = molecules[gold], torch.cat([texts, further]), torch.arange(50)
     ranks = rank_in_pools(texts, molecules, gold, further, block_size)
     passes = {
-        "full": ((texts, molecules, gold), (own, captions, each)),
-        "split": ((texts, own, each), (own, texts, each)),
+        "full": ((texts, molecules, gold), (partners, captions, each)),
+        "split": ((texts, partners, each), (partners, texts, each)),
     }
-    for pool, both in passes.items():
-        for together, alone in zip(ranks[pool], both, strict=True):
-            assert together.tolist() == rank_partners(*alone, block_size=1000).tolist() == brute_force(*alone)
+    for pool, directions in passes.items():
+        for together, arguments in zip(ranks[pool], directions, strict=True):
+            assert together.tolist() == rank_partners(*arguments, block_size=1000).tolist() == brute_force(*arguments)
     assert any(rank % 1 for rank in ranks["split"][0])  # there are ties
 
 
@@ -102,19 +171,25 @@ def test_without_further_texts_the_pools_of_texts_are_equal():
         assert full.tolist() == split.tolist()
 
 
-def test_every_similarity_is_computed_once_and_in_blocks(monkeypatch):
-    sizes = []
-    matmul = torch.Tensor.__matmul__
+class LargestTensor(TorchDispatchMode):
+    """Records the size of the largest tensor that any operation returns."""
 
-    def counting(left, right):
-        if left.dtype == torch.float32:
-            sizes.append(len(left) * right.shape[1])
-        return matmul(left, right)
+    size = 0
 
-    monkeypatch.setattr(torch.Tensor, "__matmul__", counting)
-    rank_in_pools(random(100), random(170, seed=1), torch.arange(100), random(60, seed=2), block_size=25)
-    probes = 3 * 25 * 25  # the first block of each of the three parts is computed twice, to see how precise it is
-    assert sum(sizes) == 100 * 170 + 60 * 100 + probes and max(sizes) == 25 * 25
+    def __torch_dispatch__(self, function, types, arguments=(), keywords=None):
+        result = function(*arguments, **(keywords or {}))
+        sizes = [value.numel() for value in tree_leaves(result) if isinstance(value, torch.Tensor)]
+        self.size = max([self.size, *sizes])
+        return result
+
+
+def test_one_pass_costs_one_product_and_holds_one_block():
+    texts, molecules, further = random(100), random(425, seed=1), random(150, seed=2)
+    similarities = 100 * 425 + 150 * 100
+    with FlopCounterMode(display=False) as flops, LargestTensor() as largest:
+        rank_in_pools(texts, molecules, torch.arange(100), further, block_size=25)
+    assert flops.get_total_flops() <= 1.2 * 2 * 8 * similarities  # two operations for each of 8 dimensions
+    assert largest.size <= max(425 * 8, 25 * 25)  # the embeddings, or a block: never queries x candidates
 
 
 def test_bad_input():

@@ -1,4 +1,4 @@
-"""The first candidates ranked again by the full score."""
+"""The first candidates are re-ranked by the pair score."""
 
 import importlib.util
 import json
@@ -14,7 +14,7 @@ from tiny_orma import tiny_orma, tiny_processor
 
 from class_hf import RetrievalEvaluator, prepare_pairs
 from class_hf.evaluation.ranks import rank_partners
-from class_hf.evaluation.rescoring import rank_again, score_pairs, shortlist
+from class_hf.evaluation.rescoring import rerank, score_pairs, shortlist
 from class_hf.evaluation.retrieval_evaluator import DIRECTIONS
 
 QUERIES = 6
@@ -50,34 +50,34 @@ def full_matrix(model, texts, molecules):
 @pytest.mark.parametrize("batch_size", (3, 256))
 def test_the_whole_pool_re_scored_is_the_ranking_by_the_full_score(data, batch_size):
     model = tiny_orma().eval()
-    judge = evaluator(data, k=100, batch_size=batch_size)
-    embeddings = judge.embeddings(model)
-    ranks = judge.rescored_ranks(model, embeddings, judge.ranks(embeddings))
+    evaluation = evaluator(data, k=100, batch_size=batch_size)
+    embeddings = evaluation.embeddings(model)
+    ranks = evaluation.rescored_ranks(model, embeddings, evaluation.ranks(embeddings))
     pairs, pool, captions = data
-    gold, own = judge.gold.numpy(), np.arange(QUERIES)
-    every = datasets.concatenate_datasets([pairs, captions])
-    scores = full_matrix(model, every, pool)  # captions by molecules
+    gold, each = evaluation.gold.numpy(), np.arange(QUERIES)
+    everything = datasets.concatenate_datasets([pairs, captions])
+    scores = full_matrix(model, everything, pool)  # captions by molecules
     expected = {
         ("full", "text_to_molecule"): ranks_of_matrix(scores[:QUERIES], gold),
-        ("full", "molecule_to_text"): ranks_of_matrix(scores[:, gold].T, own),
-        ("split", "text_to_molecule"): ranks_of_matrix(scores[:QUERIES, gold], own),
-        ("split", "molecule_to_text"): ranks_of_matrix(scores[:QUERIES, gold].T, own),
+        ("full", "molecule_to_text"): ranks_of_matrix(scores[:, gold].T, each),
+        ("split", "text_to_molecule"): ranks_of_matrix(scores[:QUERIES, gold], each),
+        ("split", "molecule_to_text"): ranks_of_matrix(scores[:QUERIES, gold].T, each),
     }
     for (pool_name, direction), values in expected.items():
         np.testing.assert_array_equal(ranks[pool_name][direction][0], values, err_msg=f"{pool_name} {direction}")
-    plain = judge.ranks(embeddings)
+    plain = evaluation.ranks(embeddings)
     assert any((plain[pool][side][0] != values).any() for (pool, side), values in expected.items())
 
 
 def test_beyond_the_shortlist_nothing_moves(data):
     model, k = tiny_orma().eval(), 4
-    judge = evaluator(data, k)
-    embeddings = judge.embeddings(model)
-    plain = judge.ranks(embeddings)
-    again = judge.rescored_ranks(model, embeddings, plain)
+    evaluation = evaluator(data, k)
+    embeddings = evaluation.embeddings(model)
+    plain = evaluation.ranks(embeddings)
+    after_all = evaluation.rescored_ranks(model, embeddings, plain)
     for pool in plain:
         for direction in DIRECTIONS:
-            before, after = plain[pool][direction][0], again[pool][direction][0]
+            before, after = plain[pool][direction][0], after_all[pool][direction][0]
             np.testing.assert_array_equal(after[before > k], before[before > k])
             assert (after[before <= k] <= k).all()
 
@@ -96,8 +96,8 @@ def test_the_report_says_what_was_re_scored(data):
     assert model.training
     assert report["rescored_top_k"] == 5
     assert report["pools_before_rescoring"] == evaluator(data, None)(model)["pools"]
-    for both in report["pools"].values():
-        assert {values["rescored_top_k"] for values in both.values()} == {5}
+    for directions in report["pools"].values():
+        assert {values["rescored_top_k"] for values in directions.values()} == {5}
 
 
 def test_the_recipe_re_scores(data, tmp_path, capsys):
@@ -144,7 +144,7 @@ def test_shortlists_in_blocks_agree_with_the_ranks():
 def test_ties_among_the_re_scored_get_their_mean_rank():
     queries, candidates = np.zeros(4, int), np.arange(4)
     scores = np.array([0.5, 0.5, 0.7, 0.5])
-    assert rank_again(np.array([1.0]), queries, candidates, scores, np.array([1])).tolist() == [3.0]
+    assert rerank(np.array([1.0]), queries, candidates, scores, np.array([1])).tolist() == [3.0]
 
 
 @pytest.mark.parametrize("held_batches", (None, 1, 2))
@@ -174,4 +174,4 @@ def test_pairs_are_scored_once_and_outer_members_encoded_once(held_batches):
 def test_no_query_with_its_partner_within_reach():
     nothing = np.array([], dtype=int)
     assert score_pairs(None, None, None, nothing, nothing).tolist() == []
-    assert rank_again(np.array([7.0]), nothing, nothing, np.array([]), np.array([3])).tolist() == [7.0]
+    assert rerank(np.array([7.0]), nothing, nothing, np.array([]), np.array([3])).tolist() == [7.0]

@@ -1,3 +1,5 @@
+"""The evaluator ranks both directions in both pools, and reports what it was asked for."""
+
 import numpy as np
 import pytest
 import torch
@@ -7,6 +9,7 @@ from class_hf import RetrievalEvaluator
 from class_hf.evaluation.embedding import embed
 from class_hf.evaluation.query_bank import bank_penalties
 from class_hf.evaluation.retrieval_evaluator import captions_of_other_splits
+from class_hf.evaluation.settings import EvaluationSettings
 
 
 def test_both_pools_both_directions(prepared, processor, model):
@@ -16,8 +19,8 @@ def test_both_pools_both_directions(prepared, processor, model):
     report = evaluator(model)
     sizes = {
         (name, direction): row["candidates"]
-        for name, both in report["pools"].items()
-        for direction, row in both.items()
+        for name, directions in report["pools"].items()
+        for direction, row in directions.items()
     }
     assert sizes == {
         ("full", "text_to_molecule"): 24,
@@ -46,8 +49,8 @@ def test_embedding_does_not_depend_on_the_batch_and_keeps_the_mode(prepared, pro
     model = tiny_model(dropout=0.5).train()
     collator = TextMoleculeCollator(processor)
     for side in ("text", "molecule"):
-        one, many = (embed(model, prepared, collator, side, batch_size) for batch_size in (1, 24))
-        torch.testing.assert_close(one, many)
+        single, many = (embed(model, prepared, collator, side, batch_size) for batch_size in (1, 24))
+        torch.testing.assert_close(single, many)
     assert model.training
 
 
@@ -56,14 +59,14 @@ def test_a_molecule_outside_the_pool_is_named(prepared, processor):
         RetrievalEvaluator(prepared, prepared.filter(lambda row: row["id"] != "m05"), processor=processor)
 
 
-def test_captions_besides(prepared):
+def test_captions_of_other_splits(prepared):
     splits = {"train": prepared.select(range(20)), "validation": prepared.select(range(20, 24))}
     assert len(captions_of_other_splits(splits, "validation")) == 20
     assert captions_of_other_splits({"validation": prepared}, "validation") is None
 
 
 @pytest.mark.parametrize("method", ("softmax", "nearest"))
-def test_a_query_bank_stands_beside_the_plain_numbers(prepared, processor, model, method):
+def test_a_query_bank_adds_its_metrics_to_the_report(prepared, processor, model, method):
     queries, others = prepared.select(range(8)), prepared.select(range(8, 24))
     arguments = dict(captions=others, processor=processor, bootstrap_samples=0)
     plain = RetrievalEvaluator(queries, prepared, **arguments)
@@ -83,11 +86,54 @@ def test_a_query_bank_stands_beside_the_plain_numbers(prepared, processor, model
     assert ranks.tolist() != evaluator.ranks(embeddings)["full"]["text_to_molecule"][0].tolist()
 
 
-def test_a_bank_must_not_hold_what_is_tested(prepared, processor, model):
-    with pytest.raises(ValueError, match="4 of the query bank's pairs are tested on, for instance id 'm04'"):
+def test_a_bank_must_not_hold_evaluated_pairs(prepared, processor, model):
+    with pytest.raises(ValueError, match="4 of the query bank's pairs are evaluated, for instance id 'm04'"):
         RetrievalEvaluator(
             prepared.select(range(8)), prepared, processor=processor, query_bank=prepared.select(range(4, 24))
         )
     with pytest.raises(ValueError, match="there is no query bank"):
         evaluator = RetrievalEvaluator(prepared, processor=processor)
         evaluator.query_bank_ranks(evaluator.embeddings(model))
+
+
+def test_equal_rows_have_equal_embeddings_and_are_embedded_once(prepared, processor, model):
+    """Rows with equal features in different batches, next to rows of other lengths."""
+    from class_hf import TextMoleculeCollator
+
+    rows = [row for number in range(23) for row in (number, 5)]  # row 5 after each other row
+    collator, batches = TextMoleculeCollator(processor), []
+
+    def counting(batch):
+        batches.append(len(batch))
+        return collator(batch)
+
+    for side in ("text", "molecule"):
+        batches.clear()
+        vectors = embed(model, prepared.select(rows), counting, side, batch_size=4)
+        assert sum(batches) == 23
+        equal = vectors[[place for place, row in enumerate(rows) if row == 5]]
+        assert (equal == equal[0]).all() and torch.equal(
+            vectors[::2], embed(model, prepared.select(range(23)), collator, side, 4)
+        )
+
+
+def test_twins_rank_the_same_in_any_order_and_batch(prepared, processor, model):
+    """Each molecule is three times in the pool, under other ids."""
+    pool = prepared.select([*range(24)] * 3)
+    ids = [f"{identifier}{'' if row < 24 else row}" for row, identifier in enumerate(pool["id"][:])]
+    pool = pool.remove_columns("id").add_column("id", ids)
+    results = []
+    for seed, batch_size in ((0, 256), (1, 7), (2, 1)):
+        shuffled = pool.select(np.random.default_rng(seed).permutation(72))
+        evaluator = RetrievalEvaluator(prepared, shuffled, processor=processor, batch_size=batch_size)
+        results.append(evaluator.ranks(evaluator.embeddings(model))["full"]["text_to_molecule"][0].tolist())
+    assert results[0] == results[1] == results[2]
+    assert all(rank % 3 == 2 for rank in results[0])  # the mean of three places
+
+
+def test_settings_and_old_keywords(prepared, processor):
+    settings = EvaluationSettings(name="test", batch_size=8)
+    evaluator = RetrievalEvaluator(prepared, processor=processor, settings=settings, bootstrap_samples=0)
+    assert (evaluator.name, evaluator.settings.batch_size, evaluator.settings.bootstrap_samples) == ("test", 8, 0)
+    with pytest.raises(ValueError, match="unknown argument 'bach_size' .* did you mean 'batch_size'?"):
+        RetrievalEvaluator(prepared, processor=processor, bach_size=3)

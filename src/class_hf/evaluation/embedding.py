@@ -1,4 +1,4 @@
-"""Embed one side of a prepared data set."""
+"""Embeds one side of a prepared data set: all captions, or all molecules."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -13,107 +13,163 @@ from tqdm.auto import tqdm
 from class_hf.data.prepare import MOLECULE_FEATURES, POOLED, TEXT_FEATURES
 from class_hf.utils.distributed import gather, rank, world_size
 from class_hf.utils.model_output import output_fields
+from class_hf.utils.protocols import RetrievalModel
 
 PREPARED_COLUMNS = {"text": (TEXT_FEATURES,), "molecule": (MOLECULE_FEATURES,)}
 
+Collator = Callable[..., dict[str, torch.Tensor]]
+
 
 def embed(
-    model: Any,
+    model: RetrievalModel,
     dataset: Dataset,
-    collator: Callable[..., dict[str, torch.Tensor]],
+    collator: Collator,
     side: str,
     batch_size: int = 256,
     columns: Mapping[str, Sequence[str]] | None = None,
+    *,
+    progress_bar: bool | None = None,
 ) -> torch.Tensor:
-    """One side of a prepared data set as (N, D) float32 on the CPU; several processes share the work.
+    """Embed the captions or the molecules of a prepared data set.
+
+    Rows with equal features are embedded once, so their embeddings are equal in every bit. Several processes share
+    the work, and each process gets all embeddings.
 
     Args:
-        model: a dual encoder; its own mode (training or evaluation) is put back afterwards.
-        dataset: prepared rows.
-        collator: makes a batch of rows.
-        side: `"text"` or `"molecule"`.
-        batch_size: rows a batch.
-        columns: the columns of each side that the collator reads; by default those of the prepared features.
+        model ([`~class_hf.utils.protocols.RetrievalModel`]): a dual encoder. Its training or evaluation mode is
+            restored afterwards.
+        dataset (`Dataset`): N prepared rows.
+        collator (`Callable`): makes a batch of tensors from a list of rows. It must give equal rows equal tensors.
+        side (`str`): `"text"` or `"molecule"`.
+        batch_size (`int`, *optional*, defaults to 256): rows per batch.
+        columns (`Mapping`, *optional*): by side, the columns that the collator reads. Default: the prepared features.
+        progress_bar (`bool`, *optional*): show a progress bar. Default: only where stderr is a terminal.
+
+    Returns:
+        The embeddings (N, D), float32 on the CPU, in the order of the rows.
 
     Raises:
-        ValueError: if the model gives no embeddings of that side when it gets that side alone.
+        ValueError: if the model gives no embeddings of that side from a batch that holds only that side.
     """
     names = side_columns(dataset, side, columns)
     output = f"{side}_embeds"
     device = next(model.parameters()).device
     rows = dataset.select_columns(names)
+    first, inverse = _distinct(rows)
+    rows = rows.select(first)
     if world_size() > 1:
-        # Equally many rows each, the last one repeated: a sharded model gathers its weights in every forward pass, so
-        # that a process with a batch less would leave the others waiting.
+        # Each process gets the same number of rows; the last row is repeated. A sharded model gathers its weights in
+        # every forward pass, so a process with fewer batches would block the others.
         share = -(-len(rows) // world_size())
         rows = rows.select(np.minimum(rank() * share + np.arange(share), len(rows) - 1))
-    # Neighbours in length share a batch, so that little is padded; the order is put back below.
+    # Rows of similar length share a batch, which reduces padding.
     order = np.argsort([-len(value) if hasattr(value, "__len__") else 0 for value in rows[names[0]][:]], kind="stable")
     rows = rows.select(order)
     with evaluating(model):
         parts = [
-            _side(model(**{name: value.to(device) for name, value in batch.items()}), output).float()
-            for batch in _batches(rows, collator, batch_size, f"Embedding {side}s")
+            _field(model(**{name: value.to(device) for name, value in batch.items()}), output).float()
+            for batch in _batches(rows, collator, batch_size, f"Embedding {side}s", progress_bar)
         ]
     embeddings = torch.cat(parts)
-    back = torch.from_numpy(np.argsort(order)).to(embeddings.device)
-    return gather(embeddings[back])[: len(dataset)].cpu()
+    original_order = torch.from_numpy(np.argsort(order)).to(embeddings.device)
+    return gather(embeddings[original_order])[: len(first)].cpu()[torch.from_numpy(inverse)]
 
 
 def logit_scale(
-    model: Any,
+    model: RetrievalModel,
     dataset: Dataset,
-    collator: Callable[..., dict[str, torch.Tensor]],
+    collator: Collator,
     columns: Mapping[str, Sequence[str]] | None = None,
 ) -> torch.Tensor:
-    """The factor () of the model's cosines, which it gives with every output: float32 on the CPU.
+    """Read the logit scale of a model from its output for the first row.
 
     Args:
-        model, collator, columns: as of [`embed`].
-        dataset: prepared rows, of which the first is embedded.
+        model ([`~class_hf.utils.protocols.RetrievalModel`]): a dual encoder.
+        dataset (`Dataset`): prepared rows, at least one.
+        collator (`Callable`): as for [`embed`].
+        columns (`Mapping`, *optional*): as for [`embed`].
+
+    Returns:
+        The logit scale (), float32 on the CPU.
     """
     row = dataset.select_columns(side_columns(dataset, "text", columns)).select([0])
     device = next(model.parameters()).device
     with evaluating(model):
-        batch = next(_batches(row, collator, 1, "Embedding texts"))
+        batch = next(_batches(row, collator, 1, "Embedding texts", None))
         output = model(**{name: value.to(device) for name, value in batch.items()})
-    return _side(output, "logit_scale").float().cpu()
+    return _field(output, "logit_scale").float().cpu()
 
 
 def side_columns(dataset: Dataset, side: str, columns: Mapping[str, Sequence[str]] | None) -> list[str]:
-    """The columns of a data set that one side is made of."""
+    """Name the columns that hold one side of a data set.
+
+    Args:
+        dataset (`Dataset`): prepared rows.
+        side (`str`): `"text"` or `"molecule"`.
+        columns (`Mapping`, *optional*): the columns of each side, for a collator of the user's own.
+
+    >>> side_columns(Dataset.from_dict({"id": ["a"], "text_features": [b"1"]}), "text", None)
+    ['text_features']
+    """
     if columns is None and POOLED[side] in dataset.column_names:
         return [POOLED[side]]
     return list((columns or PREPARED_COLUMNS)[side])
 
 
 @contextmanager
-def evaluating(model: Any) -> Iterator[None]:
-    """Evaluation mode without gradients; the model's own mode is put back."""
+def evaluating(model: RetrievalModel) -> Iterator[None]:
+    """Run the block in evaluation mode without gradients, and restore the mode of the model afterwards.
+
+    >>> model = torch.nn.Dropout().train()
+    >>> with evaluating(model):
+    ...     model.training, torch.is_grad_enabled()
+    (False, False)
+    >>> model.training
+    True
+    """
     training = model.training
     model.eval()
     try:
-        # Not in inference mode: weights that a sharded model gathers there could never be trained.
+        # Not inference mode: a sharded model that gathers its weights there could not be trained afterwards.
         with torch.no_grad():
             yield
     finally:
         model.train(training)
 
 
-def _side(outputs: Any, name: str) -> torch.Tensor:
-    embeddings = output_fields(outputs).get(name)
-    if embeddings is None:
+def _distinct(rows: Dataset) -> tuple[np.ndarray, np.ndarray]:
+    """The first row of each distinct content, (M,), and for every row its place among these, (N,)."""
+    places: dict[tuple[Any, ...], int] = {}
+    first: list[int] = []
+    inverse = np.empty(len(rows), np.int64)
+    columns = [rows[name][:] for name in rows.column_names]
+    for row, values in enumerate(zip(*columns, strict=True)):
+        key = tuple(value if isinstance(value, bytes | str) else repr(value) for value in values)
+        place = places.setdefault(key, len(places))
+        if place == len(first):
+            first.append(row)
+        inverse[row] = place
+    return np.array(first, np.int64), inverse
+
+
+def _field(outputs: Any, name: str) -> torch.Tensor:
+    """A field of the output of a model, or an error that says what the model must accept."""
+    value = output_fields(outputs).get(name)
+    if value is None:
         raise ValueError(
-            f"the model gave no {name} for that side alone: forward must take captions or molecules alone."
+            f"the model returned no {name} for a batch with one side. Its forward must accept captions alone and "
+            "molecules alone."
         )
-    return embeddings
+    return value
 
 
 def _batches(
-    rows: Dataset, collator: Callable[..., dict[str, torch.Tensor]], batch_size: int, description: str
+    rows: Dataset, collator: Collator, batch_size: int, description: str, progress_bar: bool | None
 ) -> Iterator[dict[str, torch.Tensor]]:
-    # A generator of its own: a loader draws a seed, and taking it from torch's would change the training around it.
+    """Collated batches of rows, with a progress bar."""
+    # A data loader draws a seed. With the global generator that draw would change the training.
     generator = torch.Generator().manual_seed(0)
     loader: DataLoader = DataLoader(rows, batch_size=batch_size, collate_fn=collator, generator=generator)
-    # `disable=None` keeps the bar away where the output is not a terminal.
-    yield from tqdm(loader, desc=description, leave=False, disable=None)
+    # With `disable=None` the bar is hidden where the output is not a terminal.
+    disable = None if progress_bar is None else not progress_bar
+    yield from tqdm(loader, desc=description, leave=False, disable=disable)

@@ -1,4 +1,4 @@
-"""Several models as one: their vectors side by side."""
+"""Joins the embeddings of several models into one set of embeddings."""
 
 from collections.abc import Mapping, Sequence
 
@@ -7,32 +7,35 @@ import torch.nn.functional as F
 
 
 def join_embeddings(parts: Sequence[Mapping[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
-    """Embeddings whose cosine is the mean of the models' cosines (ours; the field averages ranks).
+    """Concatenate the embeddings of several models, so that a cosine is the mean of the models' cosines.
 
-    The joint vectors rank, and fill an index, as those of one model do; an average of ranks would need all of them.
+    The joint embeddings can be ranked and indexed like those of one model. Other ensembles average ranks, which needs
+    the ranks of all candidates.
 
     Args:
-        parts: what [`RetrievalEvaluator.embeddings`] gave for each model, over the same pairs and pool.
+        parts (`Sequence[Mapping]`): by model, the result of
+            [`~class_hf.evaluation.retrieval_evaluator.RetrievalEvaluator.embeddings`]. All models embed the same
+            pairs and the same pool.
 
     Returns:
-        the same names; embeddings (N, sum of the models' D) of length 1, `gold`, and the mean of any `logit_scale`.
+        The same fields: L2-normalised embeddings (N, sum of all D), `gold`, and the mean of `logit_scale` if present.
 
     Raises:
-        ValueError: if there are none, or they are of other pairs or pools.
+        ValueError: if there are no parts, or they belong to different pairs or pools.
 
     Example:
 
-    >>> one = {"text_embeds": torch.eye(2), "gold": torch.tensor([0, 1])}
-    >>> other = {"text_embeds": torch.tensor([[2.0, 0.0], [3.0, 0.0]]), "gold": torch.tensor([0, 1])}
-    >>> joint = join_embeddings([one, other])["text_embeds"]
-    >>> round(float(joint[0] @ joint[1]), 3)  # the mean of 0 and 1
+    >>> first = {"text_embeds": torch.eye(2), "gold": torch.tensor([0, 1])}
+    >>> second = {"text_embeds": torch.tensor([[2.0, 0.0], [3.0, 0.0]]), "gold": torch.tensor([0, 1])}
+    >>> joint = join_embeddings([first, second])["text_embeds"]
+    >>> round(float(joint[0] @ joint[1]), 3)  # the mean of the cosines 0 and 1
     0.5
     """
     if not parts:
         raise ValueError("there are no embeddings to join.")
     shapes = [{name: values.shape[:1] for name, values in part.items()} for part in parts]
     if any(shape != shapes[0] for shape in shapes) or any(not part["gold"].equal(parts[0]["gold"]) for part in parts):
-        raise ValueError(f"the embeddings are of different pairs or pools: {shapes}.")
+        raise ValueError(f"the embeddings belong to different pairs or pools: {shapes}.")
     joint = {
         name: torch.cat([F.normalize(part[name].float(), dim=-1) for part in parts], dim=1) / len(parts) ** 0.5
         for name in parts[0]

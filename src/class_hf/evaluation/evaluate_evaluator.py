@@ -1,8 +1,9 @@
-"""Retrieval in the manner of `evaluate`'s evaluators: a model or pipeline, a data set, a metric, one call."""
+"""Retrieval as an evaluator of the `evaluate` library: a model or pipeline, a data set and a metric in one call."""
 
 from time import perf_counter
 from typing import Any, Literal
 
+import torch
 from datasets import Dataset
 from evaluate import EvaluationModule, Evaluator
 from transformers import PreTrainedModel, pipeline
@@ -16,13 +17,17 @@ _COLUMNS = {"text": "description", "molecule": "smiles"}
 
 
 class TextMoleculeRetrievalEvaluator(Evaluator):
-    """Embeds queries and candidates by the model of a pipeline `molecule-feature-extraction`, and gives a metric.
+    """Embeds queries and candidates by a `molecule-feature-extraction` pipeline and computes a metric.
 
-    The numbers are those of [`RetrievalEvaluator`] and recipes/evaluate.py, which embed each side once for both
-    directions and pools; take those for more than one of them.
+    The metrics equal those of [`RetrievalEvaluator`] and `class-hf evaluate`. These embed each side once for both
+    directions and both pools, so use them if you need more than one direction or pool.
 
     Args:
-        direction: `"text_to_molecule"` or `"molecule_to_text"`.
+        direction (`str`, *optional*, defaults to `"text_to_molecule"`): `"text_to_molecule"` or
+            `"molecule_to_text"`.
+
+    Raises:
+        ValueError: if the direction is unknown.
 
     Example:
 
@@ -52,26 +57,30 @@ class TextMoleculeRetrievalEvaluator(Evaluator):
         n_resamples: int = 1000,
         device: int | str | None = None,
     ) -> dict[str, Any]:
-        """Metrics of one direction in one pool, with the time that embedding took.
+        """Compute the metrics of one direction in one pool, and the time of embedding.
 
         Args:
-            model_or_pipeline: a folder or Hub id, a model, or a `molecule-feature-extraction` pipeline.
-            data: the query pairs, with `id`, `smiles` and `description`; or their name on the Hub.
-            pool: the candidates, with `id` and `smiles` (text to molecule) or `description` (molecule to text); the
-                pairs' own if None, which is the package's pool `split`. Its pool `full` is all molecules, or the
-                captions of all splits.
-            subset, split: of `data` on the Hub.
-            metric: in place of [`TextMoleculeRetrieval`], one that takes the same arguments, or its name.
-            processor: the model's, if the model itself is given.
-            strategy: `"bootstrap"` adds `interval_95`, the package's percentile intervals over the queries.
-            n_resamples: their number of resamples.
-            device: where a pipeline is made; the accelerator, if there is one.
+            model_or_pipeline (`str`, `PreTrainedModel` or `Pipeline`): a folder, a Hub id, a model, or a
+                `molecule-feature-extraction` pipeline.
+            data (`Dataset` or `str`): the query pairs, with `id`, `smiles` and `description`, or their id on the Hub.
+            pool (`Dataset`, *optional*): the candidates, with `id` and `smiles` (text to molecule) or `description`
+                (molecule to text). Default: the pairs, which is the pool `split` of this package. The pool `full`
+                is all molecules, or the captions of all splits.
+            subset (`str`, *optional*): configuration of `data` on the Hub.
+            split (`str`, *optional*): split of `data` on the Hub.
+            metric (`EvaluationModule` or `str`, *optional*): a metric with the arguments of
+                [`TextMoleculeRetrieval`], or its name. Default: [`TextMoleculeRetrieval`].
+            processor ([`TextMoleculeProcessor`], *optional*): the processor, if a model is given.
+            strategy (`str`, *optional*, defaults to `"simple"`): `"bootstrap"` adds `interval_95`, percentile
+                intervals over the queries.
+            n_resamples (`int`, *optional*, defaults to 1000): number of bootstrap resamples.
+            device (`int` or `str`, *optional*): device of a new pipeline. Default: the accelerator if there is one.
 
         Returns:
-            the metric's numbers, `total_time_in_seconds`, `samples_per_second`, `latency_in_seconds`.
+            The metrics, `total_time_in_seconds`, `samples_per_second` and `latency_in_seconds`.
 
         Raises:
-            ValueError: if columns are missing, or a query's pair is not in the pool exactly once.
+            ValueError: if a column is missing, or the pool does not hold each query's candidate exactly once.
         """
         if model_or_pipeline is None:
             raise ValueError("model_or_pipeline is not given; pass the folder or Hub id of a model.")
@@ -94,25 +103,25 @@ class TextMoleculeRetrievalEvaluator(Evaluator):
         return {**result, **times}
 
     def prepare_data(self, data: Dataset, pool: Dataset) -> tuple[list[int], list[str], list[str]]:
-        """The row of each query's true candidate, the queries, the candidates."""
+        """Return the row of each query's true candidate, the queries and the candidates."""
         self.check_required_columns(data, {"id": "id", "queries": _COLUMNS[self.query_side]})
         self.check_required_columns(pool, {"id": "id", "candidates": _COLUMNS[self.candidate_side]})
         ids = pool["id"][:]
-        row_of = {one: row for row, one in enumerate(ids)}
+        row_of = {identifier: row for row, identifier in enumerate(ids)}
         if len(row_of) < len(ids):
-            raise ValueError(f"the pool has {len(ids)} rows but {len(row_of)} different ids; each must be there once.")
-        missing = [one for one in data["id"][:] if one not in row_of]
+            raise ValueError(f"the pool has {len(ids)} rows but {len(row_of)} different ids; expected each id once.")
+        missing = [identifier for identifier in data["id"][:] if identifier not in row_of]
         if missing:
             raise ValueError(
                 f"{len(missing)} of the {len(data)} queries are not in the pool of {len(ids)}, for instance id "
                 f"{missing[0]!r}. Every query's partner must be a candidate."
             )
-        references = [row_of[one] for one in data["id"][:]]
+        references = [row_of[identifier] for identifier in data["id"][:]]
         return references, data[_COLUMNS[self.query_side]][:], pool[_COLUMNS[self.candidate_side]][:]
 
     def prepare_pipeline(self, model_or_pipeline: Any, processor: Any = None, device: Any = None) -> Any:
-        """A pipeline of a model; a pipeline as it is."""
-        # The base asks for TFPreTrainedModel, which transformers 5 has no more, and knows no processors.
+        """Return a pipeline of a model, or the given pipeline after a check of its task."""
+        # The base class needs TFPreTrainedModel, which transformers 5 removed, and it knows no processors.
         pipe = model_or_pipeline
         if isinstance(pipe, str | PreTrainedModel):
             pipe = pipeline(self.task, model=pipe, processor=processor, device=device)
@@ -120,9 +129,9 @@ class TextMoleculeRetrievalEvaluator(Evaluator):
             raise ValueError(f"the pipeline's task is {getattr(pipe, 'task', None)!r}; expected {self.task!r}.")
         return pipe
 
-    def call_pipeline(self, pipe: Any, inputs: list[str], side: str) -> Any:
-        """(N, D) of one side, by the pipeline's model and processor."""
-        # In the batches of RetrievalEvaluator, not the pipeline's: last bits depend on them, and ties on last bits.
+    def call_pipeline(self, pipe: Any, inputs: list[str], side: str) -> torch.Tensor:
+        """Embed captions or SMILES, (N, D), by the model and the processor of a pipeline."""
+        # The batches are those of RetrievalEvaluator, so the embeddings are equal in every bit.
         encode, name = {
             "text": (pipe.processor.encode_text, TEXT_FEATURES),
             "molecule": (pipe.processor.encode_molecules, MOLECULE_FEATURES),
@@ -131,5 +140,5 @@ class TextMoleculeRetrievalEvaluator(Evaluator):
         return embed(pipe.model, rows, TextMoleculeCollator(pipe.processor), side, pipe._batch_size or 256)
 
     def predictions_processor(self, predictions: Any, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        """What the pipeline gives is what the metric takes."""
+        """Pass the output of the pipeline to the metric unchanged."""
         return {"predictions": predictions}

@@ -1,4 +1,4 @@
-"""The package's retrieval metrics as a metric of `evaluate`, for those who report with it."""
+"""The retrieval metrics of this package as a metric of the `evaluate` library."""
 
 from typing import Any
 
@@ -11,21 +11,21 @@ from class_hf.evaluation.metrics import bootstrap_intervals, ranks_of_scores, re
 from class_hf.evaluation.ranks import rank_partners
 
 _DESCRIPTION = """
-Hits@1, Hits@10, MRR, mean and median rank of text-molecule retrieval. Each query's true candidate is ranked among all
-candidates of the pool, by cosine of embeddings or by given scores; ties get their mean rank.
+Hits@1, Hits@10, MRR, mean and median rank of text-molecule retrieval. The true candidate of each query is ranked among
+all candidates of the pool, by the cosine of embeddings or by given scores. Ties get their mean rank: cosines that
+differ by at most 1e-7, or equal scores.
 """
 
 _INPUTS = """
 Args:
-    predictions: Q rows. With `candidates`, the queries' embeddings (D numbers each). Without, the queries' scores of
-        all P candidates, higher is better.
-    references: Q whole numbers, the row of each query's true candidate, from 0.
-    candidates: (P, D) embeddings of the candidates; an argument of `compute` only, since there is one pool for all
-        batches.
-    bootstrap_samples: resamples of the queries for 95 % intervals; 0, the default, leaves them out.
+    predictions: Q rows. With `candidates`, the embeddings of the queries (D numbers each). Without, the scores of all
+        P candidates for each query. Higher is better.
+    references: Q integers, the row of the true candidate of each query, from 0.
+    candidates: (P, D) embeddings of the candidates. Pass them to `compute` only, since all batches share one pool.
+    bootstrap_samples: number of resamples of the queries for 95 % intervals. Default: 0, no intervals.
 
 Returns:
-    hits@1, hits@10 (fractions), mrr, mean_rank, median_rank, queries, candidates; with `bootstrap_samples` also
+    hits@1, hits@10 (fractions), mrr, mean_rank, median_rank, queries, candidates. With `bootstrap_samples` also
     interval_95, [low, high] for hits@1, hits@10, mrr and mean_rank.
 
 Example:
@@ -47,10 +47,17 @@ _CITATION = """
 
 
 class TextMoleculeRetrieval(evaluate.Metric):
-    """Ranks and metrics of [`RetrievalEvaluator`], from embeddings or scores of any model.
+    """Computes the ranks and metrics of [`RetrievalEvaluator`] from the embeddings or the scores of any model.
 
-    `metrics/text_molecule_retrieval` makes it loadable by `evaluate.load`; its `inputs_description` has arguments and
-    an example. Embeddings are what to give for large pools: scores are queries x pool numbers.
+    `evaluate.load("metrics/text_molecule_retrieval")` loads it. Its `inputs_description` lists the arguments. For
+    large pools pass embeddings: scores are an array of queries x candidates.
+
+    Example:
+
+    >>> metric = TextMoleculeRetrieval(keep_in_memory=True)
+    >>> queries, candidates = [[1.0, 0.0], [0.0, 1.0]], [[1.0, 0.0], [0.9, -0.1]]
+    >>> metric.compute(predictions=queries, references=[0, 1], candidates=candidates)["mrr"]
+    0.75
     """
 
     def _info(self) -> evaluate.MetricInfo:
@@ -74,7 +81,7 @@ class TextMoleculeRetrieval(evaluate.Metric):
             if pool.shape[1] != rows.shape[1]:
                 raise ValueError(
                     f"predictions have {rows.shape[1]} numbers each, candidates {pool.shape[1]}; expected embeddings "
-                    "of one size, or scores of all candidates and no candidates=."
+                    "of equal size, or scores of all candidates without candidates=."
                 )
             queries, others, true = (torch.tensor(array) for array in (rows, pool, gold))
             ranks, count = rank_partners(queries, others, true), len(pool)
@@ -85,11 +92,11 @@ class TextMoleculeRetrieval(evaluate.Metric):
 
 
 def _table(values: Any, name: str) -> np.ndarray:
-    """(N, M) float32 of rows that are equally long."""
+    """(N, M) float32 of rows of equal length."""
     try:
         table = np.asarray(values, dtype=np.float32)
     except ValueError as error:
-        raise ValueError(f"{name} are rows of different lengths; expected as many numbers in each.") from error
+        raise ValueError(f"{name} are rows of different lengths; expected rows of equal length.") from error
     if table.ndim != 2 or not table.size:
         raise ValueError(f"{name} have the shape {table.shape}; expected rows of numbers, (N, M).")
     return table

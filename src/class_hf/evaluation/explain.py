@@ -1,8 +1,8 @@
 """Which atoms of a molecule raised its score.
 
-Occlusion (Zeiler & Fergus, 2014, section 4.2), an atom at a time: what an atom contributes is how far the cosine falls
-when the tower does not get to see it. What stands for "not seen" is ours: the fingerprint tower's bag loses all
-substructures that cover the atom; every other tower reads the molecule with the wildcard `*` in the atom's place.
+The method is occlusion (Zeiler & Fergus, 2014, section 4.2) of one atom at a time. The contribution of an atom is the
+decrease of the cosine when the atom is hidden. For the fingerprint tower, all substructures that cover the atom are
+removed from the fingerprint. For every other tower, the atom is replaced by the wildcard `*`.
 """
 
 from collections import Counter
@@ -14,78 +14,88 @@ import torch
 import torch.nn.functional as F
 from rdkit import Chem
 
+from class_hf.evaluation.embedding import evaluating
 from class_hf.models.feature_extraction_fingerprint import MoleculeFingerprintFeatureExtractor, parse_smiles
 from class_hf.models.substructures import occurrences
+from class_hf.utils.model_output import output_fields
+from class_hf.utils.protocols import RetrievalModel
 
 # Each atom is one more molecule to embed.
 MAX_ATOMS = 200
-_BATCH = 64
 
 
 def atom_contributions(
-    model: Any, processor: Any, smiles: str, *, text: str | None = None, like: str | None = None
+    model: RetrievalModel,
+    processor: Any,
+    smiles: str,
+    *,
+    text: str | None = None,
+    like: str | None = None,
+    batch_size: int = 64,
 ) -> np.ndarray:
-    """How much each atom of a molecule raised its cosine to a text, or to another molecule.
+    """Compute how much each atom of a molecule raised its cosine to a text or to another molecule.
 
     Args:
-        model: a dual encoder; it is used in evaluation mode.
-        processor: the model's.
-        smiles: the molecule that was scored.
-        text: the query.
-        like: the query, if it is a molecule: its SMILES. Exactly one of text and like is given.
+        model ([`~class_hf.utils.protocols.RetrievalModel`]): a dual encoder. It runs in evaluation mode.
+        processor ([`TextMoleculeProcessor`]): the processor of the model.
+        smiles (`str`): the scored molecule, with at most `MAX_ATOMS` atoms.
+        text (`str`, *optional*): the query, if it is a text.
+        like (`str`, *optional*): the query, if it is a molecule, as SMILES. Give exactly one of `text` and `like`.
+        batch_size (`int`, *optional*, defaults to 64): molecules embedded at a time.
 
     Returns:
-        (N,) float32, the cosine less the cosine without atom i, in the order of RDKit's atoms of `smiles`. Negative
-        where the atom lowered the score. The numbers do not add up to the score.
+        (N,) float32, in the order of the atoms in the SMILES: the cosine minus the cosine without the atom. Negative
+        values lowered the score. The values do not add up to the score.
 
     Raises:
-        ValueError: if both or neither query is given, a SMILES cannot be parsed, or the molecule has more than
+        ValueError: if both queries or no query are given, RDKit cannot parse a SMILES, or the molecule has more than
             `MAX_ATOMS` atoms.
 
     Example:
 
-    ```python
-    atom_contributions(model, processor, "CCO", text="The molecule is a primary alcohol.")
-    ```
+    >>> from class_hf import LexicalTokenizer, MoleculeFingerprintFeatureExtractor, TextMoleculeDualEncoderModel
+    >>> from class_hf import TextMoleculeProcessor
+    >>> model = TextMoleculeDualEncoderModel.from_towers("lexical", "fingerprint")
+    >>> processor = TextMoleculeProcessor(LexicalTokenizer(), MoleculeFingerprintFeatureExtractor())
+    >>> atom_contributions(model, processor, "CCO", text="The molecule is a primary alcohol.").shape
+    (3,)
     """
     if (text is None) == (like is None):
         raise ValueError("give either a text or a molecule (like=), not both and not neither.")
     molecule = parse_smiles(smiles)
     if molecule.GetNumAtoms() > MAX_ATOMS:
         raise ValueError(
-            f"the molecule has {molecule.GetNumAtoms()} atoms; contributions are found for at most {MAX_ATOMS}."
+            f"the molecule has {molecule.GetNumAtoms()} atoms; contributions are computed for at most {MAX_ATOMS}."
         )
     query = processor(text=text) if text is not None else processor(smiles=like)
-    blobs = [*processor.encode_molecules([smiles]), *_masked(molecule, processor)]
-    training = model.training
-    model.eval()
-    try:
-        vector = _embed(model, query, "text" if text is not None else "molecule")[0]
-        parts = [blobs[start : start + _BATCH] for start in range(0, len(blobs), _BATCH)]
-        scores = torch.cat([_embed(model, processor.collate_molecules(part), "molecule") @ vector for part in parts])
-    finally:
-        model.train(training)
+    blobs = [*processor.encode_molecules([smiles]), *_occluded(molecule, processor)]
+    with evaluating(model):
+        vector = _unit_vectors(model, query, "text" if text is not None else "molecule")[0]
+        parts = [blobs[start : start + batch_size] for start in range(0, len(blobs), batch_size)]
+        scores = torch.cat(
+            [_unit_vectors(model, processor.collate_molecules(part), "molecule") @ vector for part in parts]
+        )
     return (scores[0] - scores[1:]).cpu().numpy()
 
 
-def _masked(molecule: Chem.Mol, processor: Any) -> Iterator[bytes]:
-    """The molecule as the tower reads it, once without each atom."""
+def _occluded(molecule: Chem.Mol, processor: Any) -> Iterator[bytes]:
+    """The encoded molecule without each of its atoms, in the order of the atoms."""
     extractor = getattr(processor, "feature_extractor", None)
     if not isinstance(extractor, MoleculeFingerprintFeatureExtractor):
         yield from processor.encode_molecules([_with_wildcard(molecule, atom) for atom in molecule.GetAtoms()])
         return
-    every: Counter[str] = Counter()
+    all_counts: Counter[str] = Counter()
     covering: list[Counter[str]] = [Counter() for _ in molecule.GetAtoms()]
     for name, atoms in occurrences(molecule, extractor.radius, extractor.substructures):
-        every[name] += 1
+        all_counts[name] += 1
         for atom in atoms:
             covering[atom][name] += 1
     for counts in covering:
-        yield extractor.pack(every - counts)
+        yield extractor.pack(all_counts - counts)
 
 
 def _with_wildcard(molecule: Chem.Mol, atom: Chem.Atom) -> str:
-    """SMILES of the molecule with `*` in an atom's place; bonds and neighbours stay what they are."""
+    """The SMILES of the molecule with `*` in place of an atom. Bonds and neighbours stay the same."""
     edited = Chem.RWMol(molecule)
     wildcard = Chem.Atom(0)
     wildcard.SetIsAromatic(atom.GetIsAromatic())
@@ -93,9 +103,8 @@ def _with_wildcard(molecule: Chem.Mol, atom: Chem.Atom) -> str:
     return Chem.MolToSmiles(edited)
 
 
-def _embed(model: Any, batch: Any, side: str) -> torch.Tensor:
-    """(B, D) of length 1."""
+def _unit_vectors(model: RetrievalModel, batch: Any, side: str) -> torch.Tensor:
+    """(B, D) L2-normalised embeddings of a collated batch."""
     device = next(model.parameters()).device
-    with torch.no_grad():
-        vectors = model(**{name: value.to(device) for name, value in batch.items()})[f"{side}_embeds"]
-    return F.normalize(vectors.float(), dim=-1)
+    outputs = model(**{name: value.to(device) for name, value in batch.items()})
+    return F.normalize(output_fields(outputs)[f"{side}_embeds"].float(), dim=-1)

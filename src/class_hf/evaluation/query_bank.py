@@ -1,4 +1,4 @@
-"""Query-bank normalisation: candidates that queries of a bank are near to lose some of their score."""
+"""Query-bank normalisation: lower the score of hub candidates, that is, of candidates close to many queries."""
 
 import math
 from typing import Literal
@@ -8,7 +8,7 @@ import torch.nn.functional as F
 
 BankMethod = Literal["softmax", "nearest"]
 
-# Of the nearest neighbours' mean, chosen on ChEBI-20's validation pairs.
+# Number of neighbours, and the share of their mean cosine. Chosen on the validation pairs of ChEBI-20.
 _NEIGHBOURS, _SHARE = 10, 0.5
 
 
@@ -19,27 +19,29 @@ def bank_penalties(
     scale: float | None = None,
     block_size: int = 1024,
 ) -> torch.Tensor:
-    """What is taken off the cosines with each candidate, for the queries of a bank that are near to it.
+    """Compute the penalty that is subtracted from the cosines with each candidate.
 
-    In spaces of many dimensions a few candidates, the hubs, are near to most queries; and candidates that the model
-    was trained on come first wrongly more often than others.
+    In spaces of many dimensions a few candidates, the hubs, are close to most queries. Molecules of the training pairs
+    also rank first too often. The penalty of a candidate grows with its cosines to a bank of reference queries.
 
-    - `"softmax"`: `log(mean_b exp(scale s_b)) / scale` over the cosines s_b with the bank, a mean that leans towards
-      the largest. Ranking by cosine less penalty is ranking by `exp(scale s) / sum_b exp(scale s_b)`: the inverted
-      softmax of Smith et al. (2017) with the bank of Bogolin et al. (2022, "Cross Modal Retrieval with Querybank
-      Normalisation", section 3.3). With the factor that the model's logits were trained with, nothing is to be tuned
-      (ours). A candidate whose own caption is in the bank leaves little to other queries.
-    - `"nearest"`: half of the mean cosine to the ten nearest of the bank (after Lample et al., 2018, section 2.3).
+    - `"softmax"`: `log(mean_b exp(scale s_b)) / scale` over the cosines s_b with the bank. Ranking by cosine minus
+      penalty equals ranking by `exp(scale s) / sum_b exp(scale s_b)`. This is the inverted softmax of Smith et al.
+      (2017) with the bank of Bogolin et al. (2022, "Cross Modal Retrieval with Querybank Normalisation", section 3.3).
+      The scale is the logit scale of the model, so no parameter needs tuning. A candidate whose own caption is in the
+      bank gets a large penalty.
+    - `"nearest"`: half of the mean cosine to the ten nearest queries of the bank (after Lample et al., 2018,
+      section 2.3).
 
     Args:
-        candidates: (P, D).
-        bank: (M, D), embeddings of queries of the other modality that are not tested on: the training pairs'.
-        method: as above.
-        scale: of `"softmax"`, positive: the model's `logit_scale`.
-        block_size: candidates at a time; memory is `block_size` x M.
+        candidates (`torch.Tensor`): (P, D) embeddings of the candidates.
+        bank (`torch.Tensor`): (M, D) embeddings of queries of the other modality. Use training pairs, never the
+            evaluated queries.
+        method (`str`, *optional*, defaults to `"softmax"`): `"softmax"` or `"nearest"`.
+        scale (`float`, *optional*): the `logit_scale` of the model, positive. Required by `"softmax"`.
+        block_size (`int`, *optional*, defaults to 1024): candidates per block. Memory is `block_size` x M.
 
     Returns:
-        (P,) float64 in [-1, 1]; equal candidates get equal numbers, to float64's last bits, whatever their place.
+        (P,) float64 penalties in [-1, 1]. Equal candidates get equal penalties, up to float64 rounding.
 
     Raises:
         ValueError: if the bank is empty, the method is unknown, or `"softmax"` has no positive scale.
@@ -56,7 +58,7 @@ def bank_penalties(
         raise ValueError(f"method is {method!r}; expected 'softmax' or 'nearest'.")
     candidates, bank = F.normalize(candidates.float(), dim=-1), F.normalize(bank.float(), dim=-1)
     if method == "nearest":
-        return _SHARE * _means_of_nearest(candidates, bank, block_size)
+        return _SHARE * _mean_cosine_to_nearest(candidates, bank, block_size)
     if scale is None or not scale > 0.0:
         raise ValueError(f"scale is {scale}; the method 'softmax' needs a positive one, the model's logit_scale.")
     means = [
@@ -66,10 +68,11 @@ def bank_penalties(
     return torch.cat(means)
 
 
-def _means_of_nearest(candidates: torch.Tensor, bank: torch.Tensor, block_size: int) -> torch.Tensor:
+def _mean_cosine_to_nearest(candidates: torch.Tensor, bank: torch.Tensor, block_size: int) -> torch.Tensor:
+    """(P,) the mean cosine of each candidate to its ten nearest queries of the bank."""
     means = []
     for block in candidates.split(block_size):
         nearest = (block @ bank.T).topk(min(_NEIGHBOURS, len(bank)), dim=1).indices
-        # Again in float64: float32's last bits, which depend on the block's shape, would break the ties of equals.
+        # Recomputed in float64. The last bits of a float32 product depend on the block, which would break ties.
         means.append(torch.einsum("pd,pkd->pk", block.double(), bank[nearest].double()).mean(1))
     return torch.cat(means)
