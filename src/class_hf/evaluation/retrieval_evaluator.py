@@ -86,6 +86,8 @@ class RetrievalEvaluator:
     """
 
     primary_metric = "mrr"
+    # Whether the pairs are only a sample of a split.
+    sampled = False
 
     def __init__(
         self,
@@ -131,6 +133,45 @@ class RetrievalEvaluator:
                     f"{len(evaluated)} of the query bank's pairs are evaluated, for instance id {min(evaluated)!r}. "
                     "A bank must hold other pairs, such as the training pairs."
                 )
+
+    @classmethod
+    def sample(
+        cls,
+        pairs: Dataset,
+        pool: Dataset,
+        *,
+        num_pairs: int,
+        num_candidates: int | None = None,
+        seed: int = 0,
+        **options: Any,
+    ) -> "RetrievalEvaluator":
+        """Make an evaluator over a fixed sample of the pairs and of the pool, for cheap evaluation during training.
+
+        The molecules of the sampled pairs are always among the candidates. The attribute `sampled` of the result is
+        True if the sample holds fewer pairs than `pairs`.
+
+        Args:
+            pairs (`Dataset`): prepared query pairs with `id`.
+            pool (`Dataset`): prepared candidate molecules with `id`.
+            num_pairs (`int`): number of pairs to draw. If there are fewer pairs, all are taken.
+            num_candidates (`int`, *optional*): number of candidates to draw. Default: the complete pool.
+            seed (`int`, *optional*, defaults to 0): seed of the sample.
+            **options: further arguments of [`RetrievalEvaluator`].
+
+        Returns:
+            The evaluator. Its `pool_name` is `full` with the complete pool, and `sample` otherwise.
+        """
+        generator = np.random.default_rng(seed)
+        drawn = pairs.select(np.sort(generator.permutation(len(pairs))[:num_pairs]))
+        wanted, ids = set(drawn["id"][:]), pool["id"][:]
+        partners = [row for row, molecule_id in enumerate(ids) if molecule_id in wanted]
+        others = [row for row in generator.permutation(len(ids)).tolist() if ids[row] not in wanted]
+        taken = len(others) if num_candidates is None else max(0, num_candidates - len(partners))
+        rows = sorted(partners + others[:taken])
+        pool_name = "full" if len(rows) == len(pool) else "sample"
+        evaluator = cls(drawn, pool.select(rows), pool_name=pool_name, **options)
+        evaluator.sampled = len(drawn) < len(pairs)
+        return evaluator
 
     @property
     def name(self) -> str:

@@ -159,7 +159,7 @@ def show_hits(pool: Pool, asked: str, hits: Sequence[Hit], colour: Any, query: d
     )
 
 
-def contributions_of(pool: Pool, hits: Sequence[Hit], **query: str) -> list[np.ndarray | None]:
+def contributions_of(pool: Pool, hits: Sequence[Hit], **query: Any) -> list[np.ndarray | None]:
     """The contributions of each hit's atoms to its score. None for a molecule with too many atoms."""
     return [
         atom_contributions(pool.model, pool.processor, hit.smiles, **query)

@@ -58,6 +58,7 @@ class RankingTrainer(PublishingTrainer):
         if evaluator is None:
             raise ValueError("nothing to evaluate on: pass `evaluator=` to the trainer, or prepared pairs.")
         started = time.perf_counter()
+        assert self.model is not None
         pools = evaluator(self.model)["pools"]
         main = pools[evaluator.pool_name]["text_to_molecule"]
         metrics = {f"{metric_key_prefix}_{name}": main[name] for name in METRICS}
@@ -76,6 +77,7 @@ class RankingTrainer(PublishingTrainer):
 
     def _own_metrics(self, evaluator: RetrievalEvaluator, prefix: str) -> dict[str, float]:
         """The metrics of `compute_metrics`, with the prefix."""
+        assert self.model is not None
         arrays = {name: tensor.float().cpu().numpy() for name, tensor in evaluator.embeddings(self.model).items()}
         labels = arrays.pop("gold").astype(int)
         assert self.compute_metrics is not None

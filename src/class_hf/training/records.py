@@ -58,6 +58,7 @@ def evaluate_run(
         processor=processor,
         batch_size=trainer.args.per_device_eval_batch_size,
     )
+    assert trainer.model is not None
     embeddings = evaluator.embeddings(trainer.model)
     return embeddings, evaluator.ranks(embeddings), evaluator
 
