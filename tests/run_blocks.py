@@ -1,0 +1,46 @@
+"""Run the code blocks of a page in one process, in the current folder, and print what each prints as JSON.
+
+python tests/run_blocks.py < BLOCKS.json, a list of (language, code). One process imports torch once. Shell
+blocks hold `class-hf` commands only.
+"""
+
+import contextlib
+import io
+import json
+import shlex
+import sys
+import traceback
+
+from class_hf import cli
+
+
+def run_command(line: str) -> None:
+    words = shlex.split(line)
+    if words[0] != "class-hf":
+        raise ValueError(f"{line!r}: expected a class-hf command")
+    try:
+        cli.main(words[1:])
+    except SystemExit as end:
+        if end.code not in (None, 0):
+            raise RuntimeError(f"{line!r} ended with {end.code!r}") from end
+
+
+def main() -> None:
+    outputs = []
+    for language, code in json.load(sys.stdin):
+        printed = io.StringIO()
+        try:
+            with contextlib.redirect_stdout(printed):
+                if language == "python":
+                    exec(compile(code, "<block>", "exec"), {"__name__": "__main__"})
+                else:
+                    for line in code.splitlines():
+                        run_command(line)
+        except Exception:
+            sys.exit(f"{code}\n{printed.getvalue()}\n{traceback.format_exc()}")
+        outputs.append(printed.getvalue())
+    json.dump(outputs, sys.stdout)
+
+
+if __name__ == "__main__":
+    main()
