@@ -1,11 +1,25 @@
-"""The reference holds the whole public interface. `mkdocs build --strict` in .ci/run finds what is broken in it."""
+"""The reference holds the public interface, the walk-throughs run, and no page of the site is too long.
 
+`mkdocs build --strict` in .ci/run finds broken links and references.
+"""
+
+import json
+import os
 import re
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
-import class_hf
+import pytest
 
-DOCS = Path(__file__).parents[1] / "docs"
+import class_hf
+from class_hf import load_demo
+
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+# Pixels at a window width of 1,280. A longer page is split.
+MAX_HEIGHT = 8_500
 
 
 def test_every_public_name_is_in_the_reference_once() -> None:
@@ -17,6 +31,67 @@ def test_every_public_name_is_in_the_reference_once() -> None:
 
 
 def test_every_page_is_in_the_navigation() -> None:
-    navigation = (DOCS.parent / "mkdocs.yml").read_text(encoding="utf-8").partition("nav:")[2]
+    navigation = (ROOT / "mkdocs.yml").read_text(encoding="utf-8").partition("nav:")[2]
     for page in DOCS.rglob("*.md"):
         assert f" {page.relative_to(DOCS).as_posix()}\n" in navigation
+
+
+def walk_throughs() -> list[tuple[str, str]]:
+    """(language, code) of each block in the section `Extend` of CONTRIBUTING.md."""
+    section = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").split("\n## Extend\n")[1].split("\n## ")[0]
+    return re.findall(r"^```(bash|python)\n(.*?)^```$", section, re.M | re.S)
+
+
+@pytest.mark.slow
+def test_the_walk_throughs_run(tmp_path: Path) -> None:
+    """A block that begins with `# NAME.py` is a file; the others run in their order."""
+    commands = []
+    for language, code in walk_throughs():
+        name = re.match(r"# (\w+\.py)\n", code)
+        if name:
+            (tmp_path / name[1]).write_text(code, encoding="utf-8")
+        else:
+            commands.append((language, code))
+    assert len(list(tmp_path.glob("*.py"))) == 3 and len(commands) == 4
+    pairs = load_demo()["train"].select(range(300)).select_columns(["id", "smiles", "description"])
+    pairs.to_csv(str(tmp_path / "pairs.csv"))
+    shutil.copytree(ROOT / "tests" / "fixtures" / "saved_by_0_1_0" / "lexical_fingerprint", tmp_path / "outputs/first")
+    run = subprocess.run(
+        [sys.executable, str(ROOT / "tests" / "run_blocks.py")],
+        input=json.dumps(commands),
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT / "src"), "HF_HUB_OFFLINE": "1"},
+        capture_output=True,
+        text=True,
+    )
+    assert run.returncode == 0, run.stderr
+    printed = json.loads(run.stdout.splitlines()[-1])
+    assert "torch.Size([1, 2])" in printed[2]
+    assert len(re.findall(r"^ +[12]  ", printed[3], re.M)) == 2
+
+
+@pytest.mark.slow
+def test_no_page_is_too_long_or_too_wide(tmp_path: Path) -> None:
+    """In a real browser, at 1,280 pixels and on a phone. Reports of studies are not pages to read."""
+    pytest.importorskip("mkdocs")
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
+    if chromium is None:
+        pytest.skip("chromium is not installed")
+    api = pytest.importorskip("playwright.sync_api")
+    environment = {**os.environ, "NO_MKDOCS_2_WARNING": "1"}
+    build = [sys.executable, "-m", "mkdocs", "build", "--quiet", "--strict", "--site-dir", str(tmp_path)]
+    done = subprocess.run(build, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    pages = [page for page in tmp_path.rglob("index.html") if "benchmarks/results" not in page.as_posix()]
+    too_large = []
+    with api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        for width in (1280, 390):
+            tab = browser.new_page(viewport={"width": width, "height": 900})
+            for page in pages:
+                tab.goto(page.as_uri())
+                sizes = tab.evaluate("[document.body.scrollHeight, document.documentElement.scrollWidth]")
+                if (width == 1280 and sizes[0] > MAX_HEIGHT) or sizes[1] > width:
+                    too_large.append(f"{page.parent.relative_to(tmp_path)} at {width}: {sizes}")
+        browser.close()
+    assert not too_large
