@@ -1,6 +1,7 @@
 """Prepares docstrings for the site: [`Name`] and :class:`Name` become links if Name is public, otherwise code."""
 
 import re
+from pathlib import Path
 
 import griffe
 
@@ -8,6 +9,11 @@ import class_hf
 
 _NAMED = {name: f"class_hf.{module}.{name}" for module, names in class_hf._PUBLIC.items() for name in names}
 _REFERENCE = re.compile(r"\[`~?([\w.]+)`\](?![\[(])|:(?:class|func|meth|mod|attr):`~?([\w.]+)`")
+_TARGET = re.compile(r"\[([^\[\]]+)\]\[(class_hf\.[\w.]+)\]")
+_PAGES = Path(__file__).parents[1] / "reference"
+_ENTRIES = {
+    entry for page in _PAGES.glob("*.md") for entry in re.findall(r"^::: ([\w.]+)$", page.read_text("utf-8"), re.M)
+}
 
 
 def linked(text: str) -> str:
@@ -15,6 +21,8 @@ def linked(text: str) -> str:
 
     >>> linked("see [`load_demo`] and :meth:`~a.b.C.c`")
     'see [`load_demo`][class_hf.data.demo.dataset.load_demo] and `C.c`'
+    >>> linked("[`load_demo`][class_hf.load_demo], [`f`][class_hf.not_in.the_reference]")
+    '[`load_demo`][class_hf.data.demo.dataset.load_demo], `f`'
     """
 
     def link(match: re.Match) -> str:
@@ -25,7 +33,13 @@ def linked(text: str) -> str:
             return f"[`{last}`][{_NAMED[last]}]"
         return f"`{'.'.join(name.split('.')[-2:]) if match[2] and name[:1].islower() else name}`"
 
-    return _REFERENCE.sub(link, text)
+    def target(match: re.Match) -> str:
+        path = match[2]
+        full = _NAMED.get(path.removeprefix("class_hf."), path)
+        known = any(full == entry or full.startswith(f"{entry}.") for entry in _ENTRIES)
+        return f"[{match[1]}][{full}]" if known else match[1]
+
+    return _TARGET.sub(target, _REFERENCE.sub(link, text))
 
 
 def fenced(text: str) -> str:

@@ -105,7 +105,7 @@ class CurriculumPlan:
         num_pairs: N; needed only without `difficulty` and `ids`.
         vectors: (N, D), of [`~class_hf.curriculum.grouping.pair_vectors`]; needed for groups.
         options: the fields of [`PlanSettings`][class_hf.curriculum.settings.PlanSettings], if `settings` is not
-        passed.
+            passed.
 
     Raises:
         ValueError: if an argument is out of range, there are fewer pairs than one batch, or a difficulty is no number
