@@ -77,7 +77,8 @@ def atomic_folder(folder: str | Path, mark: str | None = None, overwrite: bool =
     """Yields a temporary folder, which takes the place of `folder` when the block ends.
 
     An error leaves nothing behind. A folder that changes during the block is not replaced, so that no file of another
-    process is lost.
+    process is lost. Temporary folders of killed processes are removed. If the old folder is in one of them, it is
+    moved back.
 
     Args:
         folder: the folder to write.

@@ -172,6 +172,8 @@ class FolderStore:
         keep = np.ones(len(self.table), bool)
         if filters.min_weight is not None or filters.max_weight is not None:
             weights = self._array("weights")
+            if not np.isfinite(weights).all():
+                raise ValueError(f"{str(self.folder / 'weights.npy')!r} is damaged: a value is not finite.")
             keep &= (weights >= (filters.min_weight or 0.0)) & (weights <= upper_bound(filters))
         if filters.elements:
             keep &= _contains(self._array("elements"), element_bits([filters.elements])[0])

@@ -1,0 +1,111 @@
+"""Filters over columns: parsed as written, the same on each store, and refused by name."""
+
+import pytest
+from datasets import Dataset
+
+from class_hf import MoleculeFilter, MoleculeIndex
+from class_hf.search.conditions import parse_conditions
+
+ROWS = {
+    "id": ["a", "b", "c", "d"],
+    "smiles": ["CCO", "CCN", "CCS", "CCC"],
+    "logS": [-3.5, -1.0, None, 2.0],
+    "vendor": ["x", "y y", "x", None],
+    "stock": [True, False, True, None],
+    "count": ["1", "20", "", "3"],
+}
+
+
+@pytest.fixture(scope="module", params=["folder", "qdrant"])
+def stocked(request, indexed_model, processor, tmp_path_factory):
+    table = Dataset.from_dict(ROWS)
+    if request.param == "qdrant":
+        pytest.importorskip("qdrant_client")
+        return MoleculeIndex.build(table, indexed_model, processor, store="qdrant+memory:stocked", overwrite=True)
+    return MoleculeIndex.build(table, indexed_model, processor, tmp_path_factory.mktemp("stocked") / "index")
+
+
+@pytest.mark.parametrize(
+    ("where", "ids"),
+    [
+        ("logS < -2", "a"),
+        ("logS >= -1", "bd"),
+        ("logS > -3.5 and logS <= 2.0", "bd"),
+        ("logS = 2", "d"),
+        ("logS == -1e0", "b"),
+        ("logS != 2", "ab"),
+        ("vendor = x", "ac"),
+        ("vendor = 'y y'", "b"),
+        ('vendor != "x"', "b"),
+        ("stock = true", "ac"),
+        ("stock != TRUE", "b"),
+        ("count > 2", "bd"),
+        ("`logS`<-2 AND vendor=x", "a"),
+        ("id = c", "c"),
+        ("logS > 100", ""),
+    ],
+)
+def test_comparisons(stocked, where, ids):
+    hits = stocked.search("an amine", filters=MoleculeFilter(where=where))
+    assert "".join(sorted(hit.id for hit in hits)) == ids
+    with_pattern = stocked.search("an amine", filters=MoleculeFilter(where=where, substructure="C"))
+    assert with_pattern == hits
+
+
+def test_columns_keep_their_type(stocked):
+    fields = {hit.id: hit.fields for hit in stocked.search("an amine")}
+    assert fields["a"] == {"logS": -3.5, "vendor": "x", "stock": True, "count": 1}
+    assert [fields[row]["count"] for row in "abcd"] == [1, 20, None, 3]
+    assert stocked.columns["count"] == "number" and stocked.columns["vendor"] == "text"
+
+
+def test_text_that_only_looks_like_numbers_stays_text(indexed_model, processor, tmp_path):
+    table = Dataset.from_dict({"smiles": ["C", "CC"], "cas": ["007", "12"], "price": ["1,5", "2"], "note": ["", None]})
+    index = MoleculeIndex.build(table, indexed_model, processor, tmp_path / "index")
+    assert index.columns == {"smiles": "text", "id": "text", "cas": "text", "price": "text"} | {
+        "note": index.columns["note"]
+    }
+
+
+@pytest.mark.parametrize(
+    ("where", "message"),
+    [
+        ("logs < 2", r"the column 'logs', which the index does not have; did you mean 'logS'\?"),
+        ("logS = x", r"the column 'logS' \(number\) with 'x' \(text\)"),
+        ("vendor = 3", r"the column 'vendor' \(text\) with 3.0 \(number\)"),
+        ("stock = 1", r"\(boolean\)"),
+    ],
+)
+def test_columns_and_kinds_are_checked(stocked, where, message):
+    with pytest.raises(ValueError, match=message):
+        stocked.search("an amine", filters=MoleculeFilter(where=where))
+
+
+@pytest.mark.parametrize(
+    "where",
+    [
+        "",
+        " ",
+        "logS",
+        "logS <",
+        "< 3",
+        "logS < 2 or a = 1",
+        "a = 'x",
+        "a < x",
+        "a = 1 and",
+        "a = 1; drop",
+        3,
+        "a" * 2000,
+    ],
+)
+def test_malformed_comparisons(where):
+    with pytest.raises(ValueError, match=r"^where ") as caught:
+        MoleculeFilter(where=where)
+    assert "\n" not in str(caught.value)
+
+
+def test_smallest_score(stocked):
+    hits = stocked.search("an amine")
+    bound = hits[1].score
+    assert stocked.search("an amine", filters=MoleculeFilter(min_score=bound)) == hits[:2]
+    assert parse_conditions("a=1") == parse_conditions("a == 1")
