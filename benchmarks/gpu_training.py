@@ -27,7 +27,7 @@ from class_hf import (
     prepare_pairs,
 )
 from class_hf.hub.loading import package_model
-from class_hf.models.processing_text_molecule import CaptionTokens
+from class_hf.models.caption_blobs import CaptionTokens
 
 # Dense bf16 TFLOP/s from the data sheets of the vendor. The first name that is part of the device name applies.
 PEAK_TFLOPS = {

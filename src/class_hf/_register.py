@@ -1,7 +1,24 @@
-"""Makes `AutoModel`, its kin and `pipeline` know this package's classes, without importing transformers for it.
+"""Registers this package's classes with transformers' auto classes and pipelines, without importing transformers.
 
-Registration needs the classes, and those need torch; `import class_hf` must cost neither. So the auto modules of
-transformers are watched: each one registers our classes when it is imported, or at once if it already is.
+After `import class_hf`, `AutoModel.from_pretrained` must know our classes, in any order of imports. Registration needs
+the classes, and the classes need torch. But `import class_hf` and the command line must stay light: it takes 0.03 s of
+CPU time, and `from transformers import AutoConfig` alone takes over 2 s.
+
+Why a finder on `sys.meta_path`:
+
+1. transformers has no entry points: it learns of other classes only through `AutoConfig.register` and the like.
+2. These calls import transformers and, for models, torch. So they cannot run during `import class_hf`.
+3. A user may import `AutoModel` before or after `class_hf`, and need not touch any other name of ours.
+4. The registration must therefore run when transformers' auto modules are imported. Python reports an import only to
+   the finders on `sys.meta_path`.
+5. So a finder watches six modules of transformers. It finds them as usual and wraps their loader.
+6. The wrapped loader executes the module as usual, then registers our classes with it.
+7. Auto modules that are already imported are registered with at once.
+8. Our modules import transformers' auto modules. During the import of one of ours, a registration would import a
+   module that is only partly executed. So registrations wait until no import of ours is in progress.
+9. Alternatives: `importlib.util.LazyLoader` puts transformers in `sys.modules` and breaks its own lazy module;
+   registering in each of our modules does not help a user who only calls `AutoModel.from_pretrained`.
+10. The finder relies on the names of the auto modules only. `tests/test_import.py` checks four orders of imports.
 """
 
 import importlib.abc
@@ -16,6 +33,7 @@ _AUTO = "transformers.models.auto."
 
 
 def _register_configs(auto: ModuleType) -> None:
+    """Registers all configurations with `AutoConfig`."""
     from class_hf.models.configuration_aman import AmanConfig
     from class_hf.models.configuration_orma import OrmaConfig, OrmaGraphConfig
     from class_hf.models.configuration_text2mol import Text2MolConfig, Text2MolMoleculeConfig
@@ -29,21 +47,20 @@ def _register_configs(auto: ModuleType) -> None:
 
 
 def _register_models(auto: ModuleType) -> None:
+    """Registers all models with `AutoModel`."""
     from class_hf.models.modeling_aman import AmanModel
-    from class_hf.models.modeling_bag import LexicalModel, MoleculeFingerprintModel
-    from class_hf.models.modeling_fused import MoleculeFusedModel
-    from class_hf.models.modeling_graph import MoleculeGraphModel
     from class_hf.models.modeling_orma import OrmaGraphModel, OrmaModel
     from class_hf.models.modeling_text2mol import Text2MolModel, Text2MolMoleculeModel
     from class_hf.models.modeling_text_molecule import TextMoleculeDualEncoderModel
+    from class_hf.models.modeling_towers import TOWER_MODELS
 
-    towers = (LexicalModel, MoleculeFingerprintModel, MoleculeGraphModel, MoleculeFusedModel)
-    theirs = (OrmaGraphModel, Text2MolMoleculeModel)
-    for model in (*towers, *theirs, TextMoleculeDualEncoderModel, AmanModel, OrmaModel, Text2MolModel):
+    towers = (*TOWER_MODELS.values(), OrmaGraphModel, Text2MolMoleculeModel)
+    for model in (*towers, TextMoleculeDualEncoderModel, AmanModel, OrmaModel, Text2MolModel):
         auto.AutoModel.register(model.config_class, model, exist_ok=True)
 
 
 def _register_tokenizers(auto: ModuleType) -> None:
+    """Registers the lexical tokenizer with `AutoTokenizer`."""
     from class_hf.models.configuration_text_molecule import LexicalConfig
     from class_hf.models.tokenization_lexical import LexicalTokenizer
 
@@ -51,6 +68,7 @@ def _register_tokenizers(auto: ModuleType) -> None:
 
 
 def _register_feature_extractors(auto: ModuleType) -> None:
+    """Registers all feature extractors with `AutoFeatureExtractor`."""
     from class_hf.models.configuration_graph import MoleculeGraphConfig
     from class_hf.models.configuration_orma import OrmaGraphConfig
     from class_hf.models.configuration_text2mol import Text2MolMoleculeConfig
@@ -70,6 +88,7 @@ def _register_feature_extractors(auto: ModuleType) -> None:
 
 
 def _register_processors(auto: ModuleType) -> None:
+    """Registers both processors with `AutoProcessor`."""
     from class_hf.models.configuration_orma import OrmaConfig
     from class_hf.models.configuration_text2mol import Text2MolConfig
     from class_hf.models.configuration_text_molecule import TextMoleculeDualEncoderConfig
@@ -78,13 +97,14 @@ def _register_processors(auto: ModuleType) -> None:
     auto.AutoProcessor.register(TextMoleculeDualEncoderConfig, TextMoleculeProcessor, exist_ok=True)
     auto.AutoProcessor.register(OrmaConfig, TextMoleculeProcessor, exist_ok=True)
     auto.AutoProcessor.register(Text2MolConfig, TextMoleculeProcessor, exist_ok=True)
-    # A saved processor is found by its class's name among those registered, one for each configuration; the
-    # second processor of the same model needs a configuration of its own to stand under.
+    # A saved processor is found by the name of its class among those registered, and each configuration has one
+    # processor. So the second processor of a model is registered under a configuration of its own.
     key = type("TextSmilesDualEncoderConfig", (TextMoleculeDualEncoderConfig,), {})
     auto.AutoProcessor.register(key, TextSmilesProcessor, exist_ok=True)
 
 
 def _register_pipelines(pipelines: ModuleType) -> None:
+    """Registers both pipelines by their task."""
     from transformers import AutoModel
 
     from class_hf.pipelines import MoleculeFeatureExtractionPipeline, TextMoleculeRetrievalPipeline
@@ -97,6 +117,7 @@ def _register_pipelines(pipelines: ModuleType) -> None:
         pipelines.PIPELINE_REGISTRY.register_pipeline(task, pipeline, pt_model=AutoModel, type="multimodal")
 
 
+# The watched modules of transformers, and what registers our classes with each.
 _REGISTRATIONS: dict[str, Callable[[ModuleType], None]] = {
     _AUTO + "configuration_auto": _register_configs,
     _AUTO + "modeling_auto": _register_models,
@@ -105,15 +126,13 @@ _REGISTRATIONS: dict[str, Callable[[ModuleType], None]] = {
     _AUTO + "processing_auto": _register_processors,
     "transformers.pipelines": _register_pipelines,
 }
-
-
-_OURS = ("class_hf.models.", "class_hf.pipelines")
-_loading: set[str] = set()  # our modules whose import has begun and not ended
-_waiting: set[str] = set()  # auto modules that came while ours were loading, for ours import them
+_OUR_MODULES = ("class_hf.models.", "class_hf.pipelines")  # the modules that the registrations import
+_loading: set[str] = set()  # those of our modules whose import is in progress
+_waiting: set[str] = set()  # watched modules that were imported meanwhile
 
 
 def _register(name: str) -> None:
-    """Registers with one auto module, or once our own modules are whole if they are being imported just now."""
+    """Registers with a watched module, or remembers to do so when no import of ours is in progress."""
     if _loading:
         _waiting.add(name)
     else:
@@ -121,15 +140,17 @@ def _register(name: str) -> None:
 
 
 class _RegisteringLoader(importlib.abc.Loader):
-    """Loads a module as its own loader does, then registers."""
+    """Loads a module with its own loader, then registers."""
 
     def __init__(self, loader: Any):
         self._loader = loader
 
     def create_module(self, spec: importlib.machinery.ModuleSpec) -> ModuleType | None:
+        """Creates the module as its loader does."""
         return self._loader.create_module(spec)
 
     def exec_module(self, module: ModuleType) -> None:
+        """Executes the module. A watched module is then registered with, and one of ours ends the waiting."""
         name = module.__name__
         if name in _REGISTRATIONS:
             self._loader.exec_module(module)
@@ -143,17 +164,19 @@ class _RegisteringLoader(importlib.abc.Loader):
         while _waiting and not _loading:
             _register(_waiting.pop())
 
-    def __getattr__(self, name: str) -> Any:  # get_source, get_filename and the like
+    def __getattr__(self, name: str) -> Any:
+        """Everything else, for instance `get_source`, is the loader's."""
         return getattr(self._loader, name)
 
 
 class _AutoClassFinder(importlib.abc.MetaPathFinder):
-    """Finds the watched modules as the other finders do, with our loader around theirs."""
+    """Finds the watched modules and ours with the other finders, and wraps their loader."""
 
     def find_spec(
         self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> importlib.machinery.ModuleSpec | None:
-        if name not in _REGISTRATIONS and not name.startswith(_OURS):
+        """Returns the module's specification with a wrapped loader; None for other modules."""
+        if name not in _REGISTRATIONS and not name.startswith(_OUR_MODULES):
             return None
         for finder in sys.meta_path:
             if finder is self or not hasattr(finder, "find_spec"):
@@ -166,7 +189,7 @@ class _AutoClassFinder(importlib.abc.MetaPathFinder):
 
 
 def watch_auto_classes() -> None:
-    """Registers our classes with the auto modules that are imported, and with the others once they are."""
+    """Registers our classes with the watched modules that are imported, and later with the others."""
     if not any(isinstance(finder, _AutoClassFinder) for finder in sys.meta_path):
         sys.meta_path.insert(0, _AutoClassFinder())
     for name in _REGISTRATIONS:

@@ -18,7 +18,7 @@ from class_hf import (
     TextMoleculeProcessor,
 )
 from class_hf.evaluation.explain import MAX_ATOMS, atom_contributions
-from class_hf.models.substructures import FURTHER, environments, occurrences
+from class_hf.models.substructures import COUNTERS, environments, occurrences
 
 TEXT = "The molecule is a carboxylic acid ester of a phenol."
 ASPIRIN = "CC(=O)Oc1ccccc1C(=O)O"
@@ -43,7 +43,7 @@ def molecules():
 
 @pytest.fixture(scope="module")
 def fingerprint():
-    extractor = MoleculeFingerprintFeatureExtractor(num_buckets=4096, substructures=list(FURTHER))
+    extractor = MoleculeFingerprintFeatureExtractor(num_buckets=4096, substructures=list(COUNTERS))
     processor = TextMoleculeProcessor(LexicalTokenizer(num_buckets=512), extractor)
     return tiny("fingerprint", num_buckets=4096, embedding_size=16, intermediate_size=16), processor
 
@@ -84,7 +84,7 @@ def test_occurrences_are_what_is_counted(molecules):
         molecule = Chem.MolFromSmiles(smiles)
         one_by_one = Counter(name for name, _ in occurrences(molecule, 2))
         assert one_by_one == environments(molecule, 2), smiles
-        for further, count in FURTHER.items():
+        for further, count in COUNTERS.items():
             found = Counter(name for name, _ in occurrences(molecule, 2, [further])) - one_by_one
             assert found == count(molecule), (smiles, further)
 

@@ -24,9 +24,9 @@ from class_hf import (
 from class_hf.backbones.registry import build_model
 from class_hf.config.arguments import ModelArguments
 from class_hf.models import chemical_names
+from class_hf.models.caption_blobs import CaptionStructures
 from class_hf.models.chemical_names import OpsinError, name_spans, read_names, spellings, surroundings
 from class_hf.models.modeling_bag import embed_bags
-from class_hf.models.processing_text_molecule import CaptionStructures
 from class_hf.models.trivial_names import look_up
 
 KNOWN = {

@@ -16,7 +16,7 @@ from class_hf import (
     TextMoleculeProcessor,
     TextSmilesProcessor,
 )
-from class_hf.models.processing_text_molecule import CaptionTokens
+from class_hf.models.caption_blobs import CaptionTokens
 
 TEXTS = ["The molecule is an acid. It has a role.", "The molecule is an alcohol."]
 SMILES = ["CC(=O)O", "CCO"]

@@ -5,7 +5,7 @@ from collections import Counter
 import pytest
 from rdkit import Chem
 
-from class_hf.models.substructures import FURTHER, composition, environments, pieces, ring_systems, torsions
+from class_hf.models.substructures import COUNTERS, composition, environments, pieces, ring_systems, torsions
 
 
 def test_composition_of_sodium_lactate():
@@ -61,11 +61,11 @@ def test_environments_tell_isotopes():
     assert environments(Chem.MolFromSmiles("[13CH4]"), 0) != environments(Chem.MolFromSmiles("C"), 0)
 
 
-@pytest.mark.parametrize("name", FURTHER)
+@pytest.mark.parametrize("name", COUNTERS)
 def test_any_writing_of_a_molecule_gives_the_same_substructures(name):
     molecule = Chem.MolFromSmiles("CC(=O)Oc1ccccc1C(=O)N[C@@H](C)C(=O)OC1CCC2(CC1)OCCO2")
-    counts = FURTHER[name](molecule)
+    counts = COUNTERS[name](molecule)
     assert counts
     for seed in range(4):
         other = Chem.MolFromSmiles(Chem.MolToRandomSmilesVect(molecule, 1, randomSeed=seed + 1)[0])
-        assert FURTHER[name](other) == counts
+        assert COUNTERS[name](other) == counts

@@ -1,61 +1,62 @@
-"""Symmetric contrastive loss with per-pair intensity."""
+"""The symmetric contrastive loss with per-pair intensity."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import torch
 from torch import nn
 
 from class_hf.curriculum.intensity import Intensity
+from class_hf.losses.focal import LossOutput, focal_mean
 from class_hf.losses.tiled import PairLosses, share_a_key, tiled_pair_losses
 from class_hf.utils.distributed import gather, gather_with_gradient, global_sum, rank, world_size
 
 
-class LossOutput(NamedTuple):
-    """What a loss returns.
-
-    Attributes:
-        loss: (), to be back-propagated.
-        per_pair: (b,) unweighted loss of each local pair, averaged over both directions; detached.
-        accuracy: () share of the global batch whose partner is ranked first, averaged over both directions.
-    """
-
-    loss: torch.Tensor
-    per_pair: torch.Tensor
-    accuracy: torch.Tensor
-
-
 class ContrastiveLoss(nn.Module):
-    """Symmetric InfoNCE in which each pair weighs by its intensity.
+    """Symmetric InfoNCE over the global batch, in which each pair is weighted by its intensity.
 
     For a global batch of B pairs with similarities s_ij = u_i v_j:
 
         l_i  = 1/2 [ CE_j(kappa scale s_ij, i) + CE_j(kappa scale s_ji, i) ]
         loss = sum_i w_i l_i / sum_i w_i,     w_i = (1 - p_i) ** focus
 
-    where p_i is the detached probability of the true match, averaged over both directions. Pairs with the same
-    molecule or the same caption are never each other's negatives: their logits are left out.
+    CE is the cross-entropy, kappa the sharpness, and p_i the detached probability of the true match, averaged over
+    both directions. Two pairs with the same molecule or the same caption are not negatives of each other: their
+    logits are masked.
 
-    Under several processes each one holds its own rows and all columns, gathered with the exact gradient; the
-    weights are normalised by the sum over all processes. The value is scaled by the number of processes because
-    DDP averages gradients: the result is the single process's gradient of the whole global batch.
-
-    Source: the symmetric form is CLIP's (Radford et al., 2021, section 2.3); the weights follow the focal loss
-    (Lin et al., 2017); their use as the curriculum's intensity is ours.
-
-    The logits are (b, B) a direction, or exist only tile by tile ([`tiled_pair_losses`]): the same values in a memory
-    that grows with B. With D = 256 on a CPU, the tiled form is the faster one from a batch of a few hundred pairs.
+    With several processes each process computes its own rows against all columns, which are gathered with the exact
+    gradient. The result is the gradient of one process with the complete batch.
 
     Args:
-        label_smoothing: share of the target spread evenly over the batch, in [0, 1).
-        tiled_from: global batch from which on the logits are tiled; None tiles none.
-        tile_size: rows and columns of a tile; None is 1,024 on a CPU, 4,096 elsewhere.
+        label_smoothing (`float`, *optional*, defaults to 0.0): share of the target that is spread evenly over the
+            batch, in [0, 1).
+        tiled_from (`int`, *optional*, defaults to 2048): size of the global batch from which the logits are computed
+            tile by tile ([`tiled_pair_losses`]). The values are the same, and memory grows linearly with the batch.
+            None disables tiles.
+        tile_size (`int`, *optional*): rows and columns of a tile. Defaults to 1,024 on a CPU and 4,096 elsewhere.
 
-    Shapes of the inputs:
-        text_embeds (b, D), molecule_embeds (b, D): of this process; row i of both is pair i.
-        logit_scale (): factor of the similarities (not its log).
-        intensity: an [`Intensity`]; the default does nothing.
-        pair_keys (b, 2) integers: a key of the caption and a key of the molecule; None masks nothing.
+    Returns:
+        A call returns a [`LossOutput`].
+
+    Raises:
+        ValueError: if an argument is out of its range.
+
+    Requirements:
+        1. A model that returns `text_embeds` and `molecule_embeds` of the same width, and `logit_scale`.
+        2. Every process holds the same number of pairs.
+
+    Recommendations:
+        - Use batches of at least 256 pairs: the other pairs of the batch are the negatives.
+        - For batches that do not fit in memory, set `forward_chunk_size` of the trainer (see
+          [`cached_gradient_loss`]).
+        - With D = 256 on a CPU, tiles are faster from a few hundred pairs: set `tiled_from=512`.
+
+    Relations:
+        - Without intensity it is CLIP's loss, and the symmetric form of sentence-transformers'
+          `MultipleNegativesRankingLoss`.
+        - [`Text2MolLoss`] is the same loss of vectors that are not normalised, summed over both directions.
+
+    Source: CLIP (Radford et al., 2021, section 2.3) for the symmetric form, the focal loss (Lin et al., 2017) for the
+    weights. Their use as the intensity of a curriculum is this project's.
 
     Example:
 
@@ -84,14 +85,29 @@ class ContrastiveLoss(nn.Module):
         intensity: Intensity | None = None,
         pair_keys: torch.Tensor | None = None,
     ) -> LossOutput:
+        """Computes the loss of this process's b pairs.
+
+        Args:
+            text_embeds: (b, D) caption embeddings.
+            molecule_embeds: (b, D) molecule embeddings; row i belongs to caption i.
+            logit_scale: (), factor of the similarities, not its logarithm.
+            intensity: sharpness and focus. Default: both without effect.
+            pair_keys: (b, 2) integers, a key of the caption and a key of the molecule. None masks nothing.
+
+        Returns:
+            [`LossOutput`].
+
+        Raises:
+            ValueError: if the embeddings are not two matrices of the same shape.
+        """
         if text_embeds.ndim != 2 or text_embeds.shape != molecule_embeds.shape:
             raise ValueError(
                 f"text_embeds {tuple(text_embeds.shape)} and molecule_embeds {tuple(molecule_embeds.shape)} "
-                "must both be (pairs, width): one row a pair."
+                "must both be (pairs, width), with one row for each pair."
             )
         intensity = intensity or Intensity()
         total = text_embeds.shape[0] * world_size()
-        # In float32 whatever the towers ran in: the scale multiplies the rounding of bf16 by up to 100.
+        # In float32 whatever the precision of the towers: the scale multiplies bf16 rounding errors by up to 100.
         with torch.autocast(text_embeds.device.type, enabled=False):
             scale = logit_scale.float() if isinstance(logit_scale, torch.Tensor) else float(logit_scale)
             texts, molecules = intensity.sharpness * scale * text_embeds.float(), molecule_embeds.float()
@@ -99,9 +115,7 @@ class ContrastiveLoss(nn.Module):
                 pairs = tiled_pair_losses(texts, molecules, pair_keys, self.label_smoothing, self.tile_size)
             else:
                 pairs = dense_pair_losses(texts, molecules, pair_keys, self.label_smoothing)
-            # A floor, so that a batch without a single doubtful pair does not divide by zero.
-            weights = (1.0 - pairs.probabilities).clamp(min=1e-6) ** intensity.focus  # (b,), all ones without focus
-            loss = (weights * pairs.losses).sum() / global_sum(weights.sum()) * world_size()
+            loss = focal_mean(pairs.losses, pairs.probabilities, intensity.focus)
         return LossOutput(loss, pairs.losses.detach(), global_sum(pairs.hits.sum()) / total)
 
 
@@ -111,22 +125,29 @@ def dense_pair_losses(
     pair_keys: torch.Tensor | None = None,
     label_smoothing: float = 0.0,
 ) -> PairLosses:
-    """Both directions' cross-entropy of each pair, from all logits at once: (b, B) a direction.
+    """Computes the cross-entropy of each pair in both directions, with all logits in memory: (b, B) a direction.
 
-    The plain form that [`tiled_pair_losses`] equals; arguments as there.
+    [`tiled_pair_losses`] returns the same values with less memory. Arguments and result are the same.
     """
     targets, excluded = targets_of(len(texts), pair_keys, texts.device)
-    both = ((texts, molecules), (molecules, texts))
-    scores = [rows @ gather_with_gradient(columns).T for rows, columns in both]
+    directions = ((texts, molecules), (molecules, texts))
+    scores = [rows @ gather_with_gradient(columns).T for rows, columns in directions]
     return score_losses(scores, targets, excluded, label_smoothing)
 
 
 def targets_of(
     pairs: int, pair_keys: torch.Tensor | None, device: torch.device
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """Which column of the global batch is each own row's partner, (b,), and which are no negatives of it, (b, B).
+    """Returns each row's true column in the global batch, and the columns that are not its negatives.
 
-    The second is None without keys; see [`ContrastiveLoss`].
+    Args:
+        pairs: number of pairs b of this process.
+        pair_keys: (b, 2) integers, as for [`ContrastiveLoss`].
+        device: where the results are.
+
+    Returns:
+        The true columns (b,) int64, and a mask (b, B) of columns that share a key with the row. The mask is None
+        without keys.
     """
     rows = torch.arange(pairs, device=device)
     targets = rows + rank() * pairs
@@ -143,13 +164,17 @@ def score_losses(
     excluded: torch.Tensor | None,
     label_smoothing: float = 0.0,
 ) -> PairLosses:
-    """Cross-entropy of each pair, averaged over both directions, from the scores themselves.
+    """Computes the cross-entropy of each pair from its logits, averaged over both directions.
 
     Args:
-        scores: two of (b, B) logits: the own captions by all molecules, the own molecules by all captions.
-        targets: (b,) the column of each row's partner.
-        excluded: (b, B) bool, columns that are no negatives of a row; None excludes nothing.
-        label_smoothing: share of the target spread evenly over the columns that are left.
+        scores: two matrices (b, B) of logits: this process's captions with all molecules, and its molecules with all
+            captions.
+        targets: (b,) the true column of each row.
+        excluded: (b, B) bool, columns that are not negatives of a row. None excludes nothing.
+        label_smoothing: share of the target that is spread evenly over the columns that are not excluded.
+
+    Returns:
+        [`PairLosses`].
     """
     losses, probabilities, hits = [], [], []
     for logits in scores:
@@ -159,11 +184,11 @@ def score_losses(
         true = log_probabilities.gather(1, targets[:, None]).squeeze(1)
         loss = -true
         if label_smoothing > 0.0:
-            # torch's own smoothing would give excluded columns, whose log-probability is -inf, a share of the target.
+            # torch's label smoothing would give a share to excluded columns, whose log-probability is -inf.
             kept = log_probabilities.isfinite()
             spread = log_probabilities.masked_fill(~kept, 0.0).sum(1) / kept.sum(1)
             loss = (1.0 - label_smoothing) * loss - label_smoothing * spread
         losses.append(loss)
         probabilities.append(true.detach().exp())
         hits.append((logits.argmax(1) == targets).float())
-    return PairLosses(*(torch.stack(both).mean(0) for both in (losses, probabilities, hits)))
+    return PairLosses(*(torch.stack(directions).mean(0) for directions in (losses, probabilities, hits)))

@@ -1,4 +1,4 @@
-"""Contrastive batches larger than memory: the towers run chunk by chunk, the loss sees the whole batch."""
+"""Cached gradients: the towers run chunk by chunk, and the loss sees the complete batch."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -17,32 +17,36 @@ def cached_gradient_loss(
     backward: Callable[[torch.Tensor], None],
     no_sync: Callable[[], AbstractContextManager] = nullcontext,
 ) -> tuple[Any, torch.Tensor]:
-    """A loss over all chunks, whose activations are held for one chunk at a time.
+    """Computes a loss over all chunks while the activations of one chunk at a time are in memory.
 
-    Three passes: the towers without a gradient, keeping embeddings and random states; the loss on the joined
-    embeddings, keeping its gradient with respect to them; the towers again, chunk by chunk with the random states
-    replayed, so that dropout is the same, each back-propagating its part of that gradient. All chunks but the last
-    are back-propagated here. The last one is left to the caller, so that whatever follows a step's backward pass (the
-    all-reduce of DDP, the end of an accumulation window) happens once and in its usual place.
+    There are three passes:
 
-    Source: Gao et al., 2021 (GradCache), section 3; as in sentence-transformers' cached losses.
+    1. The towers run without gradients. Embeddings and random states are kept.
+    2. The loss of the joined embeddings is computed, and its gradient with respect to them is kept.
+    3. The towers run again, chunk by chunk, with the same random states and so with the same dropout. Each chunk
+       back-propagates its part of the gradient.
 
-    A layer that changes itself in a forward pass (batch norm's running statistics) does so twice.
+    All chunks but the last are back-propagated here. The caller back-propagates the last one. What follows a step's
+    backward pass (the all-reduce of DDP, the end of gradient accumulation) then happens once and in its usual place.
+
+    A layer that changes its state in a forward pass, such as batch norm, does so twice.
+
+    Source: GradCache (Gao et al., 2021, section 3), as in sentence-transformers' cached losses.
 
     Args:
-        forward: a chunk to its fields. (b, ...) tensors are joined along the pairs; a () tensor is the same for all
-            chunks, as the factor of the logits is; others are passed on from the first chunk.
-        chunks: the batch in parts, at least one; every process must have equally many.
-        loss: the joined fields to an object with `loss`, ().
+        forward: maps a chunk to its fields. Tensors (b, ...) are joined along the pairs. A tensor () is the same for
+            all chunks, such as the logit scale. Other values are taken from the first chunk.
+        chunks: the parts of the batch, at least one. Every process must have the same number.
+        loss: maps the joined fields to an object with `loss`, ().
         backward: back-propagates a chunk's part, with the caller's scaling.
-        no_sync: context in which a forward and backward pass talks to no other process.
+        no_sync: context in which a forward and backward pass does not communicate with other processes.
 
     Returns:
-        what `loss` gave, detached; and the last chunk's loss, whose value is the whole loss and whose gradient is the
-        last chunk's part of it.
+        The result of `loss`, and the last chunk's loss. The value of the latter is the complete loss, its gradient is
+        the last chunk's part.
 
     Raises:
-        ValueError: if a field's chunks do not join.
+        ValueError: if the tensors of a field cannot be joined.
 
     Example:
 
@@ -60,7 +64,7 @@ def cached_gradient_loss(
         for chunk in chunks:
             states.append(_random_state())
             parts.append(dict(forward(chunk)))
-    # Autocast keeps its half-precision copies of the weights, and those made above know no gradient.
+    # Autocast caches half-precision copies of the weights, and the copies made above have no gradient.
     torch.clear_autocast_cache()
     fields, sizes = _join(parts)
     leaves = [name for name, value in fields.items() if isinstance(value, torch.Tensor) and value.is_floating_point()]
@@ -74,14 +78,14 @@ def cached_gradient_loss(
     start, last = 0, len(chunks) - 1
     for number, (chunk, state, size) in enumerate(zip(chunks, states, sizes, strict=True)):
         with nullcontext() if number == last else no_sync():
-            with _replayed(state):
-                again = forward(chunk)
+            with _replay_random_state(state):
+                outputs = forward(chunk)
             part = torch.zeros((), device=result.loss.device)
             for name, gradient in wanted:
                 if gradient.ndim > 0:
-                    part = part + (again[name].float() * gradient[start : start + size].float()).sum()
+                    part = part + (outputs[name].float() * gradient[start : start + size].float()).sum()
                 elif number == last:
-                    part = part + again[name] * gradient
+                    part = part + outputs[name] * gradient
             if number < last:
                 backward(part)
         start += size
@@ -89,7 +93,7 @@ def cached_gradient_loss(
 
 
 def _join(parts: list[Fields]) -> tuple[Fields, list[int]]:
-    """The fields of the whole batch, and the number of pairs of each chunk."""
+    """The fields of the complete batch, and the number of pairs of each chunk."""
     fields: Fields = {}
     for name, first in parts[0].items():
         values = [part[name] for part in parts]
@@ -98,8 +102,8 @@ def _join(parts: list[Fields]) -> tuple[Fields, list[int]]:
         elif any(value.shape[1:] != first.shape[1:] for value in values):
             shapes = sorted({tuple(value.shape) for value in values})
             raise ValueError(
-                f"{name} has the shapes {shapes} in the chunks of one batch, which do not join: make it (pairs, ...) "
-                "with the same trailing sizes, or train without chunks."
+                f"{name} has the shapes {shapes} in the chunks of one batch; expected (pairs, ...) with the same "
+                "trailing sizes. Change the model's output, or train without forward_chunk_size."
             )
         else:
             fields[name] = torch.cat(values)
@@ -108,28 +112,30 @@ def _join(parts: list[Fields]) -> tuple[Fields, list[int]]:
 
 
 def _accelerator() -> Any:
-    """torch's module of the accelerator, None on a CPU."""
+    """torch's module of the accelerator; None on a CPU."""
     accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
     return None if accelerator is None else torch.get_device_module(accelerator)
 
 
 def _random_state() -> tuple[torch.Tensor, torch.Tensor | None]:
+    """The states of the random generators of the CPU and of the accelerator."""
     module = _accelerator()
     return torch.get_rng_state(), None if module is None else module.get_rng_state()
 
 
 @contextmanager
-def _replayed(state: tuple[torch.Tensor, torch.Tensor | None]) -> Iterator[None]:
-    """Random numbers as they were drawn from `state` on; afterwards they go on as if nothing had happened."""
-    now = _random_state()
+def _replay_random_state(state: tuple[torch.Tensor, torch.Tensor | None]) -> Iterator[None]:
+    """Draws random numbers from `state` inside the block, and restores the current state afterwards."""
+    current = _random_state()
     _set_random_state(state)
     try:
         yield
     finally:
-        _set_random_state(now)
+        _set_random_state(current)
 
 
 def _set_random_state(state: tuple[torch.Tensor, torch.Tensor | None]) -> None:
+    """Sets the states that `_random_state` returned."""
     torch.set_rng_state(state[0])
     if state[1] is not None:
         _accelerator().set_rng_state(state[1])

@@ -1,11 +1,12 @@
-"""ORMA's loss: a symmetric contrastive loss at each of its three levels."""
+"""ORMA's loss: a symmetric contrastive loss at each of three levels."""
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 from class_hf.curriculum.intensity import Intensity
-from class_hf.losses.contrastive import LossOutput, score_losses, targets_of
+from class_hf.losses.contrastive import score_losses, targets_of
+from class_hf.losses.focal import LossOutput, focal_mean
 from class_hf.models.token_alignment import MoleculeStates, TextStates, all_scores
 from class_hf.utils.distributed import gather, gather_with_gradient, global_sum, world_size
 
@@ -13,29 +14,41 @@ from class_hf.utils.distributed import gather, gather_with_gradient, global_sum,
 class OrmaLoss(nn.Module):
     """Weighted sum of three symmetric contrastive losses: sentence-molecule, multi-token-motif and token-atom.
 
-    For a global batch of B pairs, every caption is scored against every molecule at every level, and each level's
-    (B, B) scores go through the loss of [`ContrastiveLoss`], with the intensity and the masked pairs of that class:
+    In a global batch of B pairs, every caption is scored against every molecule at every level. Each level's (B, B)
+    scores have the loss of [`ContrastiveLoss`], with its intensity and its masked pairs:
 
         loss = sum_level weight_level sum_i w_i l_i / sum_i w_i,     w_i = (1 - p_i) ** focus   of that level
 
     The accuracy is that of the full score, the weighted sum of the levels.
 
-    Under several processes each one scores its own captions against all molecules and all captions against its own
-    molecules. The states of tokens, motifs and atoms are gathered with the exact gradient, and the value is scaled by
-    the number of processes, as in [`ContrastiveLoss`].
-
-    Cached gradients (`forward_chunk_size`) are refused: the states of the chunks do not join.
-
-    Source: Min et al., 2024 (weights of the levels, symmetric cross-entropy at each); all B x B scores are ours.
+    With several processes each process scores its captions against all molecules, and all captions against its
+    molecules. The states of tokens, motifs and atoms are gathered with the exact gradient.
 
     Args:
-        label_smoothing: share of the target spread evenly over the batch, in [0, 1).
-        block_pairs: pairs of the B x B whose tokens are aligned at once; memory follows it. None is 256 on a CPU,
-            1,024 elsewhere.
+        label_smoothing (`float`, *optional*, defaults to 0.0): share of the target that is spread evenly over the
+            batch, in [0, 1).
+        block_pairs (`int`, *optional*): number of the B x B pairs whose tokens are aligned at once. Memory is
+            proportional to it. Defaults to 256 on a CPU and 1,024 elsewhere.
 
-    Shapes of the inputs: those of [`OrmaOutput`], for this process's pairs, and:
-        intensity: an [`Intensity`]; the default does nothing.
-        pair_keys (b, 2) integers: a key of the caption and a key of the molecule; None masks nothing.
+    Returns:
+        A call returns a [`LossOutput`].
+
+    Raises:
+        ValueError: if an argument is out of its range.
+
+    Requirements:
+        1. A model that returns the fields of [`OrmaOutput`], such as [`OrmaModel`].
+        2. Every process holds the same number of pairs.
+        3. No cached gradients (`forward_chunk_size`): the states of chunks cannot be joined.
+
+    Recommendations:
+        - The time grows with B x B alignments. Begin with batches of 32 to 64 pairs.
+
+    Relations:
+        - With the level weights (1, 0, 0) it is [`ContrastiveLoss`].
+
+    Source: Min et al., 2024 (level weights, symmetric cross-entropy at each level). Scoring all B x B pairs is this
+    project's.
 
     Example:
 
@@ -61,80 +74,102 @@ class OrmaLoss(nn.Module):
         text_embeds: torch.Tensor,
         molecule_embeds: torch.Tensor,
         logit_scale: torch.Tensor,
-        motif_tokens: torch.Tensor,
-        atom_tokens: torch.Tensor,
-        token_offsets: torch.Tensor,
-        motifs: torch.Tensor,
-        motif_offsets: torch.Tensor,
-        atoms: torch.Tensor,
-        atom_offsets: torch.Tensor,
         level_weights: torch.Tensor,
         intensity: Intensity | None = None,
         pair_keys: torch.Tensor | None = None,
+        **states: torch.Tensor,
     ) -> LossOutput:
-        texts = TextStates(motif_tokens, atom_tokens, token_offsets)
-        molecules = MoleculeStates(motifs, motif_offsets, atoms, atom_offsets)
-        pairs = len(text_embeds)
-        for name, offsets in (("token", token_offsets), ("motif", motif_offsets), ("atom", atom_offsets)):
-            if len(offsets) != pairs + 1:
-                raise ValueError(
-                    f"{name}_offsets has {len(offsets)} entries for {pairs} pairs; expected {pairs + 1}. The states "
-                    "of several chunks do not join: leave forward_chunk_size out, and take a smaller batch."
-                )
+        """Computes the loss of this process's b pairs.
+
+        Args:
+            text_embeds: (b, D) sentence embeddings.
+            molecule_embeds: (b, D) molecule embeddings; row i belongs to sentence i.
+            logit_scale: (), factor of the cosines of all levels, not its logarithm.
+            level_weights: (3,) weights of the levels sentence-molecule, multi-token-motif and token-atom.
+            intensity: sharpness and focus. Default: both without effect.
+            pair_keys: (b, 2) integers, a key of the caption and a key of the molecule. None masks nothing.
+            **states: the fields of [`TextStates`] and [`MoleculeStates`] by name, as [`OrmaModel`] returns them.
+
+        Returns:
+            [`LossOutput`].
+
+        Raises:
+            ValueError: if states are missing or unknown, or belong to another number of pairs.
+        """
+        texts, molecules = _states(states, len(text_embeds))
         intensity = intensity or Intensity()
         with torch.autocast(text_embeds.device.type, enabled=False):
             scale = intensity.sharpness * logit_scale.float()
-            of_texts, of_molecules = self._scores(text_embeds.float(), molecule_embeds.float(), texts, molecules)
+            text_scores, molecule_scores = self._scores(text_embeds.float(), molecule_embeds.float(), texts, molecules)
+            pairs = len(text_embeds)
             targets, excluded = targets_of(pairs, pair_keys, text_embeds.device)
             loss, per_pair = text_embeds.new_zeros(()), text_embeds.new_zeros(pairs)
-            for weight, *scores in zip(level_weights, of_texts, of_molecules, strict=True):
-                level = score_losses([scale * one for one in scores], targets, excluded, self.label_smoothing)
-                # A floor, as in ContrastiveLoss.
-                weights = (1.0 - level.probabilities).clamp(min=1e-6) ** intensity.focus
-                loss = loss + weight * (weights * level.losses).sum() / global_sum(weights.sum()) * world_size()
+            for weight, *directions in zip(level_weights, text_scores, molecule_scores, strict=True):
+                logits = [scale * scores for scores in directions]
+                level = score_losses(logits, targets, excluded, self.label_smoothing)
+                loss = loss + focal_mean(level.losses, level.probabilities, intensity.focus, factor=weight)
                 per_pair = per_pair + weight * level.losses.detach()
-            whole = [(level_weights[:, None, None] * scores.detach()).sum(0) for scores in (of_texts, of_molecules)]
-            hits = score_losses(whole, targets, excluded).hits
+            weights = level_weights[:, None, None]
+            full_scores = [(weights * scores.detach()).sum(0) for scores in (text_scores, molecule_scores)]
+            hits = score_losses(full_scores, targets, excluded).hits
         return LossOutput(loss, per_pair, global_sum(hits.sum()) / (pairs * world_size()))
 
     def _scores(
         self, text_embeds: torch.Tensor, molecule_embeds: torch.Tensor, texts: TextStates, molecules: MoleculeStates
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Cosines of the own captions with all molecules, and of the own molecules with all captions: (3, b, B)."""
+        """Cosines of this process's captions with all molecules, and of its molecules with all captions: (3, b, B)."""
         all_molecules = MoleculeStates(
             *gather_ragged(molecules.motifs, molecules.motif_offsets),
             *gather_ragged(molecules.atoms, molecules.atom_offsets),
         )
-        of_texts = torch.stack(
+        text_scores = torch.stack(
             [
                 text_embeds @ gather_with_gradient(molecule_embeds).T,
                 *all_scores(texts, all_molecules, self.block_pairs),
             ]
         )
         if world_size() == 1:
-            return of_texts, of_texts.mT
+            return text_scores, text_scores.mT
         all_texts = TextStates(
             gather_ragged(texts.motif_tokens, texts.token_offsets)[0],
             *gather_ragged(texts.atom_tokens, texts.token_offsets),
         )
-        of_molecules = torch.stack(
+        molecule_scores = torch.stack(
             [
                 molecule_embeds @ gather_with_gradient(text_embeds).T,
                 *(level.T for level in all_scores(all_texts, molecules, self.block_pairs)),
             ]
         )
-        return of_texts, of_molecules
+        return text_scores, molecule_scores
+
+
+def _states(fields: dict[str, torch.Tensor], pairs: int) -> tuple[TextStates, MoleculeStates]:
+    """The states among a model's fields. Raises ValueError if they do not fit the number of pairs."""
+    expected = {*TextStates._fields, *MoleculeStates._fields}
+    if set(fields) != expected:
+        missing, unknown = sorted(expected - set(fields)), sorted(set(fields) - expected)
+        raise ValueError(
+            f"the states lack {missing} and have the unknown fields {unknown}. Use a backbone that returns the fields "
+            "of OrmaOutput, such as OrmaModel, or ContrastiveLoss."
+        )
+    for name in ("token_offsets", "motif_offsets", "atom_offsets"):
+        if len(fields[name]) != pairs + 1:
+            raise ValueError(
+                f"{name} has {len(fields[name])} entries for {pairs} pairs; expected {pairs + 1}. The states of "
+                "several chunks cannot be joined: leave forward_chunk_size out, and use a smaller batch."
+            )
+    return TextStates.from_fields(fields), MoleculeStates.from_fields(fields)
 
 
 def gather_ragged(states: torch.Tensor, offsets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """All processes' ragged rows, in the order of the ranks, with the exact gradient.
+    """Gathers the ragged rows of all processes, in the order of the ranks, with the exact gradient.
 
     Args:
-        states: (R, D), of this process; R may differ between processes.
-        offsets: (b + 1,), where each item begins, and R; b must be the same everywhere.
+        states: (R, D) of this process; R may differ between processes.
+        offsets: (b + 1,) where each item begins, and R; b must be the same in all processes.
 
     Returns:
-        all states and their offsets.
+        The states of all processes, and their offsets.
     """
     if world_size() == 1:
         return states, offsets

@@ -1,31 +1,35 @@
-"""Text2Mol's loss: both directions' cross-entropy of raw dot products."""
+"""Text2Mol's loss: the cross-entropy of raw dot products in both directions."""
 
 import torch
 
 from class_hf.curriculum.intensity import Intensity
-from class_hf.losses.contrastive import ContrastiveLoss, LossOutput
+from class_hf.losses.contrastive import ContrastiveLoss
+from class_hf.losses.focal import LossOutput
 
 
 class Text2MolLoss(ContrastiveLoss):
-    """CE(scale U V^T) + CE(scale V U^T), in which each pair weighs by its intensity.
+    """CE(scale U V^T) + CE(scale V U^T), in which each pair is weighted by its intensity.
 
-    [`ContrastiveLoss`] of vectors that keep their length, and the sum of both directions, not their mean: a model can
-    make a match surer by longer vectors. Intensity, shared keys, several processes and tiles are as there; so are the
-    arguments.
+    U and V are vectors that are not normalised, so a model can increase the probability of a match by longer vectors.
+
+    Args: see [`ContrastiveLoss`].
+
+    Returns:
+        A call returns a [`LossOutput`], whose `per_pair` is the sum of both directions.
+
+    Requirements:
+        1. A model that returns `text_vectors` and `molecule_vectors` of the same width, and `logit_scale`, such as
+           [`Text2MolModel`].
+        2. Every process holds the same number of pairs.
+
+    Recommendations:
+        - Use batches of at least 256 pairs: the other pairs of the batch are the negatives.
+
+    Relations:
+        - Twice [`ContrastiveLoss`] of `text_vectors` and `molecule_vectors`. Intensity, shared keys, several processes
+          and tiles are the same.
 
     Source: Edwards et al., 2021, and the authors' code.
-
-    Shapes of the inputs:
-        text_vectors (b, D), molecule_vectors (b, D): of this process; row i of both is pair i.
-        logit_scale (): factor of the dot products (not its log).
-        intensity, pair_keys (b, 2): as of [`ContrastiveLoss`].
-        text_embeds, molecule_embeds: not used; what every backbone gives.
-
-    Result of a call:
-        [`LossOutput`]; `per_pair` is the sum of both directions too.
-
-    Raises:
-        ValueError: if the vectors are missing, or their shapes do not fit.
 
     Example:
 
@@ -45,10 +49,25 @@ class Text2MolLoss(ContrastiveLoss):
         text_vectors: torch.Tensor | None = None,
         molecule_vectors: torch.Tensor | None = None,
     ) -> LossOutput:
+        """Computes the loss of this process's b pairs.
+
+        Args:
+            text_embeds, molecule_embeds: not used; every backbone returns them.
+            logit_scale: (), factor of the dot products, not its logarithm.
+            intensity, pair_keys: as for [`ContrastiveLoss`].
+            text_vectors: (b, D) caption vectors.
+            molecule_vectors: (b, D) molecule vectors; row i belongs to caption i.
+
+        Returns:
+            [`LossOutput`].
+
+        Raises:
+            ValueError: if the vectors are missing, or are not two matrices of the same shape.
+        """
         if text_vectors is None or molecule_vectors is None:
             raise ValueError(
-                "text_vectors and molecule_vectors (b, D) are missing: the loss takes vectors that are not brought to "
-                "length 1. Use a backbone that returns them, such as Text2MolModel, or ContrastiveLoss."
+                "text_vectors and molecule_vectors (b, D) are missing; expected vectors that are not normalised. Use "
+                "a backbone that returns them, such as Text2MolModel, or ContrastiveLoss."
             )
         out = super().forward(text_vectors, molecule_vectors, logit_scale, intensity, pair_keys)
         return out._replace(loss=2 * out.loss, per_pair=2 * out.per_pair)

@@ -1,4 +1,4 @@
-"""The symmetric cross-entropy of all pairs, tile by tile: the logits of the whole batch never exist."""
+"""The symmetric cross-entropy of all pairs, tile by tile, so that the complete logits are never in memory."""
 
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -9,12 +9,12 @@ from class_hf.utils.distributed import gather, gather_with_gradient, global_sum,
 
 
 class PairLosses(NamedTuple):
-    """What the two directions say of each local pair; only `losses` has a gradient.
+    """Statistics of this process's pairs, averaged over both directions. Only `losses` has a gradient.
 
     Attributes:
-        losses: (b,) cross-entropy, mean of both directions.
-        probabilities: (b,) probability of the true match, mean of both directions.
-        hits: (b,) share of the two directions that rank the partner first; of equal logits the first one wins.
+        losses: (b,) cross-entropy.
+        probabilities: (b,) probability of the true match.
+        hits: (b,) share of the two directions that rank the partner first. Of equal logits the first counts.
     """
 
     losses: torch.Tensor
@@ -23,7 +23,7 @@ class PairLosses(NamedTuple):
 
 
 def share_a_key(rows: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:
-    """(r, c) bool: pairs with the same caption or the same molecule, of the keys (r, 2) and (c, 2)."""
+    """Marks pairs with the same caption or the same molecule: keys (r, 2) and (c, 2) -> (r, c) bool."""
     return (rows[:, None, 0] == columns[:, 0]) | (rows[:, None, 1] == columns[:, 1])
 
 
@@ -34,29 +34,31 @@ def tiled_pair_losses(
     label_smoothing: float = 0.0,
     tile_size: int | None = None,
 ) -> PairLosses:
-    """Both directions' cross-entropy of each pair in O(B) memory and one pass over the tiles.
+    """Computes the cross-entropy of each pair in both directions, in O(B) memory and one pass over the tiles.
 
-    The logits are `texts @ molecules.T`; a tile of them serves both directions: it is folded into a running maximum
-    and a running sum of exponentials of its rows and of its columns. The backward pass makes each tile again, turns
-    it into the gradient of its logits, and multiplies it on. The weights of the pairs are the gradient that arrives,
-    the duplicate mask is made from the keys of the tile, so that neither is ever B x B.
+    The logits are `texts @ molecules.T`. One tile serves both directions: it updates a running maximum and a running
+    sum of exponentials of its rows and of its columns. The backward pass recomputes each tile and its gradient. The
+    mask of shared keys is computed for each tile. Nothing of size B x B is ever in memory.
 
-    Under several processes each one walks over its own texts against all molecules. Rows are then complete, and the
-    (B,) statistics of the columns are put together over the processes: every logit is computed once in all, not once
-    a direction, and only the molecules are gathered.
+    With several processes each process computes its texts against all molecules. The statistics of its rows are then
+    complete. Those of the columns, (B,), are merged over the processes. Every logit is computed once, and only the
+    molecules are gathered.
 
-    Memory beyond inputs and their gradients: a few tiles of `tile_size` x `tile_size`. Four matrix products of
-    b x B x D, where the dense loss has six.
+    Memory beyond inputs and their gradients is a few tiles of `tile_size` x `tile_size`. There are four matrix
+    products of b x B x D; the dense loss has six.
 
-    Source: the running sum is Milakov and Gimelshein's (2018, algorithm 3), recomputed tiles are FlashAttention's
-    (Dao et al., 2022, section 3.1); both directions in one pass, also over processes, is ours.
+    Source: Milakov & Gimelshein (2018, algorithm 3) for the running sum, FlashAttention (Dao et al., 2022, section
+    3.1) for recomputed tiles. Both directions in one pass, also over processes, is this project's.
 
     Args:
-        texts: (b, D) embeddings of this process, multiplied by the scale of the logits.
-        molecules: (b, D); row i is the partner of text i.
-        pair_keys: (b, 2) integers; pairs that share one are left out of each other's logits. None masks nothing.
-        label_smoothing: share of the target spread evenly over the logits that are not left out.
-        tile_size: rows and columns of a tile; None is 1,024 on a CPU, 4,096 elsewhere.
+        texts: (b, D) embeddings of this process, multiplied by the logit scale.
+        molecules: (b, D) embeddings; row i is the partner of text i.
+        pair_keys: (b, 2) integers. Pairs that share a key are masked in each other's logits. None masks nothing.
+        label_smoothing: share of the target that is spread evenly over the logits that are not masked. Default 0.
+        tile_size: rows and columns of a tile. Default: 1,024 on a CPU, 4,096 elsewhere.
+
+    Returns:
+        [`PairLosses`].
 
     Example:
 
@@ -66,14 +68,16 @@ def tiled_pair_losses(
     ([1.0, 1.0, 1.0], True)
     """
     if tile_size is None:
-        # 1,024 x 1,024 floats, 4 MB, stay in the last cache; smaller tiles wait for threads more often, which is dear
-        # on a machine that is shared. A GPU needs more work a launch.
+        # 1,024 x 1,024 floats, 4 MB, fit in the last cache. Smaller tiles wait for threads more often, which is slow
+        # on a shared machine. A GPU needs more work a launch.
         tile_size = 1024 if texts.device.type == "cpu" else 4096
     columns = gather_with_gradient(molecules)
     return PairLosses(*_TiledPairLosses.apply(texts, columns, pair_keys, label_smoothing, tile_size))
 
 
 class _Tile(NamedTuple):
+    """A tile of the logits."""
+
     rows: slice  # of this process's pairs
     columns: slice  # of all pairs
     pairs: slice  # this process's pairs whose true match lies in the tile; may be empty
@@ -82,14 +86,14 @@ class _Tile(NamedTuple):
 
 
 def _true_matches(tile: torch.Tensor, rows: slice, columns: slice, first: int) -> torch.Tensor:
-    """View of the true matches in a tile, maybe none; `first` is the column of this process's first pair."""
+    """View of the true matches in a tile; may be empty. `first` is the column of this process's first pair."""
     return tile.diagonal(first + rows.start - columns.start)
 
 
 def _tiles(
     rows: torch.Tensor, columns: torch.Tensor, keys: torch.Tensor | None, all_keys: torch.Tensor | None, size: int
 ) -> Iterator[_Tile]:
-    """The tiles of `rows @ columns.T`: row by row, each from left to right."""
+    """The tiles of `rows @ columns.T`, from top to bottom and from left to right."""
     first = rank() * len(rows)
     for top in range(0, len(rows), size):
         for left in range(0, len(columns), size):
@@ -107,19 +111,20 @@ def _tiles(
 class _Softmax:
     """Running statistics of one direction: of n rows (`dim` 1) or n columns (`dim` 0) of the logits.
 
-    The logarithm of the sum is `maximum + log(total)`. The two are kept apart: in one float32 number the small
-    losses of pairs that are nearly certain would drown in a maximum of up to 100.
+    The logarithm of the sum is `maximum + log(total)`. The two are stored separately. In one float32 number the small
+    losses of nearly certain pairs would vanish next to a maximum of up to 100.
     """
 
     def __init__(self, n: int, dim: int, like: torch.Tensor):
         self.dim = dim
-        # Not -inf, whose difference to the -inf of a tile with nothing but duplicates is not a number.
+        # Not -inf: a tile of duplicates only has the maximum -inf, and the difference of both is not a number.
         self.maximum = like.new_full((n,), torch.finfo(like.dtype).min)
         self.total = like.new_zeros(n)
-        self.kept_sum = like.new_zeros(n)  # of the logits that are not excluded; for label smoothing
-        self.kept = like.new_zeros(n)  # their number
+        self.kept_sum = like.new_zeros(n)  # sum of the logits that are not excluded, for label smoothing
+        self.kept = like.new_zeros(n)  # number of these logits
 
     def add(self, where: slice, tile: _Tile, smoothed: bool) -> None:
+        """Adds a tile to the statistics of its rows or columns."""
         maximum = torch.maximum(self.maximum[where], tile.logits.amax(self.dim))
         exponentials = (tile.logits - maximum.unsqueeze(self.dim)).exp_()
         self.total[where] *= torch.exp(self.maximum[where] - maximum)
@@ -135,7 +140,7 @@ class _Softmax:
             self.kept[where] += tile.excluded.logical_not().sum(self.dim)
 
     def merge(self) -> torch.Tensor:
-        """Puts the processes' statistics together; (n,) the first process that holds the maximum."""
+        """Merges the statistics of all processes. Returns the first process that holds each maximum, (n,)."""
         maxima = gather(self.maximum[None])  # (W, n)
         self.maximum, winner = maxima.max(0)
         self.total = (gather(self.total[None]) * torch.exp(maxima - self.maximum)).sum(0)
@@ -143,33 +148,36 @@ class _Softmax:
         return winner
 
     def losses(self, true: torch.Tensor, where: slice, smoothing: float) -> torch.Tensor:
-        """Cross-entropy of the rows (or columns) `where` with the logits `true` of their matches."""
+        """Cross-entropy of some rows or columns, from the logits of their true matches."""
         losses = self.total[where].log() + (self.maximum[where] - true)
         return losses + smoothing * (true - self.kept_sum[where] / self.kept[where]) if smoothing else losses
 
     def probabilities(self, true: torch.Tensor, where: slice) -> torch.Tensor:
+        """Probability of the true match of some rows or columns, from the logits of the true matches."""
         return torch.exp(true - self.maximum[where]) / self.total[where]
 
     def gradient(self, where: slice, logits: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
-        """Gradient of a tile's logits through the sums: each row (or column) of the softmax times its weight."""
+        """Gradient of a tile's logits through the sums: each row or column of the softmax times its weight."""
         factors = weights / self.total[where]
         return (logits - self.maximum[where].unsqueeze(self.dim)).exp_().mul_(factors.unsqueeze(self.dim))
 
 
 class _TiledPairLosses(torch.autograd.Function):
+    """Losses, probabilities and hits of [`PairLosses`]; the backward pass recomputes the tiles."""
+
     @staticmethod
     def forward(
         ctx: Any, rows: torch.Tensor, columns: torch.Tensor, keys: torch.Tensor | None, smoothing: float, size: int
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         b, first = len(rows), rank() * len(rows)
-        everyone, own = slice(0, b), slice(first, first + b)
+        all_rows, true_columns = slice(0, b), slice(first, first + b)
         all_keys = None if keys is None else gather(keys)
         by_row, by_column = _Softmax(b, 1, rows), _Softmax(len(columns), 0, rows)
         true = rows.new_empty(b)
         row_hits, column_hits = torch.empty((2, b), dtype=torch.bool, device=rows.device)
         for tile in _tiles(rows, columns, keys, all_keys, size):
             if tile.pairs.start < tile.pairs.stop:
-                # A hit is the first of the largest logits. Here: larger than all before the tile, first in the tile.
+                # A hit is the first of the largest logits: larger than all before the tile, and first in the tile.
                 i, j = tile.pairs, slice(first + tile.pairs.start, first + tile.pairs.stop)
                 in_row = torch.arange(j.start, j.stop, device=rows.device) - tile.columns.start
                 in_column = torch.arange(i.start, i.stop, device=rows.device) - tile.rows.start
@@ -180,13 +188,13 @@ class _TiledPairLosses(torch.autograd.Function):
             by_column.add(tile.columns, tile, smoothing > 0)
         winner = by_column.merge()
         row_hits &= true >= by_row.maximum
-        column_hits &= (true >= by_column.maximum[own]) & (winner[own] == rank())
+        column_hits &= (true >= by_column.maximum[true_columns]) & (winner[true_columns] == rank())
 
         ctx.save_for_backward(rows, columns)
         ctx.keys, ctx.all_keys, ctx.smoothing, ctx.size = keys, all_keys, smoothing, size
         ctx.by_row, ctx.by_column = by_row, by_column
-        losses = (by_row.losses(true, everyone, smoothing) + by_column.losses(true, own, smoothing)) / 2
-        probabilities = (by_row.probabilities(true, everyone) + by_column.probabilities(true, own)) / 2
+        losses = (by_row.losses(true, all_rows, smoothing) + by_column.losses(true, true_columns, smoothing)) / 2
+        probabilities = (by_row.probabilities(true, all_rows) + by_column.probabilities(true, true_columns)) / 2
         hits = (row_hits.to(rows.dtype) + column_hits) / 2
         ctx.mark_non_differentiable(probabilities, hits)
         return losses, probabilities, hits
@@ -208,7 +216,7 @@ class _TiledPairLosses(torch.autograd.Function):
                     tile -= ctx.smoothing * column_weights[c] / ctx.by_column.kept[c]
                     if excluded is not None:
                         tile.masked_fill_(excluded, 0.0)
-                # In the tile: after the products, the small gradients of certain pairs would be lost to rounding.
+                # Subtracted in the tile. After the products, rounding would lose the small gradients of certain pairs.
                 _true_matches(tile, r, c, first).sub_((1.0 - ctx.smoothing) * gradients[0][pairs])
                 if for_rows:
                     row_gradient[r].addmm_(tile, columns[c])

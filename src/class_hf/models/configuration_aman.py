@@ -15,13 +15,15 @@ GRAPH_TRANSFORMER: dict[str, Any] = {"layer_type": "transformer", "hidden_size":
 class AmanConfig(TextMoleculeDualEncoderConfig):
     r"""Configuration of [`AmanModel`].
 
-    The fields are those of [`TextMoleculeDualEncoderConfig`], with other defaults for three.
+    The fields are those of [`TextMoleculeDualEncoderConfig`]. Three have other defaults.
 
     Args:
-        molecule_config: a graph transformer of 3 layers, 4 heads and 300 channels with mean pooling.
-        projection_dim: width of the shared head and so of the embeddings, 300. Only a tower of another width gets a
-            linear map to it.
-        learn_logit_scale: False; [`AmanLoss`] compares distances, which need no factor.
+        molecule_config (`dict` or `PreTrainedConfig`, *optional*): the molecule tower. Defaults to a graph
+            transformer with 3 layers, 4 heads, 300 channels and mean pooling.
+        projection_dim (`int`, *optional*, defaults to 300): width D of the shared head and of the embeddings. A tower
+            of another width gets a linear map to it.
+        learn_logit_scale (`bool`, *optional*, defaults to `False`): [`AmanLoss`] compares distances and uses no logit
+            scale.
 
     Example:
 

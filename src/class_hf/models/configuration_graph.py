@@ -1,23 +1,23 @@
-"""Configuration of the graph molecule tower, and the layout of the features it reads."""
+"""Configuration of the graph molecule tower, and the layout of the features that it reads."""
 
 from huggingface_hub.dataclasses import strict
 from transformers import PreTrainedConfig
 
-# The layout lives beside the configuration, not beside the extractor that fills it, so that reading a
-# configuration needs no RDKit. Name and number of categories of each column, in column order. A change here
-# makes old checkpoints and cached features unreadable: raise FEATURE_VERSION with it.
+# Name and number of categories of each column, in column order. The layout is defined here and not with the feature
+# extractor, so that loading a configuration needs no RDKit. A change makes old checkpoints and cached features
+# unreadable: increase FEATURE_VERSION with it.
 FEATURE_VERSION = 1
 ATOM_FEATURES = {
     "atomic_number": 119,  # 0 is the wildcard '*'
-    "degree": 13,  # explicit neighbours; 12 is 12 or more
+    "degree": 13,  # number of explicit neighbours; 12 means 12 or more
     "formal_charge": 15,  # charge + 7, charges clipped to -7..7
-    "isotope": 64,  # 0 natural, else 32 + mass number - that of the commonest isotope, clipped to 1..63
-    "hydrogens": 9,  # implicit and explicit ones; 8 is 8 or more
+    "isotope": 64,  # 0 if unspecified, else 32 + mass number - mass number of the commonest isotope, clipped to 1..63
+    "hydrogens": 9,  # implicit and explicit; 8 means 8 or more
     "chirality": 6,  # none, R, S, r, s, stereo centre without a label
     "aromatic": 2,
-    "ring_size": 21,  # 0 outside rings, else the smallest ring; 20 is 20 or more
+    "ring_size": 21,  # 0 outside rings, else the size of the smallest ring; 20 means 20 or more
     "hybridisation": 9,
-    "radical_electrons": 6,  # 5 is 5 or more
+    "radical_electrons": 6,  # 5 means 5 or more
 }
 BOND_FEATURES = {
     "type": 6,  # other, single, double, triple, aromatic, dative
@@ -35,19 +35,22 @@ class MoleculeGraphConfig(PreTrainedConfig):
     r"""Configuration of a [`MoleculeGraphModel`], a graph neural network over atoms and bonds.
 
     Args:
-        hidden_size: width H of the atom states and of the molecule embedding, > 0. Default 256.
-        num_layers: number of message-passing layers, so how many bonds away an atom sees, >= 1. Default 4.
-        layer_type: `"gcn"` (Kipf & Welling, 2017), `"gine"` (Hu et al., 2020) or `"transformer"` (attention
-            over bonded atoms and the whole molecule; Shi et al., 2021). Default `"gine"`.
-        num_heads: attention heads of the `"transformer"` layers; divides `hidden_size`. The other layers
-            ignore it. Default 4.
-        dropout: probability of zeroing an entry of a layer's update, in [0, 1). Default 0.1.
-        pooling: how atom states become one molecule embedding: `"mean"`, `"sum"`, or `"attention"` (a mean
-            with learnt weights, which start out equal). Default `"mean"`.
-        atom_feature_sizes: categories of each atom feature, (F_a,). Default: what
-            [`MoleculeGraphFeatureExtractor`] writes.
-        bond_feature_sizes: categories of each bond feature, (F_b,). Default as above.
-        layer_norm_eps: epsilon of the layer norms, > 0. Default 1e-5.
+        hidden_size (`int`, *optional*, defaults to 256): width H of the atom states and of the molecule embedding,
+            at least 1.
+        num_layers (`int`, *optional*, defaults to 4): number of message-passing layers, at least 1. Information
+            travels one bond a layer.
+        layer_type (`str`, *optional*, defaults to `"gine"`): `"gcn"` (Kipf & Welling, 2017), `"gine"` (Hu et al.,
+            2020) or `"transformer"` (attention over bonded atoms and the molecule; Shi et al., 2021).
+        num_heads (`int`, *optional*, defaults to 4): attention heads of `"transformer"` layers; must divide
+            `hidden_size`. Other layers ignore it.
+        dropout (`float`, *optional*, defaults to 0.1): dropout probability of a layer's update, in [0, 1).
+        pooling (`str`, *optional*, defaults to `"mean"`): how the atom states become one molecule embedding:
+            `"mean"`, `"sum"`, or `"attention"` (a mean with trained weights, which are equal at initialisation).
+        atom_feature_sizes (F_a `int`, *optional*): number of categories of each atom feature. Defaults to the layout
+            of [`MoleculeGraphFeatureExtractor`].
+        bond_feature_sizes (F_b `int`, *optional*): number of categories of each bond feature. Defaults to the same
+            layout.
+        layer_norm_eps (`float`, *optional*, defaults to 1e-5): epsilon of the layer norms, greater than 0.
 
     Raises:
         StrictDataclassFieldValidationError: if a value has the wrong type.
@@ -78,13 +81,13 @@ class MoleculeGraphConfig(PreTrainedConfig):
     layer_norm_eps: float = 1e-5
 
     def __post_init__(self, **kwargs):
-        # JSON has no tuples: a loaded configuration must equal the one that was saved.
+        # JSON has no tuples, and a loaded configuration must equal the saved one.
         self.atom_feature_sizes = tuple(self.atom_feature_sizes)
         self.bond_feature_sizes = tuple(self.bond_feature_sizes)
         super().__post_init__(**kwargs)
 
     def validate_architecture(self) -> None:
-        """Part of the `@strict` validation: checks the values that types cannot."""
+        """Checks the ranges of all values; called by `@strict`."""
         if self.layer_type not in LAYER_TYPES:
             raise ValueError(f"layer_type is {self.layer_type!r}; choose one of {', '.join(LAYER_TYPES)}.")
         if self.pooling not in POOLINGS:
@@ -100,6 +103,6 @@ class MoleculeGraphConfig(PreTrainedConfig):
             raise ValueError(f"dropout is {self.dropout}; it must be in [0, 1).")
         for name in ("atom_feature_sizes", "bond_feature_sizes"):
             sizes = getattr(self, name)
-            # Features travel as uint8, so no column can hold more than 256 categories.
+            # Features are stored as uint8, so a column holds at most 256 categories.
             if not sizes or not all(1 <= size <= 256 for size in sizes):
                 raise ValueError(f"{name} is {sizes}; it must hold at least one size, each in 1..256.")

@@ -1,4 +1,6 @@
-"""Configurations of ORMA: its graph tower of atoms, motifs and molecules, and the whole model."""
+"""Configurations of ORMA: its graph tower over atoms, motifs and molecules, and the complete model."""
+
+from typing import Any
 
 from huggingface_hub.dataclasses import strict
 from transformers import PreTrainedConfig
@@ -9,10 +11,15 @@ from .configuration_text_molecule import LexicalConfig, TextMoleculeDualEncoderC
 
 @strict
 class OrmaGraphConfig(MoleculeGraphConfig):
-    r"""Configuration of [`OrmaGraphModel`]: that of the graph tower, with ORMA's sizes as defaults.
+    r"""Configuration of [`OrmaGraphModel`]: a graph tower with ORMA's sizes as defaults.
 
-    The fields are those of [`MoleculeGraphConfig`]. `layer_type` is `"gcn"` (the published one) or `"gine"`; `pooling`
-    is not used, since a node of its own stands for the molecule.
+    The fields are those of [`MoleculeGraphConfig`]. `pooling` is not used, since the graph has a node for the
+    molecule.
+
+    Args:
+        hidden_size (`int`, *optional*, defaults to 300): width H of the node states.
+        num_layers (`int`, *optional*, defaults to 3): number of message-passing layers.
+        layer_type (`str`, *optional*, defaults to `"gcn"`): `"gcn"`, as published, or `"gine"`.
 
     Example:
 
@@ -27,27 +34,54 @@ class OrmaGraphConfig(MoleculeGraphConfig):
     layer_type: str = "gcn"
 
     def validate_layer_type(self) -> None:
-        """Part of the `@strict` validation."""
+        """Refuses the graph transformer; called by `@strict`."""
         if self.layer_type == "transformer":
             raise ValueError(
-                "layer_type is 'transformer', whose attention over the whole molecule would by-pass the motifs; "
-                "choose 'gcn' or 'gine'."
+                "layer_type is 'transformer'; expected 'gcn' or 'gine'. Attention over the complete molecule would "
+                "by-pass the motifs."
             )
+
+
+def orma_graph_config(molecule: dict[str, Any] | PreTrainedConfig | None) -> Any:
+    """Returns the configuration object of ORMA's molecule tower.
+
+    Args:
+        molecule: a configuration object, which is returned itself, a dict of fields, or None for the defaults.
+
+    Returns:
+        The configuration object.
+
+    Raises:
+        ValueError: if a dict names another `model_type`.
+
+    Example:
+
+    >>> orma_graph_config({"hidden_size": 64}).num_layers
+    3
+    """
+    if isinstance(molecule, PreTrainedConfig):
+        return molecule
+    fields = dict(molecule or {})
+    model_type = fields.pop("model_type", OrmaGraphConfig.model_type)
+    if model_type != OrmaGraphConfig.model_type:
+        raise ValueError(f"the molecule tower is {model_type!r}, but ORMA has its own tower: leave `model_type` out.")
+    return OrmaGraphConfig.from_dict(fields)
 
 
 @strict
 class OrmaConfig(TextMoleculeDualEncoderConfig):
     r"""Configuration of [`OrmaModel`] (Min et al., 2024).
 
-    Args:
-        text_config: configuration of a transformer text tower with two layers or more. Defaults to BERT's.
-        molecule_config: an [`OrmaGraphConfig`] or a dict of its fields.
-        projection_dim: width D of the spaces of all three levels.
-        level_weights: weights of the levels sentence-molecule, multi-token-motif and token-atom, in the score and in
-            the loss; >= 0, not all 0.
+    The other fields are those of [`TextMoleculeDualEncoderConfig`]. A tower cannot be frozen: a frozen tower's output
+    is cached as one vector an item, but this model compares tokens and atoms.
 
-    The other fields are those of [`TextMoleculeDualEncoderConfig`]. A tower cannot be frozen: what is kept of a frozen
-    one's output is a vector an item, and this model compares its tokens and atoms.
+    Args:
+        text_config (`dict` or `PreTrainedConfig`, *optional*): a transformer text tower with two layers or more.
+            Defaults to BERT.
+        molecule_config (`OrmaGraphConfig` or `dict`, *optional*): the graph tower.
+        projection_dim (`int`, *optional*, defaults to 300): width D of the spaces of all three levels.
+        level_weights (three `float`, *optional*, defaults to (0.3, 0.2, 0.5)): weights of the levels
+            sentence-molecule, multi-token-motif and token-atom, in the score and in the loss. At least 0, not all 0.
 
     Example:
 
@@ -62,29 +96,21 @@ class OrmaConfig(TextMoleculeDualEncoderConfig):
 
     def __post_init__(self, **kwargs):
         self.text_config = self.text_config or {"model_type": "bert"}
-        molecule = self.molecule_config or {}
-        if not isinstance(molecule, PreTrainedConfig):
-            fields = {name: value for name, value in molecule.items() if name != "model_type"}
-            if molecule.get("model_type", OrmaGraphConfig.model_type) != OrmaGraphConfig.model_type:
-                raise ValueError(
-                    f"the molecule tower is {molecule['model_type']!r}; ORMA has its own: leave `model_type` out."
-                )
-            molecule = OrmaGraphConfig.from_dict(fields)
-        self.molecule_config = molecule
+        self.molecule_config = orma_graph_config(self.molecule_config)
         self.level_weights = tuple(self.level_weights)  # JSON has no tuples
         super().__post_init__(**kwargs)
 
     def validate_levels(self) -> None:
-        """Part of the `@strict` validation."""
+        """Checks the towers and the weights; called by `@strict`."""
         if isinstance(self.text_config, LexicalConfig):
             raise ValueError(
-                "the text tower is 'lexical', which has no states of tokens for ORMA to align; choose a transformer, "
-                "for instance allenai/scibert_scivocab_uncased."
+                "the text tower is 'lexical', which has no token states for ORMA to align. Choose a transformer, for "
+                "instance allenai/scibert_scivocab_uncased."
             )
         if len(self.level_weights) != 3 or min(self.level_weights) < 0 or sum(self.level_weights) == 0:
             raise ValueError(f"`level_weights` is {self.level_weights}; expected three weights >= 0, not all 0.")
         if self.freeze_text or self.freeze_molecule:
             raise ValueError(
-                "`freeze_text` or `freeze_molecule` is set; ORMA compares tokens and atoms, of which a frozen tower "
-                "keeps none. Leave both out."
+                "`freeze_text` or `freeze_molecule` is set, but ORMA compares tokens and atoms, which the cache of a "
+                "frozen tower does not hold. Leave both out."
             )

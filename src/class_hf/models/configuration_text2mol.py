@@ -10,16 +10,19 @@ MOLECULE_TYPES = ("mlp", "gcn")
 
 @strict
 class Text2MolMoleculeConfig(PreTrainedConfig):
-    r"""Configuration of [`Text2MolMoleculeModel`], with the published sizes.
+    r"""Configuration of [`Text2MolMoleculeModel`], with the published sizes as defaults.
 
     Args:
-        molecule_type: `"mlp"` sums the embeddings of all substructures, `"gcn"` passes each atom's on along the bonds.
-        num_buckets: rows of the hashed embedding table; equals the feature extractor's `num_buckets`.
-        embedding_size: width of a substructure's embedding.
-        hidden_size: width H of the hidden layers, and of the tower's output.
-        num_convolutions: graph convolutions of `"gcn"`.
-        initializer_range: standard deviation of the embeddings at the start (ours; the published ones are pretrained).
-            Small enough to be moved by some thousand steps of 1e-4, large against the epsilon of the layer norm.
+        molecule_type (`str`, *optional*, defaults to `"mlp"`): `"mlp"` sums the embeddings of all substructures.
+            `"gcn"` passes the embeddings of each atom along the bonds.
+        num_buckets (`int`, *optional*, defaults to 65,536): rows of the hashed embedding table. It must equal the
+            feature extractor's `num_buckets`.
+        embedding_size (`int`, *optional*, defaults to 300): width of a substructure's embedding.
+        hidden_size (`int`, *optional*, defaults to 600): width H of the hidden layers and of the tower's output.
+        num_convolutions (`int`, *optional*, defaults to 3): number of graph convolutions of `"gcn"`.
+        initializer_range (`float`, *optional*, defaults to 0.1): standard deviation of the initial embeddings, which
+            are pretrained in the paper. It is small enough that a few thousand steps at a learning rate of 1e-4
+            change it, and large against the epsilon of the layer norm.
 
     Example:
 
@@ -37,7 +40,7 @@ class Text2MolMoleculeConfig(PreTrainedConfig):
     initializer_range: float = 0.1
 
     def validate_architecture(self) -> None:
-        """Part of the `@strict` validation: checks the values that types cannot."""
+        """Checks the ranges of all values; called by `@strict`."""
         if self.molecule_type not in MOLECULE_TYPES:
             raise ValueError(f"`molecule_type` is {self.molecule_type!r}; choose one of {', '.join(MOLECULE_TYPES)}.")
         for name in ("num_buckets", "embedding_size", "hidden_size", "num_convolutions"):
@@ -49,8 +52,12 @@ class Text2MolMoleculeConfig(PreTrainedConfig):
 class Text2MolConfig(TextMoleculeDualEncoderConfig):
     r"""Configuration of [`Text2MolModel`].
 
-    The fields are those of [`TextMoleculeDualEncoderConfig`]; `molecule_config` is a [`Text2MolMoleculeConfig`], or a
-    dict of its fields. The published space has 300 dimensions, and the factor of the dot products begins at exp(0.14).
+    The fields are those of [`TextMoleculeDualEncoderConfig`]. Three have other defaults, which are the published ones.
+
+    Args:
+        molecule_config (`Text2MolMoleculeConfig` or `dict`, *optional*): the molecule tower.
+        projection_dim (`int`, *optional*, defaults to 300): width D of the shared space.
+        logit_scale_init_value (`float`, *optional*, defaults to 0.14): logarithm of the initial logit scale.
 
     Example:
 
@@ -69,7 +76,7 @@ class Text2MolConfig(TextMoleculeDualEncoderConfig):
             self.molecule_config = Text2MolMoleculeConfig.from_dict(self.molecule_config or {})
         if self.molecule_config.model_type != Text2MolMoleculeConfig.model_type:
             raise ValueError(
-                f"`molecule_config` is of the type {self.molecule_config.model_type!r}; Text2Mol has a molecule tower "
-                f"of its own, {Text2MolMoleculeConfig.model_type!r}. TextMoleculeDualEncoderModel takes other towers."
+                f"`molecule_config` is of the type {self.molecule_config.model_type!r}; expected "
+                f"{Text2MolMoleculeConfig.model_type!r}. TextMoleculeDualEncoderModel accepts other molecule towers."
             )
         super().__post_init__(**kwargs)

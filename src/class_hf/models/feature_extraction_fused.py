@@ -1,4 +1,4 @@
-"""Molecules as substructures and as graphs, both in one blob."""
+"""Turns SMILES into substructures and graphs, both in one blob."""
 
 import struct
 from collections.abc import Mapping, Sequence
@@ -14,14 +14,14 @@ _LENGTH = struct.Struct("<I")
 
 
 class MoleculeFusedFeatureExtractor(FeatureExtractionMixin):
-    """What [`MoleculeFusedModel`] reads: a fingerprint's ids and a graph.
+    """Turns SMILES into what [`MoleculeFusedModel`] reads: a fingerprint's ids and a graph.
 
     Args:
-        fingerprint: arguments of [`MoleculeFingerprintFeatureExtractor`].
-        graph: arguments of [`MoleculeGraphFeatureExtractor`].
+        fingerprint (`dict`, *optional*): arguments of [`MoleculeFingerprintFeatureExtractor`].
+        graph (`dict`, *optional*): arguments of [`MoleculeGraphFeatureExtractor`].
 
     Attributes:
-        names_extractor: encodes the structures that captions name, which the tower reads by their fingerprint alone.
+        names_extractor: encodes the structures that captions name. The tower reads them by their fingerprint only.
 
     Example:
 
@@ -41,29 +41,41 @@ class MoleculeFusedFeatureExtractor(FeatureExtractionMixin):
         super().__init__(**kwargs)
         self.names_extractor = MoleculeFingerprintFeatureExtractor(**(fingerprint or {}))
         self._graph_extractor = MoleculeGraphFeatureExtractor(**(graph or {}))
-        # With the defaults of today, which a later release may change.
+        # All arguments are saved, with today's defaults, which a later release may change.
         self.fingerprint = _arguments(self.names_extractor)
         self.graph = _arguments(self._graph_extractor)
 
     def to_dict(self) -> dict[str, Any]:
-        """What is saved: the arguments, without the two extractors that are made of them."""
+        """Returns what is saved: the arguments, without the two extractors."""
         output = super().to_dict()
         return {name: output[name] for name in output if name not in ("names_extractor", "_graph_extractor")}
 
     def encode(self, smiles: str) -> bytes:
-        """The fingerprint's blob, with its length (uint32) before it, and the graph's.
+        """Encodes one molecule.
+
+        Args:
+            smiles: a SMILES.
+
+        Returns:
+            The length of the fingerprint's blob (uint32), that blob, and the graph's blob.
 
         Raises:
-            ValueError: if RDKit cannot parse the SMILES.
+            ValueError: if the SMILES is invalid or too large (see [`parse_smiles`]).
         """
         fingerprint = self.names_extractor.encode(smiles)
         return _LENGTH.pack(len(fingerprint)) + fingerprint + self._graph_extractor.encode(smiles)
 
     def collate(self, blobs: Sequence[bytes]) -> dict[str, torch.Tensor]:
-        """Joins encoded molecules: the inputs of both towers.
+        """Joins encoded molecules.
+
+        Args:
+            blobs: results of `encode`, at least one.
+
+        Returns:
+            The inputs of both towers.
 
         Raises:
-            ValueError: if `blobs` is empty, or a graph in it is damaged or of another layout.
+            ValueError: if there are no blobs, or a graph is damaged or has another layout.
         """
         ends = [_LENGTH.size + _LENGTH.unpack_from(blob)[0] for blob in blobs]
         fingerprints = [blob[_LENGTH.size : end] for blob, end in zip(blobs, ends, strict=True)]
@@ -73,8 +85,9 @@ class MoleculeFusedFeatureExtractor(FeatureExtractionMixin):
     def __call__(self, smiles: str | Sequence[str], **kwargs: Any) -> BatchFeature:
         """Encodes and joins one SMILES or several."""
         molecules = [smiles] if isinstance(smiles, str) else list(smiles)
-        return BatchFeature(self.collate([self.encode(one) for one in molecules]))
+        return BatchFeature(self.collate([self.encode(molecule) for molecule in molecules]))
 
 
 def _arguments(extractor: FeatureExtractionMixin) -> dict[str, Any]:
+    """The arguments of a feature extractor, without its type."""
     return {name: value for name, value in extractor.to_dict().items() if name != "feature_extractor_type"}

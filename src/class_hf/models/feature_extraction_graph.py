@@ -1,4 +1,4 @@
-"""Molecules as graphs of categorical atom and bond features: SMILES -> one compact blob -> ragged batch."""
+"""Turns SMILES into graphs of categorical atom and bond features, as one compact blob a molecule."""
 
 import struct
 from collections.abc import Sequence
@@ -7,25 +7,25 @@ from typing import Any
 
 import numpy as np
 import torch
-from rdkit import Chem, rdBase
+from rdkit import Chem
 from rdkit.Chem import rdCIPLabeler
 from transformers import BatchFeature, FeatureExtractionMixin
 
 from .configuration_graph import ATOM_FEATURES, BOND_FEATURES, FEATURE_VERSION
+from .feature_extraction_fingerprint import parse_smiles
 
-_HEADER = struct.Struct("<HHH")  # layout version, atoms, bonds
-_MAX_COUNT = 2**16 - 1  # counts and atom indices are uint16
+_HEADER = struct.Struct("<HHH")  # layout version, number of atoms, number of bonds; all indices are uint16 too
 _NUM_ATOM_FEATURES = len(ATOM_FEATURES)
 _NUM_BOND_FEATURES = len(BOND_FEATURES)
-_BOND_ENDS_BYTES = 4  # begin and end, uint16 each
+_BOND_ENDS_BYTES = 4  # begin and end atom, uint16 each
 
-# Ample: RDKit's documentation gives 600 iterations for a 20 kDa protein, and about a second for 1,250,000.
+# RDKit's documentation names 600 iterations for a 20 kDa protein, and about a second for 1,250,000 iterations.
 _MAX_CIP_ITERATIONS = 100_000
 _ATOM_STEREO = {"R": 1, "S": 2, "r": 3, "s": 4}
 _BOND_STEREO = {"E": 1, "Z": 2, "e": 3, "z": 4}
 _UNLABELLED = 5
 
-# RDKit's own numbering of hybridisations moved between releases, so indices are given here.
+# RDKit's numbering of hybridisations differs between releases, so indices are fixed here.
 _HYBRIDISATION = {
     Chem.HybridizationType.UNSPECIFIED: 0,
     Chem.HybridizationType.S: 1,
@@ -51,22 +51,24 @@ _NO_STEREO = Chem.BondStereo.STEREONONE
 class MoleculeGraphFeatureExtractor(FeatureExtractionMixin):
     r"""Turns SMILES into the graphs that [`MoleculeGraphModel`] reads.
 
-    Every feature is a small categorical index that depends on the molecule and not on how its SMILES is
-    written (`ATOM_FEATURES` and `BOND_FEATURES` in `configuration_graph.py` list them). Stereo is therefore
-    given by CIP labels (Hanson et al., 2018; RDKit's `rdCIPLabeler`), never by `@` and `@@`, which depend on
-    the order of writing; a centre without such a label keeps RDKit's older one, if there is one. Hydrogens
-    are counted on their atom, except those that RDKit keeps as atoms: isotopes, ions and H2.
+    Each feature is a small categorical index (`ATOM_FEATURES` and `BOND_FEATURES` in `configuration_graph.py` list
+    them). It depends on the molecule and not on how the SMILES is written. Stereo is therefore encoded by CIP labels
+    (Hanson et al., 2018; RDKit's `rdCIPLabeler`) and not by `@` and `@@`. A centre without such a label keeps RDKit's
+    older label, if it has one. Hydrogens are counted on their atom, except those that RDKit keeps as atoms: isotopes,
+    ions and H2.
 
-    Not told apart: geometries beyond the tetrahedron (cis- and transplatin), axial chirality (allenes,
-    atropisomers), the direction of a dative bond, and atom-map numbers.
+    These differences are not encoded: geometries other than tetrahedral (cis- and transplatin), axial chirality
+    (allenes, atropisomers), the direction of a dative bond, and atom-map numbers.
 
     Args:
-        version: layout of the features; only the current one, 1, is accepted.
-        atom_feature_sizes: categories of each atom feature, (F_a,); as for `version`.
-        bond_feature_sizes: categories of each bond feature, (F_b,); as for `version`.
+        version (`int`, *optional*, defaults to 1): layout of the features. Only the current version is accepted.
+        atom_feature_sizes (F_a `int`, *optional*): number of categories of each atom feature. Only the current sizes
+            are accepted.
+        bond_feature_sizes (F_b `int`, *optional*): number of categories of each bond feature. Only the current sizes
+            are accepted.
 
     Raises:
-        ValueError: if the layout asked for (by a checkpoint, say) is not the one that this code writes.
+        ValueError: if the layout, for instance of a checkpoint, is not the one that this code writes.
 
     Example:
 
@@ -93,30 +95,30 @@ class MoleculeGraphFeatureExtractor(FeatureExtractionMixin):
         self.version = version
         self.atom_feature_sizes = list(atom_feature_sizes)
         self.bond_feature_sizes = list(bond_feature_sizes)
-        asked = (self.version, self.atom_feature_sizes, self.bond_feature_sizes)
+        expected = (self.version, self.atom_feature_sizes, self.bond_feature_sizes)
         written = (FEATURE_VERSION, [*ATOM_FEATURES.values()], [*BOND_FEATURES.values()])
-        if asked != written:
+        if expected != written:
             raise ValueError(
-                f"This checkpoint expects graph features of version {asked[0]} with atom sizes {asked[1]} "
-                f"and bond sizes {asked[2]}, but this code writes version {written[0]} with {written[1]} and "
-                f"{written[2]}. Load it with the release that saved it, or train it anew."
+                f"this checkpoint expects graph features of version {expected[0]} with atom sizes {expected[1]} "
+                f"and bond sizes {expected[2]}, but this code writes version {written[0]} with {written[1]} and "
+                f"{written[2]}. Load it with the release that saved it, or train it again."
             )
 
     def encode(self, smiles: str) -> bytes:
-        """Describe one molecule as one blob.
+        """Encodes one molecule as one blob.
 
         Args:
-            smiles: a SMILES as RDKit reads it; several fragments, single ions and `*` are fine.
+            smiles: a SMILES that RDKit can parse. Several fragments, single ions and `*` are allowed.
 
         Returns:
-            Little-endian bytes: layout version, N and E (uint16 each), atom features (N, F_a) uint8, begin
-            and end atoms of the bonds (E, 2) uint16, bond features (E, F_b) uint8. Each bond is there once.
-            About 18 bytes an atom.
+            Little-endian bytes: layout version, N and E (uint16 each), atom features (N, F_a) uint8, begin and end
+            atoms of the bonds (E, 2) uint16, bond features (E, F_b) uint8. Each bond occurs once. About 18 bytes an
+            atom.
 
         Raises:
-            ValueError: if RDKit cannot parse `smiles`, it has no atoms, or more than 65,535 of them.
+            ValueError: if the SMILES is invalid or too large (see [`parse_smiles`]).
         """
-        mol = _parse(smiles)
+        mol = parse_smiles(smiles)
         atom_stereo, bond_stereo = _stereo(mol)
         common_isotopes = _common_isotopes()
         rings = mol.GetRingInfo()
@@ -130,7 +132,7 @@ class MoleculeGraphFeatureExtractor(FeatureExtractionMixin):
                     min(atom.GetDegree(), 12),
                     min(max(atom.GetFormalCharge(), -7), 7) + 7,
                     min(max(32 + isotope - common_isotopes[number], 1), 63) if isotope else 0,
-                    # With neighbours: deuterium is an atom of its own, yet heavy water should resemble water.
+                    # With explicit hydrogens: deuterium is an atom in RDKit, but heavy water should resemble water.
                     min(atom.GetTotalNumHs(includeNeighbors=True), 8),
                     atom_stereo.get(index, 0),
                     atom.GetIsAromatic(),
@@ -153,18 +155,18 @@ class MoleculeGraphFeatureExtractor(FeatureExtractionMixin):
         return header + atoms + np.array(ends, "<u2").tobytes() + bonds
 
     def collate(self, blobs: Sequence[bytes]) -> dict[str, torch.Tensor]:
-        """Put molecules side by side in one ragged batch; there is no padding.
+        """Joins encoded molecules in one ragged batch without padding.
 
         Args:
-            blobs: B results of [`~MoleculeGraphFeatureExtractor.encode`], B >= 1.
+            blobs: B results of [`~MoleculeGraphFeatureExtractor.encode`], at least one.
 
         Returns:
-            The arguments of [`MoleculeGraphModel`], for A atoms and E bonds in all: `atom_features` (A, F_a)
-            uint8, `atom_counts` (B,) int64, `bond_index` (2, E) int64, positions among the A atoms, each bond
-            once, and `bond_features` (E, F_b) uint8.
+            The inputs of [`MoleculeGraphModel`], for A atoms and E bonds in total: `atom_features` (A, F_a) uint8,
+            `atom_counts` (B,) int64, `bond_index` (2, E) int64, indices among the A atoms, each bond once, and
+            `bond_features` (E, F_b) uint8.
 
         Raises:
-            ValueError: if `blobs` is empty, or one of them is of another layout version or damaged.
+            ValueError: if there are no blobs, or one is damaged or has another layout version.
         """
         if len(blobs) == 0:
             raise ValueError("collate needs at least one molecule, got none.")
@@ -189,51 +191,36 @@ class MoleculeGraphFeatureExtractor(FeatureExtractionMixin):
         }
 
     def __call__(self, smiles: str | Sequence[str], return_tensors: str | None = "pt") -> BatchFeature:
-        """Encode and collate one SMILES or several.
+        """Encodes and joins one SMILES or several.
 
         Args:
             smiles: one SMILES, or B of them.
-            return_tensors: `"pt"` (default) or `"np"`.
+            return_tensors: `"pt"` or `"np"`. Default `"pt"`.
 
         Returns:
-            What [`~MoleculeGraphFeatureExtractor.collate`] returns, for B molecules.
+            The output of [`~MoleculeGraphFeatureExtractor.collate`].
 
         Raises:
-            ValueError: as `encode` and `collate` do.
+            ValueError: if a SMILES is invalid or too large, or there are none.
         """
-        batch = [smiles] if isinstance(smiles, str) else smiles
-        return BatchFeature(self.collate([self.encode(one) for one in batch]), tensor_type=return_tensors)
-
-
-def _parse(smiles: str) -> Chem.Mol:
-    """The sanitised molecule; its RDKit messages are silenced, since the error carries the SMILES."""
-    if not isinstance(smiles, str) or not smiles.strip():
-        raise ValueError(f"a SMILES must be a non-empty string, got {smiles!r}.")
-    with rdBase.BlockLogs():
-        mol = Chem.MolFromSmiles(smiles)
-    if mol is None:
-        raise ValueError(f"RDKit cannot parse the SMILES {smiles!r}. Mend it, or drop the molecule.")
-    if max(mol.GetNumAtoms(), mol.GetNumBonds()) > _MAX_COUNT:
-        raise ValueError(
-            f"the SMILES {smiles[:60]!r}... has {mol.GetNumAtoms()} atoms and {mol.GetNumBonds()} bonds; "
-            f"at most {_MAX_COUNT} of each fit a graph. Drop the molecule."
-        )
-    return mol
+        molecules = [smiles] if isinstance(smiles, str) else smiles
+        blobs = [self.encode(molecule) for molecule in molecules]
+        return BatchFeature(self.collate(blobs), tensor_type=return_tensors)
 
 
 def _stereo(mol: Chem.Mol) -> tuple[dict[int, int], dict[int, int]]:
-    """Stereo categories of the atoms and of the bonds that have one, by index."""
+    """Stereo categories of stereo centres and of stereo bonds, by index."""
     centres = [atom for atom in mol.GetAtoms() if atom.GetChiralTag() != _NO_TAG]
     double_bonds = [bond for bond in mol.GetBonds() if bond.GetStereo() != _NO_STEREO]
     if not centres and not double_bonds:
         return {}, {}
-    # The older labels are taken first, because the labeler removes those that it cannot confirm (it takes
-    # [1*] and [2*] for equals, say), and leaves none at all where it gives up.
+    # The older labels are read first. The labeler removes those that it cannot confirm (for instance, it considers
+    # [1*] and [2*] equal), and all of them if it fails.
     older_atoms = {atom.GetIdx(): _label(atom) for atom in centres}
     older_bonds = {bond.GetIdx(): str(bond.GetStereo()).removeprefix("STEREO") for bond in double_bonds}
     try:
         rdCIPLabeler.AssignCIPLabels(mol, maxRecursiveIterations=_MAX_CIP_ITERATIONS)
-    except RuntimeError:  # a symmetry so high that the iterations ran out; no label is then half right
+    except RuntimeError:  # the molecule is so symmetric that the iterations ran out
         atoms, bonds = older_atoms, older_bonds
     else:
         atoms = {index: _label(mol.GetAtomWithIdx(index)) or older for index, older in older_atoms.items()}
@@ -245,18 +232,19 @@ def _stereo(mol: Chem.Mol) -> tuple[dict[int, int], dict[int, int]]:
 
 
 def _label(part: Chem.Atom | Chem.Bond) -> str:
+    """The CIP label of an atom or a bond; empty without one."""
     return part.GetProp("_CIPCode") if part.HasProp("_CIPCode") else ""
 
 
 @lru_cache(maxsize=1)
 def _common_isotopes() -> tuple[int, ...]:
-    """Mass number of the commonest isotope by atomic number, 0 for the wildcard; (119,)."""
+    """Mass number of the commonest isotope by atomic number, (119,); 0 for the wildcard."""
     table = Chem.GetPeriodicTable()
     return tuple(table.GetMostCommonIsotope(number) for number in range(ATOM_FEATURES["atomic_number"]))
 
 
 def _read_header(blob: bytes, row: int) -> tuple[int, int]:
-    """Number of atoms and of bonds in a blob, once its version and length are known to be right."""
+    """Number of atoms and of bonds in a blob. Raises ValueError if its version or its length is wrong."""
     version, num_atoms, num_bonds = _HEADER.unpack_from(blob) if len(blob) >= _HEADER.size else (None, 0, 0)
     if version != FEATURE_VERSION:
         raise ValueError(
@@ -273,6 +261,6 @@ def _read_header(blob: bytes, row: int) -> tuple[int, int]:
 
 
 def _rows(parts: list[bytes], width: int) -> torch.Tensor:
-    """Concatenate rows of bytes into a (rows, width) uint8 tensor."""
-    # A bytearray, since torch warns of memory that it may not write.
+    """Concatenates rows of bytes into a (rows, width) uint8 tensor."""
+    # A bytearray, since torch warns about read-only memory.
     return torch.from_numpy(np.frombuffer(bytearray().join(parts), np.uint8).reshape(-1, width))

@@ -1,35 +1,38 @@
-"""Molecules as graphs of three levels, atoms, motifs and the molecule: SMILES -> one compact blob -> ragged batch."""
+"""Turns SMILES into graphs of three levels, atoms, motifs and molecule, for ORMA."""
 
 import struct
 from collections.abc import Iterable, Sequence
 
 import numpy as np
 import torch
-from rdkit import Chem, rdBase
+from rdkit import Chem
 from rdkit.Chem import BRICS
 
+from .feature_extraction_fingerprint import parse_smiles
 from .feature_extraction_graph import MoleculeGraphFeatureExtractor
 
-_HEADER = struct.Struct("<HIHI")  # layout version, bytes of the graph, motifs, places in motifs
+# Layout version, number of bytes of the graph's blob, number of motifs, sum of the motifs' sizes.
+_HEADER = struct.Struct("<HIHI")
 _VERSION = 1
 
 
 def motifs_of(mol: Chem.Mol) -> list[tuple[int, ...]]:
-    """The motifs of a molecule: the atoms of each, falling apart as chemists would take the molecule apart.
+    """Splits a molecule into motifs.
 
-    The pieces between the bonds that BRICS cuts (Degen et al., 2008); a piece with several rings becomes its rings,
-    which share the atoms of fused bonds, and the connected parts of what is left of it. The rule is that of HiMol
-    (Zang et al., 2023), which ORMA takes over; it keeps what is left as one motif even if it is in parts.
+    BRICS (Degen et al., 2008) cuts the molecule into pieces. A piece with several rings is split further: each ring
+    is a motif, and so is each connected part of the remaining atoms. Fused rings share the atoms of their common
+    bond. The rule is that of HiMol (Zang et al., 2023), which ORMA uses; HiMol keeps the remaining atoms as one motif.
 
     Args:
         mol: a sanitised molecule.
 
     Returns:
-        atom indices, ascending within a motif; motifs by their atoms. Every atom is in at least one motif.
+        The atom indices of each motif, ascending; the motifs are sorted by their atoms. Every atom is in at least one
+        motif.
 
     Example:
 
-    >>> motifs_of(Chem.MolFromSmiles("CC(=O)Nc1ccccc1"))  # an amide is cut at both of its bonds
+    >>> motifs_of(Chem.MolFromSmiles("CC(=O)Nc1ccccc1"))  # BRICS cuts both bonds of an amide's nitrogen
     [(0, 1, 2), (3,), (4, 5, 6, 7, 8, 9)]
     """
     cuts = {frozenset(ends) for ends, _ in BRICS.FindBRICSBonds(mol)}
@@ -41,34 +44,34 @@ def motifs_of(mol: Chem.Mol) -> list[tuple[int, ...]]:
             neighbours[end].append(begin)
     rings = [set(ring) for ring in mol.GetRingInfo().AtomRings()]
     motifs: set[tuple[int, ...]] = set()
-    for piece in _connected(neighbours, neighbours):
-        # BRICS cuts no bond of a ring, so that a ring lies in one piece.
-        own = [ring for ring in rings if ring <= piece]
-        if len(own) < 2:
+    for piece in _connected_parts(neighbours, neighbours):
+        # BRICS cuts no bond of a ring, so a ring lies in one piece.
+        piece_rings = [ring for ring in rings if ring <= piece]
+        if len(piece_rings) < 2:
             motifs.add(tuple(sorted(piece)))
             continue
-        motifs.update(tuple(sorted(ring)) for ring in own)
-        motifs.update(tuple(sorted(part)) for part in _connected(piece.difference(*own), neighbours))
+        motifs.update(tuple(sorted(ring)) for ring in piece_rings)
+        motifs.update(tuple(sorted(part)) for part in _connected_parts(piece.difference(*piece_rings), neighbours))
     return sorted(motifs)
 
 
-def _connected(atoms: Iterable[int], neighbours: dict[int, list[int]]) -> list[set[int]]:
-    """The connected parts of the graph that `atoms` span."""
-    left, parts = set(atoms), []
-    while left:
-        reached, part = [left.pop()], set()
-        while reached:
-            atom = reached.pop()
+def _connected_parts(atoms: Iterable[int], neighbours: dict[int, list[int]]) -> list[set[int]]:
+    """The connected components of the subgraph on `atoms`."""
+    unvisited, parts = set(atoms), []
+    while unvisited:
+        stack, part = [unvisited.pop()], set()
+        while stack:
+            atom = stack.pop()
             part.add(atom)
-            new = left.intersection(neighbours[atom])
-            left -= new
-            reached += new
+            reached = unvisited.intersection(neighbours[atom])
+            unvisited -= reached
+            stack += reached
         parts.append(part)
     return parts
 
 
 class OrmaFeatureExtractor(MoleculeGraphFeatureExtractor):
-    r"""Turns SMILES into the graphs that [`OrmaModel`] reads: the base class's, with motifs ([`motifs_of`]).
+    r"""Turns SMILES into the graphs that [`OrmaModel`] reads: the graph of the base class, and motifs ([`motifs_of`]).
 
     Args: see [`MoleculeGraphFeatureExtractor`].
 
@@ -87,34 +90,39 @@ class OrmaFeatureExtractor(MoleculeGraphFeatureExtractor):
     ]
 
     def encode(self, smiles: str) -> bytes:
-        """Describe one molecule as one blob.
+        """Encodes one molecule as one blob.
+
+        Args:
+            smiles: a SMILES, as for the base class.
 
         Returns:
-            Little-endian bytes: layout version (uint16), length of the graph's blob (uint32), motifs M (uint16) and
-            places K in them (uint32); the graph's blob, as of the base class; the motifs' sizes (M,) and their atoms
-            (K,), both uint16.
+            Little-endian bytes: layout version (uint16), length of the graph's blob (uint32), number of motifs M
+            (uint16), sum of their sizes K (uint32); the graph's blob, as the base class writes it; the motifs' sizes
+            (M,) and their atoms (K,), both uint16.
 
         Raises:
-            ValueError: as the base class.
+            ValueError: if the SMILES is invalid or too large, as for the base class.
         """
         graph = super().encode(smiles)
-        with rdBase.BlockLogs():
-            motifs = motifs_of(Chem.MolFromSmiles(smiles))
+        motifs = motifs_of(parse_smiles(smiles))
         sizes = [len(motif) for motif in motifs]
-        head = _HEADER.pack(_VERSION, len(graph), len(motifs), sum(sizes))
-        return head + graph + np.array([*sizes, *sum(motifs, ())], "<u2").tobytes()
+        header = _HEADER.pack(_VERSION, len(graph), len(motifs), sum(sizes))
+        return header + graph + np.array([*sizes, *sum(motifs, ())], "<u2").tobytes()
 
     def collate(self, blobs: Sequence[bytes]) -> dict[str, torch.Tensor]:
-        """Put molecules side by side in one ragged batch.
+        """Joins encoded molecules in one ragged batch.
+
+        Args:
+            blobs: B results of `encode`, at least one.
 
         Returns:
-            what the base class returns, and, for M motifs with K places in all: `motif_atoms` (K,) int64, positions
+            The tensors of the base class, and for M motifs with K atoms in total: `motif_atoms` (K,) int64, indices
             among the atoms of the batch, `motif_sizes` (M,) int64 and `motif_counts` (B,) int64.
 
         Raises:
-            ValueError: as the base class.
+            ValueError: if a blob is damaged or has another layout.
         """
-        graphs, sizes, places, counts = [], [], [], []
+        graphs, sizes, atoms, counts = [], [], [], []
         for row, blob in enumerate(blobs):
             version, length, motifs, total = (
                 _HEADER.unpack_from(blob) if len(blob) >= _HEADER.size else (None, 0, 0, 0)
@@ -127,7 +135,7 @@ class OrmaFeatureExtractor(MoleculeGraphFeatureExtractor):
                 )
             graphs.append(blob[_HEADER.size : end])
             sizes.append(blob[end : end + 2 * motifs])
-            places.append(blob[end + 2 * motifs :])
+            atoms.append(blob[end + 2 * motifs :])
             counts.append((motifs, total))
         batch = super().collate(graphs)
         motif_counts, totals = np.array(counts, np.int64).T
@@ -135,7 +143,7 @@ class OrmaFeatureExtractor(MoleculeGraphFeatureExtractor):
         first_atoms = np.repeat(np.cumsum(atom_counts) - atom_counts, totals)
         return {
             **batch,
-            "motif_atoms": torch.from_numpy(np.frombuffer(b"".join(places), "<u2") + first_atoms),
+            "motif_atoms": torch.from_numpy(np.frombuffer(b"".join(atoms), "<u2") + first_atoms),
             "motif_sizes": torch.from_numpy(np.frombuffer(b"".join(sizes), "<u2").astype(np.int64)),
             "motif_counts": torch.from_numpy(motif_counts.copy()),
         }

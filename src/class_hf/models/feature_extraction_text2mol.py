@@ -1,4 +1,4 @@
-"""Molecules as Text2Mol reads them: the substructures of each atom, and the bonds between the atoms."""
+"""Turns SMILES into what Text2Mol reads: the substructures of each atom, and the bonds between atoms."""
 
 import zlib
 from collections.abc import Sequence
@@ -15,28 +15,34 @@ from .feature_extraction_fingerprint import parse_smiles
 
 @lru_cache(maxsize=8)
 def _generator(radius: int, include_chirality: bool) -> Any:
-    # Redundant environments too, or one of the two atoms of a diatomic molecule would miss its second substructure.
+    """RDKit's Morgan generator."""
+    # With redundant environments. Without them an atom of a diatomic molecule would lack its second substructure.
     return rdFingerprintGenerator.GetMorganGenerator(
         radius=radius, includeChirality=include_chirality, includeRedundantEnvironments=True
     )
 
 
 class Text2MolFeatureExtractor(FeatureExtractionMixin):
-    """Turns a SMILES into the hashed Morgan substructures around each of its atoms, and its bonds.
+    """Turns a SMILES into the hashed Morgan substructures around each atom, and the bonds.
 
-    An atom has one substructure for each radius from 0 on, as far as it has neighbours. A substructure that occurs n
-    times in a molecule is there n times, so that a sum over it counts as mol2vec's does (Jaeger et al., 2018).
-    [`MoleculeFingerprintFeatureExtractor`] cannot serve: it gives each count an id of its own, and knows no atoms.
+    An atom has one substructure for each radius from 0, as far as it has neighbours. A substructure that occurs n
+    times has its id n times, so a sum of embeddings counts substructures as mol2vec does (Jaeger et al., 2018).
+    [`MoleculeFingerprintFeatureExtractor`] is not suitable: it gives each count another id and ignores atoms.
 
     Args:
-        radius: largest radius of a substructure, in bonds; 1 as published.
-        num_buckets: number of ids. The 33,010 molecules of ChEBI-20 have 6,244 substructures, a tenth of which share
-            their id with another one.
-        include_chirality: whether R and S enter the substructures; as published they do not.
+        radius (`int`, *optional*, defaults to 1): largest radius of a substructure, in bonds. The default is the
+            published one.
+        num_buckets (`int`, *optional*, defaults to 65,536): number of ids. The 33,010 molecules of ChEBI-20 have
+            6,244 substructures, a tenth of which share their id with another.
+        include_chirality (`bool`, *optional*, defaults to `False`): whether R and S are part of the substructures.
+            The default is the published one.
+
+    Raises:
+        ValueError: if an argument is out of its range.
 
     Example:
 
-    >>> batch = Text2MolFeatureExtractor()(["CCO", "[Na+].[Cl-]"])  # an ion has no neighbour, so one substructure
+    >>> batch = Text2MolFeatureExtractor()(["CCO", "[Na+].[Cl-]"])  # an ion without neighbours has one substructure
     >>> {name: tuple(tensor.shape) for name, tensor in batch.items()}
     {'fragment_ids': (8,), 'fragment_counts': (5,), 'atom_counts': (2,), 'bond_index': (2, 2)}
     """
@@ -56,38 +62,52 @@ class Text2MolFeatureExtractor(FeatureExtractionMixin):
         super().__init__(**kwargs)
 
     def encode(self, smiles: str) -> bytes:
-        """One molecule as little-endian int32: numbers of atoms N and of bonds E, substructures of each atom (N,), the
-        two atoms of each bond (E, 2), the ids, atom by atom.
+        """Encodes one molecule.
+
+        Args:
+            smiles: a SMILES.
+
+        Returns:
+            Little-endian int32: number of atoms N, number of bonds E, number of substructures of each atom (N,), the
+            two atoms of each bond (E, 2), the ids of one atom after those of another.
 
         Raises:
-            ValueError: if RDKit cannot parse the SMILES.
+            ValueError: if the SMILES is invalid or too large (see [`parse_smiles`]).
         """
         molecule = parse_smiles(smiles)
         output = rdFingerprintGenerator.AdditionalOutput()
         output.AllocateAtomToBits()
         _generator(self.radius, self.include_chirality).GetSparseCountFingerprint(molecule, additionalOutput=output)
-        fragments = output.GetAtomToBits()
-        ids = [zlib.crc32(str(one).encode()) % self.num_buckets for of_atom in fragments for one in of_atom]
+        atom_fragments = output.GetAtomToBits()
+        ids = [
+            zlib.crc32(str(fragment).encode()) % self.num_buckets
+            for fragments in atom_fragments
+            for fragment in fragments
+        ]
         ends = [end for bond in molecule.GetBonds() for end in (bond.GetBeginAtomIdx(), bond.GetEndAtomIdx())]
-        head = [molecule.GetNumAtoms(), molecule.GetNumBonds(), *map(len, fragments)]
-        return np.array(head + ends + ids, dtype="<i4").tobytes()
+        header = [molecule.GetNumAtoms(), molecule.GetNumBonds(), *map(len, atom_fragments)]
+        return np.array(header + ends + ids, dtype="<i4").tobytes()
 
     def collate(self, blobs: Sequence[bytes]) -> dict[str, torch.Tensor]:
-        """Joins B encoded molecules of A atoms, E bonds and T substructures in all.
+        """Joins B encoded molecules with A atoms, E bonds and T substructures in total.
+
+        Args:
+            blobs: results of `encode`.
 
         Returns:
-            `fragment_ids` (T,) int32, atom by atom; `fragment_counts` (A,) int64, substructures of each atom;
-            `atom_counts` (B,) int64; `bond_index` (2, E) int64, places among the A atoms, each bond once.
+            `fragment_ids` (T,) int32, the ids of one atom after those of another; `fragment_counts` (A,) int64, number
+            of substructures of each atom; `atom_counts` (B,) int64; `bond_index` (2, E) int64, indices among the A
+            atoms, each bond once.
         """
         ids, counts, ends = [], [], []
         sizes: list[int] = []
         for blob in blobs:
             values = np.frombuffer(blob, dtype="<i4")
             atoms, bonds = values[:2]
-            of_atoms, of_bonds, of_ids = np.split(values[2:], [atoms, atoms + 2 * bonds])
-            counts.append(of_atoms)
-            ends.append(of_bonds.reshape(-1, 2) + sum(sizes))
-            ids.append(of_ids)
+            atom_counts, bond_ends, fragment_ids = np.split(values[2:], [atoms, atoms + 2 * bonds])
+            counts.append(atom_counts)
+            ends.append(bond_ends.reshape(-1, 2) + sum(sizes))
+            ids.append(fragment_ids)
             sizes.append(int(atoms))
         return {
             "fragment_ids": torch.from_numpy(np.concatenate(ids).astype(np.int32)),
@@ -99,4 +119,4 @@ class Text2MolFeatureExtractor(FeatureExtractionMixin):
     def __call__(self, smiles: str | Sequence[str], **kwargs: Any) -> BatchFeature:
         """Encodes and joins one SMILES or several."""
         molecules = [smiles] if isinstance(smiles, str) else list(smiles)
-        return BatchFeature(self.collate([self.encode(one) for one in molecules]))
+        return BatchFeature(self.collate([self.encode(molecule) for molecule in molecules]))

@@ -1,4 +1,4 @@
-"""The two light towers: a bag of embeddings and a small MLP, over n-grams or over substructures."""
+"""The two light towers: a bag of embeddings and a small MLP, over n-grams of a caption or substructures."""
 
 import torch
 import torch.nn.functional as F
@@ -11,23 +11,32 @@ from .configuration_text_molecule import BagConfig, LexicalConfig, MoleculeFinge
 
 
 def embed_bags(embedding: nn.Embedding, ids: torch.Tensor, offsets: torch.Tensor, dropout: float) -> torch.Tensor:
-    """Sums of the embeddings of ragged bags over the square roots of their sizes: (T,) ids to (B, H).
+    """Sums the embeddings of each bag and divides by the square root of the bag's size.
 
-    Long and short bags so have comparable norms at the start, without making a long bag's single members vanish.
-    A share `dropout` of the ids is left out.
+    The division gives long and short bags comparable norms at initialisation. A mean would make the members of a
+    long bag vanish.
+
+    Args:
+        embedding: the table, of width H.
+        ids (T,): the ids of all bags, one bag after the other.
+        offsets (B + 1,): where each bag begins, and T.
+        dropout: probability that an id is left out.
+
+    Returns:
+        (B, H).
     """
     sizes = offsets.diff().clamp(min=1).sqrt().unsqueeze(1)
     if dropout > 0:
-        # Left out, not weighted by zero: a weighted bag takes a third more time.
+        # Ids are removed and not weighted by zero: a weighted bag takes a third more time.
         kept = torch.rand(ids.shape, device=ids.device) >= dropout
-        before = F.pad(kept.cumsum(0, dtype=offsets.dtype), (1, 0))  # tokens kept before each place
-        ids, offsets, sizes = ids[kept], before[offsets], sizes * (1.0 - dropout)
+        kept_before = F.pad(kept.cumsum(0, dtype=offsets.dtype), (1, 0))  # kept ids in front of each position
+        ids, offsets, sizes = ids[kept], kept_before[offsets], sizes * (1.0 - dropout)
     bags = F.embedding_bag(ids, embedding.weight, offsets, mode="sum", include_last_offset=True)
     return bags / sizes.to(bags.dtype)
 
 
 class BagEncoder(nn.Module):
-    """Embeds ragged bags of ids: (T,) ids with (B + 1,) offsets to (B, H). One residual MLP follows the bags."""
+    """Embeds ragged bags of ids and applies one residual MLP: (T,) ids with (B + 1,) offsets to (B, H)."""
 
     def __init__(self, config: BagConfig):
         super().__init__()
@@ -40,7 +49,7 @@ class BagEncoder(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(self, ids: torch.Tensor, offsets: torch.Tensor) -> torch.Tensor:
-        """ids (T,) integers, offsets (B + 1,) with offsets[0] = 0 and offsets[B] = T; returns (B, H)."""
+        """ids (T,) integers, offsets (B + 1,) with offsets[0] = 0 and offsets[B] = T -> (B, H)."""
         bag = embed_bags(self.embedding, ids, offsets, self.token_dropout if self.training else 0.0)
         bag = self.dropout(self.bag_norm(bag))
         hidden = self.dropout(F.gelu(self.dense_in(bag)))
@@ -48,7 +57,7 @@ class BagEncoder(nn.Module):
 
 
 class BagPreTrainedModel(PreTrainedModel):
-    """What the two towers share: the encoder and the initialisation of weights."""
+    """Base of the two bag towers: the encoder and the initialisation of weights."""
 
     base_model_prefix = "encoder"
     supports_gradient_checkpointing = False
@@ -60,6 +69,7 @@ class BagPreTrainedModel(PreTrainedModel):
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
+        """Initialises the weights of a module that no checkpoint has set."""
         std = self.config.initializer_range
         if isinstance(module, nn.Linear):
             init.xavier_uniform_(module.weight)
@@ -73,7 +83,7 @@ class BagPreTrainedModel(PreTrainedModel):
 
 
 class LexicalModel(BagPreTrainedModel):
-    """Text tower over hashed n-grams (ours).
+    """Text tower over hashed n-grams.
 
     Example:
 
@@ -87,7 +97,8 @@ class LexicalModel(BagPreTrainedModel):
     main_input_name = "input_ids"
 
     def forward(self, input_ids: torch.Tensor, text_offsets: torch.Tensor) -> BaseModelOutputWithPooling:
-        """
+        """Encodes captions.
+
         Args:
             input_ids (T,): the n-gram ids of all captions, one caption after the other.
             text_offsets (B + 1,): where each caption begins, and T.
@@ -99,7 +110,7 @@ class LexicalModel(BagPreTrainedModel):
 
 
 class MoleculeFingerprintModel(BagPreTrainedModel):
-    """Molecule tower over hashed Morgan substructures; the learnable counterpart of mol2vec (ours).
+    """Molecule tower over hashed Morgan substructures, the trainable counterpart of mol2vec (Jaeger et al., 2018).
 
     Example:
 
@@ -113,7 +124,8 @@ class MoleculeFingerprintModel(BagPreTrainedModel):
     main_input_name = "fragment_ids"
 
     def forward(self, fragment_ids: torch.Tensor, fragment_offsets: torch.Tensor) -> BaseModelOutputWithPooling:
-        """
+        """Encodes molecules.
+
         Args:
             fragment_ids (T,): the substructure ids of all molecules, one molecule after the other.
             fragment_offsets (B + 1,): where each molecule begins, and T.

@@ -1,4 +1,4 @@
-"""A molecule tower that reads a molecule twice: as a bag of substructures and as a graph."""
+"""A molecule tower that encodes a molecule twice: as a bag of substructures and as a graph."""
 
 from typing import Any
 
@@ -14,10 +14,11 @@ from .modeling_graph import MoleculeGraphModel
 
 
 class MoleculeFusedModel(PreTrainedModel):
-    """Sum of a [`MoleculeFingerprintModel`]'s vector and, mapped linearly, a [`MoleculeGraphModel`]'s (ours).
+    """Adds the vector of a [`MoleculeFingerprintModel`] and the projected vector of a [`MoleculeGraphModel`].
 
-    The bag knows at once which substructures there are, the graph how they hang together. Without a graph it is the
-    fingerprint's vector alone: so it reads the structures that captions name, mostly small ones, at little cost.
+    The bag holds which substructures occur, the graph how they are connected. Without graph inputs the result is the
+    fingerprint's vector. The structures that captions name are encoded in this way, since they are mostly small and
+    the bag is cheap.
 
     Example:
 
@@ -34,7 +35,7 @@ class MoleculeFusedModel(PreTrainedModel):
 
     def __init__(self, config: MoleculeFusedConfig):
         super().__init__(config)
-        fingerprint_config: Any = config.fingerprint_config  # the configuration has made objects of dicts
+        fingerprint_config: Any = config.fingerprint_config  # __post_init__ has converted dicts to objects
         graph_config: Any = config.graph_config
         self.fingerprint = MoleculeFingerprintModel(fingerprint_config)
         self.graph = MoleculeGraphModel(graph_config)
@@ -44,16 +45,19 @@ class MoleculeFusedModel(PreTrainedModel):
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
+        """Initialises the weights of a module that no checkpoint has set."""
         if isinstance(module, nn.Linear):
             init.xavier_uniform_(module.weight)
 
     def forward(
         self, fragment_ids: torch.Tensor, fragment_offsets: torch.Tensor, **graphs: torch.Tensor
     ) -> BaseModelOutputWithPooling:
-        """
+        """Encodes B molecules.
+
         Args:
-            fragment_ids (T,), fragment_offsets (B + 1,): as of [`MoleculeFingerprintModel`].
-            graphs: the inputs of [`MoleculeGraphModel`], for the same B molecules; all or none.
+            fragment_ids (T,): as for [`MoleculeFingerprintModel`].
+            fragment_offsets (B + 1,): as for [`MoleculeFingerprintModel`].
+            **graphs: the inputs of [`MoleculeGraphModel`] for the same molecules; all of them or none.
 
         Returns:
             `pooler_output` (B, H).

@@ -1,7 +1,7 @@
 """Graph molecule tower in plain torch: GCN, GINE and graph transformer layers over ragged batches.
 
-A batch is one big graph of A atoms and E bonds; nothing is padded, so the cost follows the number of atoms.
-There is no statistic over the batch, so a molecule's output does not depend on its company.
+A batch is one large graph of A atoms and E bonds without padding, so the cost is proportional to the number of atoms.
+No layer uses statistics of the batch, so a molecule's output does not depend on the rest of its batch.
 """
 
 from collections.abc import Sequence
@@ -18,44 +18,55 @@ from .configuration_graph import MoleculeGraphConfig
 
 
 class MoleculeGraph(NamedTuple):
-    """What the layers know of a batch. Each bond is there twice, once in either direction."""
+    """A batch, as the layers see it. Each bond occurs twice, once in each direction."""
 
-    source: torch.Tensor  # (2E,) int64, atom that a message leaves
-    target: torch.Tensor  # (2E,) int64, atom that it reaches
+    source: torch.Tensor  # (2E,) int64, the atom that sends a message
+    target: torch.Tensor  # (2E,) int64, the atom that receives it
     bonds: torch.Tensor  # (2E, C_b) float, multi-hot bond features
     molecule: torch.Tensor  # (A,) int64, molecule of each atom
     atom_counts: torch.Tensor  # (B,) int64
 
 
 def segment_sum(values: torch.Tensor, index: torch.Tensor, size: int) -> torch.Tensor:
-    """Sum the rows that share an index: values (M, ...), index (M,) -> (size, ...).
+    """Sums the rows that share an index: values (M, ...), index (M,) -> (size, ...).
 
-    Deterministic on CPU; on CUDA only under `torch.use_deterministic_algorithms(True)`.
+    Deterministic on a CPU. On CUDA only under `torch.use_deterministic_algorithms(True)`.
     """
-    # Zeros of the values' own dtype: index_add refuses mixed dtypes, and autocast does not cover it.
+    # Zeros of the values' dtype: index_add refuses mixed dtypes, and autocast does not cover it.
     return values.new_zeros(size, *values.shape[1:]).index_add(0, index, values)
 
 
 def segment_mean(values: torch.Tensor, index: torch.Tensor, counts: torch.Tensor) -> torch.Tensor:
-    """Mean of the rows that share an index: values (M, H), index (M,), counts (S,) -> (S, H)."""
-    # In float32, since a bf16 sum over hundreds of atoms loses the small ones.
+    """Averages the rows that share an index: values (M, H), index (M,), counts (S,) -> (S, H)."""
+    # In float32, since a bf16 sum over hundreds of atoms loses small values.
     return (segment_sum(values.float(), index, len(counts)) / counts.clamp(min=1)[:, None]).to(values.dtype)
 
 
 def segment_softmax(scores: torch.Tensor, index: torch.Tensor, size: int) -> torch.Tensor:
-    """Softmax over the rows that share an index, by column: scores (M, K), index (M,) -> (M, K) float32."""
+    """Softmax over the rows that share an index, column by column: scores (M, K), index (M,) -> (M, K) float32."""
     scores = scores.float()
-    with torch.no_grad():  # the softmax does not depend on the shift, so neither does its gradient
+    with torch.no_grad():  # the softmax and its gradient do not depend on the shift
         shift = scores.new_full((size, scores.shape[1]), -torch.inf)
         shift = shift.scatter_reduce(0, index[:, None].expand_as(scores), scores, "amax")
     weights = (scores - shift.index_select(0, index)).exp()
     return weights / segment_sum(weights, index, size).index_select(0, index)
 
 
-def multi_hot(features: torch.Tensor, sizes: Sequence[int]) -> torch.Tensor:
-    """Mark the category of each column: features (M, F) integer, F sizes -> (M, sum(sizes)) bool.
+def degree_scale(states: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    """1 / sqrt(d) of each atom, where d is the number of its bonds plus one: states (A, H), target (2E,) -> (A, 1)."""
+    degrees = 1 + segment_sum(states.new_ones(len(target)), target, len(states))
+    return degrees.rsqrt()[:, None]
 
-    A category beyond its size is marked nowhere.
+
+def sum_over_neighbours(states: torch.Tensor, source: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    """Adds the states of the bonded atoms to each atom's state: states (A, H), source and target (2E,) -> (A, H)."""
+    return states + segment_sum(states.index_select(0, source), target, len(states))
+
+
+def multi_hot(features: torch.Tensor, sizes: Sequence[int]) -> torch.Tensor:
+    """Marks the category of each column: features (M, F) integer, F sizes -> (M, sum(sizes)) bool.
+
+    A category beyond its column's size is not marked.
 
     >>> multi_hot(torch.tensor([[1, 0], [0, 2]]), (2, 3)).int().tolist()
     [[0, 1, 1, 0, 0], [1, 0, 0, 0, 1]]
@@ -70,8 +81,11 @@ def multi_hot(features: torch.Tensor, sizes: Sequence[int]) -> torch.Tensor:
 class CategoricalEmbedding(nn.Linear):
     """Sum of one embedding per categorical column: multi-hot features (M, sum(sizes)) -> (M, H).
 
-    A matrix product rather than a look-up: the tables are small, no offsets have to be kept, and the gradient
-    needs no scattered additions.
+    It is a matrix product and not a look-up: the tables are small, and the gradient needs no scattered additions.
+
+    Args:
+        sizes: number of categories of each column.
+        hidden_size: H.
     """
 
     def __init__(self, sizes: Sequence[int], hidden_size: int) -> None:
@@ -80,10 +94,10 @@ class CategoricalEmbedding(nn.Linear):
 
 
 class GCN(nn.Module):
-    """Graph convolution (Kipf & Welling, 2017, eq. 2), with bond embeddings added to the messages (ours).
+    """Graph convolution (Kipf & Welling, 2017, eq. 2) with bond embeddings added to the messages.
 
-    ReLU(W sum_j (h_j + e_ij) / sqrt(d_i d_j) + b) over the bonded atoms j and i itself, with e_ii = 0 and d
-    the number of bonds plus one. Without e, which the paper lacks, the layer could not tell E from Z.
+    ReLU(W sum_j (h_j + e_ij) / sqrt(d_i d_j) + b) over the bonded atoms j and i itself, with e_ii = 0. d is the
+    number of bonds plus one. The paper has no bond embeddings e. Without them the layer could not distinguish E and Z.
     """
 
     def __init__(self, config: MoleculeGraphConfig) -> None:
@@ -93,21 +107,18 @@ class GCN(nn.Module):
 
     def forward(self, states: torch.Tensor, graph: MoleculeGraph) -> torch.Tensor:
         """states (A, H) -> (A, H)."""
-        size = len(states)
-        degrees = 1 + segment_sum(states.new_ones(len(graph.target)), graph.target, size)
-        scale = degrees.rsqrt()[:, None]
-        scaled = scale * states
-        neighbours = segment_sum(scaled.index_select(0, graph.source), graph.target, size)
-        # Summed as multi-hot rows and embedded afterwards, which is the same and needs no (2E, H) embeddings.
-        bonds = segment_sum(graph.bonds * scale.index_select(0, graph.source), graph.target, size)
-        return self.linear(scale * (scaled + neighbours + self.bond_embedding(bonds))).relu()
+        scale = degree_scale(states, graph.target)
+        summed = sum_over_neighbours(scale * states, graph.source, graph.target)
+        # Multi-hot rows are summed and then embedded. The result is the same, without (2E, H) embeddings in memory.
+        bonds = segment_sum(graph.bonds * scale.index_select(0, graph.source), graph.target, len(states))
+        return self.linear(scale * (summed + self.bond_embedding(bonds))).relu()
 
 
 class GINE(nn.Module):
-    """Graph isomorphism network with edges (Hu et al., 2020), in the form known as GINE.
+    """Graph isomorphism network with edges, GINE (Hu et al., 2020).
 
-    MLP((1 + eps) h_i + sum_j ReLU(h_j + e_ij)) over the bonded atoms j; eps is learnt and starts at 0, and
-    the MLP is H -> 2H -> H. No batch norm, since a molecule's output must not depend on its company.
+    MLP((1 + eps) h_i + sum_j ReLU(h_j + e_ij)) over the bonded atoms j. eps is trained and starts at 0. The MLP is
+    H -> 2H -> H. There is no batch norm, since a molecule's output must not depend on the rest of its batch.
     """
 
     def __init__(self, config: MoleculeGraphConfig) -> None:
@@ -123,13 +134,13 @@ class GINE(nn.Module):
 
 
 class GraphAttention(nn.Module):
-    """Multi-head attention of each atom over its bonded atoms, itself, and its molecule as a whole.
+    """Multi-head attention of each atom over its bonded atoms, itself, and its molecule.
 
-    Over bonded atoms as in Shi et al. (2021, eq. 3 and 4): the bond's embedding is added to key and value.
-    The last place is like the relay node of the Star-Transformer (Guo et al., 2019), but without a state of
-    its own: its key and value are the means of those of the molecule's atoms (ours). So every atom hears of
-    all others in one layer, at a cost that follows the number of atoms. Full attention within molecules
-    follows its square: one molecule of 574 atoms would cost as much as 500 of 25.
+    Attention over bonded atoms follows Shi et al. (2021, eq. 3 and 4): the bond's embedding is added to key and
+    value. The molecule is like the relay node of the Star-Transformer (Guo et al., 2019), but it has no state: its
+    key and value are the means over the molecule's atoms. Every atom receives information from all others in one
+    layer, at a cost proportional to the number of atoms. Full attention has quadratic cost: a molecule of 574 atoms
+    would cost as much as 500 molecules of 25.
     """
 
     def __init__(self, config: MoleculeGraphConfig) -> None:
@@ -137,10 +148,10 @@ class GraphAttention(nn.Module):
         width = config.hidden_size
         self.num_heads = config.num_heads
         self.bond_embedding = CategoricalEmbedding(config.bond_feature_sizes, width)
-        # In the bond's stead at the other two places: the atom itself, the molecule.
+        # Used in place of a bond's embedding for the atom itself and for the molecule.
         self.place_embedding = nn.Embedding(2, width)
         self.query = nn.Linear(width, width)
-        # No bias: shared by all keys of an atom, it would shift all scores alike and never learn.
+        # No bias: it would shift all scores of an atom by the same amount, so its gradient would be zero.
         self.key = nn.Linear(width, width, bias=False)
         self.value = nn.Linear(width, width)
         self.output = nn.Linear(width, width)
@@ -158,20 +169,20 @@ class GraphAttention(nn.Module):
         index = torch.cat([graph.target, atoms, atoms])
         weights = segment_softmax(scores * (query.shape[1] // self.num_heads) ** -0.5, index, size)
         shares = weights.to(query.dtype).split([num_bonds, size, size])
-        along_bonds, itself, whole = (
+        from_bonds, from_itself, from_molecule = (
             (share[..., None] * self._heads(v)).flatten(1) for share, v in zip(shares, values, strict=True)
         )
-        return self.output(segment_sum(along_bonds, graph.target, size) + itself + whole)
+        return self.output(segment_sum(from_bonds, graph.target, size) + from_itself + from_molecule)
 
     def _places(
         self, projected: torch.Tensor, bonds: torch.Tensor, graph: MoleculeGraph
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Keys or values of the places attended to: bonded atoms (2E, H), itself (A, H), molecule (A, H)."""
-        itself, whole = self.place_embedding.weight.to(projected.dtype)
-        means = segment_mean(projected, graph.molecule, graph.atom_counts) + whole
+        """Keys or values of what an atom attends to: bonded atoms (2E, H), itself (A, H), its molecule (A, H)."""
+        atom_embedding, molecule_embedding = self.place_embedding.weight.to(projected.dtype)
+        means = segment_mean(projected, graph.molecule, graph.atom_counts) + molecule_embedding
         return (
             projected.index_select(0, graph.source) + bonds,
-            projected + itself,
+            projected + atom_embedding,
             means.index_select(0, graph.molecule),
         )
 
@@ -181,7 +192,7 @@ class GraphAttention(nn.Module):
 
 
 class FeedForward(nn.Sequential):
-    """H -> 2H -> H with ReLU, on each atom: (A, H) -> (A, H)."""
+    """A two-layer MLP, H -> 2H -> H with ReLU, applied to each atom: (A, H) -> (A, H)."""
 
     def __init__(self, config: MoleculeGraphConfig) -> None:
         width = config.hidden_size
@@ -192,7 +203,7 @@ _LAYERS = {"gcn": GCN, "gine": GINE, "transformer": GraphAttention}
 
 
 class MoleculeGraphLayer(nn.Module):
-    """h + dropout(messages(norm(h))), followed in a transformer by h + dropout(feed_forward(norm(h)))."""
+    """h + dropout(messages(norm(h))). A transformer layer adds h + dropout(feed_forward(norm(h)))."""
 
     def __init__(self, config: MoleculeGraphConfig) -> None:
         super().__init__()
@@ -211,7 +222,7 @@ class MoleculeGraphLayer(nn.Module):
 
 
 class AttentionPooling(nn.Module):
-    """Mean of the atom states with learnt weights, softmax(w . h) over the atoms of a molecule (ours)."""
+    """Weighted mean of the atom states, with the weights softmax(w . h) over the atoms of a molecule."""
 
     def __init__(self, config: MoleculeGraphConfig) -> None:
         super().__init__()
@@ -225,10 +236,10 @@ class AttentionPooling(nn.Module):
 
 
 class MoleculeGraphModel(PreTrainedModel):
-    r"""Graph neural network that embeds molecules, from the features of [`MoleculeGraphFeatureExtractor`].
+    r"""Graph neural network over the features of [`MoleculeGraphFeatureExtractor`].
 
-    The embeddings of an atom's features are summed; `num_layers` layers follow, each with a norm in front and
-    a residual around it; then a last norm, and pooling over each molecule.
+    The embeddings of an atom's features are summed. `num_layers` pre-norm residual layers follow, then a last norm
+    and pooling over each molecule.
 
     Args:
         config: a [`MoleculeGraphConfig`].
@@ -260,13 +271,13 @@ class MoleculeGraphModel(PreTrainedModel):
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
         if isinstance(module, CategoricalEmbedding):
-            init.normal_(module.weight, std=module.num_columns**-0.5)  # so that their sum has unit variance
+            init.normal_(module.weight, std=module.num_columns**-0.5)  # the sum over columns has unit variance
         elif isinstance(module, nn.Embedding):
             init.normal_(module.weight)
         elif isinstance(module, GINE):
             init.zeros_(module.eps)
         elif isinstance(module, AttentionPooling):
-            init.zeros_(module.weight)  # a plain mean at first
+            init.zeros_(module.weight)  # a plain mean at initialisation
         elif isinstance(module, nn.Linear):
             init.xavier_uniform_(module.weight)
             if module.bias is not None:
@@ -282,21 +293,21 @@ class MoleculeGraphModel(PreTrainedModel):
         bond_index: torch.Tensor,
         bond_features: torch.Tensor,
     ) -> BaseModelOutputWithPooling:
-        """Embed B molecules of A atoms and E bonds in all.
+        """Encodes B molecules with A atoms and E bonds in total.
 
         Args:
             atom_features: (A, F_a) uint8 or int64, the atoms of one molecule after those of another.
-            atom_counts: (B,) int64, atoms in each molecule; they add up to A.
+            atom_counts: (B,) int64, number of atoms of each molecule; the sum is A.
             bond_index: (2, E) int64, the two atoms of each bond, each bond once, in either direction.
             bond_features: (E, F_b) uint8 or int64.
 
         Returns:
-            `last_hidden_state` (A, H), the states of the atoms, and `pooler_output` (B, H), the embeddings of
-            the molecules.
+            `last_hidden_state` (A, H), the states of the atoms, and `pooler_output` (B, H), the embeddings of the
+            molecules.
 
         Raises:
-            ValueError: if a tensor's shape does not fit the configuration or the other tensors; the sum of
-                `atom_counts` is checked on the CPU only.
+            ValueError: if a tensor's shape does not fit the configuration or the other tensors. The sum of
+                `atom_counts` is checked on a CPU only.
         """
         self._check_shapes(atom_features, atom_counts, bond_index, bond_features)
         bonds = multi_hot(bond_features, self.config.bond_feature_sizes).to(self.dtype)
@@ -304,7 +315,7 @@ class MoleculeGraphModel(PreTrainedModel):
             source=bond_index.flatten(),
             target=bond_index.flip(0).flatten(),
             bonds=bonds.repeat(2, 1),
-            # Naming the output's size saves a wait for the device.
+            # `output_size` avoids a synchronisation with the device.
             molecule=torch.repeat_interleave(atom_counts, output_size=len(atom_features)),
             atom_counts=atom_counts,
         )
@@ -316,7 +327,7 @@ class MoleculeGraphModel(PreTrainedModel):
         return BaseModelOutputWithPooling(last_hidden_state=states, pooler_output=self._pool(states, graph))
 
     def _pool(self, states: torch.Tensor, graph: MoleculeGraph) -> torch.Tensor:
-        """(A, H) -> (B, H)."""
+        """Pools the atoms of each molecule: (A, H) -> (B, H)."""
         if self.pooling is not None:
             return self.pooling(states, graph)
         if self.config.pooling == "mean":
@@ -330,6 +341,7 @@ class MoleculeGraphModel(PreTrainedModel):
         bond_index: torch.Tensor,
         bond_features: torch.Tensor,
     ) -> None:
+        """Raises ValueError if a tensor's shape does not fit the configuration or the other tensors."""
         for name, features, width in (
             ("atom_features", atom_features, len(self.config.atom_feature_sizes)),
             ("bond_features", bond_features, len(self.config.bond_feature_sizes)),
@@ -337,16 +349,16 @@ class MoleculeGraphModel(PreTrainedModel):
             if features.ndim != 2 or features.shape[1] != width:
                 raise ValueError(
                     f"{name} has shape {tuple(features.shape)}, expected (any, {width}). "
-                    "Use the feature extractor that belongs to this model."
+                    "Use the model's own feature extractor."
                 )
         if bond_index.shape != (2, len(bond_features)):
             raise ValueError(
-                f"bond_index has shape {tuple(bond_index.shape)}, expected (2, {len(bond_features)}) as "
-                "bond_features has that many rows: give each bond once."
+                f"bond_index has shape {tuple(bond_index.shape)}, expected (2, {len(bond_features)}), one column for "
+                "each row of bond_features. List each bond once."
             )
-        # Elsewhere the sum would make the host wait for the device.
+        # On an accelerator the comparison would wait for the device.
         if atom_counts.device.type == "cpu" and atom_counts.sum() != len(atom_features):
             raise ValueError(
-                f"atom_counts add up to {int(atom_counts.sum())}, expected {len(atom_features)}, the rows of "
-                "atom_features. A batch of graphs cannot be sliced like a padded one: collate anew."
+                f"atom_counts add up to {int(atom_counts.sum())}, expected {len(atom_features)}, the number of rows "
+                "of atom_features. A ragged batch cannot be sliced: collate a new one."
             )

@@ -1,10 +1,11 @@
 """ORMA: a dual encoder that compares sentence and molecule, tokens and motifs, tokens and atoms.
 
 Source: Min et al., 2024, "Exploring Optimal Transport-Based Multi-Grained Alignments for Text-Molecule Retrieval"
-(arXiv 2411.11875). Unlike in its released code, gradients flow through the vectors of atoms and motifs into the graph
-network, a token goes to the motif that receives the most of it, and the score of a caption and a molecule depends on
-nothing else. All tokens of a caption take part, [CLS] and [SEP] too, as published. Ours: cosines at all levels with
-one learnt factor, mean-pooled sentences, and what `token_alignment.py` names.
+(arXiv 2411.11875). All tokens of a caption take part, [CLS] and [SEP] included, as published. Differences from the
+released code: gradients flow through the vectors of atoms and motifs into the graph network, a token is assigned to
+the motif that receives most of its mass, and the score of a pair depends on its caption and its molecule only.
+Differences from the paper: cosines at all levels with one trained scale, mean-pooled sentences, and those that
+`token_alignment.py` lists.
 """
 
 from collections.abc import Mapping
@@ -17,26 +18,27 @@ from torch import nn
 from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.utils import ModelOutput
 
-from .configuration_orma import OrmaConfig, OrmaGraphConfig
+from .configuration_orma import OrmaConfig, OrmaGraphConfig, orma_graph_config
 from .configuration_text_molecule import MOLECULE_PREFIX
 from .modeling_graph import MoleculeGraph, MoleculeGraphModel, multi_hot
-from .modeling_text_molecule import TextMoleculeDualEncoderModel
+from .modeling_text_molecule import TextMoleculeDualEncoderModel, split_inputs
 from .modeling_towers import resolve_tower
 from .ragged_text import mean_pool, padded_chunks
 from .token_alignment import MoleculeStates, TextStates, pair_scores
 
-# Hidden states of the text tower, from its end: what the tokens are compared with at each level.
+# The layers of the text tower, counted from its end, whose token states are compared with motifs and with atoms.
 _MOTIF_LAYER = -2
 _ATOM_LAYER = -3
 
 
 @dataclass
 class OrmaGraphOutput(ModelOutput):
-    """
+    """States of the three kinds of nodes.
+
     Args:
         last_hidden_state (A, H): states of the atoms.
         motif_states (M, H): states of the motifs.
-        pooler_output (B, H): states of the molecules' own nodes.
+        pooler_output (B, H): states of the molecule nodes.
     """
 
     last_hidden_state: torch.Tensor | None = None
@@ -45,14 +47,22 @@ class OrmaGraphOutput(ModelOutput):
 
 
 class OrmaGraphModel(MoleculeGraphModel):
-    r"""Graph network over atoms, motifs and one node for the molecule, from what [`OrmaFeatureExtractor`] gives.
+    r"""Graph network over atoms, motifs and one node for the molecule.
 
-    Edges: bonds in both directions, each atom to its motifs, each motif to its molecule. Atoms begin with their
-    features, the other nodes with one learnt vector a level. The layers are those of [`MoleculeGraphModel`] (with a
-    norm and a residual around each, which the published network lacks); only bonds have edge features.
+    Edges: bonds in both directions, each atom to its motifs, each motif to its molecule. The initial state of an atom
+    comes from its features, that of a motif or a molecule node from one trained vector a level. Only bonds have edge
+    features. The layers are those of [`MoleculeGraphModel`]. The published network has no norm and no residual around
+    its layers.
 
     Args:
         config: an [`OrmaGraphConfig`].
+
+    Example:
+
+    >>> from class_hf import OrmaFeatureExtractor
+    >>> model = OrmaGraphModel(OrmaGraphConfig(hidden_size=8))
+    >>> model(**OrmaFeatureExtractor()(["CC(=O)Nc1ccccc1"])).motif_states.shape
+    torch.Size([3, 8])
     """
 
     config_class = OrmaGraphConfig
@@ -73,16 +83,19 @@ class OrmaGraphModel(MoleculeGraphModel):
         motif_sizes: torch.Tensor,
         motif_counts: torch.Tensor,
     ) -> OrmaGraphOutput:
-        """Embed B molecules of A atoms, E bonds and M motifs with K places in all.
+        """Encodes B molecules with A atoms, E bonds and M motifs in total.
 
         Args:
-            atom_features, atom_counts, bond_index, bond_features: as of [`MoleculeGraphModel`].
-            motif_atoms: (K,) int64, the atoms of each motif.
-            motif_sizes: (M,) int64, atoms in each motif; they add up to K.
-            motif_counts: (B,) int64, motifs in each molecule; they add up to M.
+            atom_features, atom_counts, bond_index, bond_features: as for [`MoleculeGraphModel`].
+            motif_atoms: (K,) int64, the atoms of one motif after those of another. Motifs may share atoms.
+            motif_sizes: (M,) int64, number of atoms of each motif; the sum is K.
+            motif_counts: (B,) int64, number of motifs of each molecule; the sum is M.
+
+        Returns:
+            [`OrmaGraphOutput`].
 
         Raises:
-            ValueError: as [`MoleculeGraphModel`].
+            ValueError: if a tensor's shape does not fit, as for [`MoleculeGraphModel`].
         """
         self._check_shapes(atom_features, atom_counts, bond_index, bond_features)
         atoms, motifs, molecules = len(atom_features), len(motif_sizes), len(atom_counts)
@@ -120,16 +133,20 @@ class OrmaGraphModel(MoleculeGraphModel):
 
 @dataclass
 class OrmaOutput(ModelOutput):
-    """Vectors of length 1, of B captions with T tokens and B molecules with M motifs and A atoms in all.
+    """L2-normalised vectors of B captions with T tokens and of B molecules with M motifs and A atoms in total.
 
     Args:
-        text_embeds (B, D), molecule_embeds (B, D): of sentences and molecules.
-        logit_scale (): factor of the cosines of all levels, not its log.
-        motif_tokens (T, D), atom_tokens (T, D): of tokens, to be compared with motifs and with atoms.
+        text_embeds (B, D): sentences.
+        molecule_embeds (B, D): molecules.
+        logit_scale (): factor of the cosines of all levels in the loss, not its logarithm.
+        motif_tokens (T, D): tokens, for the comparison with motifs.
+        atom_tokens (T, D): tokens, for the comparison with atoms.
         token_offsets (B + 1,): where each caption's tokens begin, and T.
-        motifs (M, D), motif_offsets (B + 1,): of motifs.
-        atoms (A, D), atom_offsets (B + 1,): of atoms.
-        level_weights (3,): of the levels sentence-molecule, multi-token-motif and token-atom.
+        motifs (M, D): motifs.
+        motif_offsets (B + 1,): where each molecule's motifs begin, and M.
+        atoms (A, D): atoms.
+        atom_offsets (B + 1,): where each molecule's atoms begin, and A.
+        level_weights (3,): weights of the levels sentence-molecule, multi-token-motif and token-atom.
     """
 
     text_embeds: torch.Tensor | None = None
@@ -146,10 +163,10 @@ class OrmaOutput(ModelOutput):
 
 
 class OrmaModel(TextMoleculeDualEncoderModel):
-    """Aligns captions and molecules at three levels; trained by [`OrmaLoss`].
+    """Aligns captions and molecules at three levels. Train it with [`OrmaLoss`].
 
-    `text_embeds` and `molecule_embeds` alone rank a whole pool, as any dual encoder does; [`fine_scores`] gives the
-    full score of single pairs, with which the first candidates are ranked again.
+    `text_embeds` and `molecule_embeds` rank a candidate pool, as those of any dual encoder. `fine_scores` computes
+    the full score of single pairs, which re-ranks the first candidates.
 
     Example:
 
@@ -179,7 +196,7 @@ class OrmaModel(TextMoleculeDualEncoderModel):
         self.post_init()
 
     @classmethod
-    def from_towers(  # type: ignore[override]  # the molecule tower is its own
+    def from_towers(  # type: ignore[override]  # ORMA has one kind of molecule tower
         cls,
         text: str | PreTrainedConfig | PreTrainedModel,
         molecule: dict[str, Any] | OrmaGraphConfig | None = None,
@@ -187,41 +204,44 @@ class OrmaModel(TextMoleculeDualEncoderModel):
         text_kwargs: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> "OrmaModel":
-        """Joins a text tower, whose weights are kept where it has any, and a new graph tower.
+        """Joins a text tower and a new graph tower. A text tower that has trained weights keeps them.
 
         Args:
             text: a folder or Hub id of a transformer, a configuration, or a model.
-            molecule: fields of [`OrmaGraphConfig`].
+            molecule: an [`OrmaGraphConfig`] or a dict of its fields.
             text_kwargs: fields of the text tower's configuration.
             **kwargs: fields of [`OrmaConfig`].
 
+        Returns:
+            The model, with a new graph tower and new projections.
+
         Raises:
-            ValueError: if the text tower has no states of tokens (`"lexical"`).
+            ValueError: if the text tower has no token states (`"lexical"`).
         """
         text_model = resolve_tower(text, **(text_kwargs or {}))
-        config = OrmaConfig(text_config=text_model.config, molecule_config=molecule, **kwargs)
-        return cls(config, text_model=text_model)
+        return super().from_towers(text_model, OrmaGraphModel(orma_graph_config(molecule)), **kwargs)
 
     def pooled_molecules(self, **molecule_inputs: torch.Tensor) -> torch.Tensor:
-        """The states of the molecules' nodes before the projection: the inputs to (B, H)."""
-        return self._graph(molecule_inputs).pooler_output
+        """Encodes molecules up to the projection: the inputs, with or without `molecule_`, to (B, H)."""
+        inputs = {name.removeprefix(MOLECULE_PREFIX): value for name, value in molecule_inputs.items()}
+        return self._graph(inputs).pooler_output
 
-    def _graph(self, molecule_inputs: dict[str, torch.Tensor]) -> Any:
+    def _graph(self, inputs: dict[str, torch.Tensor]) -> Any:
         """The graph tower's [`OrmaGraphOutput`]."""
-        if f"{MOLECULE_PREFIX}pooled" in molecule_inputs:
+        if "pooled" in inputs:
             raise ValueError("molecule_pooled holds one vector a molecule; ORMA needs its atoms and motifs.")
-        return self.molecule_model(
-            **{name.removeprefix(MOLECULE_PREFIX): one for name, one in molecule_inputs.items()}
-        )
+        return self.molecule_model(**inputs)
 
-    def _unit(self, projection: nn.Module, states: torch.Tensor) -> torch.Tensor:
+    def _embed(self, projection: nn.Module, states: torch.Tensor) -> torch.Tensor:
+        """Projected and L2-normalised states, float32."""
         return F.normalize(projection(self.projection_dropout(states)).float(), dim=-1)
 
     def _text_fields(self, inputs: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """The fields of [`OrmaOutput`] that describe captions."""
         if "text_offsets" not in inputs:
             raise ValueError(
                 f"the caption inputs are {sorted(inputs)}; ORMA reads ragged ones, `input_ids` (T,) and "
-                "`text_offsets` (B + 1,), as its processor gives them."
+                "`text_offsets` (B + 1,), as its processor returns them."
             )
         pooled, (motif_tokens, atom_tokens) = encode_tokens(
             self.text_model,
@@ -231,34 +251,36 @@ class OrmaModel(TextMoleculeDualEncoderModel):
             (_MOTIF_LAYER, _ATOM_LAYER),
         )
         return {
-            "text_embeds": self._unit(self.text_projection, pooled),
-            "motif_tokens": self._unit(self.motif_token_projection, motif_tokens),
-            "atom_tokens": self._unit(self.atom_token_projection, atom_tokens),
+            "text_embeds": self._embed(self.text_projection, pooled),
+            "motif_tokens": self._embed(self.motif_token_projection, motif_tokens),
+            "atom_tokens": self._embed(self.atom_token_projection, atom_tokens),
             "token_offsets": inputs["text_offsets"].long(),
         }
 
     def _molecule_fields(self, inputs: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """The fields of [`OrmaOutput`] that describe molecules."""
         graph = self._graph(inputs)
         return {
-            "molecule_embeds": self._unit(self.molecule_projection, graph.pooler_output),
-            "motifs": self._unit(self.motif_projection, graph.motif_states),
-            "motif_offsets": F.pad(inputs[f"{MOLECULE_PREFIX}motif_counts"].cumsum(0), (1, 0)),
-            "atoms": self._unit(self.atom_projection, graph.last_hidden_state),
-            "atom_offsets": F.pad(inputs[f"{MOLECULE_PREFIX}atom_counts"].cumsum(0), (1, 0)),
+            "molecule_embeds": self._embed(self.molecule_projection, graph.pooler_output),
+            "motifs": self._embed(self.motif_projection, graph.motif_states),
+            "motif_offsets": F.pad(inputs["motif_counts"].cumsum(0), (1, 0)),
+            "atoms": self._embed(self.atom_projection, graph.last_hidden_state),
+            "atom_offsets": F.pad(inputs["atom_counts"].cumsum(0), (1, 0)),
         }
 
     def forward(self, **inputs: torch.Tensor) -> OrmaOutput:  # type: ignore[override]  # with further fields
-        """
+        """Embeds a batch of captions, of molecules, or of both.
+
         Args:
-            **inputs: what the processor gives, for captions, molecules or both.
+            **inputs: the processor's output.
 
         Returns:
-            [`OrmaOutput`]; the fields of a missing side are None.
+            [`OrmaOutput`]. The fields of a missing side are None.
+
+        Raises:
+            ValueError: if there are no inputs.
         """
-        if not inputs:
-            raise ValueError("no inputs: pass the processor's output for captions, molecules or both.")
-        molecule_inputs = {name: value for name, value in inputs.items() if name.startswith(MOLECULE_PREFIX)}
-        text_inputs = {name: value for name, value in inputs.items() if name not in molecule_inputs}
+        text_inputs, molecule_inputs = split_inputs(inputs)
         scale = self.logit_scale()
         return OrmaOutput(
             **(self._text_fields(text_inputs) if text_inputs else {}),
@@ -274,38 +296,41 @@ class OrmaModel(TextMoleculeDualEncoderModel):
         text_rows: torch.Tensor,
         molecule_rows: torch.Tensor,
     ) -> torch.Tensor:
-        """The full score of P pairs: the weighted sum of the cosines of the three levels, (P,) float32.
+        """Computes the full score of P pairs, the weighted sum of the cosines of the three levels.
 
         Args:
-            texts: fields of the output for captions; molecules those for molecules.
-            text_rows: (P,) int64, the caption of each pair; molecule_rows (P,) the molecule.
+            texts: the output's fields for captions.
+            molecules: the output's fields for molecules.
+            text_rows (P,): int64, the caption of each pair.
+            molecule_rows (P,): int64, the molecule of each pair.
+
+        Returns:
+            (P,) float32.
         """
-        whole = texts["text_embeds"][text_rows] * molecules["molecule_embeds"][molecule_rows]
+        products = texts["text_embeds"][text_rows] * molecules["molecule_embeds"][molecule_rows]
         by_motif, by_atom = pair_scores(
-            TextStates(*(texts[name] for name in TextStates._fields)),
-            MoleculeStates(*(molecules[name] for name in MoleculeStates._fields)),
-            text_rows,
-            molecule_rows,
+            TextStates.from_fields(texts), MoleculeStates.from_fields(molecules), text_rows, molecule_rows
         )
         weights = self.config.level_weights
-        return weights[0] * whole.float().sum(1) + weights[1] * by_motif + weights[2] * by_atom
+        return weights[0] * products.float().sum(1) + weights[1] * by_motif + weights[2] * by_atom
 
 
-# As in `encode_ragged`: the cutting has other shapes in every batch, and is not compiled.
+# Not compiled, as `encode_ragged`: the shapes of the chunks differ from batch to batch.
 @torch.compiler.disable(recursive=False)
 def encode_tokens(
     tower: nn.Module, ids: torch.Tensor, offsets: torch.Tensor, chunk_size: int, layers: tuple[int, ...]
 ) -> tuple[torch.Tensor, list[torch.Tensor]]:
-    """Mean-pooled last states and token states of some layers of a transformer over ragged rows.
+    """Runs a transformer over ragged rows and returns pooled states and the token states of some layers.
 
     Args:
-        tower: a transformer that gives its hidden states.
-        ids: (T,), offsets (B + 1,): as of [`padded_chunks`].
-        chunk_size: rows a chunk, at most.
-        layers: places in `hidden_states`, from its end.
+        tower: a transformer that returns its hidden states.
+        ids (T,): the tokens of all rows, one row after the other.
+        offsets (B + 1,): where each row begins, and T.
+        chunk_size: largest number of rows in a chunk.
+        layers: negative indices into `hidden_states`.
 
     Returns:
-        (B, H), and (T, H) for each layer, in the order of `ids`.
+        The mean-pooled last states (B, H), and token states (T, H) for each layer, in the order of `ids`.
 
     Raises:
         ValueError: if the tower has too few layers.
@@ -317,22 +342,22 @@ def encode_tokens(
         output = tower(input_ids=input_ids, attention_mask=attention_mask, output_hidden_states=True)
         if len(output.hidden_states) < -min(layers):
             raise ValueError(
-                f"the text tower gives {len(output.hidden_states)} hidden states, its embeddings among them; expected "
-                f"{-min(layers)} or more: choose one with {-min(layers) - 1} layers or more."
+                f"the text tower returns {len(output.hidden_states)} hidden states, including its embeddings; "
+                f"expected at least {-min(layers)}. Choose a tower with at least {-min(layers) - 1} layers."
             )
         rows.append(part)
         pooled.append(mean_pool(output.last_hidden_state, attention_mask))
         widths.append(input_ids.shape)
         for level, layer in zip(levels, layers, strict=True):
             level.append(output.hidden_states[layer].flatten(0, 1))
-    back = torch.argsort(torch.cat(rows))
-    # Where each row begins among the padded lines, all chunks one after the other.
-    lines = torch.repeat_interleave(
+    original_order = torch.argsort(torch.cat(rows))
+    # Where each row begins among the padded rows of all chunks.
+    padded_lengths = torch.repeat_interleave(
         torch.tensor([width for _, width in widths], device=ids.device),
         torch.tensor([count for count, _ in widths], device=ids.device),
-        output_size=len(back),
+        output_size=len(original_order),
     )
-    begins = (lines.cumsum(0) - lines)[back]
-    shift = torch.repeat_interleave(begins - offsets[:-1], offsets.diff(), output_size=len(ids))
-    places = shift + torch.arange(len(ids), device=ids.device)
-    return torch.cat(pooled)[back], [torch.cat(level).index_select(0, places) for level in levels]
+    starts = (padded_lengths.cumsum(0) - padded_lengths)[original_order]
+    shift = torch.repeat_interleave(starts - offsets[:-1], offsets.diff(), output_size=len(ids))
+    positions = shift + torch.arange(len(ids), device=ids.device)
+    return torch.cat(pooled)[original_order], [torch.cat(level).index_select(0, positions) for level in levels]

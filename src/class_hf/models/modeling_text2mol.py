@@ -12,16 +12,18 @@ from transformers import initialization as init
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from .configuration_text2mol import Text2MolConfig, Text2MolMoleculeConfig
-from .configuration_text_molecule import MOLECULE_PREFIX
-from .modeling_graph import segment_mean, segment_sum
-from .modeling_text_molecule import TextMoleculeDualEncoderModel, TextMoleculeDualEncoderOutput
-from .modeling_towers import resolve_tower
+from .modeling_graph import degree_scale, segment_mean, sum_over_neighbours
+from .modeling_text_molecule import TextMoleculeDualEncoderModel, TextMoleculeDualEncoderOutput, split_inputs
 
 
 class GraphConvolution(nn.Module):
-    """Graph convolution (Kipf & Welling, 2017, eq. 2, without its nonlinearity).
+    """Graph convolution (Kipf & Welling, 2017, eq. 2) without bond features and without a nonlinearity.
 
-    W sum_j h_j / sqrt(d_i d_j) + b over the bonded atoms j and i itself, d the number of bonds plus one.
+    W sum_j h_j / sqrt(d_i d_j) + b over the bonded atoms j and i itself. d is the number of bonds plus one.
+
+    Args:
+        in_features: width of the input states.
+        out_features: width of the output states.
     """
 
     def __init__(self, in_features: int, out_features: int):
@@ -30,22 +32,20 @@ class GraphConvolution(nn.Module):
 
     def forward(self, states: torch.Tensor, bond_index: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
         """states (A, H_in), bond_index (2, E) with each bond once, scale (A, 1) of 1 / sqrt(d) -> (A, H_out)."""
-        scaled = scale * states
         source, target = bond_index.flatten(), bond_index.flip(0).flatten()
-        neighbours = segment_sum(scaled.index_select(0, source), target, len(states))
-        return self.linear(scale * (scaled + neighbours))
+        return self.linear(scale * sum_over_neighbours(scale * states, source, target))
 
 
 class Text2MolMoleculeModel(PreTrainedModel):
-    """Text2Mol's molecule tower up to its last layer, which is the projection of [`Text2MolModel`].
+    """Text2Mol's molecule tower without its last layer, which is the projection of [`Text2MolModel`].
 
-    - `mlp`: relu(W2 relu(W1 m)), m the sum of the embeddings of all substructures, each as often as it occurs;
-    - `gcn`: each atom begins with the sum of its own substructures' embeddings; graph convolutions follow, with a ReLU
-      between two of them; the mean over the atoms goes through the same two layers.
+    - `mlp`: relu(W2 relu(W1 m)). m is the sum of the embeddings of all substructures, with multiplicity.
+    - `gcn`: an atom's initial state is the sum of its substructures' embeddings. Graph convolutions follow, with a
+      ReLU between two of them. The mean over the atoms passes through the same two layers as in `mlp`.
 
-    Source: Edwards et al., 2021, and the authors' code. There the embeddings are mol2vec's (Jaeger et al., 2018) and
-    fixed, and an atom of the graph carries that of one substructure; here they are learnt, and an atom carries those
-    of all its radii.
+    Source: Edwards et al., 2021, and the authors' code. Their embeddings are mol2vec's (Jaeger et al., 2018) and
+    fixed, and an atom carries the embedding of one substructure. Here the embeddings are trained, and an atom carries
+    those of all its radii.
 
     Example:
 
@@ -70,6 +70,7 @@ class Text2MolMoleculeModel(PreTrainedModel):
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
+        """Initialises the weights of a module that no checkpoint has set."""
         if isinstance(module, nn.Linear):
             init.xavier_uniform_(module.weight)
             init.zeros_(module.bias)
@@ -83,11 +84,12 @@ class Text2MolMoleculeModel(PreTrainedModel):
         atom_counts: torch.Tensor,
         bond_index: torch.Tensor,
     ) -> BaseModelOutputWithPooling:
-        """
+        """Encodes B molecules with A atoms, E bonds and T substructures in total.
+
         Args:
             fragment_ids: (T,) integers, the substructures of one atom after those of another.
-            fragment_counts: (A,) int64, substructures of each atom; they add up to T.
-            atom_counts: (B,) int64, atoms of each molecule; they add up to A.
+            fragment_counts: (A,) int64, number of substructures of each atom; the sum is T.
+            atom_counts: (B,) int64, number of atoms of each molecule; the sum is A.
             bond_index: (2, E) int64, the two atoms of each bond, each bond once; not used by `mlp`.
 
         Returns:
@@ -97,12 +99,10 @@ class Text2MolMoleculeModel(PreTrainedModel):
         if self.config.molecule_type == "mlp":
             return self._output(self._bags(fragment_ids, atom_offsets[F.pad(atom_counts.cumsum(0), (1, 0))]))
         states = self._bags(fragment_ids, atom_offsets)
-        ends = bond_index.flatten()
-        degrees = 1 + segment_sum(torch.ones(len(ends), device=ends.device), ends, len(states))
-        scale = degrees.rsqrt()[:, None]
-        for place, convolution in enumerate(self.convolutions):
-            states = convolution(states.relu() if place else states, bond_index, scale)
-        # Naming the output's size saves a wait for the device.
+        scale = degree_scale(states, bond_index.flatten())
+        for layer, convolution in enumerate(self.convolutions):
+            states = convolution(states.relu() if layer else states, bond_index, scale)
+        # `output_size` avoids a synchronisation with the device.
         molecule = torch.repeat_interleave(atom_counts, output_size=len(states))
         return self._output(segment_mean(states, molecule, atom_counts))
 
@@ -112,18 +112,20 @@ class Text2MolMoleculeModel(PreTrainedModel):
         return F.embedding_bag(ids, self.embedding.weight, offsets, mode="sum", include_last_offset=True)
 
     def _output(self, molecules: torch.Tensor) -> BaseModelOutputWithPooling:
+        """The two dense layers: (B, H_in) -> `pooler_output` (B, H)."""
         return BaseModelOutputWithPooling(pooler_output=self.mlp(molecules))
 
 
 @dataclass
 class Text2MolOutput(TextMoleculeDualEncoderOutput):
-    """
+    """Embeddings of a batch, and the vectors before normalisation.
+
     Args:
-        text_embeds (B, D): caption vectors of length 1, for ranking by cosine.
-        molecule_embeds (B, D): molecule vectors of length 1.
-        logit_scale (): factor of the raw dot products, not its log.
-        text_vectors (B, D): caption vectors as the last layer norm gives them, for [`Text2MolLoss`].
-        molecule_vectors (B, D): molecule vectors likewise.
+        text_embeds (B, D): L2-normalised caption embeddings, for ranking by cosine.
+        molecule_embeds (B, D): L2-normalised molecule embeddings.
+        logit_scale (): factor of the raw dot products in the loss, not its logarithm.
+        text_vectors (B, D): caption vectors after the layer norm, for [`Text2MolLoss`].
+        molecule_vectors (B, D): molecule vectors after the layer norm.
     """
 
     text_vectors: torch.Tensor | None = None
@@ -133,9 +135,9 @@ class Text2MolOutput(TextMoleculeDualEncoderOutput):
 class Text2MolModel(TextMoleculeDualEncoderModel):
     """Text2Mol, MLP and GCN: u = LN(W pooled) of a caption, v = LN(W3 h + b) of a molecule.
 
-    It learns from the raw dot products of u and v ([`Text2MolLoss`]) and ranks by their cosines. As published, but for
-    the substructure embeddings (see [`Text2MolMoleculeModel`]) and the pooling of the text tower: the mean of the
-    token states, where the authors take BERT's pooler.
+    Training uses the raw dot products of u and v ([`Text2MolLoss`]), ranking uses their cosines. Two things differ
+    from the paper: the substructure embeddings (see [`Text2MolMoleculeModel`]), and the text tower's pooling, which
+    is the mean of the token states and not BERT's pooler.
 
     Source: Edwards et al., 2021, and the authors' code.
 
@@ -158,7 +160,7 @@ class Text2MolModel(TextMoleculeDualEncoderModel):
         molecule_config: Any = config.molecule_config
         tower = Text2MolMoleculeModel(molecule_config) if molecule_model is None else molecule_model
         super().__init__(config, text_model, tower)
-        # With a bias and a norm, where the plain dual encoder has a matrix.
+        # With a bias and a norm, unlike the dual encoder's projections.
         for side in ("text", "molecule"):
             width = getattr(config, f"{side}_config").hidden_size
             layers = nn.Linear(width, config.projection_dim), nn.LayerNorm(config.projection_dim)
@@ -175,13 +177,17 @@ class Text2MolModel(TextMoleculeDualEncoderModel):
         molecule_kwargs: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> "Text2MolModel":
-        """Joins a text tower, whose weights are kept where it has any, and a molecule tower.
+        """Joins a text tower and one of Text2Mol's molecule towers. A tower that has trained weights keeps them.
 
         Args:
             text: `"lexical"`, a folder or Hub id of any `AutoModel`, a configuration, or a model.
             molecule: `"mlp"`, `"gcn"`, a [`Text2MolMoleculeConfig`], or a [`Text2MolMoleculeModel`].
-            text_kwargs, molecule_kwargs: fields of that tower's configuration.
+            text_kwargs: fields of the text tower's configuration.
+            molecule_kwargs: fields of the molecule tower's configuration, for `"mlp"` and `"gcn"`.
             **kwargs: fields of [`Text2MolConfig`].
+
+        Returns:
+            The model, with new projections.
 
         Raises:
             ValueError: if `molecule` is another kind of tower.
@@ -195,37 +201,37 @@ class Text2MolModel(TextMoleculeDualEncoderModel):
                 f"molecule is a {type(molecule).__name__}; expected 'mlp', 'gcn', a Text2MolMoleculeConfig or a "
                 "Text2MolMoleculeModel."
             )
-        text_model = resolve_tower(text, **(text_kwargs or {}))
-        config = Text2MolConfig(text_config=text_model.config, molecule_config=molecule.config, **kwargs)
-        return cls(config, text_model=text_model, molecule_model=molecule)
+        return super().from_towers(text, molecule, text_kwargs=text_kwargs, **kwargs)
 
     def _pooled(self, tower: PreTrainedModel, inputs: dict[str, Any], frozen: bool) -> torch.Tensor:
+        """One vector a caption or molecule, (B, H)."""
         if tower is not self.molecule_model:
             return super()._pooled(tower, inputs, frozen)
         with torch.set_grad_enabled(torch.is_grad_enabled() and not frozen):
             return tower(**inputs).pooler_output
 
     def get_text_vectors(self, **text_inputs: torch.Tensor) -> torch.Tensor:
-        """u: the text tower's inputs to (B, D), not of length 1."""
+        """Computes u: the text tower's inputs to (B, D), not normalised."""
         return self.text_projection(self.projection_dropout(self.pooled_text(**text_inputs))).float()
 
     def get_molecule_vectors(self, **molecule_inputs: torch.Tensor) -> torch.Tensor:
-        """v: the molecule tower's inputs, with or without `molecule_`, to (B, D), not of length 1."""
+        """Computes v: the molecule tower's inputs, with or without `molecule_`, to (B, D), not normalised."""
         return self.molecule_projection(self.projection_dropout(self.pooled_molecules(**molecule_inputs))).float()
 
     def forward(self, **inputs: torch.Tensor) -> Text2MolOutput:
-        """
+        """Embeds a batch of captions, of molecules, or of both.
+
         Args:
-            **inputs: what the processor gives: the text tower's inputs by their own names, the molecule tower's
-                with the prefix `molecule_`. Either side may be missing.
+            **inputs: the processor's output. Names with the prefix `molecule_` go to the molecule tower, the others
+                to the text tower.
 
         Returns:
-            [`Text2MolOutput`]; the fields of a missing side are None.
+            [`Text2MolOutput`]. The fields of a missing side are None.
+
+        Raises:
+            ValueError: if there are no inputs.
         """
-        if not inputs:
-            raise ValueError("no inputs: pass the processor's output for captions, molecules or both.")
-        molecule_inputs = {name: value for name, value in inputs.items() if name.startswith(MOLECULE_PREFIX)}
-        text_inputs = {name: value for name, value in inputs.items() if name not in molecule_inputs}
+        text_inputs, molecule_inputs = split_inputs(inputs)
         texts = self.get_text_vectors(**text_inputs) if text_inputs else None
         molecules = self.get_molecule_vectors(**molecule_inputs) if molecule_inputs else None
         return Text2MolOutput(

@@ -1,118 +1,57 @@
-"""Processors: captions and molecules to compact blobs once, and blobs to batches many times."""
+"""Processors: they encode captions and molecules as compact blobs, and join blobs to batches."""
 
 import hashlib
 import inspect
 import json
 import zlib
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
 
 import numpy as np
 import torch
-from transformers import BatchFeature
+from transformers import BatchFeature, PreTrainedTokenizerBase
 from transformers.processing_utils import ProcessorMixin
 
+from .caption_blobs import CaptionStructures, CaptionTokens, pack_tokens
 from .chemical_names import read_names as structures_named
 from .chemical_names import reader_versions
 from .configuration_text_molecule import MOLECULE_PREFIX, NAMED_INPUT_NAMES, NAMED_PREFIX
-from .tokenization_lexical import split_sentences
+from .tokenization_lexical import check_caption
 
 TEXT_INPUT_NAMES = ("input_ids", "text_offsets")
-_STAND_IN = "C"
+_PLACEHOLDER = "C"  # the structure of a batch in which no caption names one
 
 
-class CaptionTokens:
-    """A caption's token ids with the bounds of its sentences, as one blob.
+class MoleculeFeaturizer(Protocol):
+    """What a processor needs of a feature extractor."""
 
-    Layout, little-endian int32: prefix length, suffix length, number of sentences S, S sentence lengths, then the
-    ids: prefix (for instance [CLS]), the sentences one after the other, suffix (for instance [SEP]).
-    """
+    model_input_names: list[str]
 
-    @staticmethod
-    def pack(prefix: np.ndarray, sentences: Sequence[np.ndarray], suffix: np.ndarray) -> bytes:
-        """Joins the parts of one caption."""
-        head = [len(prefix), len(suffix), len(sentences), *(len(sentence) for sentence in sentences)]
-        return np.concatenate([head, prefix, *sentences, suffix]).astype("<i4").tobytes()
+    def encode(self, smiles: str) -> bytes:
+        """Encodes one molecule as a blob. Raises ValueError for an invalid SMILES."""
 
-    @staticmethod
-    def unpack(blob: bytes) -> tuple[np.ndarray, list[np.ndarray], np.ndarray]:
-        """Prefix, sentences and suffix of one caption: int32 arrays."""
-        values = np.frombuffer(blob, dtype="<i4")
-        bounds = np.cumsum([3 + values[2], values[0], *values[3 : 3 + values[2]], values[1]])
-        parts = [values[bounds[i] : bounds[i + 1]] for i in range(len(bounds) - 1)]
-        return parts[0], parts[1:-1], parts[-1]
-
-    @staticmethod
-    def join(
-        blobs: Sequence[bytes], dropout: float = 0.0, generator: np.random.Generator | None = None
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """The ids of B captions one after the other, (T,) int32, and where each begins, (B + 1,) int32.
-
-        With `dropout` each sentence but the first is left out with that probability (ours). The first sentence of a
-        ChEBI caption says what the molecule is; the others add roles and relations, a third of which repeat word by
-        word in other captions.
-        """
-        # All captions at once: a loop over them would take as long as hashing their words anew.
-        values = np.frombuffer(b"".join(blobs), dtype="<i4")
-        ends = np.cumsum([len(blob) // 4 for blob in blobs])
-        starts = np.concatenate([[0], ends[:-1]])
-        sentences = values[starts + 2]
-        # The segments of each caption: head, prefix, its sentences, suffix.
-        first = np.cumsum(sentences + 3) - (sentences + 3)
-        lengths = np.empty(int((sentences + 3).sum()), np.int64)
-        kept = np.ones(len(lengths), bool)
-        lengths[first], kept[first] = sentences + 3, False
-        lengths[first + 1], lengths[first + 2 + sentences] = values[starts], values[starts + 1]
-        place = np.arange(sentences.sum()) - np.repeat(np.cumsum(sentences) - sentences, sentences)
-        segment = np.repeat(first + 2, sentences) + place
-        lengths[segment] = values[np.repeat(starts + 3, sentences) + place]
-        if dropout > 0.0 and generator is not None:
-            later = segment[place > 0]
-            kept[later] = generator.random(len(later)) >= dropout
-        offsets = np.concatenate([[0], np.cumsum(np.add.reduceat(lengths * kept, first))]).astype(np.int32)
-        return values[np.repeat(kept, lengths)].astype(np.int32, copy=False), offsets
-
-
-class CaptionStructures:
-    """A caption's blob, and the encoded structures that it names with what stands around them, as one blob.
-
-    Layout, little-endian int32: bytes of the caption's blob, number of structures K, 2 K byte lengths; then the
-    caption's blob, the structures one after the other, and the ids of the tokens around each.
-    """
-
-    LAYOUT = "surroundings"  # to be changed with the layout: blobs of another one are not taken from a cache
-
-    @staticmethod
-    def pack(caption: bytes, structures: dict[bytes, list[int]]) -> bytes:
-        """Joins the parts of one caption: its blob, and by structure the ids of the tokens around it."""
-        parts = [caption, *structures, *(np.array(ids, dtype="<i4").tobytes() for ids in structures.values())]
-        head = [len(caption), len(structures), *map(len, parts[1:])]
-        return np.array(head, dtype="<i4").tobytes() + b"".join(parts)
-
-    @staticmethod
-    def unpack(blob: bytes) -> tuple[bytes, dict[bytes, np.ndarray]]:
-        """The caption's blob, and by structure the ids (int32) of the tokens around it."""
-        size, count = np.frombuffer(blob, dtype="<i4", count=2)
-        lengths = np.frombuffer(blob, dtype="<i4", count=2 * count, offset=8)
-        bounds = np.cumsum([8 + 8 * count, size, *lengths])
-        caption, *parts = [blob[bounds[i] : bounds[i + 1]] for i in range(len(bounds) - 1)]
-        ids = [np.frombuffer(part, dtype="<i4") for part in parts[count:]]
-        return caption, dict(zip(parts[:count], ids, strict=True))
+    def collate(self, blobs: Sequence[bytes]) -> Mapping[str, torch.Tensor]:
+        """Joins encoded molecules: the inputs of the molecule tower."""
 
 
 class TextMoleculeProcessor(ProcessorMixin):
     """Tokenizer and molecule featurizer of a dual encoder.
 
-    Preparation is split in two, so that no epoch but the first pays for tokenization or RDKit: `encode_text` and
-    `encode_molecules` give one compact blob an item, to be stored; `collate` joins blobs into a batch.
+    Preparation has two steps, so that only the first epoch pays for tokenization and RDKit. `encode_text` and
+    `encode_molecules` return one compact blob an item, which a data set stores. `collate_text` and
+    `collate_molecules` join blobs to a batch.
 
     Args:
-        tokenizer: the text tower's tokenizer; [`LexicalTokenizer`] or any other.
-        feature_extractor: the molecule tower's featurizer.
-        max_text_length: captions are cut to so many tokens; ignored by the lexical tower.
-        read_names: a caption comes with the structures that it names, each once, encoded as molecules are, and with
-            what stands around the names (see [`class_hf.models.chemical_names.read_names`]); for a model with
-            `read_names`. Needs py2opsin, chemicals and Java.
+        tokenizer: the text tower's tokenizer: [`LexicalTokenizer`] or any other.
+        feature_extractor: the molecule tower's feature extractor.
+        max_text_length (`int`, *optional*, defaults to 256): captions are truncated to this number of tokens, at
+            least 3. [`LexicalTokenizer`] does not truncate.
+        read_names (`bool`, *optional*, defaults to `False`): also encode the structures that a caption names and the
+            words around the names (see [`class_hf.models.chemical_names.read_names`]), for a model with `read_names`.
+            Needs py2opsin, chemicals and Java.
+
+    Raises:
+        ValueError: if `max_text_length` is below 3.
 
     Example:
 
@@ -124,8 +63,8 @@ class TextMoleculeProcessor(ProcessorMixin):
 
     def __init__(
         self,
-        tokenizer: Any,
-        feature_extractor: Any,
+        tokenizer: PreTrainedTokenizerBase,
+        feature_extractor: MoleculeFeaturizer,
         max_text_length: int = 256,
         read_names: bool = False,
         **kwargs: Any,
@@ -138,67 +77,77 @@ class TextMoleculeProcessor(ProcessorMixin):
 
     @property
     def model_input_names(self) -> list[str]:
-        """Names of a batch: the caption's, and the molecule side's with its prefix."""
+        """Names of a batch's tensors: those of captions, and those of molecules with the prefix `molecule_`."""
         molecule = self.feature_extractor.model_input_names
-        structure = getattr(self._names_extractor, "model_input_names", molecule)
+        structure = getattr(self._structure_extractor, "model_input_names", molecule)
         named = [*(NAMED_PREFIX + name for name in structure), *NAMED_INPUT_NAMES] if self.read_names else []
         return [*TEXT_INPUT_NAMES, *named, *(MOLECULE_PREFIX + name for name in molecule)]
 
     # -- captions ---------------------------------------------------------------------------------------------
 
     def encode_text(self, texts: Sequence[str]) -> list[bytes]:
-        """One blob a caption: ids and sentence bounds (see [`CaptionTokens`]), and what it names if that is read.
+        """Encodes captions.
+
+        Args:
+            texts: captions of at most 20,000 characters.
+
+        Returns:
+            One blob a caption: ids and bounds of sentences (see [`CaptionTokens`]), and with `read_names` the
+            structures that it names (see [`CaptionStructures`]).
 
         Raises:
-            ValueError: if a caption is empty; names it by its place.
-            ImportError, OSError: if names are to be read, and what reads them is not installed.
+            ValueError: if a caption is empty or too long. The message gives its position in `texts`, from 0.
+            ImportError, OSError: if names are read and OPSIN is not installed or fails.
         """
-        for place, text in enumerate(texts):
-            if not isinstance(text, str) or not text.strip():
-                raise ValueError(f"caption {place} of the batch is {text!r}; expected a non-empty text.")
+        for row, text in enumerate(texts):
+            check_caption(text, f"caption {row} of the batch")
         captions = self._encode_captions(texts)
         if not self.read_names:
             return captions
         encoded: dict[str, bytes | None] = {}
         blobs = []
         for caption, named in zip(captions, structures_named(texts), strict=True):
-            # What two names have in common counts once, with what stands around each.
+            # Two names of one structure count once, with the words around both.
             structures: dict[bytes, list[int]] = {}
-            for smiles, around in named:
+            for smiles, surroundings in named:
                 if smiles not in encoded:
                     encoded[smiles] = self._encode_or_none(smiles)
                 blob = encoded[smiles]
                 if blob is not None:
-                    # The model reduces the hash to its own number of ids.
-                    structures.setdefault(blob, []).extend(zlib.crc32(token.encode()) & 0x7FFFFFFF for token in around)
+                    # The model reduces the hashes to its number of ids.
+                    hashes = (zlib.crc32(token.encode()) & 0x7FFFFFFF for token in surroundings)
+                    structures.setdefault(blob, []).extend(hashes)
             blobs.append(CaptionStructures.pack(caption, structures))
         return blobs
 
     def _encode_or_none(self, smiles: str) -> bytes | None:
-        """A structure that a name stands for; None if RDKit does not take it."""
+        """The blob of a named structure; None if RDKit cannot parse it."""
         try:
             return self._encode_structure(smiles)
         except ValueError:
             return None
 
     @property
-    def _names_extractor(self) -> Any:
-        """What encodes named structures, if they are not encoded as molecules are."""
+    def _structure_extractor(self) -> Any:
+        """The feature extractor of named structures; None if it is that of molecules."""
         return getattr(getattr(self, "feature_extractor", None), "names_extractor", None)
 
     def _encode_structure(self, smiles: str) -> bytes:
-        own = self._names_extractor
-        return self.encode_molecules([smiles])[0] if own is None else own.encode(smiles)
+        """The blob of a named structure."""
+        extractor = self._structure_extractor
+        return self.encode_molecules([smiles])[0] if extractor is None else extractor.encode(smiles)
 
     def _collate_structures(self, blobs: Sequence[bytes]) -> dict[str, torch.Tensor]:
-        own = self._names_extractor
-        molecules = self.collate_molecules(blobs) if own is None else own.collate(blobs)
+        """The tensors of named structures, with the prefix `named_`."""
+        extractor = self._structure_extractor
+        molecules = self.collate_molecules(blobs) if extractor is None else extractor.collate(blobs)
         return {NAMED_PREFIX + name.removeprefix(MOLECULE_PREFIX): value for name, value in molecules.items()}
 
     def _encode_captions(self, texts: Sequence[str]) -> list[bytes]:
+        """One blob of [`CaptionTokens`] a caption."""
         if hasattr(self.tokenizer, "encode_sentences"):
-            nothing = np.array([], dtype=np.int32)
-            return [CaptionTokens.pack(nothing, self.tokenizer.encode_sentences(text), nothing) for text in texts]
+            empty = np.array([], dtype=np.int32)
+            return [CaptionTokens.pack(empty, self.tokenizer.encode_sentences(text), empty) for text in texts]
         fast = self.tokenizer.is_fast
         encoded = self.tokenizer(
             list(texts),
@@ -209,46 +158,69 @@ class TextMoleculeProcessor(ProcessorMixin):
         )
         offsets = encoded["offset_mapping"] if fast else [None] * len(texts)
         columns = (texts, encoded["input_ids"], encoded["special_tokens_mask"], offsets)
-        return [_pack_tokens(*row) for row in zip(*columns, strict=True)]
+        return [pack_tokens(*row) for row in zip(*columns, strict=True)]
 
     def collate_text(
         self, blobs: Sequence[bytes], sentence_dropout: float = 0.0, generator: np.random.Generator | None = None
     ) -> dict[str, torch.Tensor]:
-        """Joins encoded captions: `input_ids` (T,) and `text_offsets` (B + 1,), int32. The model pads what it must.
+        """Joins B encoded captions with T tokens, and with `read_names` K named structures, in total.
 
-        With `read_names` also the structures: the molecule tower's inputs with the prefix `named_`, and `named_rows`
-        (K,) int64, the caption that names each, and the tokens around the names: `named_context_ids` (N,) and
-        `named_context_offsets` (K + 1,), int32. Dropped sentences keep theirs: `name_dropout` is the model's. Where
-        nothing is named there is one structure of no caption, of row B, since not every tower runs on none.
+        Args:
+            blobs: results of `encode_text`.
+            sentence_dropout: probability that a sentence is left out; the first sentence is always kept. The names of
+                a dropped sentence are kept, since the model has `name_dropout`. Default 0.
+            generator: source of the random numbers. None disables the dropout.
+
+        Returns:
+            `input_ids` (T,) and `text_offsets` (B + 1,), int32, without padding. With `read_names` also the molecule
+            tower's inputs with the prefix `named_`, `named_rows` (K,) int64, the caption of each structure, and the
+            tokens around the names, `named_context_ids` (N,) and `named_context_offsets` (K + 1,), int32. If no
+            caption names a structure, there is one placeholder of row B, since not every tower accepts an empty batch.
         """
-        named: dict[str, torch.Tensor] = {}
-        if self.read_names:
-            captions, structures = zip(*map(CaptionStructures.unpack, blobs), strict=True)
-            found = [blob for own in structures for blob in own]
-            around = [ids for own in structures for ids in own.values()]
-            rows = np.repeat(np.arange(len(blobs)), [len(own) for own in structures])
-            if not found:
-                found, rows = [self._encode_structure(_STAND_IN)], np.array([len(blobs)])
-                around = [np.array([], dtype=np.int32)]
-            context = (np.concatenate(around, dtype=np.int32), np.cumsum([0, *map(len, around)], dtype=np.int32))
-            own = dict(zip(NAMED_INPUT_NAMES, map(torch.from_numpy, (rows, *context)), strict=True))
-            named = {**self._collate_structures(found), **own}
-            blobs = captions
+        if not self.read_names:
+            return self._collate_captions(blobs, sentence_dropout, generator)
+        captions, caption_structures = zip(*map(CaptionStructures.unpack, blobs), strict=True)
+        structures = [blob for by_blob in caption_structures for blob in by_blob]
+        contexts = [ids for by_blob in caption_structures for ids in by_blob.values()]
+        rows = np.repeat(np.arange(len(blobs)), [len(by_blob) for by_blob in caption_structures])
+        if not structures:
+            structures, rows = [self._encode_structure(_PLACEHOLDER)], np.array([len(blobs)])
+            contexts = [np.array([], dtype=np.int32)]
+        context_ids = np.concatenate(contexts, dtype=np.int32)
+        context_offsets = np.cumsum([0, *map(len, contexts)], dtype=np.int32)
+        arrays = (rows, context_ids, context_offsets)
+        return {
+            **self._collate_captions(captions, sentence_dropout, generator),
+            **self._collate_structures(structures),
+            **dict(zip(NAMED_INPUT_NAMES, map(torch.from_numpy, arrays), strict=True)),
+        }
+
+    @staticmethod
+    def _collate_captions(
+        blobs: Sequence[bytes], sentence_dropout: float, generator: np.random.Generator | None
+    ) -> dict[str, torch.Tensor]:
+        """The tensors of blobs of [`CaptionTokens`]."""
         ids, offsets = CaptionTokens.join(blobs, sentence_dropout, generator)
-        return {"input_ids": torch.from_numpy(ids), "text_offsets": torch.from_numpy(offsets), **named}
+        return {"input_ids": torch.from_numpy(ids), "text_offsets": torch.from_numpy(offsets)}
 
     # -- molecules --------------------------------------------------------------------------------------------
 
     def encode_molecules(self, smiles: Sequence[str]) -> list[bytes]:
-        """One blob a molecule.
+        """Encodes molecules.
+
+        Args:
+            smiles: SMILES or CXSMILES.
+
+        Returns:
+            One blob a molecule.
 
         Raises:
-            ValueError: if RDKit cannot parse a SMILES; names it.
+            ValueError: if a SMILES is invalid or too large. The message names it.
         """
-        return [self.feature_extractor.encode(one) for one in smiles]
+        return [self.feature_extractor.encode(molecule) for molecule in smiles]
 
     def collate_molecules(self, blobs: Sequence[bytes]) -> dict[str, torch.Tensor]:
-        """Joins encoded molecules; the tower's input names with the prefix `molecule_`."""
+        """Joins encoded molecules: the molecule tower's inputs with the prefix `molecule_`."""
         return {MOLECULE_PREFIX + name: value for name, value in self.feature_extractor.collate(blobs).items()}
 
     # -- both -------------------------------------------------------------------------------------------------
@@ -256,13 +228,20 @@ class TextMoleculeProcessor(ProcessorMixin):
     def __call__(
         self, text: str | Sequence[str] | None = None, smiles: str | Sequence[str] | None = None, **kwargs: Any
     ) -> BatchFeature:
-        """A batch straight from captions, molecules or both.
+        """Prepares a batch of captions, molecules or both.
+
+        Args:
+            text: one caption, or several.
+            smiles: one SMILES, or several.
+
+        Returns:
+            The inputs of the model.
 
         Raises:
-            ValueError: if neither is given, or a caption or SMILES is bad.
+            ValueError: if there is neither `text` nor `smiles`, or if a caption or a SMILES is invalid or too large.
         """
         if text is None and smiles is None:
-            raise ValueError("neither `text` nor `smiles` is given; pass at least one.")
+            raise ValueError("neither `text` nor `smiles` was passed; pass at least one.")
         batch: dict[str, torch.Tensor] = {}
         if text is not None:
             batch |= self.collate_text(self.encode_text([text] if isinstance(text, str) else list(text)))
@@ -272,7 +251,7 @@ class TextMoleculeProcessor(ProcessorMixin):
         return BatchFeature(batch)
 
     def content_key(self) -> str:
-        """Hash of all that decides what `encode_text` and `encode_molecules` give: the key of their caches."""
+        """Hash of everything on which the results of `encode_text` and `encode_molecules` depend: a cache key."""
         parts = [type(self).__name__, json.dumps(self.to_dict(), sort_keys=True, default=str)]
         if self.read_names:
             parts += [*reader_versions(), CaptionStructures.LAYOUT]
@@ -288,21 +267,22 @@ class TextSmilesProcessor(TextMoleculeProcessor):
 
     Args:
         tokenizer: the text tower's tokenizer.
-        molecule_tokenizer: the molecule tower's tokenizer, over SMILES.
-        max_text_length, max_smiles_length: captions and SMILES are cut to so many tokens.
-        read_names: see [`TextMoleculeProcessor`].
+        molecule_tokenizer: the molecule tower's tokenizer, for SMILES.
+        max_text_length (`int`, *optional*, defaults to 256): captions are truncated to this number of tokens.
+        max_smiles_length (`int`, *optional*, defaults to 256): SMILES are truncated to this number of tokens.
+        read_names (`bool`, *optional*, defaults to `False`): as for [`TextMoleculeProcessor`].
     """
 
     def __init__(
         self,
-        tokenizer: Any,
-        molecule_tokenizer: Any,
+        tokenizer: PreTrainedTokenizerBase,
+        molecule_tokenizer: PreTrainedTokenizerBase,
         max_text_length: int = 256,
         max_smiles_length: int = 256,
         read_names: bool = False,
         **kwargs: Any,
     ):
-        self.molecule_tokenizer: Any = molecule_tokenizer
+        self.molecule_tokenizer = molecule_tokenizer
         ProcessorMixin.__init__(self, tokenizer, molecule_tokenizer, **kwargs)
         self.max_text_length = max_text_length
         self.max_smiles_length = max_smiles_length
@@ -310,53 +290,38 @@ class TextSmilesProcessor(TextMoleculeProcessor):
 
     @property
     def model_input_names(self) -> list[str]:
-        """Names of a batch."""
+        """Names of a batch's tensors."""
         named = [*(NAMED_PREFIX + name for name in TEXT_INPUT_NAMES), *NAMED_INPUT_NAMES] if self.read_names else []
         return [*TEXT_INPUT_NAMES, *named, *(MOLECULE_PREFIX + name for name in TEXT_INPUT_NAMES)]
 
     def encode_molecules(self, smiles: Sequence[str]) -> list[bytes]:
-        """One blob of int32 token ids a SMILES.
+        """Encodes SMILES as texts.
+
+        Args:
+            smiles: SMILES.
+
+        Returns:
+            One blob of int32 token ids a SMILES.
 
         Raises:
-            ValueError: if a SMILES is empty.
+            ValueError: if a SMILES is empty. The message gives its position in `smiles`, from 0.
         """
-        for place, one in enumerate(smiles):
-            if not isinstance(one, str) or not one.strip():
-                raise ValueError(f"SMILES {place} of the batch is {one!r}; expected a non-empty SMILES.")
+        for row, molecule in enumerate(smiles):
+            if not isinstance(molecule, str) or not molecule.strip():
+                raise ValueError(f"SMILES {row} of the batch is {molecule!r}; expected a non-empty SMILES.")
         encoded = self.molecule_tokenizer(list(smiles), truncation=True, max_length=self.max_smiles_length)
         return [np.array(ids, dtype="<i4").tobytes() for ids in encoded["input_ids"]]
 
     def collate_molecules(self, blobs: Sequence[bytes]) -> dict[str, torch.Tensor]:
-        """`molecule_input_ids` (T,) and `molecule_text_offsets` (B + 1,), int32."""
+        """Joins encoded SMILES: `molecule_input_ids` (T,) and `molecule_text_offsets` (B + 1,), int32."""
         offsets = np.cumsum([0] + [len(blob) // 4 for blob in blobs], dtype=np.int32)
         ids = np.frombuffer(b"".join(blobs), dtype="<i4").astype(np.int32)
         names = (MOLECULE_PREFIX + name for name in TEXT_INPUT_NAMES)
         return dict(zip(names, map(torch.from_numpy, (ids, offsets)), strict=True))
 
 
-def _pack_tokens(text: str, ids: list[int], special: list[int], offsets: list[tuple[int, int]] | None) -> bytes:
-    """One tokenized caption with its sentence bounds; one sentence if the tokenizer knows no offsets."""
-    tokens, mask = np.array(ids, dtype=np.int32), np.array(special, dtype=bool)
-    body = np.flatnonzero(~mask)
-    if body.size == 0:
-        return CaptionTokens.pack(tokens, [tokens[:0]], tokens[:0])
-    first, last = int(body[0]), int(body[-1]) + 1
-    inner = tokens[first:last]
-    if offsets is None:
-        return CaptionTokens.pack(tokens[:first], [inner], tokens[last:])
-    ends, position = [], 0
-    for sentence in split_sentences(text):
-        position = text.index(sentence, position) + len(sentence)
-        ends.append(position)
-    starts = np.array([offset[0] for offset in offsets[first:last]])
-    owner = np.searchsorted(np.array(ends), starts, side="right")
-    sentences = [inner[owner == number] for number in range(len(ends))]
-    # A cut caption may end before its last sentences.
-    return CaptionTokens.pack(tokens[:first], [part for part in sentences if part.size], tokens[last:])
-
-
 def _tokenizer_content(tokenizer: Any) -> str:
-    """What decides a tokenizer's ids, without the bookkeeping that it changes while it works."""
+    """Everything on which a tokenizer's ids depend, without state that changes while it is used."""
     if tokenizer.is_fast:
         content = json.loads(tokenizer.backend_tokenizer.to_str())
         return json.dumps({**content, "truncation": None, "padding": None}, sort_keys=True)

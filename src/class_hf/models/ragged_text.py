@@ -1,13 +1,14 @@
-"""Runs a transformer over ragged token ids: sorted by length and padded chunk by chunk, so little is padded."""
+"""Runs a transformer over ragged token ids, in chunks of similar length, so that padding costs little."""
 
 from collections.abc import Iterator
+from itertools import pairwise
 
 import torch
 from torch import nn
 
 
 def mean_pool(last_hidden_state: torch.Tensor, attention_mask: torch.Tensor | None) -> torch.Tensor:
-    """Mean of the token states that the mask keeps: (B, L, H), (B, L) to (B, H)."""
+    """Averages the token states that the mask keeps: (B, L, H), (B, L) -> (B, H)."""
     if attention_mask is None:
         return last_hidden_state.mean(1)
     mask = attention_mask.unsqueeze(-1).to(last_hidden_state.dtype)
@@ -15,21 +16,29 @@ def mean_pool(last_hidden_state: torch.Tensor, attention_mask: torch.Tensor | No
 
 
 def cut_by_length(lengths: list[int], chunk_size: int, least_tokens: int = 0, fill: float = 0.85) -> list[int]:
-    """Where chunks of rows begin, and the number of rows.
+    """Cuts sorted rows into chunks of similar length.
 
-    A chunk ends with `chunk_size` rows, or before a row that is shorter than `fill` of its longest, once it holds
-    `least_tokens` tokens.
+    A chunk ends when it has `chunk_size` rows. It also ends in front of a row that is shorter than `fill` times its
+    longest row, if it has at least `least_tokens` tokens.
 
     Args:
-        lengths: of the rows, falling.
+        lengths: lengths of the rows, in descending order.
+        chunk_size: largest number of rows in a chunk.
+        least_tokens: number of tokens below which a short row does not end a chunk. Default 0.
+        fill: smallest ratio of shortest and longest row in a chunk. Default 0.85.
+
+    Returns:
+        The first row of each chunk, and the number of rows.
+
+    Example:
 
     >>> cut_by_length([90, 80, 40, 39, 38, 37], chunk_size=3)
     [0, 2, 5, 6]
     """
     cuts, tokens = [0], 0
     for row, length in enumerate(lengths):
-        short = length < fill * lengths[cuts[-1]] and tokens >= least_tokens
-        if row > 0 and (short or row - cuts[-1] == chunk_size):
+        is_short = length < fill * lengths[cuts[-1]] and tokens >= least_tokens
+        if row > 0 and (is_short or row - cuts[-1] == chunk_size):
             cuts.append(row)
             tokens = 0
         tokens += length
@@ -39,19 +48,19 @@ def cut_by_length(lengths: list[int], chunk_size: int, least_tokens: int = 0, fi
 def padded_chunks(
     ids: torch.Tensor, offsets: torch.Tensor, chunk_size: int, pad_token_id: int = 0
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
-    """Cuts ragged rows into padded chunks of neighbours in length, the longest first.
+    """Cuts ragged rows into padded chunks of similar length, the longest rows first.
 
-    The rows stay one batch: whoever joins the chunks' outputs has the very rows that came in, which is what the
-    negatives of a contrastive loss are. Sorting across batches instead would change who meets whom.
+    All chunks together are one batch: the caller joins their outputs and has the same rows as before. The negatives
+    of a contrastive loss therefore do not change, unlike with sorting by length across batches.
 
     Args:
         ids (T,): the tokens of all rows, one row after the other.
         offsets (B + 1,): where each row begins, and T.
-        chunk_size: rows a chunk, at most.
-        pad_token_id: fills the ends of shorter rows; the mask hides it.
+        chunk_size: largest number of rows in a chunk.
+        pad_token_id: id that fills shorter rows. The attention mask hides it.
 
     Yields:
-        rows (b,) int64, places of the chunk's rows in the batch; `input_ids` (b, L); `attention_mask` (b, L) int64.
+        rows (b,) int64, the chunk's rows in the batch; `input_ids` (b, L); `attention_mask` (b, L) int64.
 
     Example:
 
@@ -62,11 +71,11 @@ def padded_chunks(
     lengths = offsets.diff()
     rows = torch.sort(lengths, descending=True, stable=True).indices
     lengths, starts = lengths[rows], offsets[rows]
-    # The only wait for the device: the lengths decide shapes.
+    # The only synchronisation with the device: the lengths decide shapes.
     widths = lengths.tolist()
-    # A CPU gains from every token that is not padded; an accelerator needs some thousands of tokens a launch.
+    # A CPU gains from every token that is not padded. An accelerator needs a few thousand tokens a launch.
     cuts = cut_by_length(widths, chunk_size, least_tokens=0 if ids.device.type == "cpu" else 4096)
-    for start, end in zip(cuts, cuts[1:], strict=False):
+    for start, end in pairwise(cuts):
         part = slice(start, end)
         steps = torch.arange(widths[start], device=ids.device)
         mask = steps < lengths[part, None]
@@ -74,10 +83,20 @@ def padded_chunks(
         yield rows[part], tokens.masked_fill(~mask, pad_token_id), mask.long()
 
 
-# Of a compiled model the tower is compiled, not the cutting, whose shapes differ from batch to batch.
+# Not compiled: the shapes of the chunks differ from batch to batch. `torch.compile` still compiles the tower.
 @torch.compiler.disable(recursive=False)
 def encode_ragged(tower: nn.Module, ids: torch.Tensor, offsets: torch.Tensor, chunk_size: int) -> torch.Tensor:
-    """Mean-pooled states of a transformer over ragged rows: ids (T,), offsets (B + 1,) to (B, H)."""
+    """Runs a transformer over ragged rows and mean-pools each row.
+
+    Args:
+        tower: a transformer that returns `last_hidden_state`.
+        ids (T,): the tokens of all rows, one row after the other.
+        offsets (B + 1,): where each row begins, and T.
+        chunk_size: largest number of rows that the tower encodes at once.
+
+    Returns:
+        (B, H), in the order of the rows.
+    """
     pad_token_id = getattr(tower.config, "pad_token_id", None) or 0
     rows, pooled = [], []
     for part, input_ids, attention_mask in padded_chunks(ids, offsets, chunk_size, pad_token_id):

@@ -1,4 +1,4 @@
-"""What a molecule is made of, as counts of named substructures."""
+"""Counts the substructures of a molecule, and locates them for explanations."""
 
 import re
 from collections import Counter
@@ -9,48 +9,50 @@ from typing import Any
 from rdkit import Chem
 from rdkit.Chem import rdFingerprintGenerator, rdMolDescriptors
 
-# Looking for the bonds of BRICS takes a time that grows faster than the molecule; such pieces of a large one say
-# little that its other substructures do not.
+# Heavy atoms up to which a molecule is cut into pieces. The time of BRICS grows faster than the molecule, and the
+# pieces of a large molecule add little to its other substructures.
 _LARGEST_FOR_PIECES = 120
 _ELEMENT = re.compile(r"([A-Z][a-z]?|\*)(\d*)")
 _CHARGE = re.compile(r"[+-]\d*$")
 _ANY = Chem.BondStereo.STEREOANY
 
-# A substructure's name, and the atoms that it covers.
+# Name of a substructure, and the atoms that it covers.
 Occurrence = tuple[str, set[int]]
 
 
 @lru_cache(maxsize=8)
 def _morgan(radius: int) -> Any:
+    """RDKit's Morgan generator."""
     return rdFingerprintGenerator.GetMorganGenerator(radius=radius, includeChirality=True)
 
 
 @lru_cache(maxsize=1)
 def _torsion() -> Any:
+    """RDKit's generator of topological torsions."""
     return rdFingerprintGenerator.GetTopologicalTorsionGenerator()
 
 
 def environments(molecule: Chem.Mol, radius: int) -> Counter[str]:
-    """Circular environments of the atoms (Rogers & Hahn, 2010), with R/S and E/Z, and each isotope."""
+    """Counts circular environments of the atoms (Rogers & Hahn, 2010), with R/S and E/Z, and isotopes."""
     counts = Counter(
         {
             str(name): count
             for name, count in _morgan(radius).GetSparseCountFingerprint(molecule).GetNonzeroElements().items()
         }
     )
-    # RDKit's invariants round an isotope's mass difference down, so that 13C would pass for carbon.
+    # RDKit's invariants round an isotope's mass difference down, so 13C would equal carbon.
     counts.update(f"{atom.GetIsotope()}{atom.GetSymbol()}" for atom in molecule.GetAtoms() if atom.GetIsotope())
     return counts
 
 
 def torsions(molecule: Chem.Mol) -> Counter[str]:
-    """Chains of four bonded atoms (Nilakantan et al., 1987)."""
-    found = _torsion().GetSparseCountFingerprint(molecule).GetNonzeroElements()
-    return Counter({f"torsion {name}": count for name, count in found.items()})
+    """Counts chains of four bonded atoms (Nilakantan et al., 1987)."""
+    counts = _torsion().GetSparseCountFingerprint(molecule).GetNonzeroElements()
+    return Counter({f"torsion {name}": count for name, count in counts.items()})
 
 
 def composition(molecule: Chem.Mol) -> Counter[str]:
-    """The whole molecule's elements, charges, fragments, rings, double bonds and stereo marks."""
+    """Counts the molecule's elements, charges, fragments, rings, double bonds and stereo marks."""
     # The formula is many times faster than a walk over the atoms.
     elements = _ELEMENT.findall(_CHARGE.sub("", rdMolDescriptors.CalcMolFormula(molecule)))
     counts = Counter({f"atom {symbol}": int(number or 1) for symbol, number in elements})
@@ -69,16 +71,17 @@ def composition(molecule: Chem.Mol) -> Counter[str]:
 
 
 def ring_systems(molecule: Chem.Mol) -> Counter[str]:
-    """Rings that share atoms, as one substructure each, without what they carry."""
+    """Counts ring systems, without substituents. Rings that share an atom belong to one system."""
     return Counter(name for name, _ in _ring_systems(molecule))
 
 
 def pieces(molecule: Chem.Mol) -> Counter[str]:
-    """What is left when the bonds are cut that retrosynthesis would cut (BRICS; Degen et al., 2008)."""
+    """Counts the pieces that remain when the bonds are cut that retrosynthesis cuts (BRICS; Degen et al., 2008)."""
     return Counter(name for name, _ in _pieces(molecule))
 
 
 def _ring_systems(molecule: Chem.Mol) -> Iterator[Occurrence]:
+    """The occurrences of `ring_systems`."""
     systems: list[set[int]] = []
     for ring in map(set, molecule.GetRingInfo().AtomRings()):
         joined = [system for system in systems if system & ring]
@@ -88,26 +91,31 @@ def _ring_systems(molecule: Chem.Mol) -> Iterator[Occurrence]:
 
 
 def _pieces(molecule: Chem.Mol) -> Iterator[Occurrence]:
+    """The occurrences of `pieces`."""
     if molecule.GetNumHeavyAtoms() > _LARGEST_FOR_PIECES:
         return
-    places: list[tuple[int, ...]] = []
+    fragment_atoms: list[tuple[int, ...]] = []
     fragments = Chem.GetMolFrags(
-        Chem.FragmentOnBRICSBonds(molecule), asMols=True, sanitizeFrags=False, fragsMolAtomMapping=places
+        Chem.FragmentOnBRICSBonds(molecule), asMols=True, sanitizeFrags=False, fragsMolAtomMapping=fragment_atoms
     )
-    for fragment, atoms in zip(fragments, places, strict=True):
-        # Where a bond was cut, wildcards follow the molecule's own atoms.
+    for fragment, atoms in zip(fragments, fragment_atoms, strict=True):
+        # Each cut adds wildcards, with indices after the molecule's atoms.
         yield "piece " + Chem.MolToSmiles(fragment), {atom for atom in atoms if atom < molecule.GetNumAtoms()}
 
 
 def occurrences(molecule: Chem.Mol, radius: int, further: Sequence[str] = ()) -> Iterator[Occurrence]:
-    """Each substructure that the functions above count, one by one, with the atoms that it covers.
-
-    What belongs to the molecule as a whole, its net charge and the number of its fragments, covers none.
+    """Locates each substructure that the functions above count.
 
     Args:
-        molecule: one without conformers.
-        radius: of the environments.
-        further: names in `FURTHER`.
+        molecule: a molecule without conformers.
+        radius: largest radius of the environments, in bonds.
+        further: names in `COUNTERS`.
+
+    Yields:
+        The name of a substructure and the atoms that it covers, once for each occurrence. Properties of the complete
+        molecule, its net charge and its number of fragments, cover no atoms.
+
+    Example:
 
     >>> [name for name, atoms in occurrences(Chem.MolFromSmiles("CO"), 0, ["composition"]) if atoms == {1}]
     ['864662311', 'atom O', 'atom H']
@@ -134,6 +142,7 @@ def _around(molecule: Chem.Mol, centre: int, reach: int) -> set[int]:
 
 
 def _torsions(molecule: Chem.Mol) -> Iterator[Occurrence]:
+    """The occurrences of `torsions`."""
     output = rdFingerprintGenerator.AdditionalOutput()
     output.CollectBitPaths()
     _torsion().GetSparseCountFingerprint(molecule, additionalOutput=output)
@@ -143,13 +152,14 @@ def _torsions(molecule: Chem.Mol) -> Iterator[Occurrence]:
 
 
 def _composition(molecule: Chem.Mol) -> Iterator[Occurrence]:
+    """The occurrences of `composition`."""
     for atom in molecule.GetAtoms():
-        here = {atom.GetIdx()}
-        yield f"atom {atom.GetSymbol()}", here
+        index = {atom.GetIdx()}
+        yield f"atom {atom.GetSymbol()}", index
         for _ in range(atom.GetTotalNumHs()):
-            yield "atom H", here
+            yield "atom H", index
         if atom.GetChiralTag() != Chem.ChiralType.CHI_UNSPECIFIED:
-            yield "stereo centre", here
+            yield "stereo centre", index
     for bond in molecule.GetBonds():
         ends = {bond.GetBeginAtomIdx(), bond.GetEndAtomIdx()}
         if bond.GetBondType() == Chem.BondType.DOUBLE:
@@ -161,9 +171,9 @@ def _composition(molecule: Chem.Mol) -> Iterator[Occurrence]:
         yield "ring", set(atoms)
         if all(molecule.GetBondWithIdx(bond).GetIsAromatic() for bond in bonds):
             yield "aromatic ring", set(atoms)
-    whole = composition(molecule)
+    counts = composition(molecule)
     for name in ("positive charge", "negative charge", "fragment"):
-        for _ in range(whole[name]):
+        for _ in range(counts[name]):
             yield name, set()
 
 
@@ -174,8 +184,9 @@ _OCCURRENCES: dict[str, Callable[[Chem.Mol], Iterator[Occurrence]]] = {
     "pieces": _pieces,
 }
 
-# By the names that `substructures=` of the feature extractor takes, beside `environments`, which has a radius.
-FURTHER: dict[str, Callable[[Chem.Mol], Counter[str]]] = {
+# The counters by the names that the argument `substructures` of the feature extractor accepts. `environments` is not
+# among them, since it has a radius.
+COUNTERS: dict[str, Callable[[Chem.Mol], Counter[str]]] = {
     "torsions": torsions,
     "composition": composition,
     "ring_systems": ring_systems,

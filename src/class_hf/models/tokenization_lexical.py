@@ -9,18 +9,25 @@ import numpy as np
 from transformers import PreTrainedTokenizer
 from transformers.tokenization_utils_base import BatchEncoding
 
-# Chemical names keep their inner punctuation ("3,4-dihydroxy"); sentence punctuation at the rim goes.
+# A caption may have at most so many characters. The tokenizer makes about five tokens a character, and a word of 10 MB
+# took 3.5 GB of memory. The longest caption of ChEBI-20 has 979 characters.
+MAX_CAPTION_CHARACTERS = 20_000
+# Words up to this length are cached, a million at most, so that endless streams do not fill the memory.
+_LONGEST_CACHED_WORD = 100
+_MAX_CACHED_WORDS = 1_000_000
+
+# Chemical names keep their inner punctuation ("3,4-dihydroxy"). Punctuation at both ends of a word is removed.
 _WORD = re.compile(r"\S+")
-_RIM = ".,;:!?\"'"
+_PUNCTUATION = ".,;:!?\"'"
 _PART = re.compile(r"[a-z]+|[0-9]+|[+\-]+")
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+(?=[A-Z])")
 
 
 def split_sentences(text: str) -> list[str]:
-    """The sentences of a caption.
+    """Splits a caption into sentences.
 
-    A sentence ends at a full stop that white space and a capital follow, so that locants and decimal points
-    stay whole.
+    A sentence ends at a full stop, an exclamation mark or a question mark, followed by white space and a capital
+    letter. Locants and decimal points therefore do not end a sentence.
 
     >>> split_sentences("It is 1.5-dimethyl. It has a role.")
     ['It is 1.5-dimethyl.', 'It has a role.']
@@ -28,19 +35,47 @@ def split_sentences(text: str) -> list[str]:
     return _SENTENCE_END.split(text.strip())
 
 
-class LexicalTokenizer(PreTrainedTokenizer):
-    """Turns a caption into hashed n-gram ids; needs no vocabulary and no download (ours).
-
-    Tokens of a sentence are its words (`w:`), the parts of compound words (`p:`), pairs of adjoining words
-    (`b:`), the character n-grams of the words (`c:`, as in fastText, Bojanowski et al., 2017) and those of the whole
-    line, across its words (`l:`), which read a name together with what stands around it. A token's id is its CRC-32
-    modulo `num_buckets`. No token crosses a sentence, so leaving a sentence out of a caption equals tokenizing the
-    shorter caption.
+def check_caption(text: str, name: str = "the caption") -> None:
+    """Checks that a caption is a text of an acceptable length.
 
     Args:
-        num_buckets: number of ids, 2 ** 16 by default.
-        char_ngrams: (shortest, longest) character n-gram of a word; (0, 0) switches them off.
-        line_ngrams: lengths of the character n-grams of a line; () switches them off.
+        text: the caption.
+        name: how the error message refers to it.
+
+    Raises:
+        ValueError: if the caption is not a string, is empty, or exceeds `MAX_CAPTION_CHARACTERS`.
+
+    >>> check_caption(" ", "caption 3")
+    Traceback (most recent call last):
+    ...
+    ValueError: caption 3 is ' '; expected a non-empty text.
+    """
+    if not isinstance(text, str) or not text.strip():
+        raise ValueError(f"{name} is {text!r}; expected a non-empty text.")
+    if len(text) > MAX_CAPTION_CHARACTERS:
+        raise ValueError(
+            f"{name}, {text[:60]!r}..., has {len(text):,} characters; the limit is {MAX_CAPTION_CHARACTERS:,}."
+        )
+
+
+class LexicalTokenizer(PreTrainedTokenizer):
+    """Turns a caption into hashed n-gram ids, without a vocabulary and without a download.
+
+    The tokens of a sentence are its words (`w:`), the parts of compound words (`p:`), pairs of adjacent words (`b:`),
+    the character n-grams of the words (`c:`, as in fastText, Bojanowski et al., 2017) and the character n-grams of the
+    sentence across its words (`l:`), which join a name and its context. A token's id is its CRC-32 modulo
+    `num_buckets`. No token crosses a sentence, so removing a sentence from a caption equals tokenizing the shorter
+    caption.
+
+    Args:
+        num_buckets (`int`, *optional*, defaults to 65,536): number of ids.
+        char_ngrams (two `int`, *optional*, defaults to (3, 5)): shortest and longest character n-gram of a word.
+            (0, 0) disables them.
+        line_ngrams (list of `int`, *optional*, defaults to (6,)): lengths of the character n-grams of a sentence. ()
+            disables them.
+
+    Raises:
+        ValueError: if an argument is out of its range.
 
     Example:
 
@@ -72,8 +107,8 @@ class LexicalTokenizer(PreTrainedTokenizer):
         self.num_buckets = num_buckets
         self.line_ngrams = [int(n) for n in line_ngrams]
         self.char_ngrams = (shortest, longest)
-        self._word_cache: dict[str, tuple[list[str], np.ndarray]] = {}
-        kwargs.pop("model_max_length", None)  # there is no limit: the tower is a bag
+        self._word_cache: dict[str, np.ndarray] = {}
+        kwargs.pop("model_max_length", None)  # the tower is a bag without a maximal length
         super().__init__(
             num_buckets=num_buckets, char_ngrams=list(self.char_ngrams), line_ngrams=self.line_ngrams, **kwargs
         )
@@ -84,14 +119,15 @@ class LexicalTokenizer(PreTrainedTokenizer):
         return self.num_buckets
 
     def get_vocab(self) -> dict[str, int]:
-        """Empty: ids come from a hash, so there is no list of tokens."""
+        """An empty vocabulary: ids are hashes."""
         return {}
 
     def save_vocabulary(self, save_directory: str, filename_prefix: str | None = None) -> tuple[str, ...]:
-        """Writes nothing: the settings in `tokenizer_config.json` are the whole tokenizer."""
+        """Writes nothing: the settings in `tokenizer_config.json` define the tokenizer."""
         return ()
 
     def _word_tokens(self, word: str) -> list[str]:
+        """The tokens of one word."""
         tokens = [f"w:{word}"]
         parts = _PART.findall(word)
         if len(parts) > 1:
@@ -103,22 +139,23 @@ class LexicalTokenizer(PreTrainedTokenizer):
                 tokens += [f"c:{padded[i : i + n]}" for i in range(len(padded) - n + 1)]
         return tokens
 
-    def _cached_word(self, word: str) -> tuple[list[str], np.ndarray]:
-        cached = self._word_cache.get(word)
-        if cached is None:
-            tokens = self._word_tokens(word)
-            cached = (tokens, np.array([self._convert_token_to_id(token) for token in tokens], dtype=np.int32))
-            if len(self._word_cache) < 1_000_000:  # a bound, so that endless streams do not fill the memory
-                self._word_cache[word] = cached
-        return cached
+    def _word_ids(self, word: str) -> np.ndarray:
+        """The ids of one word's tokens, int32."""
+        ids = self._word_cache.get(word)
+        if ids is None:
+            ids = np.array([self._convert_token_to_id(token) for token in self._word_tokens(word)], dtype=np.int32)
+            if len(word) <= _LONGEST_CACHED_WORD and len(self._word_cache) < _MAX_CACHED_WORDS:
+                self._word_cache[word] = ids
+        return ids
 
     @staticmethod
     def _words(sentence: str) -> list[str]:
-        stripped = (word.strip(_RIM) for word in _WORD.findall(sentence.lower()))
+        """The lower-case words of a sentence, without punctuation at their ends."""
+        stripped = (word.strip(_PUNCTUATION) for word in _WORD.findall(sentence.lower()))
         return [word for word in stripped if word]
 
     def _across_words(self, words: list[str]) -> list[str]:
-        """The tokens of a sentence that belong to no single word."""
+        """The tokens of a sentence that cross its words."""
         tokens = [f"b:{first} {second}" for first, second in zip(words, words[1:], strict=False)]
         line = f" {' '.join(words)} "
         for n in self.line_ngrams:
@@ -126,39 +163,61 @@ class LexicalTokenizer(PreTrainedTokenizer):
         return tokens
 
     def _tokenize(self, text: str, **kwargs: Any) -> list[str]:
+        """The tokens of a caption."""
+        self._check_length(text)
         tokens: list[str] = []
         for sentence in split_sentences(text):
             words = self._words(sentence)
             for word in words:
-                tokens += self._cached_word(word)[0]
+                tokens += self._word_tokens(word)
             tokens += self._across_words(words)
         return tokens
 
     def tokenize(self, text: str, *args: Any, **kwargs: Any) -> list[str]:
-        """The tokens of `text`, in the order of their ids."""
+        """Returns the tokens of a caption, in the order of their ids."""
         return self._tokenize(text)
 
+    @staticmethod
+    def _check_length(text: str) -> None:
+        """Raises ValueError if a caption is too long; an empty one is allowed."""
+        if text.strip():
+            check_caption(text)
+
     def _convert_token_to_id(self, token: str) -> int:
+        """The hash of a token."""
         return zlib.crc32(token.encode("utf-8")) % self.num_buckets
 
     def _convert_id_to_token(self, index: int) -> str:
-        return f"[{index}]"  # a hash cannot be undone
+        """A placeholder, since a hash has no inverse."""
+        return f"[{index}]"
 
     def encode_sentences(self, text: str) -> list[np.ndarray]:
-        """The ids of each sentence, int32 arrays; the same ids as `tokenize`, many times faster."""
+        """Tokenizes a caption, many times faster than `tokenize`.
+
+        Args:
+            text: the caption.
+
+        Returns:
+            The ids of each sentence, int32. They are those of `tokenize`.
+
+        Raises:
+            ValueError: if the caption exceeds `MAX_CAPTION_CHARACTERS`.
+        """
+        self._check_length(text)
         sentences = []
         for sentence in split_sentences(text):
             words = self._words(sentence)
-            pieces = [self._cached_word(word)[1] for word in words]
+            pieces = [self._word_ids(word) for word in words]
             across = [self._convert_token_to_id(token) for token in self._across_words(words)]
             pieces.append(np.array(across, dtype=np.int32))
             sentences.append(np.concatenate(pieces))
         return sentences
 
     def _encode_plus(self, text: Any, *args: Any, **kwargs: Any) -> BatchEncoding:
-        # Padding, truncation and special tokens have no meaning for a bag of hashed n-grams.
+        """Tokenizes one caption or several. A bag of n-grams needs no padding, truncation or special tokens."""
         if isinstance(text, str):
             return BatchEncoding({"input_ids": np.concatenate(self.encode_sentences(text)).tolist()})
-        if isinstance(text, list | tuple) and all(isinstance(one, str) for one in text):
-            return BatchEncoding({"input_ids": [np.concatenate(self.encode_sentences(one)).tolist() for one in text]})
+        if isinstance(text, list | tuple) and all(isinstance(caption, str) for caption in text):
+            ids = [np.concatenate(self.encode_sentences(caption)).tolist() for caption in text]
+            return BatchEncoding({"input_ids": ids})
         raise ValueError(f"`text` is a {type(text).__name__}; expected a string or a list of strings.")

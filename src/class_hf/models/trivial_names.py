@@ -1,10 +1,10 @@
-"""Names that say nothing of the structure: drugs, natural products, dyes. They are looked up."""
+"""Looks up names that say nothing about the structure: drugs, natural products, dyes."""
 
 from collections.abc import Iterable
 
-_SHORTEST = 4  # characters; shorter ones are abbreviations of much else
-_MAIN_NAMES = 4  # a compound's systematic name, its title, and two more; further ones are brands and catalogue codes
-# What the table has as a compound and a caption means as prose, or as a class whose simplest member the table gives.
+_SHORTEST = 4  # characters; shorter names are mostly abbreviations of something else
+_MAIN_NAMES = 4  # a compound's systematic name, its title and two more; the others are brands and catalogue codes
+# Entries of the table that captions use as prose, or as a class of which the table has the simplest member.
 _NO_COMPOUNDS = frozenset(
     """
     accelerate acetal alcohol allergen amide blockade cascade chrome cycle diacid diamine dimethyl diphenol disulfide
@@ -16,11 +16,17 @@ _NO_COMPOUNDS = frozenset(
 
 
 def look_up(names: Iterable[str]) -> dict[str, str]:
-    """SMILES of the names that the table of the package `chemicals` has; the others are left out (ours).
+    """Looks names up in the table of the package `chemicals`.
 
-    The table holds 72,000 compounds of PubChem with their synonyms. Only the first four names of each count, its title
-    among them, whatever their case. Stereochemistry is there where PubChem has it for that record; often it is not.
-    The table is read when it is first asked (some four seconds, 200 MiB).
+    The table holds 72,000 compounds of PubChem with their synonyms. Only a compound's first four names count, the
+    title among them. Case is ignored. The SMILES has stereochemistry if PubChem's record has it, which is often not
+    the case. The first call loads the table, which takes about four seconds and 200 MiB.
+
+    Args:
+        names: the names.
+
+    Returns:
+        SMILES by name. Names that the table does not have are left out.
 
     Raises:
         ImportError: if `chemicals` is not installed.
@@ -28,23 +34,29 @@ def look_up(names: Iterable[str]) -> dict[str, str]:
     Example:
 
     ```python
-    >>> look_up(["Melatonin", "alcohol", "nothing of the kind"])
+    >>> look_up(["Melatonin", "alcohol", "no such compound"])
     {'Melatonin': 'CC(=O)NCCC1=CNC2=C1C=C(C=C2)OC'}
+
     ```
     """
-    asked = {name: name.lower() for name in names if len(name) >= _SHORTEST}
-    asked = {name: key for name, key in asked.items() if key not in _NO_COMPOUNDS}
-    if not asked:
+    keys = {name: name.lower() for name in names if len(name) >= _SHORTEST}
+    keys = {name: key for name, key in keys.items() if key not in _NO_COMPOUNDS}
+    if not keys:
         return {}
-    # In a `try`: transformers refuses exported code that imports what is not installed, even for models without names.
+    # In a `try`, because transformers refuses exported code with an import that is not installed, even for a model
+    # that reads no names.
     try:
         from chemicals.identifiers import get_pubchem_db
     except ImportError as error:
         raise ImportError(
-            "the model reads chemical names, trivial ones too, for which it needs their table: pip install chemicals "
+            "the model reads chemical names, and trivial names need the package chemicals: pip install chemicals "
             "(class_hf's extra `names`)."
         ) from error
 
     table = get_pubchem_db()
-    found = {name: (key, table.search_name(key)) for name, key in asked.items()}
-    return {name: one.smiles for name, (key, one) in found.items() if one and key in one.synonyms[:_MAIN_NAMES]}
+    compounds = {name: (key, table.search_name(key)) for name, key in keys.items()}
+    return {
+        name: compound.smiles
+        for name, (key, compound) in compounds.items()
+        if compound and key in compound.synonyms[:_MAIN_NAMES]
+    }

@@ -1,6 +1,6 @@
-"""The interfaces between the rooms. Any model and any processor that has these methods works.
+"""Protocols of the objects that rooms exchange: a retrieval model and a processor.
 
-Nothing here is registered or inherited: a class that has the methods fits.
+A class fits if it has the methods. It need not inherit from the protocol or be registered.
 """
 
 from collections.abc import Iterator, Sequence
@@ -12,14 +12,16 @@ import torch
 class RetrievalModel(Protocol):
     """A dual encoder, as training, evaluation and search use it.
 
-    A call takes the tensors of a collated batch by name, of captions, of molecules, or of both. It returns a mapping,
+    A call takes the tensors of a collated batch by name: of captions, of molecules, or of both. It returns a mapping,
     a named tuple, or an object with these fields:
 
-    - `text_embeds` (B, D), where the batch holds captions;
-    - `molecule_embeds` (B, D), where the batch holds molecules;
+    - `text_embeds` (B, D), if the batch holds captions;
+    - `molecule_embeds` (B, D), if the batch holds molecules;
     - `logit_scale` (), the factor of the cosines in the loss.
 
-    Further fields reach the loss unchanged. Every `torch.nn.Module` with such a `forward` fits:
+    The loss receives all other fields unchanged. Every `torch.nn.Module` with such a `forward` fits.
+
+    Example:
 
     >>> class Backbone(torch.nn.Module):
     ...     def __init__(self):
@@ -41,10 +43,10 @@ class RetrievalModel(Protocol):
     training: bool
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Embeds a batch."""
+        """Embeds a batch of captions, of molecules, or of both."""
 
     def parameters(self) -> Iterator[torch.nn.Parameter]:
-        """The weights, by which the model's device is known."""
+        """Yields the weights. Their device is the model's."""
 
     def train(self, mode: bool = True) -> Any:
         """Sets training or evaluation mode."""
@@ -54,25 +56,26 @@ class RetrievalModel(Protocol):
 
 
 class Processor(Protocol):
-    """What turns captions and SMILES into a model's tensors, in two steps.
+    """Turns captions and SMILES into a model's tensors, in two steps.
 
-    Encoding runs once a row and gives compact bytes, which a data set caches. Collating runs once a batch and gives
-    tensors. [`~class_hf.models.processing_text_molecule.TextMoleculeProcessor`] is this package's own.
+    Encoding runs once for each row and returns compact bytes, which a data set caches. Collating runs once for each
+    batch and returns tensors. [`~class_hf.models.processing_text_molecule.TextMoleculeProcessor`] is the processor of
+    this package.
     """
 
     def encode_text(self, texts: Sequence[str]) -> list[bytes]:
-        """Token ids of each caption, as bytes."""
+        """Encodes captions. Raises ValueError if one is empty or too long."""
 
     def encode_molecules(self, smiles: Sequence[str]) -> list[bytes]:
-        """Features of each molecule, as bytes. Raises ValueError for a SMILES that RDKit cannot parse."""
+        """Encodes molecules. Raises ValueError if RDKit cannot parse a SMILES, or if it is too large."""
 
     def collate_text(
         self, blobs: Sequence[bytes], sentence_dropout: float = 0.0, generator: Any = None
     ) -> dict[str, torch.Tensor]:
-        """Tensors of a batch of encoded captions."""
+        """Joins encoded captions to the tensors of a batch."""
 
     def collate_molecules(self, blobs: Sequence[bytes]) -> dict[str, torch.Tensor]:
-        """Tensors of a batch of encoded molecules."""
+        """Joins encoded molecules to the tensors of a batch."""
 
     def content_key(self) -> str:
-        """A digest of everything that changes the features. Caches of prepared data sets depend on it."""
+        """Returns a hash of everything on which the encoded bytes depend. Caches use it as their key."""
