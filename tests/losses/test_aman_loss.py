@@ -1,4 +1,4 @@
-"""AMAN's loss against loops, its critic against plain formulas, several processes against one."""
+"""AMAN's loss equals plain loops, its critic plain formulas, and several processes equal a single process."""
 
 import socket
 
@@ -30,7 +30,7 @@ def small(**kwargs):
 
 
 def triplets_by_hand(texts, molecules, intensity, keys, margin=0.3):
-    """The triplet part of the docstring, vector by vector, in float64."""
+    """The triplet loss of the docstring, vector by vector, in float64."""
     sides = [side.detach().double().numpy() for side in (texts, molecules)]
     n = len(sides[0])
 
@@ -42,7 +42,7 @@ def triplets_by_hand(texts, molecules, intensity, keys, margin=0.3):
         for i in range(n):
             anchor = sides[side][i]
             near = np.linalg.norm(anchor - sides[1 - side][i])
-            others = [np.linalg.norm(anchor - both[j]) for both in sides for j in range(n) if not clash(i, j)]
+            others = [np.linalg.norm(anchor - vectors[j]) for vectors in sides for j in range(n) if not clash(i, j)]
             losses[i] += max(0.0, near - min(others) + intensity.sharpness * margin) / 2
             probabilities[i] += 1 / (1 + np.exp((near - min(others)) / margin)) / 2
             across = [np.linalg.norm(anchor - sides[1 - side][j]) for j in range(n) if not clash(i, j)]
@@ -67,7 +67,7 @@ def test_pairs_that_share_a_key_are_never_negatives():
     texts, molecules = (side.detach() for side in embeddings(4))
     loss = small(adversarial_weight=0)
     before = loss(texts, molecules, pair_keys=keys).per_pair
-    for side in (texts, molecules):  # a negative of either modality as near as can be, were it one
+    for side in (texts, molecules):  # the nearest possible negative of either modality, if the keys allowed it
         moved = side.clone()
         moved[1] = texts[0]
         sides = (moved, molecules) if side is texts else (texts, moved)
@@ -91,10 +91,10 @@ def test_equal_vectors_have_finite_gradients():
 @pytest.mark.parametrize("intensity", (Intensity(sharpness=0.5), Intensity(focus=2.0)))
 def test_action_changes_the_direction_of_the_gradient(intensity):
     directions = []
-    for one in (None, intensity):
+    for action in (None, intensity):
         weight = torch.nn.Parameter(torch.eye(WIDTH))
         texts, molecules = (side.detach() @ weight for side in embeddings(16))
-        small(adversarial_weight=0)(texts, molecules, intensity=one).loss.backward()
+        small(adversarial_weight=0)(texts, molecules, intensity=action).loss.backward()
         directions.append(weight.grad.flatten() / weight.grad.norm())
     assert torch.dot(*directions) < 0.999
 
@@ -126,7 +126,7 @@ def test_gradient_of_the_penalty_equals_finite_differences():
             assert gradient[place].item() == pytest.approx((values[0] - values[1]) / 2e-6, abs=1e-6)
 
 
-def test_critic_updates_equal_a_loop_by_hand():
+def test_critic_updates_equal_a_plain_loop():
     loss = small(critic_steps=2, critic_hidden_size=16, seed=4)
     critic = loss.critic
     weights = [value.detach().clone().requires_grad_() for value in critic.parameters()]
@@ -151,8 +151,8 @@ def test_critic_updates_equal_a_loop_by_hand():
         if step % 2 == 0:
             loss(texts, molecules)
     assert critic.updates == 6
-    for one, other in zip(critic.parameters(), weights, strict=True):
-        torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-4)
+    for left, right in zip(critic.parameters(), weights, strict=True):
+        torch.testing.assert_close(left, right, atol=1e-5, rtol=1e-4)
 
 
 def test_the_critic_learns_and_the_encoders_learn_against_it():
@@ -192,26 +192,28 @@ def test_the_critic_draws_no_global_random_numbers():
     loss = small(seed=9)
     loss(*embeddings())
     assert torch.rand(1) == expected
-    again, other = small(seed=9), small(seed=8)
-    again(*embeddings())
-    weights = [torch.cat([value.flatten() for value in one.parameters()]) for one in (loss, again, other)]
+    same_seed, other_seed = small(seed=9), small(seed=8)
+    same_seed(*embeddings())
+    weights = [
+        torch.cat([value.flatten() for value in module.parameters()]) for module in (loss, same_seed, other_seed)
+    ]
     assert torch.equal(weights[0], weights[1]) and not torch.equal(weights[0], weights[2])
 
 
 @pytest.mark.parametrize("updates", (0, 3))
-def test_a_restored_critic_goes_on_as_if_nothing_had_happened(updates):
-    one, other = small(), small(seed=0)
+def test_a_restored_critic_continues_as_if_never_interrupted(updates):
+    left, right = small(), small(seed=0)
     for seed in range(updates):
-        one(*embeddings(seed=seed))
-    other(*embeddings(seed=7))  # forgotten
-    other.load_checkpoint_state({name: value.clone() for name, value in one.checkpoint_state().items()})
+        left(*embeddings(seed=seed))
+    right(*embeddings(seed=7))  # forgotten
+    right.load_checkpoint_state({name: value.clone() for name, value in left.checkpoint_state().items()})
     for seed in (5, 6):
-        outputs = [loss(*embeddings(seed=seed)).loss for loss in (one, other)]
+        outputs = [loss(*embeddings(seed=seed)).loss for loss in (left, right)]
         assert torch.equal(*outputs)
-    for name, value in one.checkpoint_state().items():
-        assert torch.equal(value, other.checkpoint_state()[name]), name
+    for name, value in left.checkpoint_state().items():
+        assert torch.equal(value, right.checkpoint_state()[name]), name
     with pytest.raises(ValueError, match="resume with the embedding_size"):
-        small(critic_hidden_size=7).load_checkpoint_state(one.checkpoint_state())
+        small(critic_hidden_size=7).load_checkpoint_state(left.checkpoint_state())
 
 
 @pytest.mark.parametrize(
@@ -238,7 +240,7 @@ def test_shapes_are_checked():
 
 
 def trained(rows=slice(None), average=lambda values: None):
-    """What three steps of the shared head and the loss leave behind, of the pairs `rows`."""
+    """Gradients, losses and weights after three steps of the shared head and the loss on the pairs `rows`."""
     torch.manual_seed(0)
     head, loss = SharedHead(WIDTH), small(critic_steps=2, adversarial_weight=0.5)
     values = []
@@ -277,6 +279,6 @@ def test_two_processes_train_head_and_critic_as_one(tmp_path):
         port = probe.getsockname()[1]
     mp.spawn(_worker, args=(2, port, tmp_path), nprocs=2)
     single, first, second = trained(), torch.load(tmp_path / "0.pt"), torch.load(tmp_path / "1.pt")
-    for one, zero, other in zip(single, first, second, strict=True):
-        torch.testing.assert_close(one, zero, atol=1e-5, rtol=1e-4)
-        assert torch.equal(zero, other)
+    for expected, rank_0, rank_1 in zip(single, first, second, strict=True):
+        torch.testing.assert_close(expected, rank_0, atol=1e-5, rtol=1e-4)
+        assert torch.equal(rank_0, rank_1)

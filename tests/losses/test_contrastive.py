@@ -1,3 +1,5 @@
+"""The contrastive loss equals plain loops, also with several processes."""
+
 import socket
 
 import numpy as np
@@ -68,8 +70,8 @@ def test_label_smoothing_is_torchs_where_nothing_is_masked():
     out = ContrastiveLoss(label_smoothing=0.2)(texts, molecules, 5.0)
     logits = 5.0 * texts @ molecules.T
     target = torch.arange(12)
-    both = [F.cross_entropy(one, target, label_smoothing=0.2) for one in (logits, logits.T)]
-    assert out.loss.item() == pytest.approx((sum(both) / 2).item(), abs=1e-6)
+    directions = [F.cross_entropy(scores, target, label_smoothing=0.2) for scores in (logits, logits.T)]
+    assert out.loss.item() == pytest.approx((sum(directions) / 2).item(), abs=1e-6)
 
 
 def test_label_smoothing_is_finite_with_masked_pairs():
@@ -98,7 +100,7 @@ def test_bf16_embeddings_are_compared_in_float32():
 
 @pytest.mark.parametrize("intensity", (Intensity(sharpness=0.5), Intensity(focus=2.0)))
 def test_action_changes_the_direction_of_the_adamw_update(intensity):
-    """Scaling the loss does nothing under Adam; each action must turn the update, not only stretch it."""
+    """Adam is invariant to the scale of the loss, so an action must change the direction of the update."""
 
     def update(intensity, factor=1.0):
         texts, molecules = embeddings(16, 8)
@@ -166,5 +168,5 @@ def test_several_processes_give_the_single_process_gradient(processes, tmp_path)
     several = torch.load(tmp_path / "out.pt")
     single = gradients_and_values(ContrastiveLoss(0.1))
     for name in LOSSES:
-        for one, other in zip(single, several[name], strict=True):
-            assert (one - other).norm() <= 1e-5 * one.norm(), name
+        for expected, actual in zip(single, several[name], strict=True):
+            assert (expected - actual).norm() <= 1e-5 * expected.norm(), name

@@ -1,4 +1,4 @@
-"""Chunk by chunk with cached gradients equals the whole batch at once."""
+"""Cached gradients, chunk by chunk, equal those of the complete batch."""
 
 import pytest
 import torch
@@ -46,7 +46,7 @@ def gradients(model):
 
 
 def plain(model, chunks, loss, autocast):
-    """All chunks with their graphs at once."""
+    """All chunks at once, with their activations in memory."""
     model.zero_grad()
     torch.manual_seed(1)
     parts = [fields(model, chunk, autocast) for chunk in chunks]
@@ -59,7 +59,7 @@ def plain(model, chunks, loss, autocast):
 def cached(model, chunks, loss, autocast):
     model.zero_grad()
     torch.manual_seed(1)
-    with torch.autocast("cpu", torch.bfloat16, enabled=autocast):  # around both passes, as the Trainer has it
+    with torch.autocast("cpu", torch.bfloat16, enabled=autocast):  # around both passes, as in the Trainer
         result, last = cached_gradient_loss(
             lambda chunk: dict(model(**chunk)), chunks, loss, backward=torch.Tensor.backward
         )
@@ -78,17 +78,17 @@ def test_cached_equals_plain(size, dropout, autocast):
     def loss(all_fields):
         return ContrastiveLoss(0.1)(**all_fields, intensity=Intensity(0.8, 1.5), pair_keys=KEYS)
 
-    expected, wanted = plain(model, chunks, loss, autocast)
-    found, gradient = cached(model, chunks, loss, autocast)
-    assert found == pytest.approx(expected, rel=1e-6)
-    assert wanted.keys() == gradient.keys() and "logit_scale.log_scale" in gradient
+    expected_loss, expected_gradients = plain(model, chunks, loss, autocast)
+    value, gradient = cached(model, chunks, loss, autocast)
+    assert value == pytest.approx(expected_loss, rel=1e-6)
+    assert expected_gradients.keys() == gradient.keys() and "logit_scale.log_scale" in gradient
     tolerance = 2e-2 if autocast else 1e-5
-    for name in wanted:
-        assert (gradient[name] - wanted[name]).norm() <= tolerance * wanted[name].norm() + 1e-8, name
+    for name, expected in expected_gradients.items():
+        assert (gradient[name] - expected).norm() <= tolerance * expected.norm() + 1e-8, name
 
 
-def test_random_numbers_go_on_as_after_one_pass(processor):
-    """The second pass replays the first, and takes nothing from what follows."""
+def test_random_numbers_continue_as_after_one_pass(processor):
+    """The second pass replays the random numbers of the first and leaves the generator unchanged."""
     model, chunks = tiny_model(dropout=0.3).train(), chunks_of(processor, 4)
     after = []
     for replay in (False, True):

@@ -1,4 +1,4 @@
-"""ORMA's loss: against plain loops, under several processes, in a training run."""
+"""ORMA's loss: equal to plain loops, with several processes, in a training run."""
 
 import socket
 
@@ -30,10 +30,10 @@ SHARP = Intensity(0.7, 1.5)
 
 
 def fields(rows=slice(None), weights=(0.3, 0.2, 0.5), weight=None, seed=0):
-    """What a model would give for 8 pairs, or some of them; `weight` (6, 6) stands for its parameters."""
+    """A model's output for 8 pairs or some of them; `weight` (6, 6) represents its parameters."""
     generator = torch.Generator().manual_seed(seed)
     weight = torch.eye(6) if weight is None else weight
-    one = [1] * 8
+    single = [1] * 8
 
     def part(lengths):
         states = torch.randn(sum(lengths), 6, generator=generator)
@@ -44,8 +44,8 @@ def fields(rows=slice(None), weights=(0.3, 0.2, 0.5), weight=None, seed=0):
         return F.pad(torch.tensor(lengths[rows]).cumsum(0), (1, 0))
 
     return {
-        "text_embeds": part(one),
-        "molecule_embeds": part(one),
+        "text_embeds": part(single),
+        "molecule_embeds": part(single),
         "motif_tokens": part(TOKENS),
         "atom_tokens": part(TOKENS),
         "token_offsets": offsets(TOKENS),
@@ -57,12 +57,12 @@ def fields(rows=slice(None), weights=(0.3, 0.2, 0.5), weight=None, seed=0):
     }
 
 
-def level_matrices(given):
+def level_matrices(states):
     """(8, 8) scores of each level, pair by pair."""
     matrices = np.zeros((3, 8, 8))
-    matrices[0] = (given["text_embeds"] @ given["molecule_embeds"].T).numpy()
-    texts = TextStates(*(given[name] for name in TextStates._fields))
-    molecules = MoleculeStates(*(given[name] for name in MoleculeStates._fields))
+    matrices[0] = (states["text_embeds"] @ states["molecule_embeds"].T).numpy()
+    texts = TextStates(*(states[name] for name in TextStates._fields))
+    molecules = MoleculeStates(*(states[name] for name in MoleculeStates._fields))
     for i in range(8):
         for j in range(8):
             scores = pair_scores(texts, molecules, torch.tensor([i]), torch.tensor([j]))
@@ -73,9 +73,9 @@ def level_matrices(given):
 @pytest.mark.parametrize("keys", (None, KEYS))
 @pytest.mark.parametrize("intensity", (Intensity(), SHARP))
 def test_equals_plain_loops(keys, intensity):
-    given = fields()
-    out = OrmaLoss()(**given, logit_scale=torch.tensor(8.0), intensity=intensity, pair_keys=keys)
-    matrices, weights = level_matrices(given), np.array([0.3, 0.2, 0.5])
+    states = fields()
+    out = OrmaLoss()(**states, logit_scale=torch.tensor(8.0), intensity=intensity, pair_keys=keys)
+    matrices, weights = level_matrices(states), np.array([0.3, 0.2, 0.5])
     total, per_pair, hits = 0.0, np.zeros(8), 0.0
     allowed = [[j for j in range(8) if j == i or keys is None or not (keys[i] == keys[j]).any()] for i in range(8)]
     for level, matrix in zip(weights, matrices, strict=True):
@@ -89,8 +89,8 @@ def test_equals_plain_loops(keys, intensity):
         focus = (1 - probabilities) ** intensity.focus
         total += level * (focus * losses).sum() / focus.sum()
         per_pair += level * losses
-    whole = np.tensordot(weights, matrices, 1)
-    for scores in (whole, whole.T):
+    full_scores = np.tensordot(weights, matrices, 1)
+    for scores in (full_scores, full_scores.T):
         hits += np.mean([allowed[i][int(scores[i, allowed[i]].argmax())] == i for i in range(8)]) / 2
     assert out.loss.item() == pytest.approx(total, abs=1e-5)
     np.testing.assert_allclose(out.per_pair.numpy(), per_pair, atol=1e-5)
@@ -98,13 +98,13 @@ def test_equals_plain_loops(keys, intensity):
 
 
 def test_the_sentence_level_is_the_contrastive_loss():
-    given = fields(weights=(1.0, 0.0, 0.0))
+    states = fields(weights=(1.0, 0.0, 0.0))
     arguments = {"logit_scale": torch.tensor(8.0), "intensity": SHARP, "pair_keys": KEYS}
-    one = OrmaLoss(label_smoothing=0.1)(**given, **arguments)
-    other = ContrastiveLoss(0.1)(given["text_embeds"], given["molecule_embeds"], **arguments)
-    assert one.loss.item() == pytest.approx(other.loss.item(), abs=1e-6)
-    torch.testing.assert_close(one.per_pair, other.per_pair)
-    assert one.accuracy == other.accuracy
+    expected = OrmaLoss(label_smoothing=0.1)(**states, **arguments)
+    actual = ContrastiveLoss(0.1)(states["text_embeds"], states["molecule_embeds"], **arguments)
+    assert expected.loss.item() == pytest.approx(actual.loss.item(), abs=1e-6)
+    torch.testing.assert_close(expected.per_pair, actual.per_pair)
+    assert expected.accuracy == actual.accuracy
 
 
 def test_wrong_arguments():
@@ -143,8 +143,8 @@ def test_two_processes_give_the_single_process_gradient(tmp_path):
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     mp.spawn(_worker, args=(2, port, tmp_path), nprocs=2)
-    for one, other in zip(gradients_and_values(), torch.load(tmp_path / "out.pt"), strict=True):
-        assert (one - other).norm() <= 1e-5 * one.norm()
+    for expected, actual in zip(gradients_and_values(), torch.load(tmp_path / "out.pt"), strict=True):
+        assert (expected - actual).norm() <= 1e-5 * expected.norm()
 
 
 # -- in a training run ----------------------------------------------------------------------------------------------

@@ -1,3 +1,5 @@
+"""Text2Mol's loss equals plain loops and the authors' loss."""
+
 import pytest
 import torch
 import torch.distributed as dist
@@ -9,7 +11,7 @@ from class_hf.curriculum.intensity import Intensity
 
 
 def vectors(rows=12, width=6):
-    """Of different lengths, as a layer norm with weights of its own gives them."""
+    """Vectors of different norms, as a layer norm with trained weights returns them."""
     generator = torch.Generator().manual_seed(0)
     texts = 2 * torch.randn(rows, width, generator=generator)
     return texts, texts + torch.randn(rows, width, generator=generator)
@@ -48,12 +50,12 @@ def test_it_is_the_authors_loss():
     texts, molecules = vectors()
     logits, target = 0.3 * texts @ molecules.T, torch.arange(12)
     ours = loss_of(Text2MolLoss(), texts, molecules, torch.tensor(0.3))
-    both = [torch.nn.functional.cross_entropy(one, target) for one in (logits, logits.T)]
-    torch.testing.assert_close(ours.loss, sum(both))
-    torch.testing.assert_close(ours.per_pair.mean(), sum(both))
+    directions = [torch.nn.functional.cross_entropy(scores, target) for scores in (logits, logits.T)]
+    torch.testing.assert_close(ours.loss, sum(directions))
+    torch.testing.assert_close(ours.per_pair.mean(), sum(directions))
 
 
-def test_longer_vectors_are_surer():
+def test_longer_vectors_have_a_lower_loss():
     texts = torch.eye(3)
     short, long = (loss_of(Text2MolLoss(), length * texts, texts, 1.0).loss for length in (1.0, 5.0))
     assert long < short
@@ -95,5 +97,5 @@ def test_two_processes_give_the_single_process_gradient(tmp_path):
     several = torch.load(tmp_path / "out.pt")
     single = gradients_and_values(Text2MolLoss(0.1))
     for name in LOSSES:
-        for one, other in zip(single, several[name], strict=True):
-            assert (one - other).norm() <= 1e-5 * one.norm(), name
+        for expected, actual in zip(single, several[name], strict=True):
+            assert (expected - actual).norm() <= 1e-5 * expected.norm(), name

@@ -1,3 +1,5 @@
+"""The tiled contrastive loss equals the dense one, in less memory."""
+
 import itertools
 
 import pytest
@@ -39,8 +41,8 @@ def test_equals_the_dense_loss(intensity, smoothing, keys):
         case = (*embeddings(), scale, intensity, keys)
         dense = results(ContrastiveLoss(smoothing, tiled_from=None), *case)
         tiled = results(ContrastiveLoss(smoothing, tiled_from=0, tile_size=tile), *case)
-        for one, other in zip(dense, tiled, strict=True):
-            assert (one - other).norm() <= 5e-6 + 2e-5 * one.norm(), (scale, tile)
+        for expected, actual in zip(dense, tiled, strict=True):
+            assert (expected - actual).norm() <= 5e-6 + 2e-5 * expected.norm(), (scale, tile)
 
 
 @pytest.mark.parametrize("smoothing", (0.0, 0.2))
@@ -85,8 +87,8 @@ def test_float32_under_autocast_in_both_passes():
     plain = results(ContrastiveLoss(tiled_from=0, tile_size=8), texts, molecules, 20.0, None, None)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         mixed = results(ContrastiveLoss(tiled_from=0, tile_size=8), texts, molecules, 20.0, None, None)
-    for one, other in zip(plain, mixed, strict=True):
-        assert torch.equal(one, other)
+    for expected, actual in zip(plain, mixed, strict=True):
+        assert torch.equal(expected, actual)
 
 
 class LargestTensor(TorchDispatchMode):

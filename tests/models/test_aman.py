@@ -1,4 +1,4 @@
-"""AMAN's backbone: one head for both sides, whose statistics evaluation shares with training."""
+"""AMAN's backbone: one head for both modalities, with the same statistics in training and evaluation."""
 
 import pytest
 import torch
@@ -98,16 +98,16 @@ def test_training_normalises_captions_and_molecules_together(kind):
 @pytest.mark.parametrize("kind", KINDS)
 def test_one_side_alone_equals_both_and_needs_evaluation_mode(kind):
     model, processor = make(kind)
-    both = train_statistics(model, processor)(**processor(text=TEXTS, smiles=SMILES))
+    joint = train_statistics(model, processor)(**processor(text=TEXTS, smiles=SMILES))
     text, molecule = model(**processor(text=TEXTS)), model(**processor(smiles=SMILES))
     assert text.molecule_embeds is None and molecule.text_embeds is None
-    assert torch.equal(text.text_embeds, both.text_embeds)
-    assert torch.equal(molecule.molecule_embeds, both.molecule_embeds)
-    one = model(**processor(text=TEXTS[:1])).text_embeds
-    torch.testing.assert_close(one, both.text_embeds[:1])
+    assert torch.equal(text.text_embeds, joint.text_embeds)
+    assert torch.equal(molecule.molecule_embeds, joint.molecule_embeds)
+    single = model(**processor(text=TEXTS[:1])).text_embeds
+    torch.testing.assert_close(single, joint.text_embeds[:1])
     model.train()
     for inputs in (processor(text=TEXTS), processor(smiles=SMILES)):
-        with pytest.raises(ValueError, match="one side alone has no statistics in training"):
+        with pytest.raises(ValueError, match="one side alone has no batch statistics in training mode"):
             model(**inputs)
     with pytest.raises(ValueError, match="no inputs"):
         model()
@@ -120,11 +120,11 @@ def test_saved_equals_loaded_bit_for_bit(kind, tmp_path):
     model.save_pretrained(tmp_path), processor.save_pretrained(tmp_path)
     assert isinstance(AutoConfig.from_pretrained(tmp_path), AmanConfig)
     for load_model, load_processor in ((AmanModel, TextMoleculeProcessor), (AutoModel, AutoProcessor)):
-        loaded, again = load_model.from_pretrained(tmp_path), load_processor.from_pretrained(tmp_path)
-        assert type(loaded) is AmanModel and type(again) is TextMoleculeProcessor
+        loaded, loaded_processor = load_model.from_pretrained(tmp_path), load_processor.from_pretrained(tmp_path)
+        assert type(loaded) is AmanModel and type(loaded_processor) is TextMoleculeProcessor
         for name, value in model.state_dict().items():
             assert torch.equal(value, loaded.state_dict()[name]), name
-        output = loaded(**again(text=TEXTS, smiles=SMILES))
+        output = loaded(**loaded_processor(text=TEXTS, smiles=SMILES))
         assert torch.equal(output.text_embeds, expected.text_embeds)
         assert torch.equal(output.molecule_embeds, expected.molecule_embeds)
     half = AmanModel.from_pretrained(tmp_path, dtype=torch.bfloat16)

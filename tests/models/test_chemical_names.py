@@ -1,4 +1,4 @@
-"""What is taken for a name, how it is spelled for OPSIN and looked up, and what a model makes of it."""
+"""Chemical names in captions: how they are found, spelled, read and used by a model."""
 
 import importlib.util
 import shutil
@@ -44,8 +44,8 @@ needs_opsin = pytest.mark.skipif(
 
 
 @pytest.fixture
-def asked(monkeypatch) -> list[str]:
-    """Names that OPSIN is asked for; it knows those above."""
+def opsin_names(monkeypatch) -> list[str]:
+    """The names that OPSIN receives; it knows those of KNOWN."""
     names: list[str] = []
 
     def ask(unknown):
@@ -97,11 +97,11 @@ def test_the_carrier_goes_last():
     assert spellings("hexanoyl-CoA(4-)") == ["hexanoyl-CoA(4-)", "hexanoyl-CoA", "hexanoyl"]
 
 
-def test_the_longest_name_counts_and_order_is_the_text_s(asked):
+def test_the_longest_name_counts_and_order_is_the_text_s(opsin_names):
     texts = ["It has hydroxy groups. It derives from acetic acid and ethanol.", "Nothing here."]
-    found, nothing = read_names(texts)
-    assert [one.smiles for one in found] == ["*O", "CC(=O)O", "CCO"] and nothing == []
-    assert [one.surroundings for one in found] == [
+    actual, nothing = read_names(texts)
+    assert [structure.smiles for structure in actual] == ["*O", "CC(=O)O", "CCO"] and nothing == []
+    assert [structure.surroundings for structure in actual] == [
         surroundings("It has hydroxy groups.".split(), 2, 3),
         surroundings("It derives from acetic acid and ethanol.".split(), 3, 5),
         surroundings("It derives from acetic acid and ethanol.".split(), 6, 7),
@@ -118,35 +118,36 @@ def test_surroundings_are_the_words_next_to_a_name():
     assert surroundings(["An", "ethanol", "ester"], 1, 2) == ["-1:an", "-:an", "+1:ester"]
 
 
-def test_a_name_is_asked_for_once(asked):
+def test_a_name_is_asked_for_once(opsin_names):
     first = read_names(["It is ethanol.", "It is ethanol."])
     assert read_names(["Now it is ethanol."])[0][0].smiles == first[0][0].smiles == "CCO"
-    assert asked.count("ethanol") == 1
+    assert opsin_names.count("ethanol") == 1
 
 
-def test_no_text_asks_nothing(asked):
-    assert read_names([]) == [] and asked == []
+def test_no_text_asks_nothing(opsin_names):
+    assert read_names([]) == [] and opsin_names == []
 
 
-def test_what_opsin_does_not_read_is_looked_up(asked, monkeypatch):
+def test_what_opsin_does_not_read_is_looked_up(opsin_names, monkeypatch):
     table = {"aspirin": "CC(=O)Oc1ccccc1C(=O)O", "ethanol": "never", "acetic acid ethanol": "CC(=O)OCC"}
-    wanted: list[str] = []
+    looked_up: list[str] = []
 
     def find(names):
-        wanted.extend(names)
+        looked_up.extend(names)
         return {name: table[name] for name in names if name in table}
 
     monkeypatch.setattr(chemical_names, "look_up", find)
-    found, longer = read_names(["It is aspirin(1-) in ethanol.", "It is acetic acid ethanol."])
-    assert [one.smiles for one in found] == [table["aspirin"], "CCO"]
-    assert [one.smiles for one in longer] == [table["acetic acid ethanol"]]  # the longest counts, whoever reads it
-    assert "ethanol" not in wanted  # which OPSIN reads
+    actual, longer = read_names(["It is aspirin(1-) in ethanol.", "It is acetic acid ethanol."])
+    assert [structure.smiles for structure in actual] == [table["aspirin"], "CCO"]
+    # The longest name is used, whichever reader finds it.
+    assert [structure.smiles for structure in longer] == [table["acetic acid ethanol"]]
+    assert "ethanol" not in looked_up  # OPSIN reads it
 
 
 def test_a_trivial_name_is_one_of_a_compound_s_main_names():
     pytest.importorskip("chemicals")
-    found = look_up(["Melatonin", "levobupivacaine", "control", "alcohol", "salt", "nothing of the kind", "EDT"])
-    assert found == {
+    actual = look_up(["Melatonin", "levobupivacaine", "control", "alcohol", "salt", "no such compound", "EDT"])
+    assert actual == {
         "Melatonin": "CC(=O)NCCC1=CNC2=C1C=C(C=C2)OC",
         "levobupivacaine": "CCCCN1CCCC[C@H]1C(=O)NC2=C(C=CC=C2C)C",
     }
@@ -154,7 +155,7 @@ def test_a_trivial_name_is_one_of_a_compound_s_main_names():
 
 def test_without_the_table_of_trivial_names(monkeypatch):
     monkeypatch.setitem(sys.modules, "chemicals.identifiers", None)  # an import of it fails
-    assert look_up([]) == look_up(["alcohol"]) == {}  # no need of it
+    assert look_up([]) == look_up(["alcohol"]) == {}  # the table is not needed
     with pytest.raises(ImportError, match="pip install chemicals"):
         look_up(["melatonin"])
 
@@ -175,7 +176,7 @@ def test_without_java(monkeypatch):
 
 
 @needs_opsin
-def test_a_java_that_fails_is_said(monkeypatch, tmp_path):
+def test_a_failing_java_is_reported(monkeypatch, tmp_path):
     monkeypatch.setattr(chemical_names, "_CACHE", {})
     (tmp_path / "java").write_text("#!/bin/sh\necho too old >&2\nexit 3\n")
     (tmp_path / "java").chmod(0o755)
@@ -183,7 +184,7 @@ def test_a_java_that_fails_is_said(monkeypatch, tmp_path):
     with pytest.raises(OpsinError, match="status 3: too old"):
         read_names(["It is ethanol."])
     (tmp_path / "java").write_text("#!/bin/sh\necho one line\n")
-    with pytest.raises(OpsinError, match="gave 1 lines for 2 names"):
+    with pytest.raises(OpsinError, match="returned 1 lines for 2 names"):
         read_names(["It is ethanol or hexane."])
     (tmp_path / "java").write_text("#!/bin/sh\nexec sleep 5\n")
     monkeypatch.setattr(chemical_names, "_SECONDS", 0.1)
@@ -196,9 +197,9 @@ def test_opsin_reads_what_chebi_writes(monkeypatch):
     monkeypatch.setattr(chemical_names, "_CACHE", {})
     molecule = MoleculeFingerprintFeatureExtractor().encode
     text = "It is the ethyl ester of hexanoic acid and iron(2+). It is a base of a (9Z)-octadecenoate(1-)."
-    (found,) = read_names([text])
+    (actual,) = read_names([text])
     expected = ["*CC", "CCCCCC(=O)O", "[Fe+2]", "CCCCCCCC/C=C\\CCCCCCCC(=O)[O-]"]
-    assert [molecule(one.smiles) for one in found] == list(map(molecule, expected))
+    assert [molecule(structure.smiles) for structure in actual] == list(map(molecule, expected))
 
 
 # -- the processor and the model --------------------------------------------------------------------------------------
@@ -231,14 +232,14 @@ def parts(tmp_path, text: str, molecule: str, **config):
 TOWERS = [("lexical", "fingerprint"), ("bert", "fingerprint"), ("lexical", "graph")]
 
 
-def test_structures_travel_with_their_caption():
+def test_structures_are_packed_with_their_caption():
     structures = {b"abcd": [3, 2**31 - 1], b"": [], b"efg": [7]}
-    caption, found = CaptionStructures.unpack(CaptionStructures.pack(b"12345678", structures))
-    assert caption == b"12345678" and {blob: ids.tolist() for blob, ids in found.items()} == structures
+    caption, actual = CaptionStructures.unpack(CaptionStructures.pack(b"12345678", structures))
+    assert caption == b"12345678" and {blob: ids.tolist() for blob, ids in actual.items()} == structures
     assert CaptionStructures.unpack(CaptionStructures.pack(b"", {})) == (b"", {})
 
 
-def test_each_structure_once_and_none_that_rdkit_refuses(asked, tmp_path):
+def test_each_structure_once_and_none_that_rdkit_refuses(opsin_names, tmp_path):
     _, processor = parts(tmp_path, "lexical", "fingerprint")
     batch = processor(text=TEXTS, smiles=SMILES)
     assert batch["named_rows"].tolist() == [0, 0]  # ethanol and hexane
@@ -246,20 +247,22 @@ def test_each_structure_once_and_none_that_rdkit_refuses(asked, tmp_path):
     alone = processor.feature_extractor(["CCO", "CCCCCC"])
     assert torch.equal(batch["named_fragment_ids"], alone["fragment_ids"])
     # Both mentions of ethanol: "ester of _", and "derives from _ and".
-    twice, once = batch["named_context_offsets"].diff().tolist()
+    twice, _ = batch["named_context_offsets"].diff().tolist()
     expected = surroundings(TEXTS[0].split(".")[0].split(), 5, 6) + surroundings(TEXTS[0].split(". ")[1].split(), 3, 4)
     assert twice == len(expected) and batch["named_context_ids"].max() >= 2**14  # hashes: reduced by the model
-    assert batch["named_context_ids"][:twice].tolist() == [zlib.crc32(one.encode()) & 0x7FFFFFFF for one in expected]
+    assert batch["named_context_ids"][:twice].tolist() == [
+        zlib.crc32(token.encode()) & 0x7FFFFFFF for token in expected
+    ]
 
 
 @pytest.mark.parametrize("towers", TOWERS)
-def test_a_caption_s_vector_has_its_names_added(asked, tmp_path, towers):
+def test_a_caption_s_vector_has_its_names_added(opsin_names, tmp_path, towers):
     model, processor = parts(tmp_path, *towers)
     batch = dict(processor(text=TEXTS))
     with torch.no_grad():
         assert not model.names.scale.weight.any() and not model.names.scale.bias.any()  # the scales begin at 1
         model.names.scale.weight.normal_()
-        found = model.pooled_text(**batch)
+        actual = model.pooled_text(**batch)
         named = model.pooled_molecules(**processor(smiles=["CCO", "CCCCCC"]))
         context = model.names.context_norm(embed_bags(
             model.names.context, batch["named_context_ids"] % model.names.context_buckets,
@@ -271,10 +274,10 @@ def test_a_caption_s_vector_has_its_names_added(asked, tmp_path, towers):
         model.names, names = None, model.names
         without = model.pooled_text(**plain(text=TEXTS))
         model.names = names
-    torch.testing.assert_close(found, without + torch.stack([added, nothing]))
+    torch.testing.assert_close(actual, without + torch.stack([added, nothing]))
 
 
-def test_what_stands_around_a_name_matters_if_it_is_read(asked, tmp_path):
+def test_words_around_a_name_matter_if_they_are_read(opsin_names, tmp_path):
     texts = ["It derives from an ethanol.", "It is an ester with ethanol.", "It derives from an ethanol."]
     for buckets in (2**14, 0):
         model, processor = parts(tmp_path, "lexical", "fingerprint", name_context_buckets=buckets)
@@ -293,25 +296,25 @@ def test_the_number_of_context_ids_is_checked():
 
 
 @pytest.mark.parametrize("towers", TOWERS)
-def test_a_batch_without_names_trains_all_the_same(asked, tmp_path, towers):
+def test_a_batch_without_names_trains_all_parameters(opsin_names, tmp_path, towers):
     model, processor = parts(tmp_path, *towers)
     output = model.train()(**processor(text=TEXTS[1:], smiles=SMILES[:1]))
     (output.text_embeds.sum() + output.molecule_embeds.sum()).backward()
     missing = [name for name, weight in model.names.named_parameters() if weight.grad is None]
-    assert not missing  # or DDP would wait for them
+    assert not missing  # DDP fails on parameters without a gradient
 
 
 @pytest.mark.parametrize("towers", TOWERS)
-def test_saved_equals_loaded(asked, tmp_path, towers):
+def test_saved_equals_loaded(opsin_names, tmp_path, towers):
     model, processor = parts(tmp_path, *towers)
     model.save_pretrained(tmp_path / "m"), processor.save_pretrained(tmp_path / "m")
-    loaded, again = AutoModel.from_pretrained(tmp_path / "m"), AutoProcessor.from_pretrained(tmp_path / "m")
-    assert again.read_names and again.content_key() == processor.content_key()
-    expected, found = model(**processor(text=TEXTS)).text_embeds, loaded(**again(text=TEXTS)).text_embeds
-    assert torch.equal(expected, found)
+    loaded, loaded_processor = AutoModel.from_pretrained(tmp_path / "m"), AutoProcessor.from_pretrained(tmp_path / "m")
+    assert loaded_processor.read_names and loaded_processor.content_key() == processor.content_key()
+    expected, actual = model(**processor(text=TEXTS)).text_embeds, loaded(**loaded_processor(text=TEXTS)).text_embeds
+    assert torch.equal(expected, actual)
 
 
-def test_prepared_equals_on_the_fly_and_captions_keep_their_names(asked, tmp_path, pairs):
+def test_prepared_equals_on_the_fly_and_captions_keep_their_names(opsin_names, tmp_path, pairs):
     model, processor = parts(tmp_path, "lexical", "fingerprint")
     rows = prepare_pairs(pairs, processor)
     plain = TextMoleculeProcessor(processor.tokenizer, processor.feature_extractor)
@@ -324,7 +327,7 @@ def test_prepared_equals_on_the_fly_and_captions_keep_their_names(asked, tmp_pat
     assert torch.equal(dropped["named_rows"], batch["named_rows"])
 
 
-def test_model_and_processor_must_agree(asked, tmp_path):
+def test_model_and_processor_must_agree(opsin_names, tmp_path):
     model, processor = parts(tmp_path, "lexical", "fingerprint")
     plain = TextMoleculeProcessor(processor.tokenizer, processor.feature_extractor)
     with pytest.raises(ValueError, match="read_names=True"):
@@ -348,17 +351,17 @@ def test_recipes_build_both_parts():
         build_model(ModelArguments(dual_encoder_config='{"read_names": true}'))
 
 
-def test_going_on_from_a_model_keeps_its_reading(asked, tmp_path):
+def test_training_a_saved_model_keeps_read_names(opsin_names, tmp_path):
     model, processor = parts(tmp_path, "lexical", "fingerprint")
     model.save_pretrained(tmp_path / "m"), processor.save_pretrained(tmp_path / "m")
     for field in ('{"read_names": false}', '{"freeze_text": true}'):
         with pytest.raises(Exception, match="read_names"):
             build_model(ModelArguments(model_name_or_path=str(tmp_path / "m"), dual_encoder_config=field))
-    again, _ = build_model(ModelArguments(model_name_or_path=str(tmp_path / "m")))
-    assert again.config.read_names
+    loaded_processor, _ = build_model(ModelArguments(model_name_or_path=str(tmp_path / "m")))
+    assert loaded_processor.config.read_names
 
 
-def test_aman_reads_names_too(asked):
+def test_aman_reads_names_too(opsin_names):
     towers = '{"hidden_size": 16, "num_layers": 1}'
     arguments = ModelArguments(
         backbone="aman", molecule_model="graph", molecule_config=towers, text_config='{"hidden_size": 16}',
@@ -371,7 +374,7 @@ def test_aman_reads_names_too(asked):
     assert not torch.equal(vectors[0], vectors[1])
 
 
-def test_a_card_says_what_it_needs(asked, tmp_path):
+def test_the_card_names_the_requirements(opsin_names, tmp_path):
     from class_hf.hub.model_card import model_card
 
     model, _ = parts(tmp_path, "lexical", "fingerprint")

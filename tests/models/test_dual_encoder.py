@@ -1,3 +1,5 @@
+"""The dual encoder: outputs, saving, towers, the blobs of captions."""
+
 import json
 
 import numpy as np
@@ -106,9 +108,9 @@ def test_saved_equals_loaded_bit_for_bit(kind, tmp_path):
     loaders = [(TextMoleculeDualEncoderModel, type(processor)), (AutoModel, AutoProcessor)]
     expected = model.eval()(**processor(text=TEXTS, smiles=SMILES))
     for load_model, load_processor in loaders:
-        loaded, again = load_model.from_pretrained(tmp_path), load_processor.from_pretrained(tmp_path)
-        assert type(again) is type(processor) and again.content_key() == processor.content_key()
-        output = loaded(**again(text=TEXTS, smiles=SMILES))
+        loaded, loaded_processor = load_model.from_pretrained(tmp_path), load_processor.from_pretrained(tmp_path)
+        assert type(loaded_processor) is type(processor) and loaded_processor.content_key() == processor.content_key()
+        output = loaded(**loaded_processor(text=TEXTS, smiles=SMILES))
         for name in ("text_embeds", "molecule_embeds", "logit_scale"):
             assert torch.equal(output[name], expected[name]), name
 
@@ -127,8 +129,9 @@ def test_prepared_blobs_equal_the_direct_way(kind):
     model.eval()
     columns = (processor.encode_text(TEXTS), processor.encode_molecules(SMILES))
     rows = [{"text_features": text, "molecule_features": molecule} for text, molecule in zip(*columns, strict=True)]
-    one, other = model(**TextMoleculeCollator(processor)(rows)), model(**processor(text=TEXTS, smiles=SMILES))
-    assert torch.equal(one.text_embeds, other.text_embeds) and torch.equal(one.molecule_embeds, other.molecule_embeds)
+    prepared, direct = model(**TextMoleculeCollator(processor)(rows)), model(**processor(text=TEXTS, smiles=SMILES))
+    assert torch.equal(prepared.text_embeds, direct.text_embeds)
+    assert torch.equal(prepared.molecule_embeds, direct.molecule_embeds)
 
 
 def test_one_side_alone():
@@ -137,7 +140,7 @@ def test_one_side_alone():
     assert model(**processor(smiles=SMILES)).text_embeds is None
     with pytest.raises(ValueError, match="no inputs"):
         model()
-    with pytest.raises(ValueError, match="neither `text` nor `smiles`"):
+    with pytest.raises(ValueError, match="neither `text` nor `smiles` was passed"):
         processor()
 
 
@@ -151,11 +154,11 @@ def test_towers_keep_their_weights(tmp_path):
             assert torch.equal(model.text_model.state_dict()[name], value), name
 
 
-def test_own_towers_come_from_folders_too(tmp_path):
+def test_towers_of_this_package_load_from_folders(tmp_path):
     model, _ = make("lexical+fingerprint")
     model.text_model.save_pretrained(tmp_path)
-    other = TextMoleculeDualEncoderModel.from_towers(text=str(tmp_path), molecule="fingerprint")
-    assert torch.equal(other.text_model.encoder.embedding.weight, model.text_model.encoder.embedding.weight)
+    direct = TextMoleculeDualEncoderModel.from_towers(text=str(tmp_path), molecule="fingerprint")
+    assert torch.equal(direct.text_model.encoder.embedding.weight, model.text_model.encoder.embedding.weight)
 
 
 def test_frozen_towers_neither_learn_nor_drop_out():
@@ -177,7 +180,7 @@ def test_the_scale_is_clamped_and_can_be_fixed():
             model.logit_scale.log_scale.fill_(10.0)
         assert model.logit_scale().item() == pytest.approx(20.0)
     model.logit_scale().backward()
-    assert model.logit_scale.log_scale.grad > 0  # it can come down again
+    assert model.logit_scale.log_scale.grad > 0  # the scale can decrease
 
 
 def test_sentences_of_a_bert_caption():
@@ -189,11 +192,47 @@ def test_sentences_of_a_bert_caption():
     assert [" ".join(decode(part.tolist())) for part in sentences] == ["the molecule is an acid .", "it has an acid ."]
 
 
-def test_a_cut_caption_keeps_its_length():
+def test_a_truncated_caption_keeps_its_length():
     model, processor = make("bert+fingerprint")
     processor.max_text_length = 8
     batch = processor(text=["The molecule is an acid. It has an acid.", "An acid."])
     assert batch["text_offsets"].tolist() == [0, 8, 13] and batch["input_ids"].shape == (13,)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "caption 1 of the batch is ''; expected a non-empty text"),
+        (None, "caption 1 of the batch is None; expected a non-empty text"),
+        ("a" * 20_001, "caption 1 of the batch, .* has 20,001 characters; the limit is 20,000"),
+        ("acid " * 5_000, "has 25,000 characters"),
+    ],
+)
+def test_bad_captions_are_refused_by_every_processor(kind, text, message):
+    _, processor = make(kind)
+    with pytest.raises(ValueError, match=message):
+        processor.encode_text([TEXTS[0], text])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_longest_captions_of_chebi_20_pass(kind):
+    _, processor = make(kind)
+    assert len(processor.encode_text(["The molecule is an acid. " * 400])) == 1
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("smiles", ["CC\u041e", "CCO ethanol", "c1cccc1", "", "C" * 2_001])
+def test_bad_smiles_are_refused_by_every_processor(kind, smiles):
+    _, processor = make(kind)
+    with pytest.raises(ValueError, match="the SMILES"):
+        processor.encode_molecules(["CCO", smiles])
+
+
+def test_a_tower_of_smiles_texts_reads_extensions():
+    _, processor = make("bert+bert")
+    with_extension, plain = processor.encode_molecules(["C=CO |$;;R$|", "C=CO"])
+    assert with_extension == plain == processor.encode_molecules([" C=CO\n"])[0]
 
 
 def test_padding_does_not_change_a_caption():
@@ -230,7 +269,7 @@ def test_config_survives_json(tmp_path):
 def test_gradient_checkpointing_reaches_the_tower():
     model, processor = make("bert+fingerprint")
     model.train()
-    # The name until transformers 5.22, and the one since.
+    # The name until transformers 5.22, and the name since.
     name = "activation" if hasattr(model, "activation_checkpointing_enable") else "gradient"
     getattr(model, f"{name}_checkpointing_enable")()
     assert getattr(model.text_model, f"is_{name}_checkpointing")
@@ -238,7 +277,7 @@ def test_gradient_checkpointing_reaches_the_tower():
 
 
 def blob(*sentences):
-    return CaptionTokens.pack(np.array([101]), [np.array(one, int) for one in sentences], np.array([102]))
+    return CaptionTokens.pack(np.array([101]), [np.array(sentence, int) for sentence in sentences], np.array([102]))
 
 
 BLOBS = [blob([1, 2], [3], [4, 5]), blob([6]), blob([], [7, 8]), blob([9], [10], [11], [12, 13, 14])]
@@ -248,18 +287,18 @@ def test_joined_captions_hold_every_token_in_order():
     ids, offsets = CaptionTokens.join(BLOBS)
     expected = [np.concatenate([part[0], *part[1], part[2]]) for part in map(CaptionTokens.unpack, BLOBS)]
     assert [ids[start:end].tolist() for start, end in zip(offsets, offsets[1:], strict=False)] == [
-        one.tolist() for one in expected
+        caption.tolist() for caption in expected
     ]
 
 
-def test_sentence_dropout_leaves_out_whole_sentences_but_never_the_first():
+def test_sentence_dropout_keeps_the_first_sentence():
     seen = set()
     for seed in range(200):
         ids, offsets = CaptionTokens.join(BLOBS, 0.5, np.random.default_rng(seed))
         rows = [tuple(ids[start:end]) for start, end in zip(offsets, offsets[1:], strict=False)]
         assert rows[1] == (101, 6, 102)
         seen.add(rows[0])
-        again, _ = CaptionTokens.join(BLOBS, 0.5, np.random.default_rng(seed))
-        assert np.array_equal(ids, again)
-    whole, first = (101, 1, 2, 3, 4, 5, 102), (101, 1, 2, 102)
-    assert seen == {whole, first, (101, 1, 2, 3, 102), (101, 1, 2, 4, 5, 102)}
+        repeated, _ = CaptionTokens.join(BLOBS, 0.5, np.random.default_rng(seed))
+        assert np.array_equal(ids, repeated)
+    all_sentences, first = (101, 1, 2, 3, 4, 5, 102), (101, 1, 2, 102)
+    assert seen == {all_sentences, first, (101, 1, 2, 3, 102), (101, 1, 2, 4, 5, 102)}

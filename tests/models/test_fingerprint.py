@@ -1,3 +1,5 @@
+"""The fingerprint feature extractor and its tower."""
+
 import pytest
 import torch
 from rdkit import Chem
@@ -12,15 +14,15 @@ def ids(smiles, **kwargs):
 @pytest.mark.parametrize(
     "smiles", ["CC(=O)Oc1ccccc1C(=O)O", "C[C@H](N)C(=O)O", "[Na+].[Cl-]", r"C/C=C\C", "[2H]C([2H])O"]
 )
-def test_any_writing_of_a_molecule_gives_the_same_ids(smiles):
+def test_every_smiles_of_a_molecule_gives_the_same_ids(smiles):
     molecule = Chem.MolFromSmiles(smiles)
     for seed in range(3):
-        other = Chem.MolToRandomSmilesVect(molecule, 1, randomSeed=seed + 1)[0]
-        assert ids(other) == ids(smiles)
+        second = Chem.MolToRandomSmilesVect(molecule, 1, randomSeed=seed + 1)[0]
+        assert ids(second) == ids(smiles)
 
 
 @pytest.mark.parametrize(
-    ("one", "other"),
+    ("first", "second"),
     [
         ("CCCCCCCCCO", "CCCCCCCCCCO"),  # counts between powers of two
         ("C[C@H](N)C(=O)O", "C[C@@H](N)C(=O)O"),  # enantiomers
@@ -30,28 +32,38 @@ def test_any_writing_of_a_molecule_gives_the_same_ids(smiles):
         ("CCCCCCO", "CCCCCCCO"),  # the count of a fragment alone
     ],
 )
-def test_different_molecules_differ(one, other):
-    assert ids(one) != ids(other)
+def test_different_molecules_differ(first, second):
+    assert ids(first) != ids(second)
 
 
 def test_counts_in_unary():
-    one, two = (set(ids(smiles, radius=0, num_buckets=10**6, substructures=())) for smiles in ("C", "[Na+].[Na+]"))
-    assert len(one) == 1 and len(two) == 2
+    first, two = (set(ids(smiles, radius=0, num_buckets=10**6, substructures=())) for smiles in ("C", "[Na+].[Na+]"))
+    assert len(first) == 1 and len(two) == 2
 
 
 def test_collate_equals_single():
     extractor = MoleculeFingerprintFeatureExtractor()
     smiles = ["CCO", "c1ccccc1", "[Na+]"]
     batch = extractor(smiles)
-    for row, one in enumerate(smiles):
+    for row, molecule in enumerate(smiles):
         start, end = batch["fragment_offsets"][row : row + 2].tolist()
-        assert torch.equal(batch["fragment_ids"][start:end], extractor(one)["fragment_ids"])
+        assert torch.equal(batch["fragment_ids"][start:end], extractor(molecule)["fragment_ids"])
 
 
-@pytest.mark.parametrize("smiles", ["C1CC(", "", "   ", "xyz"])
-def test_bad_smiles_are_named(smiles):
-    with pytest.raises(ValueError, match="RDKit cannot parse the SMILES"):
+@pytest.mark.parametrize(
+    ("smiles", "reason"),
+    [
+        ("C1CC(", "the syntax is invalid"),
+        ("xyz", "the syntax is invalid"),
+        ("c1cccc1", "Can't kekulize mol"),
+        ("C(C)(C)(C)(C)C", "Explicit valence for atom # 0 C, 5, is greater than permitted"),
+        ("CCO |junk|", "the extension is invalid"),
+    ],
+)
+def test_the_error_names_the_smiles_and_the_reason(smiles, reason):
+    with pytest.raises(ValueError, match="RDKit cannot parse the SMILES") as error:
         MoleculeFingerprintFeatureExtractor().encode(smiles)
+    assert f"{smiles!r}: {reason}" in str(error.value) and "\n" not in str(error.value)
 
 
 def test_bad_arguments():
@@ -72,6 +84,6 @@ def test_saved_equals_loaded(tmp_path):
     assert loaded.encode("CCCCCCCCO") == extractor.encode("CCCCCCCCO")
     model = MoleculeFingerprintModel(MoleculeFingerprintConfig(num_buckets=321, hidden_size=8)).eval()
     model.save_pretrained(tmp_path)
-    again = MoleculeFingerprintModel.from_pretrained(tmp_path)
+    loaded_model = MoleculeFingerprintModel.from_pretrained(tmp_path)
     batch = extractor(["CCO", "CCN"])
-    assert torch.equal(model(**batch).pooler_output, again(**batch).pooler_output)
+    assert torch.equal(model(**batch).pooler_output, loaded_model(**batch).pooler_output)

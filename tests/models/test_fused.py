@@ -1,4 +1,4 @@
-"""The tower that reads a molecule as substructures and as a graph, and what it does without a graph."""
+"""The fused molecule tower: substructures and graph, and substructures only."""
 
 import json
 
@@ -54,7 +54,7 @@ def test_a_batch_has_what_both_towers_read():
     assert all(torch.equal(batch[name], parts[name]) for name in parts)
 
 
-def test_the_vector_is_the_sum_of_both_and_without_graphs_the_fingerprint_s():
+def test_the_vector_is_the_sum_of_both_towers_or_the_fingerprint_s():
     torch.manual_seed(0)
     model = MoleculeFusedModel(config()).eval()
     batch = MoleculeFusedFeatureExtractor(fingerprint=FEATURES)(SMILES)
@@ -78,39 +78,39 @@ def test_graph_dropout_is_the_graph_s_alone():
         assert not torch.equal(model(**batch).pooler_output, model(**batch).pooler_output)
 
 
-def test_a_molecule_s_vector_does_not_depend_on_its_company():
+def test_a_molecule_s_vector_does_not_depend_on_its_batch():
     model, processor = dual_encoder()
     with torch.no_grad():
         together = model(**processor(smiles=SMILES)).molecule_embeds
-        alone = torch.cat([model(**processor(smiles=one)).molecule_embeds for one in SMILES])
+        alone = torch.cat([model(**processor(smiles=molecule)).molecule_embeds for molecule in SMILES])
     torch.testing.assert_close(together, alone)
 
 
 def test_saved_equals_loaded(tmp_path):
     model, processor = dual_encoder()
     model.save_pretrained(tmp_path), processor.save_pretrained(tmp_path)
-    loaded, again = AutoModel.from_pretrained(tmp_path).eval(), AutoProcessor.from_pretrained(tmp_path)
-    assert again.content_key() == processor.content_key()
+    loaded, loaded_part = AutoModel.from_pretrained(tmp_path).eval(), AutoProcessor.from_pretrained(tmp_path)
+    assert loaded_part.content_key() == processor.content_key()
     saved = json.loads((tmp_path / "config.json").read_text())["molecule_config"]
     assert saved["model_type"] == "molecule_fused" and saved["graph_config"]["num_layers"] == 2
     for name in ("text_embeds", "molecule_embeds"):
         kwargs = {"text": ["An alcohol."], "smiles": SMILES}
-        torch.testing.assert_close(model(**processor(**kwargs))[name], loaded(**again(**kwargs))[name])
+        torch.testing.assert_close(model(**processor(**kwargs))[name], loaded(**loaded_part(**kwargs))[name])
 
 
 def test_the_tower_alone_is_saved_too(tmp_path):
     tower, extractor = MoleculeFusedModel(config()).eval(), MoleculeFusedFeatureExtractor(fingerprint=FEATURES)
     tower.save_pretrained(tmp_path), extractor.save_pretrained(tmp_path)
-    loaded, again = AutoModel.from_pretrained(tmp_path).eval(), AutoFeatureExtractor.from_pretrained(tmp_path)
-    # Saved with the defaults, which a later release may change.
+    loaded, loaded_part = AutoModel.from_pretrained(tmp_path).eval(), AutoFeatureExtractor.from_pretrained(tmp_path)
+    # All arguments are saved, since a later release may change the defaults.
     assert (
-        again.fingerprint == {**MoleculeFingerprintFeatureExtractor(**FEATURES).__dict__}
-        and again.graph["version"] == 1
+        loaded_part.fingerprint == {**MoleculeFingerprintFeatureExtractor(**FEATURES).__dict__}
+        and loaded_part.graph["version"] == 1
     )
-    torch.testing.assert_close(loaded(**again(SMILES)).pooler_output, tower(**extractor(SMILES)).pooler_output)
+    torch.testing.assert_close(loaded(**loaded_part(SMILES)).pooler_output, tower(**extractor(SMILES)).pooler_output)
     joined = TextMoleculeDualEncoderModel.from_towers(molecule=str(tmp_path))
-    found = joined.molecule_model(**extractor(SMILES)).pooler_output
-    torch.testing.assert_close(found, tower(**again(SMILES)).pooler_output)
+    output = joined.molecule_model(**extractor(SMILES)).pooler_output
+    torch.testing.assert_close(output, tower(**loaded_part(SMILES)).pooler_output)
 
 
 def test_prepared_equals_on_the_fly(pairs):
@@ -122,7 +122,7 @@ def test_prepared_equals_on_the_fly(pairs):
 
 
 def test_named_structures_are_read_by_their_fingerprint_alone(monkeypatch):
-    monkeypatch.setattr(chemical_names, "_ask_opsin", lambda names: ["CCO" * (one == "ethanol") for one in names])
+    monkeypatch.setattr(chemical_names, "_ask_opsin", lambda names: ["CCO" * (name == "ethanol") for name in names])
     monkeypatch.setattr(chemical_names, "look_up", lambda names: {})
     monkeypatch.setattr(chemical_names, "_CACHE", {})
     model, processor = dual_encoder(read_names=True)

@@ -1,3 +1,5 @@
+"""The lexical tokenizer and its tower."""
+
 import pickle
 
 import numpy as np
@@ -37,9 +39,9 @@ def test_line_ngrams_read_across_words_and_not_across_sentences():
 
 def test_pairs_do_not_cross_sentences():
     tokenizer = LexicalTokenizer(num_buckets=10**6)
-    whole = tokenizer.encode_sentences("An acid is here. It is an ester.")
-    assert len(whole) == 2
-    assert np.array_equal(whole[1], tokenizer.encode_sentences("It is an ester.")[0])
+    sentences = tokenizer.encode_sentences("An acid is here. It is an ester.")
+    assert len(sentences) == 2
+    assert np.array_equal(sentences[1], tokenizer.encode_sentences("It is an ester.")[0])
 
 
 def test_batch_equals_single():
@@ -117,3 +119,18 @@ def test_every_parameter_gets_a_gradient():
 def test_bad_config():
     with pytest.raises(Exception, match="`dropout` is 1.0"):
         LexicalConfig(dropout=1.0)
+
+
+def test_long_captions_are_refused_before_they_take_memory():
+    tokenizer = LexicalTokenizer()
+    for text in ("a" * 10_000_000, "an acid " * 10_000, "Is it? " * 3_000):
+        for tokenize in (tokenizer, tokenizer.tokenize, tokenizer.encode_sentences):
+            with pytest.raises(ValueError, match=r"has [\d,]+ characters; the limit is 20,000\.") as error:
+                tokenize(text)
+            assert len(str(error.value)) < 200
+
+
+def test_long_words_are_not_cached():
+    tokenizer = LexicalTokenizer()
+    first = tokenizer("a" * 20_000)["input_ids"]
+    assert tokenizer("a" * 20_000)["input_ids"] == first and len(tokenizer._word_cache) == 0

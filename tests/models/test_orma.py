@@ -42,19 +42,19 @@ def processor():
 @pytest.mark.parametrize(
     ("smiles", "motifs"),
     [
-        ("CCO", [(0, 1, 2)]),  # nothing that BRICS cuts
+        ("CCO", [(0, 1, 2)]),  # BRICS cuts nothing
         # An ester: BRICS cuts the acyl from the oxygen, and the oxygen from the alkyl.
         ("CC(=O)OCC", [(0, 1, 2), (3,), (4, 5)]),
         # Aspirin: the same at the phenol ester, and between ring and carboxylic acid.
         ("CC(=O)Oc1ccccc1C(=O)O", [(0, 1, 2), (3,), (4, 5, 6, 7, 8, 9), (10, 11, 12)]),
-        # 2-Methylnaphthalene: one piece, two rings that share the fused bond (4, 9), and the methyl that is left.
+        # 2-Methylnaphthalene: one piece, two rings that share the fused bond (4, 9), and the remaining methyl.
         ("Cc1ccc2ccccc2c1", [(0,), (1, 2, 3, 4, 9, 10), (4, 5, 6, 7, 8, 9)]),
-        # 1,4-Dimethylspiro[2.2]pentane: rings share one atom; what is left falls into two parts.
+        # 1,4-Dimethylspiro[2.2]pentane: rings share one atom; the remaining atoms are two parts.
         ("CC1CC12CC2C", [(0,), (1, 2, 3), (3, 4, 5), (6,)]),
         ("[Na+].[Cl-]", [(0,), (1,)]),
     ],
 )
-def test_motifs_worked_by_hand(smiles, motifs):
+def test_motifs_computed_by_hand(smiles, motifs):
     assert motifs_of(Chem.MolFromSmiles(smiles)) == motifs
 
 
@@ -67,9 +67,9 @@ def test_motifs_cover_every_atom_and_travel_in_the_blob():
         for start, smiles in zip(first, SMILES, strict=True)
         for motif in motifs_of(Chem.MolFromSmiles(smiles))
     ]
-    found = [part.tolist() for part in batch["motif_atoms"].split(batch["motif_sizes"].tolist())]
-    assert found == expected
-    assert batch["motif_counts"].sum() == len(found)
+    computed = [part.tolist() for part in batch["motif_atoms"].split(batch["motif_sizes"].tolist())]
+    assert computed == expected
+    assert batch["motif_counts"].sum() == len(computed)
     assert set(batch["motif_atoms"].tolist()) == set(range(len(batch["atom_features"])))
 
 
@@ -108,24 +108,24 @@ def test_transport_is_the_plain_iteration_and_ignores_padding():
     cost, rows, columns = masked_problems()
     plan = proximal_transport(cost, rows, columns)
     single = proximal_transport(cost.float(), rows, columns)
-    for one, low, costs, row, column in zip(plan, single, cost, rows, columns, strict=True):
+    for exact, rounded, costs, row, column in zip(plan, single, cost, rows, columns, strict=True):
         expected = plain_transport(costs[row][:, column].numpy(), 50, 0.5)
-        np.testing.assert_allclose(one[row][:, column], expected, rtol=1e-10)
-        np.testing.assert_allclose(low[row][:, column], expected, atol=1e-5)
-        assert one.sum() == one[row][:, column].sum()
+        np.testing.assert_allclose(exact[row][:, column], expected, rtol=1e-10)
+        np.testing.assert_allclose(rounded[row][:, column], expected, atol=1e-5)
+        assert exact.sum() == exact[row][:, column].sum()
 
 
 def test_transport_tends_to_the_exact_solution():
     cost, rows, columns = masked_problems()
     plan = proximal_transport(cost, rows, columns, iterations=3000)
-    for one, costs, row, column in zip(plan, cost, rows, columns, strict=True):
-        costs, one = costs[row][:, column].numpy(), one[row][:, column].numpy()
+    for masses, costs, row, column in zip(plan, cost, rows, columns, strict=True):
+        costs, masses = costs[row][:, column].numpy(), masses[row][:, column].numpy()
         n, m = costs.shape
         sums = np.concatenate([np.kron(np.eye(n), np.ones(m)), np.kron(np.ones(n), np.eye(m))])
         exact = linprog(costs.ravel(), A_eq=sums, b_eq=[1 / n] * n + [1 / m] * m)
-        np.testing.assert_allclose(one.sum(0), 1 / m, rtol=1e-6)
-        np.testing.assert_allclose(one.sum(1), 1 / n, rtol=1e-3)
-        assert (one * costs).sum() == pytest.approx(exact.fun, rel=1e-3)
+        np.testing.assert_allclose(masses.sum(0), 1 / m, rtol=1e-6)
+        np.testing.assert_allclose(masses.sum(1), 1 / n, rtol=1e-3)
+        assert (masses * costs).sum() == pytest.approx(exact.fun, rel=1e-3)
 
 
 def test_a_token_goes_to_the_motif_that_receives_most_of_it():
@@ -180,9 +180,9 @@ ROWS = torch.tensor(EVERY_PAIR).T
 
 def test_scores_equal_the_calculation_by_hand():
     texts, molecules = ragged_states()
-    found = torch.stack(pair_scores(texts, molecules, *ROWS), 1).detach()
+    computed = torch.stack(pair_scores(texts, molecules, *ROWS), 1).detach()
     expected = [scores_by_hand(texts, molecules, i, j) for i, j in EVERY_PAIR]
-    np.testing.assert_allclose(found.numpy(), expected, atol=1e-5)
+    np.testing.assert_allclose(computed.numpy(), expected, atol=1e-5)
 
 
 def by_pairs(texts, molecules, block_pairs):
@@ -199,8 +199,8 @@ def test_neither_blocks_nor_the_way_change_scores_or_gradients(score, block_pair
         (scores * torch.arange(24).view(2, 3, 4)).sum().backward()
         leaves = (*texts[:2], molecules.motifs, molecules.atoms)
         results.append([scores.detach(), *(leaf.grad for leaf in leaves)])
-    for one, other in zip(*results, strict=True):
-        torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-5)
+    for expected_output, actual_output in zip(*results, strict=True):
+        torch.testing.assert_close(expected_output, actual_output, atol=1e-5, rtol=1e-5)
 
 
 def test_padding_receives_no_gradient():
@@ -230,13 +230,13 @@ def test_a_score_depends_on_its_pair_only(processor):
     torch.testing.assert_close(together, mixed, atol=1e-5, rtol=0)
 
 
-def test_symmetric_molecules_score_alike_in_any_company(processor):
-    """Equal motifs are where rounding could send tokens one way in one batch and another way in the next."""
+def test_symmetric_molecules_score_alike_in_any_batch(processor):
+    """Between equal motifs rounding could assign a token differently in different batches."""
     model, smiles = tiny_orma().eval(), ["c1ccc(-c2ccccc2)cc1", "CC(=O)OCCOC(C)=O"]
     with torch.no_grad():
         text, pair = model(**processor(text=TEXTS)), model(**processor(smiles=smiles + SMILES))
-        for place, one in enumerate(smiles):
-            alone = model(**processor(smiles=one))
+        for place, molecule in enumerate(smiles):
+            alone = model(**processor(smiles=molecule))
             for row in range(len(TEXTS)):
                 rows = torch.tensor([row]), torch.tensor([place])
                 first = model.fine_scores(text, pair, *rows)
@@ -303,45 +303,52 @@ def test_the_graph_flows_upwards_only():
         "motif_sizes": torch.tensor([10]),
         "motif_counts": torch.tensor([1]),
     }
-    other = model(**merged)
-    torch.testing.assert_close(output.last_hidden_state, other.last_hidden_state)  # atoms hear of no motif
-    assert not torch.allclose(output.pooler_output, other.pooler_output, atol=1e-4)
-    # However the SMILES is written, and whoever else is in the batch.
-    again = model(**extractor(["CCO", "c1ccccc1NC(C)=O"]))
-    torch.testing.assert_close(again.pooler_output[1:], output.pooler_output, atol=1e-5, rtol=1e-5)
+    one_motif = model(**merged)
+    # There are no messages from motifs to atoms.
+    torch.testing.assert_close(output.last_hidden_state, one_motif.last_hidden_state)
+    assert not torch.allclose(output.pooler_output, one_motif.pooler_output, atol=1e-4)
+    # Independent of how the SMILES is written and of the rest of the batch.
+    batch_of_two = model(**extractor(["CCO", "c1ccccc1NC(C)=O"]))
+    torch.testing.assert_close(batch_of_two.pooler_output[1:], output.pooler_output, atol=1e-5, rtol=1e-5)
 
 
 def test_saved_equals_loaded(processor, tmp_path):
     model = tiny_orma(level_weights=[0.5, 0.25, 0.25]).eval()
     model.save_pretrained(tmp_path), processor.save_pretrained(tmp_path)
-    loaded, again = AutoModel.from_pretrained(tmp_path), AutoProcessor.from_pretrained(tmp_path)
-    assert type(loaded) is OrmaModel and again.content_key() == processor.content_key()
+    loaded, loaded_processor = AutoModel.from_pretrained(tmp_path), AutoProcessor.from_pretrained(tmp_path)
+    assert type(loaded) is OrmaModel and loaded_processor.content_key() == processor.content_key()
     assert loaded.config.level_weights == model.config.level_weights == (0.5, 0.25, 0.25)
-    one, other = (each(**both(text=TEXTS, smiles=SMILES)) for each, both in ((model, processor), (loaded, again)))
-    for name, value in one.items():
-        assert torch.equal(value, other[name]), name
+    expected_output, actual_output = (
+        encoder(**prepare(text=TEXTS, smiles=SMILES))
+        for encoder, prepare in ((model, processor), (loaded, loaded_processor))
+    )
+    for name, value in expected_output.items():
+        assert torch.equal(value, actual_output[name]), name
 
 
 def test_prepared_blobs_equal_the_direct_way(processor):
     model = tiny_orma().eval()
     columns = (processor.encode_text(TEXTS), processor.encode_molecules(SMILES))
     rows = [{"text_features": text, "molecule_features": molecule} for text, molecule in zip(*columns, strict=True)]
-    one, other = model(**TextMoleculeCollator(processor)(rows)), model(**processor(text=TEXTS, smiles=SMILES))
-    for name, value in one.items():
-        assert torch.equal(value, other[name]), name
+    expected_output, actual_output = (
+        model(**TextMoleculeCollator(processor)(rows)),
+        model(**processor(text=TEXTS, smiles=SMILES)),
+    )
+    for name, value in expected_output.items():
+        assert torch.equal(value, actual_output[name]), name
 
 
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: OrmaModel.from_towers(text="lexical"), "'lexical', which has no states of tokens"),
+        (lambda: OrmaModel.from_towers(text="lexical"), "'lexical', which has no token states"),
         (lambda: OrmaConfig(freeze_text=True), "`freeze_text` or `freeze_molecule` is set"),
         (lambda: OrmaConfig(level_weights=[1, 0]), "`level_weights` is \\(1, 0\\)"),
-        (lambda: OrmaConfig(molecule_config={"layer_type": "transformer"}), "choose 'gcn' or 'gine'"),
-        (lambda: OrmaConfig(molecule_config={"model_type": "molecule_graph"}), "ORMA has its own"),
-        (lambda: tiny_orma(layers=1)(**tiny_processor()(text=TEXTS)), "gives 2 hidden states"),
+        (lambda: OrmaConfig(molecule_config={"layer_type": "transformer"}), "expected 'gcn' or 'gine'"),
+        (lambda: OrmaConfig(molecule_config={"model_type": "molecule_graph"}), "ORMA has its own tower"),
+        (lambda: tiny_orma(layers=1)(**tiny_processor()(text=TEXTS)), "returns 2 hidden states"),
         (lambda: tiny_orma()(input_ids=torch.ones(1, 3).long()), "ORMA reads ragged ones"),
-        (lambda: build_model(ModelArguments(backbone="orma")), "'lexical', which has no states of tokens"),
+        (lambda: build_model(ModelArguments(backbone="orma")), "'lexical', which has no token states"),
         (lambda: build_model(ModelArguments(backbone="orma", molecule_model="graph")), "a molecule tower of its own"),
         (lambda: build_model(ModelArguments(backbone="orma", molecule_config='{"layers": 2}')), "field 'layers'"),
         (lambda: tiny_orma()(molecule_pooled=torch.ones(1, 3)), "needs its atoms and motifs"),

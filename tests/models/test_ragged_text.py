@@ -1,3 +1,5 @@
+"""Ragged captions, cut into padded chunks, give the same result as one padded batch."""
+
 import pytest
 import torch
 from test_dual_encoder import SMILES, WORDS, bert_config, bert_tokenizer, make
@@ -15,7 +17,7 @@ TEXTS = [
 
 
 @pytest.mark.parametrize("chunk_size", (1, 2, 3, 64))
-def test_chunks_hold_every_token_once_and_pad_to_their_own_longest(chunk_size):
+def test_chunks_hold_every_token_once_and_pad_to_their_longest_row(chunk_size):
     lengths = [3, 9, 1, 4, 4, 7]
     offsets = torch.tensor([0, *torch.tensor(lengths).cumsum(0).tolist()])
     ids = torch.arange(1, sum(lengths) + 1)
@@ -51,17 +53,17 @@ def test_ragged_chunks_equal_one_padded_batch(chunk_size):
     padded = dict(processor.tokenizer(TEXTS, padding=True, return_tensors="pt"))
     padded.pop("token_type_ids", None)
     padded |= {name: value for name, value in ragged.items() if name.startswith("molecule_")}
-    expected, wanted = gradients(model, padded)
-    found, output = gradients(model, ragged)
-    torch.testing.assert_close(output.text_embeds, wanted.text_embeds, atol=1e-6, rtol=1e-5)
-    assert expected.keys() == found.keys()
-    for name in expected:
+    expected_gradients, expected_output = gradients(model, padded)
+    actual_gradients, output = gradients(model, ragged)
+    torch.testing.assert_close(output.text_embeds, expected_output.text_embeds, atol=1e-6, rtol=1e-5)
+    assert expected_gradients.keys() == actual_gradients.keys()
+    for name in expected_gradients:
         torch.testing.assert_close(
-            found[name], expected[name], atol=1e-5, rtol=1e-4, msg=lambda text, n=name: n + text
+            actual_gradients[name], expected_gradients[name], atol=1e-5, rtol=1e-4, msg=lambda text, n=name: n + text
         )
 
 
-def test_attention_on_a_cpu_is_eager_unless_one_is_named():
+def test_attention_on_a_cpu_is_eager_by_default():
     assert not torch.accelerator.is_available()
     model, _ = make("bert+fingerprint")
     assert model.text_model.config._attn_implementation == "eager"

@@ -1,4 +1,4 @@
-"""Substructures of molecules worked by hand; the same whatever the SMILES begins with."""
+"""Substructures counted by hand. They do not depend on how the SMILES is written."""
 
 from collections import Counter
 
@@ -51,8 +51,8 @@ def test_torsions_are_chains_of_four():
 
 
 def test_pieces_are_cut_at_the_ester():
-    found = pieces(Chem.MolFromSmiles("CC(=O)OCC"))
-    assert sum(found.values()) == 3  # acetyl, oxygen, ethyl
+    counts = pieces(Chem.MolFromSmiles("CC(=O)OCC"))
+    assert sum(counts.values()) == 3  # acetyl, oxygen, ethyl
     assert pieces(Chem.MolFromSmiles("CCCC")) == {"piece CCCC": 1}
     assert pieces(Chem.MolFromSmiles("C" * 121)) == {}
 
@@ -62,7 +62,7 @@ def test_environments_tell_isotopes():
 
 
 @pytest.mark.parametrize("name", COUNTERS)
-def test_any_writing_of_a_molecule_gives_the_same_substructures(name):
+def test_every_smiles_of_a_molecule_gives_the_same_substructures(name):
     molecule = Chem.MolFromSmiles("CC(=O)Oc1ccccc1C(=O)N[C@@H](C)C(=O)OC1CCC2(CC1)OCCO2")
     counts = COUNTERS[name](molecule)
     assert counts

@@ -1,4 +1,4 @@
-"""Text2Mol against a recomputation in plain NumPy, and through the trainer."""
+"""Text2Mol equals a computation in plain NumPy, and trains."""
 
 from collections import Counter
 
@@ -51,14 +51,14 @@ def make(kind, text="lexical", **kwargs):
 
 def test_substructures_counted_by_hand():
     """Propane: CH3, CH2, CH3, so two substructures of radius 0; CH3 next to CH2, twice, and CH2 between two CH3."""
-    propane, other = EXTRACTOR("CCC"), EXTRACTOR("C(C)C")
+    propane, branched = EXTRACTOR("CCC"), EXTRACTOR("C(C)C")
     first, middle, last = propane["fragment_ids"].view(3, 2).tolist()
     assert first == last and not set(first) & set(middle) and len({*first, *middle}) == 4
     assert sorted(Counter(propane["fragment_ids"].tolist()).values()) == [1, 1, 2, 2]
-    assert other["fragment_ids"].view(3, 2).tolist() == [middle, first, first]
+    assert branched["fragment_ids"].view(3, 2).tolist() == [middle, first, first]
     # Benzene: one kind of atom, six times, in one kind of environment.
     assert list(Counter(EXTRACTOR("c1ccccc1")["fragment_ids"].tolist()).values()) == [6, 6]
-    # Ethane: either atom has its environment, though both are the same bond.
+    # Ethane: each atom has an environment, although both environments are the same bond.
     assert EXTRACTOR("CC")["fragment_counts"].tolist() == [2, 2]
     # Butane's end and propane's end are alike up to radius 1, their second atoms from radius 1 on are not.
     butane = EXTRACTOR("CCCC")["fragment_ids"].view(4, 2).tolist()
@@ -109,7 +109,7 @@ def relu(x):
 
 
 def layers(module):
-    return [(one.weight.detach().double().numpy(), one.bias.detach().double().numpy()) for one in module]
+    return [(layer.weight.detach().double().numpy(), layer.bias.detach().double().numpy()) for layer in module]
 
 
 def layer_norm(x, module):
@@ -128,15 +128,15 @@ def in_numpy(model, smiles):
     )
     if len(tower.convolutions) == 0:
         h = np.zeros(table.shape[1])
-        for one, count in Counter(ids.tolist()).items():
-            h = h + count * table[one]
+        for fragment, count in Counter(ids.tolist()).items():
+            h = h + count * table[fragment]
     else:
         x = np.stack([table[ids[owner == atom]].sum(0) for atom in range(owner.max() + 1)])
         adjacency = np.eye(len(x))
         for a, b in batch["bond_index"].T.tolist():
             adjacency[a, b] = adjacency[b, a] = 1
         root = np.diag(adjacency.sum(1) ** -0.5)
-        (w1, b1), (w2, b2), (w3, b3) = layers(one.linear for one in tower.convolutions)
+        (w1, b1), (w2, b2), (w3, b3) = layers(layer.linear for layer in tower.convolutions)
         s = root @ adjacency @ root
         h = (s @ relu(s @ relu(s @ x @ w1.T + b1) @ w2.T + b2) @ w3.T + b3).mean(0)
     (w1, b1), (w2, b2) = layers([tower.mlp[0], tower.mlp[2]])
@@ -148,10 +148,10 @@ def in_numpy(model, smiles):
 def test_the_molecule_side_in_numpy(kind):
     model, processor = make(kind)
     with torch.no_grad():
-        for parameter in model.parameters():  # biases and norms that say something
+        for parameter in model.parameters():  # biases and norms other than zero and one
             parameter.add_(0.1 * torch.randn_like(parameter))
     output = model.eval()(**processor(text=TEXTS, smiles=SMILES))
-    expected = np.stack([in_numpy(model, one) for one in SMILES])
+    expected = np.stack([in_numpy(model, molecule) for molecule in SMILES])
     np.testing.assert_allclose(output.molecule_vectors.detach().numpy(), expected, rtol=2e-4, atol=2e-5)
     units = expected / np.linalg.norm(expected, axis=1, keepdims=True)
     np.testing.assert_allclose(output.molecule_embeds.detach().numpy(), units, rtol=2e-4, atol=2e-5)
@@ -181,10 +181,10 @@ def test_the_text_side():
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_company_and_writing_do_not_matter(kind):
+def test_the_batch_and_the_spelling_do_not_matter(kind):
     model, processor = make(kind)
     together = model.eval()(**processor(smiles=[*SMILES, "CC(C)CO"])).molecule_vectors
-    alone = torch.cat([model(**processor(smiles=one)).molecule_vectors for one in SMILES])
+    alone = torch.cat([model(**processor(smiles=molecule)).molecule_vectors for molecule in SMILES])
     torch.testing.assert_close(together[:3], alone)
     torch.testing.assert_close(together[3], together[1])
 
@@ -198,10 +198,13 @@ def test_saved_equals_loaded(kind, tmp_path):
     with torch.no_grad():
         model.logit_scale.log_scale.add_(0.3)
     model.save_pretrained(tmp_path), processor.save_pretrained(tmp_path)
-    loaded, again = AutoModel.from_pretrained(tmp_path), AutoProcessor.from_pretrained(tmp_path)
-    assert type(loaded) is Text2MolModel and again.content_key() == processor.content_key()
+    loaded, loaded_processor = AutoModel.from_pretrained(tmp_path), AutoProcessor.from_pretrained(tmp_path)
+    assert type(loaded) is Text2MolModel and loaded_processor.content_key() == processor.content_key()
     assert loaded.config.molecule_config.to_dict() == model.config.molecule_config.to_dict()
-    expected, output = model.eval()(**processor(text=TEXTS, smiles=SMILES)), loaded(**again(text=TEXTS, smiles=SMILES))
+    expected, output = (
+        model.eval()(**processor(text=TEXTS, smiles=SMILES)),
+        loaded(**loaded_processor(text=TEXTS, smiles=SMILES)),
+    )
     for name, value in expected.items():
         assert torch.equal(output[name], value), name
     EXTRACTOR.save_pretrained(tmp_path / "extractor")
@@ -222,7 +225,7 @@ def test_any_text_tower_keeps_its_weights():
     assert all(torch.equal(value, before[name]) for name, value in model.text_model.state_dict().items())
     batch = {"input_ids": torch.tensor([3, 4, 5, 6]), "text_offsets": torch.tensor([0, 3, 4])}
     assert model.train()(**batch).text_vectors.shape == (2, 8)
-    assert not model.text_model.training and not any(one.requires_grad for one in model.text_model.parameters())
+    assert not model.text_model.training and not any(weight.requires_grad for weight in model.text_model.parameters())
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -271,9 +274,9 @@ def test_training_lowers_the_loss(kind, pairs, tmp_path):
     assert trainer.evaluate()["eval_mrr"] > 0.6
 
 
-def test_chunks_give_the_whole_batchs_gradient(pairs, tmp_path):
+def test_chunks_give_the_gradient_of_the_complete_batch(pairs, tmp_path):
     trainers = [trainer_of("gcn", pairs, tmp_path, max_steps=2, forward_chunk_size=chunk) for chunk in (None, 3)]
-    for one in trainers:
-        one.train()
-    losses, chunked = ([e["loss"] for e in one.state.log_history if "loss" in e] for one in trainers)
+    for trainer in trainers:
+        trainer.train()
+    losses, chunked = ([e["loss"] for e in trainer.state.log_history if "loss" in e] for trainer in trainers)
     assert len(losses) == 2 and losses == pytest.approx(chunked, rel=1e-4)

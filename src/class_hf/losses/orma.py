@@ -74,29 +74,41 @@ class OrmaLoss(nn.Module):
         text_embeds: torch.Tensor,
         molecule_embeds: torch.Tensor,
         logit_scale: torch.Tensor,
+        motif_tokens: torch.Tensor,
+        atom_tokens: torch.Tensor,
+        token_offsets: torch.Tensor,
+        motifs: torch.Tensor,
+        motif_offsets: torch.Tensor,
+        atoms: torch.Tensor,
+        atom_offsets: torch.Tensor,
         level_weights: torch.Tensor,
         intensity: Intensity | None = None,
         pair_keys: torch.Tensor | None = None,
-        **states: torch.Tensor,
     ) -> LossOutput:
         """Computes the loss of this process's b pairs.
+
+        The arguments are the fields of [`OrmaOutput`], one by one: the trainer passes those fields of a model's output
+        that the signature of its loss names.
 
         Args:
             text_embeds: (b, D) sentence embeddings.
             molecule_embeds: (b, D) molecule embeddings; row i belongs to sentence i.
             logit_scale: (), factor of the cosines of all levels, not its logarithm.
+            motif_tokens, atom_tokens, token_offsets: the fields of [`TextStates`].
+            motifs, motif_offsets, atoms, atom_offsets: the fields of [`MoleculeStates`].
             level_weights: (3,) weights of the levels sentence-molecule, multi-token-motif and token-atom.
             intensity: sharpness and focus. Default: both without effect.
             pair_keys: (b, 2) integers, a key of the caption and a key of the molecule. None masks nothing.
-            **states: the fields of [`TextStates`] and [`MoleculeStates`] by name, as [`OrmaModel`] returns them.
 
         Returns:
             [`LossOutput`].
 
         Raises:
-            ValueError: if states are missing or unknown, or belong to another number of pairs.
+            ValueError: if the states belong to another number of pairs.
         """
-        texts, molecules = _states(states, len(text_embeds))
+        texts = TextStates(motif_tokens, atom_tokens, token_offsets)
+        molecules = MoleculeStates(motifs, motif_offsets, atoms, atom_offsets)
+        _check_offsets(texts, molecules, len(text_embeds))
         intensity = intensity or Intensity()
         with torch.autocast(text_embeds.device.type, enabled=False):
             scale = intensity.sharpness * logit_scale.float()
@@ -143,22 +155,15 @@ class OrmaLoss(nn.Module):
         return text_scores, molecule_scores
 
 
-def _states(fields: dict[str, torch.Tensor], pairs: int) -> tuple[TextStates, MoleculeStates]:
-    """The states among a model's fields. Raises ValueError if they do not fit the number of pairs."""
-    expected = {*TextStates._fields, *MoleculeStates._fields}
-    if set(fields) != expected:
-        missing, unknown = sorted(expected - set(fields)), sorted(set(fields) - expected)
-        raise ValueError(
-            f"the states lack {missing} and have the unknown fields {unknown}. Use a backbone that returns the fields "
-            "of OrmaOutput, such as OrmaModel, or ContrastiveLoss."
-        )
+def _check_offsets(texts: TextStates, molecules: MoleculeStates, pairs: int) -> None:
+    """Raises ValueError if the states belong to another number of pairs."""
+    states = {**texts._asdict(), **molecules._asdict()}
     for name in ("token_offsets", "motif_offsets", "atom_offsets"):
-        if len(fields[name]) != pairs + 1:
+        if len(states[name]) != pairs + 1:
             raise ValueError(
-                f"{name} has {len(fields[name])} entries for {pairs} pairs; expected {pairs + 1}. The states of "
+                f"{name} has {len(states[name])} entries for {pairs} pairs; expected {pairs + 1}. The states of "
                 "several chunks cannot be joined: leave forward_chunk_size out, and use a smaller batch."
             )
-    return TextStates.from_fields(fields), MoleculeStates.from_fields(fields)
 
 
 def gather_ragged(states: torch.Tensor, offsets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
+from rdkit import Chem
 from transformers import BatchFeature, PreTrainedTokenizerBase
 from transformers.processing_utils import ProcessorMixin
 
@@ -16,6 +17,7 @@ from .caption_blobs import CaptionStructures, CaptionTokens, pack_tokens
 from .chemical_names import read_names as structures_named
 from .chemical_names import reader_versions
 from .configuration_text_molecule import MOLECULE_PREFIX, NAMED_INPUT_NAMES, NAMED_PREFIX
+from .feature_extraction_fingerprint import parse_smiles
 from .tokenization_lexical import check_caption
 
 TEXT_INPUT_NAMES = ("input_ids", "text_offsets")
@@ -295,21 +297,20 @@ class TextSmilesProcessor(TextMoleculeProcessor):
         return [*TEXT_INPUT_NAMES, *named, *(MOLECULE_PREFIX + name for name in TEXT_INPUT_NAMES)]
 
     def encode_molecules(self, smiles: Sequence[str]) -> list[bytes]:
-        """Encodes SMILES as texts.
+        """Encodes SMILES as texts, after RDKit has parsed them.
 
         Args:
-            smiles: SMILES.
+            smiles: SMILES. A CXSMILES is replaced by RDKit's SMILES of the molecule, in which its extension is
+                applied.
 
         Returns:
             One blob of int32 token ids a SMILES.
 
         Raises:
-            ValueError: if a SMILES is empty. The message gives its position in `smiles`, from 0.
+            ValueError: if a SMILES is invalid or too large (see [`parse_smiles`]).
         """
-        for row, molecule in enumerate(smiles):
-            if not isinstance(molecule, str) or not molecule.strip():
-                raise ValueError(f"SMILES {row} of the batch is {molecule!r}; expected a non-empty SMILES.")
-        encoded = self.molecule_tokenizer(list(smiles), truncation=True, max_length=self.max_smiles_length)
+        texts = [_smiles_text(molecule) for molecule in smiles]
+        encoded = self.molecule_tokenizer(texts, truncation=True, max_length=self.max_smiles_length)
         return [np.array(ids, dtype="<i4").tobytes() for ids in encoded["input_ids"]]
 
     def collate_molecules(self, blobs: Sequence[bytes]) -> dict[str, torch.Tensor]:
@@ -318,6 +319,13 @@ class TextSmilesProcessor(TextMoleculeProcessor):
         ids = np.frombuffer(b"".join(blobs), dtype="<i4").astype(np.int32)
         names = (MOLECULE_PREFIX + name for name in TEXT_INPUT_NAMES)
         return dict(zip(names, map(torch.from_numpy, (ids, offsets)), strict=True))
+
+
+def _smiles_text(smiles: str) -> str:
+    """The text of a valid SMILES, without white space and without an extension."""
+    molecule = parse_smiles(smiles)
+    structure, *extension = smiles.split(None, 1)
+    return Chem.MolToSmiles(molecule) if extension else structure
 
 
 def _tokenizer_content(tokenizer: Any) -> str:
