@@ -54,8 +54,8 @@ def _register_models(auto: ModuleType) -> None:
     from class_hf.models.modeling_text_molecule import TextMoleculeDualEncoderModel
     from class_hf.models.modeling_towers import TOWER_MODELS
 
-    towers = (*TOWER_MODELS.values(), OrmaGraphModel, Text2MolMoleculeModel)
-    for model in (*towers, TextMoleculeDualEncoderModel, AmanModel, OrmaModel, Text2MolModel):
+    models: list[Any] = [*TOWER_MODELS.values(), OrmaGraphModel, Text2MolMoleculeModel]
+    for model in (*models, TextMoleculeDualEncoderModel, AmanModel, OrmaModel, Text2MolModel):
         auto.AutoModel.register(model.config_class, model, exist_ok=True)
 
 

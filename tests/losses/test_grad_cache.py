@@ -49,9 +49,9 @@ def plain(model, chunks, loss, autocast):
     """All chunks at once, with their activations in memory."""
     model.zero_grad()
     torch.manual_seed(1)
-    parts = [fields(model, chunk, autocast) for chunk in chunks]
-    joined = {name: torch.cat([part[name] for part in parts]) for name in ("text_embeds", "molecule_embeds")}
-    result = loss({**joined, "logit_scale": parts[0]["logit_scale"]})
+    chunk_fields = [fields(model, chunk, autocast) for chunk in chunks]
+    joined = {name: torch.cat([part[name] for part in chunk_fields]) for name in ("text_embeds", "molecule_embeds")}
+    result = loss({**joined, "logit_scale": chunk_fields[0]["logit_scale"]})
     result.loss.backward()
     return result.loss.item(), gradients(model)
 

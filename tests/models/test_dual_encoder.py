@@ -266,16 +266,6 @@ def test_config_survives_json(tmp_path):
     assert json.loads((tmp_path / "config.json").read_text())["molecule_config"]["model_type"] == "molecule_graph"
 
 
-def test_gradient_checkpointing_reaches_the_tower():
-    model, processor = make("bert+fingerprint")
-    model.train()
-    # The name until transformers 5.22, and the name since.
-    name = "activation" if hasattr(model, "activation_checkpointing_enable") else "gradient"
-    getattr(model, f"{name}_checkpointing_enable")()
-    assert getattr(model.text_model, f"is_{name}_checkpointing")
-    model(**processor(text=TEXTS, smiles=SMILES)).text_embeds.sum().backward()
-
-
 def blob(*sentences):
     return CaptionTokens.pack(np.array([101]), [np.array(sentence, int) for sentence in sentences], np.array([102]))
 

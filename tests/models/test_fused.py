@@ -49,9 +49,9 @@ def dual_encoder(**fields) -> tuple[TextMoleculeDualEncoderModel, TextMoleculePr
 
 def test_a_batch_has_what_both_towers_read():
     batch = MoleculeFusedFeatureExtractor(fingerprint=FEATURES)(SMILES)
-    parts = {**MoleculeFingerprintFeatureExtractor(**FEATURES)(SMILES), **MoleculeGraphFeatureExtractor()(SMILES)}
-    assert list(batch) == list(parts) == MoleculeFusedFeatureExtractor.model_input_names
-    assert all(torch.equal(batch[name], parts[name]) for name in parts)
+    features = {**MoleculeFingerprintFeatureExtractor(**FEATURES)(SMILES), **MoleculeGraphFeatureExtractor()(SMILES)}
+    assert list(batch) == list(features) == MoleculeFusedFeatureExtractor.model_input_names
+    assert all(torch.equal(batch[name], features[name]) for name in features)
 
 
 def test_the_vector_is_the_sum_of_both_towers_or_the_fingerprint_s():
@@ -135,7 +135,7 @@ def test_named_structures_are_read_by_their_fingerprint_alone(monkeypatch):
     assert "named_atom_features" not in batch and batch["named_rows"].tolist() == [0]
     alone = MoleculeFingerprintFeatureExtractor(**FEATURES)("CCO")
     assert torch.equal(batch["named_fragment_ids"], alone["fragment_ids"])
-    nothing = processor(text=texts[1:])  # a structure of no caption stands in
+    nothing = processor(text=texts[1:])  # one placeholder, of no caption
     assert nothing["named_rows"].tolist() == [1]
     torch.testing.assert_close(model(**batch).text_embeds[1:], model(**nothing).text_embeds)
     outputs = model.train()(**batch)

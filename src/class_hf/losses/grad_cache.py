@@ -59,14 +59,14 @@ def cached_gradient_loss(
     >>> last.item(), weight.grad.item()  # 4 + 36, and 2 * 2 * (1 + 9)
     (40.0, 40.0)
     """
-    states, parts = [], []
+    states, chunk_fields = [], []
     with torch.no_grad():
         for chunk in chunks:
             states.append(_random_state())
-            parts.append(dict(forward(chunk)))
+            chunk_fields.append(dict(forward(chunk)))
     # Autocast caches half-precision copies of the weights, and the copies made above have no gradient.
     torch.clear_autocast_cache()
-    fields, sizes = _join(parts)
+    fields, sizes = _join(chunk_fields)
     leaves = [name for name, value in fields.items() if isinstance(value, torch.Tensor) and value.is_floating_point()]
     for name in leaves:
         fields[name] = fields[name].detach().requires_grad_()
@@ -92,11 +92,11 @@ def cached_gradient_loss(
     return result, result.loss.detach() + part - part.detach()
 
 
-def _join(parts: list[Fields]) -> tuple[Fields, list[int]]:
+def _join(chunk_fields: list[Fields]) -> tuple[Fields, list[int]]:
     """The fields of the complete batch, and the number of pairs of each chunk."""
     fields: Fields = {}
-    for name, first in parts[0].items():
-        values = [part[name] for part in parts]
+    for name, first in chunk_fields[0].items():
+        values = [part[name] for part in chunk_fields]
         if not isinstance(first, torch.Tensor) or first.ndim == 0:
             fields[name] = first
         elif any(value.shape[1:] != first.shape[1:] for value in values):
@@ -107,8 +107,8 @@ def _join(parts: list[Fields]) -> tuple[Fields, list[int]]:
             )
         else:
             fields[name] = torch.cat(values)
-    rows = next(name for name, value in parts[0].items() if isinstance(value, torch.Tensor) and value.ndim > 0)
-    return fields, [len(part[rows]) for part in parts]
+    rows = next(name for name, value in chunk_fields[0].items() if isinstance(value, torch.Tensor) and value.ndim > 0)
+    return fields, [len(part[rows]) for part in chunk_fields]
 
 
 def _accelerator() -> Any:

@@ -32,8 +32,8 @@ class CaptionTokens:
         """Returns prefix, sentences and suffix of one caption, int32."""
         values = np.frombuffer(blob, dtype="<i4")
         bounds = np.cumsum([3 + values[2], values[0], *values[3 : 3 + values[2]], values[1]])
-        parts = [values[bounds[i] : bounds[i + 1]] for i in range(len(bounds) - 1)]
-        return parts[0], parts[1:-1], parts[-1]
+        pieces = [values[bounds[i] : bounds[i + 1]] for i in range(len(bounds) - 1)]
+        return pieces[0], pieces[1:-1], pieces[-1]
 
     @staticmethod
     def join(
@@ -84,9 +84,9 @@ class CaptionStructures:
     @staticmethod
     def pack(caption: bytes, structures: dict[bytes, list[int]]) -> bytes:
         """Packs a caption's blob and, by structure, the ids of the tokens around its names."""
-        parts = [caption, *structures, *(np.array(ids, dtype="<i4").tobytes() for ids in structures.values())]
-        header = [len(caption), len(structures), *map(len, parts[1:])]
-        return np.array(header, dtype="<i4").tobytes() + b"".join(parts)
+        pieces = [caption, *structures, *(np.array(ids, dtype="<i4").tobytes() for ids in structures.values())]
+        header = [len(caption), len(structures), *map(len, pieces[1:])]
+        return np.array(header, dtype="<i4").tobytes() + b"".join(pieces)
 
     @staticmethod
     def unpack(blob: bytes) -> tuple[bytes, dict[bytes, np.ndarray]]:
@@ -94,9 +94,9 @@ class CaptionStructures:
         size, count = np.frombuffer(blob, dtype="<i4", count=2)
         lengths = np.frombuffer(blob, dtype="<i4", count=2 * count, offset=8)
         bounds = np.cumsum([8 + 8 * count, size, *lengths])
-        caption, *parts = [blob[bounds[i] : bounds[i + 1]] for i in range(len(bounds) - 1)]
-        ids = [np.frombuffer(part, dtype="<i4") for part in parts[count:]]
-        return caption, dict(zip(parts[:count], ids, strict=True))
+        caption, *pieces = [blob[bounds[i] : bounds[i + 1]] for i in range(len(bounds) - 1)]
+        ids = [np.frombuffer(part, dtype="<i4") for part in pieces[count:]]
+        return caption, dict(zip(pieces[:count], ids, strict=True))
 
 
 def pack_tokens(text: str, ids: list[int], special: list[int], offsets: list[tuple[int, int]] | None) -> bytes:

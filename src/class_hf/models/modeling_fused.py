@@ -31,6 +31,7 @@ class MoleculeFusedModel(PreTrainedModel):
     config_class = MoleculeFusedConfig
     base_model_prefix = "molecule_fused"
     main_input_name = "fragment_ids"
+    supports_gradient_checkpointing = True  # of the graph's layers
     _no_split_modules = ["MoleculeGraphLayer"]
 
     def __init__(self, config: MoleculeFusedConfig):

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 from transformers import initialization as init
+from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 from transformers.utils import can_return_tuple
 
@@ -202,7 +203,7 @@ class FeedForward(nn.Sequential):
 _LAYERS = {"gcn": GCN, "gine": GINE, "transformer": GraphAttention}
 
 
-class MoleculeGraphLayer(nn.Module):
+class MoleculeGraphLayer(GradientCheckpointingLayer):
     """h + dropout(messages(norm(h))). A transformer layer adds h + dropout(feed_forward(norm(h)))."""
 
     def __init__(self, config: MoleculeGraphConfig) -> None:
@@ -258,6 +259,7 @@ class MoleculeGraphModel(PreTrainedModel):
     config_class = MoleculeGraphConfig
     base_model_prefix = "molecule_graph"
     main_input_name = "atom_features"
+    supports_gradient_checkpointing = True
     _no_split_modules = ["MoleculeGraphLayer"]
 
     def __init__(self, config: MoleculeGraphConfig) -> None:

@@ -180,7 +180,6 @@ class TextMoleculeDualEncoderModel(PreTrainedModel):
     config_class = TextMoleculeDualEncoderConfig
     base_model_prefix = "dual_encoder"
     main_input_name = "input_ids"
-    supports_gradient_checkpointing = True
     _supports_sdpa = True
     _supports_flash_attn = True
 
@@ -252,6 +251,35 @@ class TextMoleculeDualEncoderModel(PreTrainedModel):
             init.constant_(module.log_scale, float(module.init_value))
         else:
             super()._init_weights(module)
+
+    @property
+    def supports_gradient_checkpointing(self) -> bool:  # type: ignore[override]  # it depends on the towers
+        """Whether a tower can recompute its activations: transformers and graph networks can, bags cannot."""
+        return any(tower.supports_gradient_checkpointing for tower in (self.text_model, self.molecule_model))
+
+    def _refuse_checkpointing(self) -> None:
+        """Raises ValueError if no tower can recompute its activations."""
+        if not self.supports_gradient_checkpointing:
+            towers = (type(tower).__name__ for tower in (self.text_model, self.molecule_model))
+            raise ValueError(
+                f"activation checkpointing is set, but neither tower supports it: {' and '.join(towers)}. Leave it "
+                "out, or choose a transformer or a graph network as a tower."
+            )
+
+    # transformers 5.22 renamed the method. The old name calls the new one.
+    if hasattr(PreTrainedModel, "activation_checkpointing_enable"):
+
+        def activation_checkpointing_enable(self, *args: Any, **kwargs: Any) -> None:
+            """Recomputes the activations of the towers that support it. Raises ValueError if none does."""
+            self._refuse_checkpointing()
+            super().activation_checkpointing_enable(*args, **kwargs)
+
+    else:
+
+        def gradient_checkpointing_enable(self, *args: Any, **kwargs: Any) -> None:
+            """Recomputes the activations of the towers that support it. Raises ValueError if none does."""
+            self._refuse_checkpointing()
+            super().gradient_checkpointing_enable(*args, **kwargs)
 
     def get_input_embeddings(self) -> None:  # type: ignore[override]  # there is no single table
         """Returns None, since each tower has its own embeddings. accelerate asks for FSDP2, to wrap them apart."""

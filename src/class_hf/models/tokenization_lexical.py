@@ -129,9 +129,9 @@ class LexicalTokenizer(PreTrainedTokenizer):
     def _word_tokens(self, word: str) -> list[str]:
         """The tokens of one word."""
         tokens = [f"w:{word}"]
-        parts = _PART.findall(word)
-        if len(parts) > 1:
-            tokens += [f"p:{part}" for part in parts]
+        segments = _PART.findall(word)
+        if len(segments) > 1:
+            tokens += [f"p:{segment}" for segment in segments]
         shortest, longest = self.char_ngrams
         if shortest:
             padded = f"<{word}>"
