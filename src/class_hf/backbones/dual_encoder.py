@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from transformers import AutoTokenizer, FeatureExtractionMixin, PreTrainedConfig
+from transformers import AutoTokenizer, PreTrainedConfig
 
 from class_hf.backbones.towers import (
     backbone_fields,
@@ -20,7 +20,7 @@ from class_hf.models.feature_extraction_fingerprint import MoleculeFingerprintFe
 from class_hf.models.feature_extraction_fused import MoleculeFusedFeatureExtractor
 from class_hf.models.feature_extraction_graph import MoleculeGraphFeatureExtractor
 from class_hf.models.modeling_text_molecule import TextMoleculeDualEncoderModel
-from class_hf.models.processing_text_molecule import TextMoleculeProcessor, TextSmilesProcessor
+from class_hf.models.processing_text_molecule import MoleculeFeaturizer, TextMoleculeProcessor, TextSmilesProcessor
 
 
 def build_dual_encoder(
@@ -47,7 +47,7 @@ def build_dual_encoder(
     with model_errors("molecule_model", arguments.molecule_model):
         check_fields("molecule_config", molecule_kwargs, tower_fields(arguments.molecule_model))
     dual_encoder_kwargs = backbone_fields(arguments, model_class.config_class)
-    extractor: FeatureExtractionMixin | None = None
+    extractor: MoleculeFeaturizer | None = None
     if arguments.molecule_model == "fingerprint":
         fingerprint = build_extractor(arguments, MoleculeFingerprintFeatureExtractor)
         molecule_kwargs.setdefault("num_buckets", fingerprint.num_buckets)
