@@ -5,8 +5,6 @@ import json
 import re
 import runpy
 import shutil
-import socket
-import subprocess
 import sys
 from html import unescape
 from html.parser import HTMLParser
@@ -16,7 +14,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from bad_queries import BOMB, CASES
-from datasets import Dataset
+
+# ruff: noqa: F811 (fixtures)
+from page_fixtures import NASTY, address, browser, saved, server  # noqa: F401
 from rdkit import Chem
 
 from class_hf import MoleculeIndex
@@ -26,7 +26,6 @@ from class_hf.search.query import Hit
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 TEXT = "The molecule is a carboxylic acid."
-NASTY = '<img src=x onerror="window.hacked=1"> {{value}} ${value} {% raw %} </article>'
 
 
 @pytest.fixture(scope="module")
@@ -163,15 +162,6 @@ def test_arguments_are_checked(recipe, argv, message, tmp_path, monkeypatch):
         recipe.main(argv)
 
 
-@pytest.fixture(scope="module")
-def saved(index_folder, indexed_model, processor, tmp_path_factory):
-    """The model of the index as a folder."""
-    folder = tmp_path_factory.mktemp("page_model")
-    indexed_model.save_pretrained(folder)
-    processor.save_pretrained(folder)
-    return folder
-
-
 def test_a_space_carries_all_it_needs(recipe, saved, index_folder, tmp_path, monkeypatch):
     pytest.importorskip("gradio")
     space = tmp_path / "space"
@@ -187,6 +177,7 @@ def test_a_space_carries_all_it_needs(recipe, saved, index_folder, tmp_path, mon
     args = recipe.parse(called[0])
     [pool] = answers.open_pools(args.index, args.model, recipe.id_urls(args.id_url, 1))
     assert pool.index.search(TEXT, k=3) == MoleculeIndex.load(index_folder, str(saved)).search(TEXT, k=3)
+    monkeypatch.chdir(tmp_path)
     with pytest.raises(FileExistsError, match="--overwrite"):
         recipe.main(["--index", str(index_folder), "--model", str(saved), "--export_space", str(space)])
 
@@ -204,41 +195,6 @@ def test_a_space_of_a_model_that_reads_names_has_opsin_and_java(recipe, saved, i
     assert "py2opsin\nchemicals\n" in (tmp_path / "of_reading" / "requirements.txt").read_text()
     assert (tmp_path / "of_reading" / "packages.txt").read_text() == "default-jre-headless\n"
     assert not (tmp_path / f"of_{saved.name}" / "packages.txt").exists()
-
-
-CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
-
-
-@pytest.fixture(scope="module")
-def address(saved, index_folder, indexed_model, processor, tmp_path_factory):
-    """Of a page in a process of its own, with two pools."""
-    pytest.importorskip("gradio")
-    nasty = tmp_path_factory.mktemp("nasty") / "nasty"
-    table = Dataset.from_dict({"id": ["x"], "smiles": ["CCO"], "description": [NASTY]})
-    MoleculeIndex.build(table, indexed_model, processor, nasty)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    arguments = ["--index", index_folder, nasty, "--model", saved, "--port", port]
-    server = subprocess.Popen(
-        [sys.executable, RECIPES / "app.py", *map(str, arguments)], stdout=subprocess.PIPE, text=True
-    )
-    assert any("http" in line for line in iter(server.stdout.readline, "")), "the page did not start"
-    yield f"http://127.0.0.1:{port}/"
-    server.terminate()
-    server.wait()
-    server.stdout.close()
-
-
-@pytest.fixture(scope="module")
-def browser():
-    playwright = pytest.importorskip("playwright.sync_api")
-    if CHROMIUM is None:
-        pytest.skip("there is no chromium (Debian: apt-get install chromium)")
-    with playwright.sync_playwright() as started:
-        opened = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield opened
-        opened.close()
 
 
 @pytest.mark.parametrize("width", [1280, 390])

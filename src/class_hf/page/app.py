@@ -7,7 +7,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from class_hf.page.answers import CAPTIONS, MAX_RESULTS, SIMILAR, Pool, build_answers
-from class_hf.page.guard import RequestGuard
+from class_hf.page.guard import Calls, RequestGuard
 from class_hf.page.style import CARD_STYLE, PAGE_STYLE
 from class_hf.search.conditions import MAX_WHERE
 from class_hf.search.query import MAX_SMARTS, MAX_SMILES, MAX_TEXT
@@ -104,7 +104,8 @@ def build_page(pools: Sequence[Pool]) -> "gradio.Blocks":
             gr.Examples([[example] for example in MOLECULES], inputs=[smiles], cache_examples=False)
             molecule_results = gr.HTML(elem_id="molecule_results")
         filters = [min_weight, max_weight, elements, smarts, where]
-        queue: dict[str, Any] = {"concurrency_limit": RUNNING, "concurrency_id": "search"}
+        # The functions check their values, with better messages than those of the fields.
+        queue: dict[str, Any] = {"concurrency_limit": RUNNING, "concurrency_id": "search", "preprocess": False}
         gr.on(
             [find.click, text.submit],
             answers["find"],
@@ -128,10 +129,17 @@ def build_page(pools: Sequence[Pool]) -> "gradio.Blocks":
             trigger_mode="always_last",
             show_progress="hidden",
             api_name="show",
+            preprocess=False,
             concurrency_limit=1,
         )
         sketch.change(None, sketch, smiles, js="(value) => value")
-        pool.change(lambda label: gr.update(visible=has_bank.get(label, False)), pool, bank, api_visibility="private")
+        pool.change(
+            lambda label: gr.update(visible=has_bank.get(str(label), False)),
+            pool,
+            bank,
+            preprocess=False,
+            api_visibility="private",
+        )
     return page.queue(max_size=WAITING, default_concurrency_limit=RUNNING)
 
 
@@ -161,7 +169,7 @@ def launch(page: "gradio.Blocks", host: str | None = None, port: int | None = No
         enable_monitoring=False,
         mcp_server=False,
         max_file_size=1,
-        app_kwargs={"middleware": [Middleware(RequestGuard)]},
+        app_kwargs={"middleware": [Middleware(RequestGuard, calls=Calls.of(page))]},
         theme=theme,
         css=CARD_STYLE + PAGE_STYLE,
         prevent_thread_lock=not block,

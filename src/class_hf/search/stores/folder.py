@@ -1,6 +1,5 @@
 """The default store: one folder of memory-mapped arrays and an Arrow table."""
 
-import errno
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -17,7 +16,7 @@ from class_hf.search.stores.base import Found, record_fields, upper_bound
 from class_hf.search.stores.manifest import CONFIG, Manifest
 from class_hf.search.substructure import requirements
 from class_hf.search.vector_search import Codes, code_width, encode, top_rows, top_rows_by_codes
-from class_hf.utils.files import atomic_folder
+from class_hf.utils.files import atomic_folder, report_full_disk
 
 _FILES = {"molecule": "molecules", "text": "captions"}
 # The scores of this many queries with all candidates are in memory at a time.
@@ -118,7 +117,7 @@ class FolderStore:
             FileExistsError: If the folder is not empty, and is no index or `overwrite` is not set.
             OSError: If the disk is full. Nothing stays behind.
         """
-        with atomic_folder(location, CONFIG, overwrite) as temporary, reporting_full_disk(location):
+        with atomic_folder(location, CONFIG, overwrite) as temporary, report_full_disk(location):
             yield FolderWriter(temporary, table, dimension, caption_rows)
 
     def nearest(
@@ -277,20 +276,6 @@ class FolderWriter:
                 save_array(self.folder / f"{name}_projection.npy", codes.projection)
         columns = [name for name in self.table.column_names if not name.startswith("_")]
         self.table.select_columns(columns).save_to_disk(self.folder / "table")
-
-
-@contextmanager
-def reporting_full_disk(location: str | Path) -> Iterator[None]:
-    """Turns the errors of a full disk into one that names the folder and what to do."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error):
-            raise OSError(
-                f"the disk of {str(location)!r} is full: the index was not written. Free some space, or choose "
-                "another folder."
-            ) from error
-        raise
 
 
 def element_bits(symbols: Sequence[Sequence[str]]) -> np.ndarray:
