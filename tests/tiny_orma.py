@@ -1,4 +1,4 @@
-"""A tiny ORMA with a tiny BERT, for several test files."""
+"""A tiny ORMA model with a tiny BERT, for several test files."""
 
 import re
 
@@ -16,13 +16,13 @@ assert set(re.sub("oic acid", "oic", group) for group in GROUPS) <= {"ol", "amin
 
 
 def tiny_processor() -> TextMoleculeProcessor:
-    """Words of the tests' captions, and graphs with motifs."""
+    """A processor whose tokenizer knows the words of the tests' captions."""
     tokenizer = BertTokenizerFast(vocab={word: index for index, word in enumerate(WORDS)})
     return TextMoleculeProcessor(tokenizer, OrmaFeatureExtractor())
 
 
 def tiny_orma(seed: int = 0, layers: int = 2, dropout: float = 0.1, **kwargs) -> OrmaModel:
-    """Some ten thousand weights."""
+    """A model with about ten thousand weights."""
     torch.manual_seed(seed)
     text = BertConfig(
         vocab_size=len(WORDS),

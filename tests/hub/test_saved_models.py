@@ -1,4 +1,4 @@
-"""Models that 0.1.0 saved load, with this package and by the code that they carry, and give the same vectors."""
+"""Models saved by 0.1.0 load with this package and with their own code, and return the same vectors."""
 
 import json
 import subprocess
@@ -40,7 +40,7 @@ print(json.dumps({side: outputs[side].tolist() for side in ("text_embeds", "mole
 """
 
 
-def test_by_the_code_that_it_carries():
+def test_with_its_own_code():
     command = [sys.executable, "-c", WITHOUT_PACKAGE, str(SAVED / "graph_with_code"), str(SAVED / "vectors.json")]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -229,6 +229,13 @@ def test_bad_smiles_are_refused_by_every_processor(kind, smiles):
         processor.encode_molecules(["CCO", smiles])
 
 
+@pytest.mark.parametrize("name", ["max_text_length", "max_smiles_length"])
+@pytest.mark.parametrize("value", [2, -1, "long", 1e3, None])
+def test_lengths_are_checked(name, value):
+    with pytest.raises(ValueError, match=f"`{name}` is {value!r}; expected an integer of at least 3"):
+        TextSmilesProcessor(bert_tokenizer(WORDS), bert_tokenizer(SYMBOLS), **{name: value})
+
+
 def test_a_tower_of_smiles_texts_reads_extensions():
     _, processor = make("bert+bert")
     with_extension, plain = processor.encode_molecules(["C=CO |$;;R$|", "C=CO"])

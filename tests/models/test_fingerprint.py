@@ -66,13 +66,23 @@ def test_the_error_names_the_smiles_and_the_reason(smiles, reason):
     assert f"{smiles!r}: {reason}" in str(error.value) and "\n" not in str(error.value)
 
 
-def test_bad_arguments():
-    with pytest.raises(ValueError, match="`radius` is -1"):
-        MoleculeFingerprintFeatureExtractor(radius=-1)
-    with pytest.raises(ValueError, match="`num_buckets` is 0"):
-        MoleculeFingerprintFeatureExtractor(num_buckets=0)
-    with pytest.raises(ValueError, match="'ring'; choose among torsions, composition"):
-        MoleculeFingerprintFeatureExtractor(substructures=("ring",))
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"radius": -1}, "`radius` is -1; expected an integer of at least 0"),
+        ({"radius": "2"}, "`radius` is '2'; expected an integer"),
+        ({"radius": True}, "`radius` is True; expected an integer"),
+        ({"num_buckets": 0}, "`num_buckets` is 0"),
+        ({"num_buckets": float("nan")}, "`num_buckets` is nan; expected an integer"),
+        ({"count_thresholds": 3}, "`count_thresholds` is 3; expected a list of integers of at least 1"),
+        ({"count_thresholds": [0, 1]}, r"`count_thresholds` is \[0, 1\]"),
+        ({"substructures": ("ring",)}, "'ring'; choose among torsions, composition"),
+        ({"substructures": "torsions"}, "`substructures` is 'torsions'; expected a list of names"),
+    ],
+)
+def test_bad_arguments(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        MoleculeFingerprintFeatureExtractor(**arguments)
 
 
 def test_saved_equals_loaded(tmp_path):

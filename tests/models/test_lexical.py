@@ -72,6 +72,11 @@ def test_auto_tokenizer_finds_it(tmp_path):
         ({"num_buckets": 0}, "`num_buckets` is 0"),
         ({"char_ngrams": (4, 3)}, "`char_ngrams` is"),
         ({"line_ngrams": (0,)}, "`line_ngrams` is"),
+        ({"num_buckets": "many"}, "`num_buckets` is 'many'; expected an integer of at least 1"),
+        ({"num_buckets": 1e5}, "`num_buckets` is 100000.0; expected an integer"),
+        ({"char_ngrams": 3}, "`char_ngrams` is 3; expected a list of integers"),
+        ({"char_ngrams": (3, 4, 5)}, r"`char_ngrams` is \(3, 4, 5\); expected \(shortest, longest\)"),
+        ({"line_ngrams": "6"}, "`line_ngrams` is '6'; expected a list of integers"),
     ],
 )
 def test_bad_arguments(arguments, message):
@@ -134,3 +139,9 @@ def test_long_words_are_not_cached():
     tokenizer = LexicalTokenizer()
     first = tokenizer("a" * 20_000)["input_ids"]
     assert tokenizer("a" * 20_000)["input_ids"] == first and len(tokenizer._word_cache) == 0
+
+
+def test_ids_beyond_the_table_are_named():
+    batch = {"input_ids": torch.tensor([3, 70]), "text_offsets": torch.tensor([0, 2])}
+    with pytest.raises(ValueError, match="the batch has the id 70, but .* table has 50 rows. Set num_buckets"):
+        tower()(**batch)

@@ -12,6 +12,7 @@ import torch
 from rdkit import Chem, rdBase
 from transformers import BatchFeature, FeatureExtractionMixin
 
+from .argument_checks import check_integer, check_integers
 from .substructures import COUNTERS, environments
 
 # Limits of one molecule. They keep one molecule from blocking a process: RDKit cannot be interrupted, and 1,600 small
@@ -163,16 +164,14 @@ class MoleculeFingerprintFeatureExtractor(FeatureExtractionMixin):
         substructures: Sequence[str] = ("torsions", "composition"),
         **kwargs: Any,
     ):
-        if radius < 0:
-            raise ValueError(f"`radius` is {radius}; expected at least 0.")
-        if num_buckets < 1:
-            raise ValueError(f"`num_buckets` is {num_buckets}; expected at least 1.")
+        if isinstance(substructures, str):
+            raise ValueError(f"`substructures` is {substructures!r}; expected a list of names.")
         for name in substructures:
             if name not in COUNTERS:
                 raise ValueError(f"`substructures` names {name!r}; choose among {', '.join(COUNTERS)}.")
-        self.radius = radius
-        self.num_buckets = num_buckets
-        self.count_thresholds = sorted(int(threshold) for threshold in count_thresholds)
+        self.radius = check_integer("radius", radius, 0)
+        self.num_buckets = check_integer("num_buckets", num_buckets, 1)
+        self.count_thresholds = sorted(check_integers("count_thresholds", count_thresholds, 1))
         self.substructures = list(substructures)
         super().__init__(**kwargs)
 

@@ -10,6 +10,7 @@ import torch
 from rdkit.Chem import rdFingerprintGenerator
 from transformers import BatchFeature, FeatureExtractionMixin
 
+from .argument_checks import check_bool, check_integer
 from .feature_extraction_fingerprint import parse_smiles
 
 
@@ -52,13 +53,9 @@ class Text2MolFeatureExtractor(FeatureExtractionMixin):
     def __init__(
         self, radius: int = 1, num_buckets: int = 2**16, include_chirality: bool = False, **kwargs: Any
     ) -> None:
-        if radius < 0:
-            raise ValueError(f"`radius` is {radius}; expected at least 0.")
-        if num_buckets < 1:
-            raise ValueError(f"`num_buckets` is {num_buckets}; expected at least 1.")
-        self.radius = radius
-        self.num_buckets = num_buckets
-        self.include_chirality = include_chirality
+        self.radius = check_integer("radius", radius, 0)
+        self.num_buckets = check_integer("num_buckets", num_buckets, 1)
+        self.include_chirality = check_bool("include_chirality", include_chirality)
         super().__init__(**kwargs)
 
     def encode(self, smiles: str) -> bytes:

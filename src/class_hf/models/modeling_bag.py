@@ -10,6 +10,31 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling
 from .configuration_text_molecule import BagConfig, LexicalConfig, MoleculeFingerprintConfig
 
 
+def sum_bags(embedding: nn.Embedding, ids: torch.Tensor, offsets: torch.Tensor) -> torch.Tensor:
+    """Sums the embeddings of each bag.
+
+    Args:
+        embedding: the table, of width H.
+        ids (T,): the ids of all bags, one bag after the other.
+        offsets (B + 1,): where each bag begins, and T; of the type of `ids`.
+
+    Returns:
+        (B, H).
+
+    Raises:
+        ValueError: if an id is not in the table. On an accelerator torch reports it instead.
+    """
+    try:
+        return F.embedding_bag(ids, embedding.weight, offsets, mode="sum", include_last_offset=True)
+    except RuntimeError as error:
+        if "valid range" not in str(error):
+            raise
+        raise ValueError(
+            f"the batch has the id {int(ids.max())}, but the tower's embedding table has {embedding.num_embeddings} "
+            "rows. Set num_buckets of the tokenizer or the feature extractor to that of the tower."
+        ) from error
+
+
 def embed_bags(embedding: nn.Embedding, ids: torch.Tensor, offsets: torch.Tensor, dropout: float) -> torch.Tensor:
     """Sums the embeddings of each bag and divides by the square root of the bag's size.
 
@@ -31,7 +56,7 @@ def embed_bags(embedding: nn.Embedding, ids: torch.Tensor, offsets: torch.Tensor
         kept = torch.rand(ids.shape, device=ids.device) >= dropout
         kept_before = F.pad(kept.cumsum(0, dtype=offsets.dtype), (1, 0))  # kept ids in front of each position
         ids, offsets, sizes = ids[kept], kept_before[offsets], sizes * (1.0 - dropout)
-    bags = F.embedding_bag(ids, embedding.weight, offsets, mode="sum", include_last_offset=True)
+    bags = sum_bags(embedding, ids, offsets)
     return bags / sizes.to(bags.dtype)
 
 

@@ -12,6 +12,7 @@ from transformers import initialization as init
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from .configuration_text2mol import Text2MolConfig, Text2MolMoleculeConfig
+from .modeling_bag import sum_bags
 from .modeling_graph import degree_scale, segment_mean, sum_over_neighbours
 from .modeling_text_molecule import TextMoleculeDualEncoderModel, TextMoleculeDualEncoderOutput, split_inputs
 
@@ -108,8 +109,7 @@ class Text2MolMoleculeModel(PreTrainedModel):
 
     def _bags(self, ids: torch.Tensor, offsets: torch.Tensor) -> torch.Tensor:
         """Sums of embeddings: ids (T,), offsets (N + 1,) -> (N, embedding_size)."""
-        offsets = offsets.to(ids.dtype)
-        return F.embedding_bag(ids, self.embedding.weight, offsets, mode="sum", include_last_offset=True)
+        return sum_bags(self.embedding, ids, offsets.to(ids.dtype))
 
     def _output(self, molecules: torch.Tensor) -> BaseModelOutputWithPooling:
         """The two dense layers: (B, H_in) -> `pooler_output` (B, H)."""

@@ -13,6 +13,7 @@ from rdkit import Chem
 from transformers import BatchFeature, PreTrainedTokenizerBase
 from transformers.processing_utils import ProcessorMixin
 
+from .argument_checks import check_bool, check_integer
 from .caption_blobs import CaptionStructures, CaptionTokens, pack_tokens
 from .chemical_names import read_names as structures_named
 from .chemical_names import reader_versions
@@ -21,6 +22,7 @@ from .feature_extraction_fingerprint import parse_smiles
 from .tokenization_lexical import check_caption
 
 TEXT_INPUT_NAMES = ("input_ids", "text_offsets")
+_LEAST_TOKENS = 3  # [CLS], one token, [SEP]
 _PLACEHOLDER = "C"  # the structure of a batch in which no caption names one
 
 
@@ -53,7 +55,7 @@ class TextMoleculeProcessor(ProcessorMixin):
             Needs py2opsin, chemicals and Java.
 
     Raises:
-        ValueError: if `max_text_length` is below 3.
+        ValueError: if an argument is out of its range.
 
     Example:
 
@@ -72,10 +74,8 @@ class TextMoleculeProcessor(ProcessorMixin):
         **kwargs: Any,
     ):
         super().__init__(tokenizer, feature_extractor, **kwargs)
-        if max_text_length < 3:
-            raise ValueError(f"`max_text_length` is {max_text_length}; expected at least 3 tokens.")
-        self.max_text_length = max_text_length
-        self.read_names = read_names
+        self.max_text_length = check_integer("max_text_length", max_text_length, _LEAST_TOKENS)
+        self.read_names = check_bool("read_names", read_names)
 
     @property
     def model_input_names(self) -> list[str]:
@@ -130,7 +130,7 @@ class TextMoleculeProcessor(ProcessorMixin):
             return None
 
     @property
-    def _structure_extractor(self) -> Any:
+    def _structure_extractor(self) -> MoleculeFeaturizer | None:
         """The feature extractor of named structures; None if it is that of molecules."""
         return getattr(getattr(self, "feature_extractor", None), "names_extractor", None)
 
@@ -142,7 +142,9 @@ class TextMoleculeProcessor(ProcessorMixin):
     def _collate_structures(self, blobs: Sequence[bytes]) -> dict[str, torch.Tensor]:
         """The tensors of named structures, with the prefix `named_`."""
         extractor = self._structure_extractor
-        molecules = self.collate_molecules(blobs) if extractor is None else extractor.collate(blobs)
+        molecules: Mapping[str, torch.Tensor] = (
+            self.collate_molecules(blobs) if extractor is None else extractor.collate(blobs)
+        )
         return {NAMED_PREFIX + name.removeprefix(MOLECULE_PREFIX): value for name, value in molecules.items()}
 
     def _encode_captions(self, texts: Sequence[str]) -> list[bytes]:
@@ -270,9 +272,14 @@ class TextSmilesProcessor(TextMoleculeProcessor):
     Args:
         tokenizer: the text tower's tokenizer.
         molecule_tokenizer: the molecule tower's tokenizer, for SMILES.
-        max_text_length (`int`, *optional*, defaults to 256): captions are truncated to this number of tokens.
-        max_smiles_length (`int`, *optional*, defaults to 256): SMILES are truncated to this number of tokens.
+        max_text_length (`int`, *optional*, defaults to 256): captions are truncated to this number of tokens, at
+            least 3.
+        max_smiles_length (`int`, *optional*, defaults to 256): SMILES are truncated to this number of tokens, at
+            least 3.
         read_names (`bool`, *optional*, defaults to `False`): as for [`TextMoleculeProcessor`].
+
+    Raises:
+        ValueError: if an argument is out of its range.
     """
 
     def __init__(
@@ -286,9 +293,9 @@ class TextSmilesProcessor(TextMoleculeProcessor):
     ):
         self.molecule_tokenizer = molecule_tokenizer
         ProcessorMixin.__init__(self, tokenizer, molecule_tokenizer, **kwargs)
-        self.max_text_length = max_text_length
-        self.max_smiles_length = max_smiles_length
-        self.read_names = read_names
+        self.max_text_length = check_integer("max_text_length", max_text_length, _LEAST_TOKENS)
+        self.max_smiles_length = check_integer("max_smiles_length", max_smiles_length, _LEAST_TOKENS)
+        self.read_names = check_bool("read_names", read_names)
 
     @property
     def model_input_names(self) -> list[str]:

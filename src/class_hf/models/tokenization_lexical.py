@@ -9,6 +9,8 @@ import numpy as np
 from transformers import PreTrainedTokenizer
 from transformers.tokenization_utils_base import BatchEncoding
 
+from .argument_checks import check_integer, check_integers
+
 # A caption may have at most so many characters. The tokenizer makes about five tokens a character, and a word of 10 MB
 # took 3.5 GB of memory. The longest caption of ChEBI-20 has 979 characters.
 MAX_CAPTION_CHARACTERS = 20_000
@@ -95,18 +97,14 @@ class LexicalTokenizer(PreTrainedTokenizer):
         line_ngrams: Sequence[int] = (6,),
         **kwargs: Any,
     ):
-        if num_buckets < 1:
-            raise ValueError(f"`num_buckets` is {num_buckets}; expected at least 1.")
-        shortest, longest = map(int, char_ngrams)
-        if not 0 <= shortest <= longest:
+        lengths = check_integers("char_ngrams", char_ngrams, 0)
+        if len(lengths) != 2 or lengths[0] > lengths[1]:
             raise ValueError(
                 f"`char_ngrams` is {char_ngrams}; expected (shortest, longest) with 0 <= shortest <= longest."
             )
-        if any(int(n) < 1 for n in line_ngrams):
-            raise ValueError(f"`line_ngrams` is {line_ngrams}; expected lengths of at least 1.")
-        self.num_buckets = num_buckets
-        self.line_ngrams = [int(n) for n in line_ngrams]
-        self.char_ngrams = (shortest, longest)
+        self.num_buckets = check_integer("num_buckets", num_buckets, 1)
+        self.line_ngrams = check_integers("line_ngrams", line_ngrams, 1)
+        self.char_ngrams = (lengths[0], lengths[1])
         self._word_cache: dict[str, np.ndarray] = {}
         kwargs.pop("model_max_length", None)  # the tower is a bag without a maximal length
         super().__init__(
