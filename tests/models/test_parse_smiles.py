@@ -166,3 +166,12 @@ def test_no_molecule_within_the_limits_takes_long(smiles):
         start = time.process_time()
         extractor.encode(smiles)
         assert time.process_time() - start < 10.0, type(extractor).__name__
+
+
+@pytest.mark.parametrize(
+    "smiles", [" " * 1_000_000, "C" * 1_000_000, "C " * 1_000_000, b"CCO", ["CCO"] * 1_000, float("nan")]
+)
+def test_errors_are_short(smiles):
+    with pytest.raises(ValueError) as error:
+        parse_smiles(smiles)
+    assert len(str(error.value)) < 400 and len(str(error.value).splitlines()) == 1

@@ -57,7 +57,7 @@ def parse_smiles(smiles: str) -> Chem.Mol:
     ValueError: the SMILES 'CCO' is followed by 'ethanol'; expected nothing after it, or an extension |...|.
     """
     if not isinstance(smiles, str) or not smiles.strip():
-        raise ValueError(f"the SMILES is {smiles!r}; expected a non-empty string.")
+        raise ValueError(f"the SMILES is {repr(smiles)[:60]}; expected a non-empty string.")
     if len(smiles) > MAX_SMILES_CHARACTERS:
         raise ValueError(
             f"the SMILES {_shortened(smiles)} has {len(smiles):,} characters; the limit is {MAX_SMILES_CHARACTERS:,}."

@@ -53,7 +53,7 @@ def check_caption(text: str, name: str = "the caption") -> None:
     ValueError: caption 3 is ' '; expected a non-empty text.
     """
     if not isinstance(text, str) or not text.strip():
-        raise ValueError(f"{name} is {text!r}; expected a non-empty text.")
+        raise ValueError(f"{name} is {repr(text)[:60]}; expected a non-empty text.")
     if len(text) > MAX_CAPTION_CHARACTERS:
         raise ValueError(
             f"{name}, {text[:60]!r}..., has {len(text):,} characters; the limit is {MAX_CAPTION_CHARACTERS:,}."
