@@ -6,17 +6,10 @@ from pathlib import Path
 import pytest
 from rdkit import Chem
 
-from class_hf.data.formats import (
-    PAIR_COLUMNS,
-    SourceFile,
-    Table,
-    check_mapping,
-    find_files,
-    pick_columns,
-    read_files,
-    sdf_smiles,
-    split_of,
-)
+from class_hf.data.columns import PAIR_COLUMNS, check_mapping, pick_columns
+from class_hf.data.formats import Table, find_files, read_files, split_of
+from class_hf.data.sdf import pubchem_smiles
+from class_hf.data.text_files import SourceFile
 
 VECTOR = "0.25 -1.5e-3 3"
 
@@ -54,16 +47,16 @@ def test_files_are_found_by_name_and_others_ignored(tmp_path: Path) -> None:
     ):
         (tmp_path / name).touch()
     (tmp_path / "test.tsv").mkdir()
-    found = {split: file.name for split, file in find_files(tmp_path).items()}
-    assert found == {"train": "training.txt", "validation": "DEV.CSV", "pool": "molecules.tsv"}
+    files = {split: file.name for split, file in find_files(tmp_path).items()}
+    assert files == {"train": "training.txt", "validation": "DEV.CSV", "pool": "molecules.tsv"}
 
 
 def test_a_folder_without_pairs_says_what_it_holds(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"holds no file of pairs \(found: nothing\)"):
+    with pytest.raises(FileNotFoundError, match=r"holds no file of pairs \(its files: nothing\)"):
         find_files(tmp_path)
     (tmp_path / "molecules.tsv").touch()
     (tmp_path / "pairs.json").touch()
-    with pytest.raises(FileNotFoundError, match=r"\(found: molecules.tsv, pairs.json\). Expected train, validation"):
+    with pytest.raises(FileNotFoundError, match=r"\(its files: molecules.tsv, pairs.json\). Expected train, validation"):
         find_files(tmp_path)
 
 
@@ -92,7 +85,7 @@ def test_tabs_with_byte_order_mark_windows_line_ends_and_blank_lines(tmp_path: P
         "smiles": ["CC", "CO"],
         "description": ['A "quoted, caption', "line\u2028separator"],
     }
-    assert table.lines == [2, 4]
+    assert table.places == ["line 2", "line 4"]
 
 
 @pytest.mark.parametrize(
@@ -102,16 +95,16 @@ def test_tabs_with_byte_order_mark_windows_line_ends_and_blank_lines(tmp_path: P
         ("CID\tSMILES\tdescription\n", "train.tsv has a header and no rows"),
         (
             "CID\tSMILES\tdescription\n1\tCC\tx\n2\tCC\n",
-            "train.tsv line 3 has 2 fields where the first line has 3",
+            "train.tsv line 3 has 2 fields where the header has 3",
         ),
         (
             "CID\tSMILES\tdescription\n1\tCC\tx\ty\n",
-            "train.tsv line 2 has 4 fields where the first line has 3",
+            "train.tsv line 2 has 4 fields where the header has 3",
         ),
         (
             "CID\tSMILES\tcomment\n1\tCC\tx\n",
             r"train.tsv has no column for 'description'; its columns are \['CID', 'SMILES', 'comment'\]. "
-            r'Rename the column, or pass column_mapping={"<one of these>": "description"}',
+            r"Name it with --text_column '<NAME>' or --column_mapping '{\"<NAME>\": \"description\"}'",
         ),
         ("version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "Git LFS pointer.*git lfs pull"),
     ],
@@ -124,7 +117,7 @@ def test_a_malformed_file_is_located(tmp_path: Path, text: str, message: str) ->
 def test_another_encoding_is_located(tmp_path: Path) -> None:
     path = tmp_path / "train.tsv"
     path.write_bytes("CID\tSMILES\tdescription\n1\tCC\tβ-ol\n2\tCO\tEsté\n".encode("latin-1", "replace"))
-    with pytest.raises(ValueError, match=r"train.tsv line 3 is not UTF-8 \(byte 0xe9\); convert the file"):
+    with pytest.raises(ValueError, match=r"train.tsv line 3 is not UTF-8 \(byte 0xe9\)\. Name the encoding with --encoding"):
         read(path)
 
 
@@ -141,7 +134,7 @@ def test_commas_with_quotes_index_column_and_line_breaks(tmp_path: Path) -> None
     table = read(path)
     assert table.columns["description"] == ['Says "so", twice,\nhere', "plain"]
     assert table.columns["id"] == ["1", "2"]
-    assert table.lines == [2, 4]
+    assert table.places == ["line 2", "line 4"]
 
 
 @pytest.mark.parametrize(
@@ -162,7 +155,7 @@ def test_malformed_csv_is_located(tmp_path: Path, text: str, message: str) -> No
 
 def test_a_mapping_goes_before_the_synonyms_and_settles_doubt() -> None:
     header = ["CID", "SMILES", "isosmiles", "caption"]
-    with pytest.raises(ValueError, match=r"\['SMILES', 'isosmiles'\] could each be 'smiles'; choose one with"):
+    with pytest.raises(ValueError, match=r"\['SMILES', 'isosmiles'\] could each be 'smiles'. Name it with --smiles_column 'SMILES'"):
         pick_columns("a.csv", header, PAIR_COLUMNS, {})
     chosen = pick_columns("a.csv", header, PAIR_COLUMNS, {"isosmiles": "smiles"})
     assert chosen == {"id": 0, "smiles": 2, "description": 3}
@@ -170,9 +163,18 @@ def test_a_mapping_goes_before_the_synonyms_and_settles_doubt() -> None:
     assert pick_columns("a.csv", ["text", "x", "y"], ["id"], {"text": "id"}) == {"id": 0}
 
 
-def test_smiles_without_stereo_marks_are_not_taken_unasked() -> None:
-    with pytest.raises(ValueError, match="no column for 'smiles'"):
-        pick_columns("a.csv", ["id", "canonical_smiles"], ["smiles"], {})
+def test_smiles_with_stereochemistry_are_preferred() -> None:
+    header = ["id", "canonical_smiles", "isomeric_smiles", "connectivity_smiles"]
+    assert pick_columns("a.csv", header, ["smiles"], {}) == {"smiles": 2}
+    assert pick_columns("a.csv", [header[0], header[3], header[1]], ["smiles"], {}) == {"smiles": 2}
+
+
+def test_smiles_without_stereochemistry_are_warned_about(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    read(put(tmp_path / "train.csv", "id,canonical_smiles,text\n1,CC(N)C(=O)O,alanine\n"))
+    assert "train.csv: the SMILES are taken from the column 'canonical_smiles' and have no stereo" in caplog.text
+    caplog.clear()
+    read(put(tmp_path / "train.csv", "id,canonical_smiles,text\n1,C[C@H](N)C(=O)O,alanine\n"))
+    assert not caplog.text
 
 
 def test_the_mapping_reaches_the_files_that_have_the_column(tmp_path: Path) -> None:
@@ -182,9 +184,10 @@ def test_the_mapping_reaches_the_files_that_have_the_column(tmp_path: Path) -> N
     tables = read_files(find_files(tmp_path), mapping)
     assert tables["train"].columns == {"id": ["1"], "smiles": ["CC"], "description": ["x"]}
     assert tables["pool"].columns == {"id": ["1"], "smiles": ["CC"], "split": ["train"]}
-    check_mapping(mapping, tables.values())
-    with pytest.raises(ValueError, match=r"column_mapping names \['Drug'\], but the columns found are \['caption'"):
-        check_mapping({"Drug": "smiles"}, tables.values())
+    headers = {table.where: table.header for table in tables.values()}
+    check_mapping(mapping, headers)
+    with pytest.raises(ValueError, match=r"molecules.tsv and train.tsv has no column 'Drug'.*did you mean 'drug'\?"):
+        check_mapping({"Drug": "smiles"}, headers)
 
 
 # Text2Mol
@@ -218,7 +221,7 @@ def test_text2mol_joins_smiles_from_sdf_by_property_or_title(text2mol: Path) -> 
     # From the mol block otherwise, with its stereo centre.
     written = tables["train"].columns["smiles"][1]
     assert written == Chem.CanonSmiles("C[C@H](N)C(=O)O") and "@" in written
-    assert tables["train"].lines == [1, 2]
+    assert tables["train"].places == ["line 1", "line 2"]
 
 
 def test_text2mol_joins_smiles_from_the_pool(text2mol: Path) -> None:
@@ -242,5 +245,5 @@ def test_text2mol_without_molecules_says_what_to_add(text2mol: Path) -> None:
 def test_sdf_records_that_rdkit_cannot_read_are_left_out(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     text = sdf_record("CC", title="1") + "2\n\n\nnot a mol block\n$$$$\n" + sdf_record("CO", title="3")
     path = put(tmp_path / "a.sdf", text.removesuffix("$$$$\n"))
-    assert sdf_smiles(path) == {"1": "CC", "3": "CO"}
+    assert pubchem_smiles(SourceFile("a.sdf", path)) == {"1": "CC", "3": "CO"}
     assert capfd.readouterr().err == ""

@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 
 from class_hf.data.formats import Table
-from class_hf.data.validation import DroppedRow, LoadReport, check_tables, repair_smiles
+from class_hf.data.smiles import repair_smiles
+from class_hf.data.validation import DroppedRow, LoadReport, check_tables
 
 
 def pairs(*rows: tuple[str, str, str], where: str = "train.tsv") -> Table:

@@ -1,21 +1,25 @@
-"""File formats in which text-molecule pairs circulate, each read into a plain :class:`Table`.
+"""Reads the pairs of a data set from files of any known format, each file into a [`Table`]."""
 
-Only the shape of a file is judged here (encoding, columns, ragged rows); whether a row is a usable pair is
-decided in :mod:`class_hf.data.validation`.
-"""
-
-import csv
-import io
-import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from rdkit import Chem, rdBase
+from class_hf.data.columns import PAIR_COLUMNS, POOL_COLUMNS, candidates
+from class_hf.data.sdf import pubchem_smiles
+from class_hf.data.tables import (
+    PAIR_FORMATS,
+    FileTable,
+    as_text,
+    choose_columns,
+    read_table,
+    source_file,
+    warn_flat,
+)
+from class_hf.data.text_files import SourceFile
 
-PAIR_COLUMNS = ("id", "smiles", "description")
-POOL_COLUMNS = ("id", "smiles", "split")
+logger = logging.getLogger(__name__)
 
 _SPLIT_NAMES = {
     "train": ("train", "training"),
@@ -23,44 +27,31 @@ _SPLIT_NAMES = {
     "test": ("test",),
     "pool": ("pool", "molecules"),
 }
-# Without the names of SMILES that drop stereo marks (PubChem's "canonical" SMILES): those must be asked for.
-_SYNONYMS = {
-    "id": ("id", "cid", "pubchem_cid", "pubchem_compound_cid", "compound_id", "chebi_id", "inchikey"),
-    "smiles": ("smiles", "isosmiles", "isomeric_smiles", "isomericsmiles", "molecule"),
-    "description": ("description", "desc", "caption", "text"),
-    "split": ("split",),
-}
-_SDF_FIELD = re.compile(r"^>.*<(PUBCHEM_[A-Z_]+)>.*\n(.*)$", re.MULTILINE)
-# Older and newer PubChem exports; both are the isomeric SMILES.
-_SDF_SMILES = ("PUBCHEM_SMILES", "PUBCHEM_OPENEYE_ISO_SMILES")
-
-
-class SourceFile(NamedTuple):
-    """A file to read: ``name`` is what errors call it (a downloaded file's path says nothing to a reader)."""
-
-    name: str
-    path: Path
 
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of one split as their source has them.
+    """Rows of one split, as text.
 
     Attributes:
-        where: file name or data set id, for messages.
-        columns: column name (this package's) to one string a row; a missing value is ``""``.
-        header: every column name of the source.
-        lines: line of each row in the file, from 1; ``None`` if the source is no file.
+        where: file name or data set id, for errors.
+        columns: column of this package to the text of each row; a missing value is `""`.
+        header: all column names of the source.
+        places: where each row is in the source (`"line 3"`); None if the source is no file.
+        faults: row to why the reader cannot use it.
+        notes: what was changed while reading.
     """
 
     where: str
     columns: dict[str, list[str]]
     header: tuple[str, ...]
-    lines: list[int] | None = None
+    places: list[str] | None = None
+    faults: dict[int, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
 
 def split_of(name: str) -> str | None:
-    """The split that a file stem or split name stands for, ``None`` if it stands for none.
+    """The split that a file stem or split name means, or None.
 
     >>> [split_of(name) for name in ("Training", "dev", "mol2vec_ChEBI_20_val", "molecules", "README")]
     ['train', 'validation', 'validation', 'pool', None]
@@ -69,290 +60,162 @@ def split_of(name: str) -> str | None:
     return next((split for split, names in _SPLIT_NAMES.items() if stem in names), None)
 
 
-def find_files(folder: Path) -> dict[str, SourceFile]:
-    """The files of a folder that hold a split or the pool, found by name.
+def find_files(folder: Path, encoding: str | None = None, on_error: str = "raise") -> dict[str, SourceFile]:
+    """Find the files of a folder that hold a split or the pool, by their names.
 
     Args:
-        folder: where to look; ``train``/``training``, ``validation``/``val``/``valid``/``dev``, ``test`` and
-            ``molecules``/``pool``, ending in ``.tsv``, ``.txt`` or ``.csv``, in any case.
+        folder: the folder. Its files are called `train`/`training`, `validation`/`val`/`valid`/`dev`, `test` and
+            `molecules`/`pool`, in any case, and end in `.tsv`, `.txt`, `.csv`, `.parquet` or `.jsonl`, or one of these
+            and `.gz`.
+        encoding: encoding of the files. Default: UTF-8.
+        on_error: `"raise"` or `"drop"`, for malformed rows.
 
     Returns:
-        split (or ``"pool"``) to file.
+        The file of each split, and of `"pool"`.
 
     Raises:
         FileNotFoundError: if no split is found.
-        ValueError: if two files claim the same split.
+        ValueError: if two files have the name of the same split.
     """
-    found: dict[str, SourceFile] = {}
+    files: dict[str, SourceFile] = {}
     for path in sorted(folder.iterdir()):
-        split = split_of(path.stem)
-        if split is None or path.suffix.lower() not in (".tsv", ".txt", ".csv") or not path.is_file():
+        file = source_file(path, encoding, on_error)
+        stem = path.name[: path.name.lower().find(file.suffix)] if file.suffix else path.name
+        split = split_of(stem)
+        if split is None or file.suffix not in PAIR_FORMATS or not path.is_file():
             continue
-        if split in found:
-            raise ValueError(f"{folder}: {found[split].name} and {path.name} both hold the {split} split; keep one.")
-        found[split] = SourceFile(path.name, path)
-    if not found.keys() - {"pool"}:
-        there = ", ".join(sorted(path.name for path in folder.iterdir())[:10]) or "nothing"
+        if split in files:
+            raise ValueError(f"{folder}: {files[split].name} and {path.name} both hold the {split} split; keep one.")
+        files[split] = file
+    if not files.keys() - {"pool"}:
+        names = ", ".join(sorted(path.name for path in folder.iterdir())[:10]) or "nothing"
         raise FileNotFoundError(
-            f"{folder} holds no file of pairs (found: {there}). Expected train, validation or test with the "
-            "ending .tsv, .txt or .csv; other names of the splits are training, val, valid and dev."
+            f"{folder} holds no file of pairs (its files: {names}). Expected train, validation or test with the "
+            f"ending {', '.join(PAIR_FORMATS)}; other names of the splits are training, val, valid and dev."
         )
-    return found
+    return files
 
 
 def read_files(files: Mapping[str, SourceFile], column_mapping: Mapping[str, str]) -> dict[str, Table]:
-    """Read the files of a data set, whichever of the known formats each is in.
+    """Read the files of a data set, each in any format of [`read_table`].
 
-    The first line tells the format: tabs make it tab separated without quoting (MolT5), otherwise it is comma
-    separated with quoting. A tab separated line whose second field is a vector of numbers is Text2Mol's
-    format (no header; CID, mol2vec embedding, description), and the SMILES are joined by CID from the pool's
-    file or from ``*.sdf`` files beside it.
+    Text2Mol's files (no header; CID, mol2vec embedding, description) have no SMILES. These are joined by CID from the
+    file of the pool, or from the `*.sdf` files of the same folder.
 
     Args:
-        files: split (or ``"pool"``) to file; or ``"all"`` to one file with the pairs of all splits, which may have a
-            column ``split`` and may lack ``id``; its rows are then numbered from 1.
-        column_mapping: their column name to ours, for names that are not recognised.
+        files: the file of each split and of `"pool"`; or one file as `"all"`, with the pairs of all splits. Such a
+            file can have a column `split`. It needs no column `id`; its rows are then numbered from 1.
+        column_mapping: column of the files to column of this package, for names that are not recognised.
 
     Returns:
-        the same keys to tables.
+        A table for each file.
 
     Raises:
-        ValueError: if a file is not UTF-8, has no rows, ragged rows or missing columns, or if
-            ``column_mapping`` names a column that no file has.
-        FileNotFoundError: if Text2Mol's files come without a source of SMILES.
+        ValueError: if a file is malformed, has no rows, or lacks a column.
+        FileNotFoundError: if the molecules of Text2Mol's files are missing.
     """
     tables: dict[str, Table] = {}
     smiles_of: dict[str, str] | None = None
     # The pool first: Text2Mol's files may need its SMILES.
     for split in sorted(files, key=lambda split: split != "pool"):
         file = files[split]
-        header, rows, lines = _read_rows(file)
-        if _is_text2mol(header):
+        table = read_table(file)
+        if table.is_text2mol:
             if smiles_of is None:
                 smiles_of = _find_smiles(file, tables.get("pool"))
-            tables[split] = _text2mol_table(file, [header, *rows], [1, *lines], smiles_of)
-            continue
-        if not rows:
-            raise ValueError(f"{file.name} has a header and no rows; remove the file or fill it.")
-        wanted: tuple[str, ...] = POOL_COLUMNS if split == "pool" else PAIR_COLUMNS
-        if split == "all":
-            extra = [name for name in ("id", "split") if _is_named(name, header, column_mapping)]
-            wanted = ("smiles", "description", *extra)
-        chosen = pick_columns(file.name, header, wanted, column_mapping)
-        columns = {ours: [row[index] for row in rows] for ours, index in chosen.items()}
-        if "id" not in columns and split == "all":
-            columns["id"] = [str(number) for number in range(1, len(rows) + 1)]
-        tables[split] = Table(file.name, columns, tuple(header), lines)
+            tables[split] = _text2mol_table(table, smiles_of)
+        else:
+            wanted = {"pool": POOL_COLUMNS, "all": ("smiles", "description")}.get(split, PAIR_COLUMNS)
+            tables[split] = _pair_table(table, wanted, ("id", "split") if split == "all" else (), column_mapping)
     return tables
 
 
+def _pair_table(
+    source: FileTable, wanted: Sequence[str], optional: Sequence[str], column_mapping: Mapping[str, str]
+) -> Table:
+    """The wanted columns of a file."""
+    chosen = choose_columns(source.name, source.header, wanted, optional, column_mapping)
+    names = {column: source.header[position] for column, position in chosen.items()}
+    columns: dict[str, list[str]] = {column: [] for column in names}
+    places: list[str] = []
+    faults: dict[int, str] = {}
+    for row, record in enumerate(source.records):
+        for column, name in names.items():
+            columns[column].append(record.values.get(name) or "")
+        places.append(record.place)
+        if record.fault is not None:
+            faults[row] = record.fault
+    if not places:
+        raise ValueError(f"{source.name} has a header and no rows; remove the file, or add rows.")
+    if "id" not in columns and "id" in (*wanted, *optional):
+        columns["id"] = [str(number) for number in range(1, len(places) + 1)]
+    stereo = any(mark in smiles for smiles in columns["smiles"] for mark in "@/\\")
+    warn_flat(source.name, names["smiles"], stereo)
+    notes = tuple(f"{source.name}: {message}" for message in source.notes.messages())
+    return Table(source.name, columns, tuple(source.header), places, faults, notes)
+
+
 def table_from_dataset(dataset: Any, where: str, wanted: Sequence[str], column_mapping: Mapping[str, str]) -> Table:
-    """The wanted columns of a :class:`datasets.Dataset` as strings.
+    """The wanted columns of a data set, as text.
 
     Args:
-        dataset: one split.
-        where: its name in messages.
-        wanted: our names of the columns.
-        column_mapping: their column name to ours, for names that are not recognised.
+        dataset (`datasets.Dataset`): one split.
+        where: its name in errors.
+        wanted: columns of this package.
+        column_mapping: column of the data set to column of this package, for names that are not recognised.
 
     Raises:
-        ValueError: if a column is missing or there is no row.
+        ValueError: if a column is missing, or there is no row.
     """
     if not len(dataset):
         raise ValueError(f"{where} has no rows.")
     header = dataset.column_names
-    chosen = pick_columns(where, header, wanted, column_mapping)
-    columns = {ours: [_as_text(value) for value in dataset[header[i]][:]] for ours, i in chosen.items()}
+    chosen = choose_columns(where, header, wanted, (), column_mapping)
+    columns = {
+        column: [as_text(value) or "" for value in dataset[header[position]][:]] for column, position in chosen.items()
+    }
     return Table(where, columns, tuple(header))
 
 
-def pick_columns(
-    where: str, header: Sequence[str], wanted: Iterable[str], column_mapping: Mapping[str, str]
-) -> dict[str, int]:
-    """Position of each wanted column in a header, by ``column_mapping`` first and then by the usual synonyms.
+def has_column(column: str, header: Sequence[str], column_mapping: Mapping[str, str]) -> bool:
+    """Whether a header has a column of this package.
 
-    Raises:
-        ValueError: if a column is missing, or if two could be meant.
-
-    >>> pick_columns("a.csv", ["CID", "isosmiles", "note"], PAIR_COLUMNS, {"note": "description"})
-    {'id': 0, 'smiles': 1, 'description': 2}
+    >>> has_column("id", ["CID", "smiles"], {})
+    True
     """
-    chosen: dict[str, int] = {}
-    for ours in wanted:
-        mapped = [i for i, name in enumerate(header) if column_mapping.get(name) == ours]
-        candidates = mapped or [
-            i for i, name in enumerate(header) if name not in column_mapping and _means(name, ours)
-        ]
-        names = [header[i] for i in candidates]
-        if not candidates:
-            raise ValueError(
-                f"{where} has no column for {ours!r}; its columns are {list(header)}. "
-                f'Rename the column, or pass column_mapping={{"<one of these>": "{ours}"}}.'
-            )
-        if len(candidates) > 1:
-            raise ValueError(
-                f"{where}: the columns {names} could each be {ours!r}; "
-                f'choose one with column_mapping={{"{names[0]}": "{ours}"}}.'
-            )
-        chosen[ours] = candidates[0]
-    return chosen
-
-
-def _means(name: str, ours: str) -> bool:
-    """Whether a column's name is a usual one for ours."""
-    return name.strip().lower().replace(" ", "_") in _SYNONYMS[ours]
-
-
-def _is_named(ours: str, header: Sequence[str], column_mapping: Mapping[str, str]) -> bool:
-    """Whether the header has a column for ours."""
-    return any(column_mapping.get(name, ours if _means(name, ours) else "") == ours for name in header)
-
-
-def check_mapping(column_mapping: Mapping[str, str], tables: Iterable[Table]) -> None:
-    """Refuse a mapping that would be silently without effect: a key that no table has."""
-    found = {name for table in tables for name in table.header}
-    unknown = [name for name in column_mapping if name not in found]
-    if unknown:
-        raise ValueError(f"column_mapping names {unknown}, but the columns found are {sorted(found)}.")
-
-
-def sdf_smiles(path: Path) -> dict[str, str]:
-    """SMILES by CID from an SDF file.
-
-    The CID is the property ``PUBCHEM_COMPOUND_CID``, else the record's title. The SMILES is PubChem's own
-    isomeric SMILES where the record carries it, else it is written by RDKit from the mol block, stereo
-    included. Records that RDKit cannot read are left out.
-    """
-    found: dict[str, str] = {}
-    with rdBase.BlockLogs():
-        for record in _sdf_records(path):
-            fields = dict(_SDF_FIELD.findall(record))
-            cid = fields.get("PUBCHEM_COMPOUND_CID", record.split("\n", 1)[0]).strip()
-            smiles = next((fields[name].strip() for name in _SDF_SMILES if name in fields), "")
-            if not smiles:
-                molecule = Chem.MolFromMolBlock(record)
-                smiles = Chem.MolToSmiles(molecule) if molecule is not None else ""
-            if cid and smiles:
-                found[cid] = smiles
-    return found
-
-
-def _sdf_records(path: Path) -> Iterator[str]:
-    record: list[str] = []
-    with path.open(encoding="utf-8", errors="replace") as file:
-        for line in file:
-            if not record:
-                _refuse_pointer(path.name, line)
-            if line.startswith("$$$$"):
-                yield "".join(record)
-                record = []
-            else:
-                record.append(line)
-    # A file may end without the last delimiter.
-    if any(line.strip() for line in record):
-        yield "".join(record)
-
-
-def _read_rows(file: SourceFile) -> tuple[list[str], list[list[str]], list[int]]:
-    """First line, further rows, and the line number of each further row; blank lines are skipped."""
-    text = _read_text(file)
-    first, _, _ = text.partition("\n")
-    rows, lines = _split_tabs(text) if "\t" in first else _split_commas(file.name, text)
-    if not rows:
-        raise ValueError(f"{file.name} is empty.")
-    width = len(rows[0])
-    for row, line in zip(rows, lines, strict=True):
-        if len(row) != width:
-            raise ValueError(
-                f"{file.name} line {line} has {len(row)} fields where the first line has {width}; mend the "
-                "line (a separator or line break inside a field?)."
-            )
-    return [name.strip() for name in rows[0]], rows[1:], lines[1:]
-
-
-def _split_tabs(text: str) -> tuple[list[list[str]], list[int]]:
-    # Not str.splitlines: it also breaks at characters that captions may hold (U+2028, U+0085, form feed).
-    numbered = [(i, line.removesuffix("\r")) for i, line in enumerate(text.split("\n"), 1)]
-    kept = [(i, line) for i, line in numbered if line]
-    return [line.split("\t") for _, line in kept], [i for i, _ in kept]
-
-
-def _split_commas(name: str, text: str) -> tuple[list[list[str]], list[int]]:
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
-    rows: list[list[str]] = []
-    lines: list[int] = []
-    start = 1
-    try:
-        for row in reader:
-            if row:
-                rows.append(row)
-                lines.append(start)
-            start = reader.line_num + 1
-    except csv.Error as error:
-        raise ValueError(f"{name} line {start} is not valid CSV: {error}.") from error
-    return rows, lines
-
-
-def _read_text(file: SourceFile) -> str:
-    data = file.path.read_bytes()
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise ValueError(
-            f"{file.name} line {line} is not UTF-8 (byte 0x{data[error.start]:02x}); convert the file."
-        ) from error
-    _refuse_pointer(file.name, text[:100])
-    return text
-
-
-def _refuse_pointer(name: str, head: str) -> None:
-    if head.startswith("version https://git-lfs.github.com"):
-        raise ValueError(f"{name} is a Git LFS pointer, not the file itself; run `git lfs pull` in its folder.")
-
-
-def _is_text2mol(first_row: Sequence[str]) -> bool:
-    numbers = first_row[1].split() if len(first_row) == 3 else []
-    try:
-        return len([float(number) for number in numbers]) > 1
-    except ValueError:
-        return False
+    return bool(candidates(header, column, column_mapping))
 
 
 def _find_smiles(file: SourceFile, pool: Table | None) -> dict[str, str]:
-    """SMILES by CID for Text2Mol's files, which carry none (neither does its substructure corpus)."""
+    """SMILES by CID for Text2Mol's files, from the pool or from SDF files."""
     if pool is not None:
         return dict(zip(map(str.strip, pool.columns["id"]), pool.columns["smiles"], strict=True))
     folder = file.path.parent
-    found = [path for path in sorted(folder.iterdir()) if path.suffix.lower() == ".sdf"]
-    if not found:
+    sources = [source_file(path, file.encoding, "drop") for path in sorted(folder.iterdir())]
+    sources = [source for source in sources if source.suffix == ".sdf"]
+    if not sources:
         raise FileNotFoundError(
             f"{file.name} is in Text2Mol's format, which has no SMILES (its "
             "ChEBI_defintions_substructure_corpus.cp holds substructure ids only). Put Text2Mol's *.sdf "
             f"files, or a molecules.tsv with the columns CID, SMILES and split, into {folder}."
         )
-    return {cid: smiles for path in found for cid, smiles in sdf_smiles(path).items()}
+    return {cid: smiles for source in sources for cid, smiles in pubchem_smiles(source).items()}
 
 
-def _text2mol_table(file: SourceFile, rows: list[list[str]], lines: list[int], smiles_of: Mapping[str, str]) -> Table:
-    ids = [row[0].strip() for row in rows]
+def _text2mol_table(source: FileTable, smiles_of: Mapping[str, str]) -> Table:
+    """The pairs of a file in Text2Mol's format, with their SMILES."""
+    ids, descriptions, places = [], [], []
+    faults: dict[int, str] = {}
+    for row, record in enumerate(source.records):
+        ids.append((record.values["id"] or "").strip())
+        descriptions.append(record.values["description"] or "")
+        places.append(record.place)
+        if record.fault is not None:
+            faults[row] = record.fault
     if not any(cid in smiles_of for cid in ids):
         raise ValueError(
-            f"{file.name}: none of its {len(ids)} CIDs ({', '.join(ids[:3])}, ...) is among the "
+            f"{source.name}: none of its {len(ids)} CIDs ({', '.join(ids[:3])}, ...) is among the "
             f"{len(smiles_of)} molecules of the *.sdf files or molecules.tsv; add the file that holds them."
         )
-    columns = {
-        "id": ids,
-        "smiles": [smiles_of.get(cid, "") for cid in ids],
-        "description": [row[2] for row in rows],
-    }
-    return Table(file.name, columns, header=(), lines=lines)
-
-
-def _as_text(value: Any) -> str:
-    if value is None or value != value:
-        return ""
-    # A column of integers with one value missing is read as floats by many tools: 2244.0 means 2244.
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    return str(value)
+    columns = {"id": ids, "smiles": [smiles_of.get(cid, "") for cid in ids], "description": descriptions}
+    return Table(source.name, columns, header=(), places=places, faults=faults)

@@ -1,4 +1,4 @@
-"""ChEBI-20 and data sets like it, from a folder, the Hub or the authors' repository."""
+"""Loads ChEBI-20 and other pairs from a folder, a file, the Hub or the repository of ChEBI-20's authors."""
 
 import hashlib
 import logging
@@ -14,26 +14,19 @@ import datasets
 from datasets import Dataset, DatasetDict, DownloadConfig, DownloadManager, Features, Value, load_dataset
 from rdkit import rdBase
 
-from class_hf.data.formats import (
-    PAIR_COLUMNS,
-    POOL_COLUMNS,
-    SourceFile,
-    Table,
-    check_mapping,
-    find_files,
-    read_files,
-    split_of,
-    table_from_dataset,
-)
+from class_hf.data.columns import PAIR_COLUMNS, POOL_COLUMNS, check_mapping, checked_mapping
+from class_hf.data.formats import Table, find_files, read_files, split_of, table_from_dataset
 from class_hf.data.single_file import read_single_file
-from class_hf.data.validation import Columns, LoadReport, OnError, check_tables
+from class_hf.data.tables import first_line, source_file
+from class_hf.data.text_files import OnError, SourceFile
+from class_hf.data.validation import Columns, LoadReport, check_tables
 
 logger = logging.getLogger(__name__)
 
 CHEBI20_URL = "https://raw.githubusercontent.com/blender-nlp/MolT5/{revision}/ChEBI-20_data/{split}.txt"
 
-# Raise it when the same source would load differently, so that what was cached before is not taken for it.
-_CACHE_VERSION = 1
+# Increase it when the same source loads differently, so that older cached data are not used.
+_CACHE_VERSION = 2
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 _SPLITS = ("train", "validation", "test")
 
@@ -47,6 +40,7 @@ def load_chebi20(
     cache_dir: str | os.PathLike[str] | None = ...,
     revision: str | None = ...,
     return_report: Literal[False] = ...,
+    encoding: str | None = ...,
 ) -> DatasetDict: ...
 
 
@@ -59,6 +53,7 @@ def load_chebi20(
     cache_dir: str | os.PathLike[str] | None = ...,
     revision: str | None = ...,
     return_report: Literal[True],
+    encoding: str | None = ...,
 ) -> tuple[DatasetDict, LoadReport]: ...
 
 
@@ -70,49 +65,53 @@ def load_chebi20(
     cache_dir: str | os.PathLike[str] | None = None,
     revision: str | None = None,
     return_report: bool = False,
+    encoding: str | None = None,
 ) -> DatasetDict | tuple[DatasetDict, LoadReport]:
-    r"""Load ChEBI-20, or any pairs in one of its formats, checked and repaired.
+    r"""Load ChEBI-20 or other pairs of captions and molecules. The rows are checked and repaired.
 
-    ChEBI-20 (Edwards et al., "Text2Mol", EMNLP 2021) pairs 33,010 molecules of PubChem with their ChEBI
-    captions, split 80/10/10; MolT5 (Edwards et al., EMNLP 2022) reworded them to "The molecule is ...".
+    ChEBI-20 (Edwards et al., "Text2Mol", EMNLP 2021) pairs 33,010 molecules of PubChem with their ChEBI captions,
+    split 80/10/10. MolT5 (Edwards et al., EMNLP 2022) reworded the captions to "The molecule is ...".
 
-    Doubled backslashes in SMILES, an escaping fault of the published files, are made single. SMILES are never
-    rewritten otherwise, so stereo marks stay. The first call parses every SMILES with RDKit (seconds); the
-    result is kept in the cache under a key of the source's content, and further calls map it into memory.
+    Repeated backslashes in SMILES, an escaping error of the published files, are made single. SMILES do not change
+    otherwise, so their stereochemistry stays. The first call parses each SMILES with RDKit, which takes seconds. The
+    result is cached under a key of the source's content, and further calls map it into memory.
 
     Args:
-        source: where the pairs are.
+        source (`str` or `Path`, *optional*): where the pairs are.
 
-            - ``None``: MolT5's files, downloaded from the authors' repository.
-            - a folder with ``train``, ``validation`` and ``test`` (those that exist; also ``training``,
-              ``val``, ``valid``, ``dev``) ending in ``.tsv``, ``.txt`` or ``.csv``: tab separated without
-              quoting and with a header (MolT5), comma separated with quoting (ORMA), or Text2Mol's own files
-              with its ``*.sdf`` files beside them. ``molecules.tsv`` (CID, SMILES, split), if there, is the
-              pool.
-            - a file with all pairs, comma or tab separated: a column ``split`` deals them to the splits, or else the
-              molecules do (:func:`~class_hf.data.single_file.split_of_molecule`: 80/10/10, no molecule in two
-              splits); without a column ``id``, rows are numbered from 1.
-            - ``"org/name"``: a data set of the Hub. A folder or file of that name goes first.
-        on_error: ``"raise"`` at rows that are not usable (empty value, SMILES that RDKit cannot parse,
-            repeated id or pair, not in the pool), or ``"drop"`` them; the report lists what was dropped.
-        column_mapping: their column name to ``"id"``, ``"smiles"``, ``"description"`` or ``"split"``, for
-            columns whose names are not recognised (CID, SMILES, isosmiles, caption, text and the like are,
-            in upper and lower case).
-        cache_dir: where downloads and the checked data go; defaults to the cache of ``datasets``.
-        revision: branch, tag or commit of the Hub data set, or of the authors' repository.
-        return_report: also return a :class:`~class_hf.data.validation.LoadReport`.
+            - None: MolT5's files, downloaded from the authors' repository.
+            - A folder with `train`, `validation` and `test` (those that exist; also `training`, `val`, `valid`, `dev`)
+              ending in `.tsv`, `.txt`, `.csv`, `.parquet` or `.jsonl`, or one of these and `.gz`: for instance MolT5's
+              files (tab-separated without quotes), ORMA's (comma-separated), or Text2Mol's files with its `*.sdf`
+              files in the same folder. `molecules.tsv` (CID, SMILES, split), if it exists, is the pool.
+            - One file with all pairs. A column `split` decides their splits. Without it the molecules decide
+              ([`~class_hf.data.single_file.split_of_molecule`]: 80/10/10, no molecule in two splits). Without a column
+              `id`, rows are numbered from 1.
+            - `"org/name"`: a data set of the Hub. A folder or file of that name has priority.
+        on_error (`str`, *optional*, defaults to `"raise"`): `"raise"` at rows that are not usable (malformed line,
+            empty value, SMILES that RDKit cannot parse, id of another molecule, repeated pair, not in the pool), or
+            `"drop"` them. The report lists the dropped rows. Under `"drop"`, lines that are not UTF-8 are read as
+            Windows-1252.
+        column_mapping (`dict`, *optional*): column of the source to `"id"`, `"smiles"`, `"description"` or `"split"`,
+            for columns whose names are not recognised. Usual names are recognised in upper and lower case (CID,
+            SMILES, isosmiles, caption, text, ...).
+        cache_dir (`str` or `Path`, *optional*): folder of downloads and checked data. Default: the cache of
+        `datasets`. revision (`str`, *optional*): branch, tag or commit of the Hub data set, or of the authors'
+        repository. return_report (`bool`, *optional*, defaults to `False`): also return a
+            [`~class_hf.data.validation.LoadReport`].
+        encoding (`str`, *optional*): encoding of text files. Default: UTF-8, or what a byte order mark says.
 
     Returns:
-        A ``DatasetDict`` with ``train``, ``validation`` and ``test``, those that the source has, with the
-        string columns ``id``, ``smiles`` and ``description``; and ``pool``, every candidate molecule, with
-        the string columns ``id``, ``smiles`` and ``split``. Without a file for it, the pool is the union of
-        the splits' molecules. With ``return_report``, a tuple of this and the report.
+        A `DatasetDict` with those of `train`, `validation` and `test` that the source has, with the string columns
+        `id`, `smiles` and `description`; and `pool`, all candidate molecules, with the string columns `id`, `smiles`
+        and `split`. Without a file of the pool, the pool is the union of the splits' molecules. Several captions of a
+        molecule can share its id; the pool has it once. With `return_report`, a tuple of this and the report.
 
     Raises:
-        FileNotFoundError: if the folder is missing or has no file of pairs.
+        FileNotFoundError: if the source does not exist, or a folder has no file of pairs.
         ConnectionError: if a download fails.
-        ValueError: if an argument is wrong, a file malformed, a column missing, an id in two splits, or,
-            under ``on_error="raise"``, a row not usable.
+        ValueError: if an argument is wrong, a file is malformed, a column is missing, an id is in two splits, or under
+            `on_error="raise"` a row is not usable.
 
     Example:
 
@@ -129,18 +128,18 @@ def load_chebi20(
     ```
     """
     mapping = _checked_arguments(on_error, column_mapping)
-    if source is not None and Path(source).expanduser().is_dir():
+    path = None if source is None else Path(source).expanduser()
+    if path is not None and path.exists():
         if revision is not None:
-            raise ValueError(f"revision {revision!r} needs a data set of the Hub, but {source} is a folder.")
-        files = find_files(Path(source).expanduser())
+            kind = "folder" if path.is_dir() else "file"
+            raise ValueError(f"revision {revision!r} needs a data set of the Hub, but {source} is a {kind}.")
+        if path.is_dir():
+            files = find_files(path, encoding, on_error)
+        else:
+            files = {"all": source_file(path, encoding, on_error)}
         data, report = _load_files(files, mapping, on_error, cache_dir)
-    elif source is not None and Path(source).expanduser().is_file():
-        if revision is not None:
-            raise ValueError(f"revision {revision!r} needs a data set of the Hub, but {source} is a file.")
-        path = Path(source).expanduser()
-        data, report = _load_files({"all": SourceFile(path.name, path)}, mapping, on_error, cache_dir)
     elif source is None:
-        data, report = _load_files(_download(revision or "main", cache_dir), mapping, on_error, cache_dir)
+        data, report = _load_files(_download(revision or "main", cache_dir, on_error), mapping, on_error, cache_dir)
     elif isinstance(source, str) and _HUB_ID.fullmatch(source):
         data, report = _load_hub(source, revision, mapping, on_error, cache_dir)
     else:
@@ -157,21 +156,22 @@ def load_pairs(
     on_error: OnError = "raise",
     column_mapping: Mapping[str, str] | None = None,
     cache_dir: str | os.PathLike[str] | None = None,
+    encoding: str | None = None,
 ) -> Dataset:
-    """Load one file of pairs of any name, with the formats, checks and cache of :func:`load_chebi20`.
+    """Load one file of pairs as one data set, with the formats, checks and cache of [`load_chebi20`].
 
     Args:
-        path: the file.
-        on_error: as in :func:`load_chebi20`; dropped rows are counted, and the first listed, in the log.
-        column_mapping: as in :func:`load_chebi20`.
-        cache_dir: as in :func:`load_chebi20`.
+        path (`str` or `Path`): the file, of any name.
+        on_error (`str`, *optional*, defaults to `"raise"`): as in [`load_chebi20`]. The log counts the dropped rows
+            and lists the first.
+        column_mapping, cache_dir, encoding (*optional*): as in [`load_chebi20`].
 
     Returns:
-        A ``Dataset`` with the string columns ``id``, ``smiles`` and ``description``.
+        A `Dataset` with the string columns `id`, `smiles` and `description`.
 
     Raises:
-        FileNotFoundError: if there is no such file.
-        ValueError: as :func:`load_chebi20`.
+        FileNotFoundError: if the file does not exist.
+        ValueError: as [`load_chebi20`].
 
     Example:
 
@@ -185,19 +185,15 @@ def load_pairs(
     file = Path(path).expanduser()
     if not file.is_file():
         raise FileNotFoundError(f"{path} is not a file of pairs; for a folder or the Hub use load_chebi20.")
-    data, _ = _load_files({"pairs": SourceFile(file.name, file)}, mapping, on_error, cache_dir)
+    data, _ = _load_files({"pairs": source_file(file, encoding, on_error)}, mapping, on_error, cache_dir)
     return data["pairs"]
 
 
 def _checked_arguments(on_error: str, column_mapping: Mapping[str, str] | None) -> dict[str, str]:
+    """The column mapping, after a check of both arguments."""
     if on_error not in get_args(OnError):
         raise ValueError(f'on_error is {on_error!r}; expected "raise" or "drop".')
-    mapping = dict(column_mapping or {})
-    known = sorted({*PAIR_COLUMNS, *POOL_COLUMNS})
-    wrong = {theirs: ours for theirs, ours in mapping.items() if ours not in known}
-    if wrong:
-        raise ValueError(f"column_mapping maps to unknown columns: {wrong}; expected values are {known}.")
-    return mapping
+    return checked_mapping(column_mapping)
 
 
 def _load_files(
@@ -206,18 +202,26 @@ def _load_files(
     on_error: OnError,
     cache_dir: str | os.PathLike[str] | None,
 ) -> tuple[DatasetDict, LoadReport]:
-    # With the names, because the report quotes them.
-    contents = [
-        (split, file.name, hashlib.sha256(file.path.read_bytes()).hexdigest()) for split, file in files.items()
-    ]
-    # SDF files beside the pairs may be where Text2Mol's SMILES come from; too large to read on every call.
-    beside = {path for file in files.values() for path in file.path.parent.glob("*.[sS][dD][fF]")}
-    stats = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in sorted(beside)]
+    """The pairs of files, read and checked, or from the cache."""
+    # The key holds the names, because the report quotes them.
+    contents = [(split, file.name, file.encoding, _digest(file.path)) for split, file in files.items()]
+    # Text2Mol's SMILES may come from SDF files in the same folder, which are too large to hash in each call.
+    structures = {path for file in files.values() for path in file.path.parent.glob("*.[sS][dD][fF]*")}
+    stats = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in sorted(structures)]
 
     def read() -> dict[str, Table]:
         return read_single_file(files["all"], mapping) if "all" in files else read_files(files, mapping)
 
     return _cached(repr((contents, stats)), read, mapping, on_error, cache_dir)
+
+
+def _digest(path: Path) -> str:
+    """The SHA-256 of a file's content."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def _load_hub(
@@ -227,49 +231,53 @@ def _load_hub(
     on_error: OnError,
     cache_dir: str | os.PathLike[str] | None,
 ) -> tuple[DatasetDict, LoadReport]:
+    """The pairs of a data set of the Hub, checked, or from the cache."""
     try:
-        found = load_dataset(name, revision=revision, cache_dir=cache_dir and os.fspath(cache_dir))
+        remote = load_dataset(name, revision=revision, cache_dir=cache_dir and os.fspath(cache_dir))
     except OSError as error:
         kind = FileNotFoundError if isinstance(error, FileNotFoundError) else ConnectionError
         raise kind(
-            f"{name!r} is no folder here, and loading it from the Hub failed: {error}. Pass an existing "
+            f"{name!r} is no folder here, and loading it from the Hub failed: {first_line(error)}. Pass an existing "
             "folder, or check the name, the revision and the network."
         ) from error
     splits: dict[str, str] = {}
-    for theirs in found:
-        ours = split_of(theirs)
-        if ours is None:
-            logger.warning("%s: split %r is none of train, validation, test and pool; left out.", name, theirs)
-        elif ours in splits:
-            raise ValueError(f"{name}: the splits {splits[ours]!r} and {theirs!r} both stand for {ours}.")
+    for remote_split in remote:
+        split = split_of(remote_split)
+        if split is None:
+            logger.warning("%s: split %r is none of train, validation, test and pool; left out.", name, remote_split)
+        elif split in splits:
+            raise ValueError(f"{name}: the splits {splits[split]!r} and {remote_split!r} both mean {split}.")
         else:
-            splits[ours] = theirs
+            splits[split] = remote_split
     if not splits.keys() - {"pool"}:
-        raise ValueError(f"{name} has the splits {list(found)}; expected train, validation or test.")
+        raise ValueError(f"{name} has the splits {list(remote)}; expected train, validation or test.")
 
     def read() -> dict[str, Table]:
         return {
-            ours: table_from_dataset(found[theirs], name, POOL_COLUMNS if ours == "pool" else PAIR_COLUMNS, mapping)
-            for ours, theirs in splits.items()
+            split: table_from_dataset(
+                remote[remote_split], name, POOL_COLUMNS if split == "pool" else PAIR_COLUMNS, mapping
+            )
+            for split, remote_split in splits.items()
         }
 
-    content = repr(sorted((ours, found[theirs]._fingerprint) for ours, theirs in splits.items()))
+    content = repr(sorted((split, remote[remote_split]._fingerprint) for split, remote_split in splits.items()))
     return _cached(content, read, mapping, on_error, cache_dir)
 
 
-def _download(revision: str, cache_dir: str | os.PathLike[str] | None) -> dict[str, SourceFile]:
-    """The authors' files, through the download cache of ``datasets``."""
+def _download(revision: str, cache_dir: str | os.PathLike[str] | None, on_error: OnError) -> dict[str, SourceFile]:
+    """The authors' files, through the download cache of `datasets`."""
     urls = {split: CHEBI20_URL.format(revision=revision, split=split) for split in _SPLITS}
-    # Without ETags a file in the cache needs no network; the files have not changed since publication.
+    # Without ETags, cached files need no network. The files have not changed since publication.
     config = DownloadConfig(cache_dir=cache_dir and Path(cache_dir) / "downloads", use_etag=False)
     files: dict[str, SourceFile] = {}
     for split, url in urls.items():
         try:
-            files[split] = SourceFile(url, Path(DownloadManager(download_config=config).download(url)))
-        except Exception as error:  # whatever the HTTP stack raises, the way out is the same
+            path = Path(DownloadManager(download_config=config).download(url))
+            files[split] = SourceFile(url, path, on_error=on_error)
+        except Exception as error:  # the HTTP libraries raise many kinds of errors with the same remedy
             raise ConnectionError(
-                f"could not download {url} ({type(error).__name__}: {error}). Check the network, or get the "
-                "files another way and pass their folder: load_chebi20(folder)."
+                f"could not download {url} ({type(error).__name__}: {first_line(error)}). Check the network, or get "
+                "the files another way and pass their folder: load_chebi20(folder)."
             ) from error
     return files
 
@@ -281,15 +289,15 @@ def _cached(
     on_error: OnError,
     cache_dir: str | os.PathLike[str] | None,
 ) -> tuple[DatasetDict, LoadReport]:
-    """Check and convert what ``read`` returns, or take it from disk if that was done before.
+    """The checked result of `read`, from the cache if it is there.
 
-    Data on disk is worth having beyond speed: ``Dataset.map`` caches its results only for data sets that have
-    files, so scoring and preparing the pairs is done once too.
+    `Dataset.map` caches its results only for data sets with files, so the cache also makes scoring and preparing
+    the pairs run once.
     """
     if not datasets.is_caching_enabled():
         data, report = _build(read(), mapping, on_error)
     else:
-        # RDKit's version, because it decides which SMILES parse.
+        # RDKit's version decides which SMILES parse.
         key = repr((_CACHE_VERSION, rdBase.rdkitVersion, content, sorted(mapping.items()), on_error))
         root = Path(cache_dir or datasets.config.HF_DATASETS_CACHE) / "class_hf_pairs"
         home = root / hashlib.sha256(key.encode()).hexdigest()[:32]
@@ -312,9 +320,13 @@ def _cached(
 
 
 def _build(tables: dict[str, Table], mapping: dict[str, str], on_error: OnError) -> tuple[DatasetDict, LoadReport]:
-    check_mapping(mapping, tables.values())
+    """Check the tables and convert them to data sets."""
+    headers: dict[str, list[str]] = {}
+    for table in tables.values():
+        headers.setdefault(table.where, []).extend(table.header)
+    check_mapping(mapping, headers)
     columns, report = check_tables(tables, on_error)
-    # In this order, whatever the order of the source.
+    # A fixed order, independent of the source.
     pairs = {split: columns[split] for split in ("pairs", *_SPLITS) if split in columns}
     if "pairs" not in pairs:
         pairs["pool"] = columns.get("pool") or _union(pairs)
@@ -323,13 +335,18 @@ def _build(tables: dict[str, Table], mapping: dict[str, str], on_error: OnError)
 
 
 def _union(pairs: Mapping[str, Columns]) -> Columns:
-    """Every molecule of the splits; ids are unique by now, within and across splits."""
+    """Each molecule of the splits once. An id belongs to one molecule and one split, which was checked."""
+    rows: dict[str, tuple[str, str]] = {}
+    for split, columns in pairs.items():
+        for key, smiles in zip(columns["id"], columns["smiles"], strict=True):
+            rows.setdefault(key, (smiles, split))
     return {
-        "id": [key for columns in pairs.values() for key in columns["id"]],
-        "smiles": [smiles for columns in pairs.values() for smiles in columns["smiles"]],
-        "split": [split for split, columns in pairs.items() for _ in columns["id"]],
+        "id": list(rows),
+        "smiles": [smiles for smiles, _ in rows.values()],
+        "split": [split for _, split in rows.values()],
     }
 
 
 def _dataset(columns: Columns) -> Dataset:
+    """A data set of string columns."""
     return Dataset.from_dict(columns, features=Features({name: Value("string") for name in columns}))

@@ -1,18 +1,31 @@
-"""Reads a table of molecules: CSV, TSV, Parquet, SDF, SMILES, or a saved data set."""
+"""Reads a table of molecules from a file, or from a saved data set, into a `Dataset`."""
 
-import csv
-import gzip
-from collections.abc import Sequence
+import hashlib
+import json
+import logging
+import tempfile
+from collections.abc import Iterator, Mapping
+from itertools import islice
 from pathlib import Path
-from typing import Any, Literal
 
-from datasets import Dataset, DatasetDict, Features, Value, load_from_disk
-from datasets.exceptions import DatasetGenerationError
+import datasets
+import pyarrow as pa
+from datasets import Dataset, DatasetDict, load_from_disk
+from datasets.table import InMemoryTable
+from rdkit import rdBase
 
-SMILES_NAMES = ("smiles", "canonical_smiles", "isomeric_smiles", "structure")
-ID_NAMES = ("id", "cid", "chebi_id", "chembl_id", "molecule_id", "compound_id", "name")
-DESCRIPTION_NAMES = ("description", "caption", "text")
-FORMATS = (".csv", ".tsv", ".parquet", ".sdf", ".sdf.gz", ".smi")
+from class_hf.data.columns import check_mapping, checked_mapping
+from class_hf.data.smiles import ASCII_SPACE
+from class_hf.data.tables import FileTable, as_text, choose_columns, find_format, read_table, source_file, warn_flat
+from class_hf.data.text_files import Notes, OnError, Record, SourceFile
+
+logger = logging.getLogger(__name__)
+
+# Columns of a table that was read from a file: where each row is, and why the reader cannot use it (null if it can).
+PLACE, FAULT = "_place", "_read_fault"
+_CHUNK = 10_000
+# Increase it when the same file is read differently, so that older cached tables are not used.
+_CACHE_VERSION = 1
 
 
 def read_molecules(
@@ -21,118 +34,195 @@ def read_molecules(
     id_column: str | None = None,
     description_column: str | None = None,
     split: str | None = None,
+    *,
+    column_mapping: Mapping[str, str] | None = None,
+    encoding: str | None = None,
+    on_error: OnError = "raise",
 ) -> Dataset:
-    """A table of molecules as a data set with `smiles`, `id` if there is one, `description` if there is one.
+    """Read a table of molecules with the columns `smiles`, `id` and `description`; `id` and `description` are
+    optional.
 
-    Values are not checked; [`MoleculeIndex.build`] does that. Columns of text files stay text, so that an id `007`
-    stays one.
+    All other columns are kept. A column that has one of these names but another meaning, or whose name begins with
+    `_`, is renamed to `NAME_of_table`. The SMILES are not checked; [`MoleculeIndex.build`] does that. Columns of text
+    files stay text, so an id `007` keeps its zeros.
+
+    In SDF files the molecule is the mol block and the id is the title. Where the title is empty, the id is the first
+    usual id property. A part `|...|` after a SMILES is a CXSMILES extension in all formats.
 
     Args:
-        path: a file whose name ends in one of `FORMATS`, or a folder of `Dataset.save_to_disk`.
-        smiles_column, id_column, description_column: names of columns. Default: the first column whose name,
-            whatever its case, is among the usual ones.
-        split: of a folder with several.
+        path (`str` or `Path`): a CSV, TSV, Parquet, JSON Lines, SDF or SMILES file, compressed with gzip or not, or a
+            folder of `Dataset.save_to_disk`.
+        smiles_column, id_column, description_column (`str`, *optional*): names of columns. Default: the usual names
+            ([`class_hf.data.columns.SYNONYMS`]), in upper and lower case. SMILES with stereochemistry are preferred.
+        split (`str`, *optional*): split of a folder with several.
+        column_mapping (`dict`, *optional*): column of the table to `"smiles"`, `"id"` or `"description"`.
+        encoding (`str`, *optional*): encoding of text files. Default: UTF-8, or what a byte order mark says.
+        on_error (`str`, *optional*, defaults to `"raise"`): `"raise"` at malformed rows, or `"drop"`: mark them, so
+            that [`MoleculeIndex.build`] drops them. Under `"drop"`, lines that are not UTF-8 are read as Windows-1252.
+
+    Returns:
+        The molecules. A table from a file also has the columns `_place` (file and line of each row) and `_read_fault`.
 
     Raises:
-        ValueError: if the format is not known, or a column is not found; the message lists those there are.
+        FileNotFoundError: if the file does not exist.
+        ValueError: if the file is malformed or has no molecule, or a column is missing or ambiguous.
 
     Example:
 
-    ```python
-    molecules = read_molecules("chembl.csv", smiles_column="canonical_smiles", id_column="chembl_id")
-    ```
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> _ = (folder / "a.csv").write_text("ChEMBL ID;Smiles;Weight\\nCHEMBL545;CCO;46.07\\n")
+    >>> read_molecules(folder / "a.csv").select_columns(["id", "smiles", "Weight"])[0]
+    {'id': 'CHEMBL545', 'smiles': 'CCO', 'Weight': '46.07'}
     """
-    path = Path(path)
-    table = _read(path, split)
-    names = {
-        "smiles": _column(table.column_names, smiles_column, SMILES_NAMES, path, "--smiles_column"),
-        "id": _column(table.column_names, id_column, ID_NAMES, path, "--id_column", optional=True),
-        "description": _column(
-            table.column_names, description_column, DESCRIPTION_NAMES, path, "--description_column", optional=True
-        ),
-    }
-    for wanted, found in names.items():
-        if found is None or found == wanted:
-            continue
-        if wanted in table.column_names:  # another column has the name that this one is to get
-            table = table.rename_column(wanted, f"{wanted}_of_table")
-        table = table.rename_column(found, wanted)
+    path = Path(path).expanduser()
+    mapping = _merge(column_mapping, smiles_column, id_column, description_column)
+    if path.is_dir():
+        return _named_columns(path.name, _read_folder(path, split), mapping)
+    file = source_file(path, encoding, on_error)
+    if find_format(file) == "parquet":
+        check_parquet(file)
+        return _named_columns(file.name, Dataset.from_parquet(str(path)), mapping)
+    return _read_file(file, mapping)
+
+
+def _merge(column_mapping: Mapping[str, str] | None, *names: str | None) -> dict[str, str]:
+    """The column mapping with the columns that arguments name."""
+    mapping = dict(column_mapping or {})
+    for column, name in zip(("smiles", "id", "description"), names, strict=True):
+        if name is not None:
+            mapping[name] = column
+    return checked_mapping(mapping)
+
+
+def check_parquet(file: SourceFile) -> None:
+    """Refuse a Parquet file that cannot be read or has no row; `datasets` would fail with a long traceback."""
+    if not any(True for _ in islice(read_table(file).records, 1)):
+        raise ValueError(f"{file.name} has columns and no rows; expected molecules.")
+
+
+def _read_folder(path: Path, split: str | None) -> Dataset:
+    """A data set that `Dataset.save_to_disk` or `DatasetDict.save_to_disk` wrote."""
+    try:
+        data = load_from_disk(str(path))
+    except FileNotFoundError as error:
+        raise ValueError(
+            f"{str(path)!r} is a folder that Dataset.save_to_disk did not write. Name the file with the molecules."
+        ) from error
+    if not isinstance(data, DatasetDict):
+        return data
+    if split not in data:
+        raise ValueError(f"{str(path)!r} has the splits {sorted(data)}; name one by --split, not {split!r}.")
+    return data[split]
+
+
+def _named_columns(where: str, table: Dataset, mapping: Mapping[str, str]) -> Dataset:
+    """A typed table with this package's column names; smiles, ids and captions as text."""
+    check_mapping(mapping, {where: table.column_names})
+    chosen = choose_columns(where, table.column_names, ("smiles",), ("id", "description"), mapping)
+    notes = Notes()
+    names = _new_names(table.column_names, chosen, notes)
+    _log(where, notes.messages())
+    table = table.rename_columns({old: new for old, new in names.items() if old != new})
+    for column in chosen:
+        if table.features[column].dtype not in ("string", "large_string"):
+            texts = [as_text(value) for value in table[column][:]]
+            order = table.column_names
+            feature = datasets.Value("string")
+            table = table.remove_columns(column).add_column(column, texts, feature=feature).select_columns(order)
     return table
 
 
-def _read(path: Path, split: str | None) -> Dataset:
-    if not path.exists():
-        raise ValueError(f"{str(path)!r} does not exist; expected a table of molecules.")
-    if path.is_dir():
-        data = load_from_disk(str(path))
-        if isinstance(data, DatasetDict):
-            if split not in data:
-                raise ValueError(f"{str(path)!r} has the splits {sorted(data)}; name one by --split, not {split!r}.")
-            return data[split]
-        return data
-    name = path.name.lower()
-    if name.endswith(".parquet"):
-        return Dataset.from_parquet(str(path))
-    if name.endswith(".csv"):
-        return _read_text(path, ",", csv.QUOTE_MINIMAL)
-    if name.endswith(".tsv"):
-        return _read_text(path, "\t", csv.QUOTE_NONE)
-    if name.endswith((".sdf", ".sdf.gz")):
-        return _read_sdf(path)
-    if name.endswith(".smi"):
-        return _read_smi(path)
-    raise ValueError(f"{path.name!r} is of no known format; expected one of {', '.join(FORMATS)}, or a folder.")
+def _new_names(header: list[str], chosen: Mapping[str, int], notes: Notes) -> dict[str, str]:
+    """The name of each column of a table in the result."""
+    names = {header[position]: column for column, position in chosen.items()}
+    for name in header:
+        if name in names:
+            continue
+        new = name
+        if name in ("smiles", "id", "description") or name.startswith("_"):
+            new = f"{name.lstrip('_')}_of_table"
+            while new in header or new in names.values():
+                new += "_"
+            notes.renamed[name] = new
+        names[name] = new
+    return names
 
 
-def _read_text(path: Path, separator: str, quoting: Literal[0, 3]) -> Dataset:
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        columns = next(csv.reader(file, delimiter=separator, quoting=quoting), [])
-    if not columns:
-        raise ValueError(f"{path.name} is empty; expected a line with the names of the columns.")
-    features = Features({column: Value("string") for column in columns})
-    try:
-        return Dataset.from_csv(
-            str(path), features=features, sep=separator, quoting=quoting, keep_default_na=False, encoding="utf-8-sig"
-        )
-    except DatasetGenerationError as error:
-        raise ValueError(f"{path.name} cannot be read as a table: {error.__cause__ or error}") from error
+def _read_file(file: SourceFile, mapping: dict[str, str]) -> Dataset:
+    """A text or structure file, through a cache on disk, so that large tables are mapped into memory."""
+    table = read_table(file)
+    check_mapping(mapping, {file.name: table.header})
+    if table.is_text2mol:
+        raise ValueError(f"{file.name} is in Text2Mol's format, which has no SMILES. Name a table with SMILES.")
+    if table.format == "sdf":
+        # The structure and the title of a record have priority over its properties.
+        mapping = {column: column for column in ("smiles", "id") if column not in mapping.values()} | mapping
+    chosen = choose_columns(file.name, table.header, ("smiles",), ("id", "description"), mapping)
+    names = _new_names(table.header, chosen, table.notes)
+    folder = Path(datasets.config.HF_DATASETS_CACHE, "class_hf_tables")
+    key = repr((_CACHE_VERSION, rdBase.rdkitVersion, file.name, file.encoding, file.on_error, sorted(mapping.items())))
+    target = folder / _digest(file.path, key)
+    if not datasets.is_caching_enabled():
+        data = pa.Table.from_batches(_batches(table, names), _schema(names))
+        _log(file.name, table.notes.messages())
+        return Dataset(InMemoryTable(data))
+    if not target.is_dir():
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder) as scratch:
+            new = Path(scratch, "table")
+            new.mkdir()
+            with pa.OSFile(str(new / "rows.arrow"), "wb") as sink, pa.ipc.new_stream(sink, _schema(names)) as writer:
+                for batch in _batches(table, names):
+                    writer.write_batch(batch)
+            (new / "notes.json").write_text(json.dumps(table.notes.messages()), encoding="utf-8")
+            try:
+                new.rename(target)
+            except OSError:
+                if not target.is_dir():  # otherwise another process wrote the same table first
+                    raise
+    _log(file.name, json.loads((target / "notes.json").read_text(encoding="utf-8")))
+    return Dataset.from_file(str(target / "rows.arrow"))
 
 
-def _read_sdf(path: Path) -> Dataset:
-    """Each record's SMILES, its name as `id`, and its properties; a record that RDKit cannot read has no SMILES."""
-    from rdkit import Chem, rdBase
-
-    records: list[dict[str, Any]] = []
-    opened = gzip.open(path, "rb") if path.suffix.lower() == ".gz" else path.open("rb")
-    with opened as file, rdBase.BlockLogs():
-        for molecule in Chem.ForwardSDMolSupplier(file):
-            if molecule is None:
-                records.append({"smiles": None, "id": None})
-                continue
-            name = molecule.GetProp("_Name").strip() if molecule.HasProp("_Name") else ""
-            properties = {key: molecule.GetProp(key) for key in molecule.GetPropNames()}
-            records.append({"smiles": Chem.MolToSmiles(molecule), "id": name or None, **properties})
-    names = list(dict.fromkeys(name for record in records for name in record))
-    return Dataset.from_dict({name: [record.get(name) for record in records] for name in names})
+def _log(name: str, messages: list[str]) -> None:
+    """Warn about what was changed while a table was read."""
+    for message in messages:
+        logger.warning("%s: %s.", name, message)
 
 
-def _read_smi(path: Path) -> Dataset:
-    """Lines of a SMILES and, after white space, a name."""
-    lines = [line.split(maxsplit=1) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-    return Dataset.from_dict(
-        {"smiles": [line[0] for line in lines], "id": [line[1].strip() if len(line) > 1 else None for line in lines]}
-    )
+def _digest(path: Path, key: str) -> str:
+    """A hash of a key and of a file's content."""
+    digest = hashlib.sha256(key.encode())
+    with path.open("rb") as stream:
+        while block := stream.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()[:32]
 
 
-def _column(
-    columns: list[str], given: str | None, usual: Sequence[str], path: Path, argument: str, optional: bool = False
-) -> str | None:
-    if given is not None:
-        if given not in columns:
-            raise ValueError(f"{path.name} has no column {given!r}; it has {columns}.")
-        return given
-    lower = {column.lower(): column for column in reversed(columns)}
-    found = next((lower[name] for name in usual if name in lower), None)
-    if found is None and not optional:
-        raise ValueError(f"{path.name} has no column of SMILES among {columns}; name it by {argument}.")
-    return found
+def _schema(names: Mapping[str, str]) -> pa.Schema:
+    """All columns are text."""
+    return pa.schema([(name, pa.string()) for name in (*names.values(), PLACE, FAULT)])
+
+
+def _batches(table: FileTable, names: Mapping[str, str]) -> Iterator[pa.RecordBatch]:
+    """The rows of a file as Arrow batches."""
+    records = iter(table.records)
+    has_stereo, count = False, 0
+    smiles = next(old for old, new in names.items() if new == "smiles")
+    while chunk := list(islice(records, _CHUNK)):
+        count += len(chunk)
+        has_stereo = has_stereo or any(mark in (row.values.get(smiles) or "") for row in chunk for mark in "@/\\")
+        columns = [[_stripped(row, old) for row in chunk] for old in names]
+        columns.append([f"{table.name} {row.place}" for row in chunk])
+        columns.append([row.fault for row in chunk])
+        yield pa.RecordBatch.from_arrays([pa.array(values, pa.string()) for values in columns], schema=_schema(names))
+    if not count:
+        raise ValueError(f"{table.name} has a header and no rows; expected molecules.")
+    if table.format != "sdf":
+        warn_flat(table.name, smiles, has_stereo)
+
+
+def _stripped(record: Record, column: str) -> str | None:
+    """A value without ASCII white space around it."""
+    value = record.values.get(column)
+    return None if value is None else value.strip(ASCII_SPACE)

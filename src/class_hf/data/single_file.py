@@ -1,62 +1,68 @@
-"""One file with all pairs, dealt to train, validation and test."""
+"""Reads one file with all pairs, and assigns them to train, validation and test."""
 
 import hashlib
 from collections.abc import Mapping
 
 from rdkit import Chem, rdBase
 
-from class_hf.data.formats import PAIR_COLUMNS, SourceFile, Table, read_files, split_of
+from class_hf.data.columns import PAIR_COLUMNS
+from class_hf.data.formats import Table, read_files, split_of
+from class_hf.data.text_files import SourceFile
 
 _SPLITS = ("train", "validation", "test")
-# Of 256 values of a hash's first byte, the last 26 (10.2 %) are test, the 26 before them validation.
+# Of the 256 values of a hash's first byte, the last 26 (10.2 %) are test and the 26 before them validation.
 _FIRST_VALIDATION, _FIRST_TEST = 204, 230
 
 
 def read_single_file(file: SourceFile, column_mapping: Mapping[str, str]) -> dict[str, Table]:
-    """The pairs of one file by split.
+    """Read the pairs of one file by split.
 
-    A column `split` decides, where there is one (`train`, `validation`, `val`, `dev`, `test`, ...). Without it the
-    molecule decides ([`split_of_molecule`]), so that no molecule is both trained on and tested, whatever the order of
-    the rows and however its SMILES are written.
+    A column `split` decides (`train`, `validation`, `val`, `dev`, `test`, ...). Without it the molecule decides
+    ([`split_of_molecule`]): then no molecule is in two splits, for any order of the rows and any spelling of its
+    SMILES.
 
     Args:
-        file: comma or tab separated, with the columns `smiles` and `description`, and `id` and `split` if it likes;
-            without `id`, rows are numbered from 1.
-        column_mapping: their column name to ours, for names that are not recognised.
+        file: a file with the columns `smiles` and `description`, and optionally `id` and `split`. Without `id`, rows
+            are numbered from 1.
+        column_mapping: column of the file to column of this package, for names that are not recognised.
 
     Returns:
-        `train`, `validation` and `test` to tables, those that have rows.
+        A table for each of `train`, `validation` and `test` that has rows.
 
     Raises:
-        ValueError: if the file is malformed, a split has a name that stands for none, or no pair is left for
-            training or validation.
+        ValueError: if the file is malformed, a split has an unknown name, or there is no pair for training or for
+            validation.
     """
     table = read_files({"all": file}, column_mapping)["all"]
-    assert table.lines is not None
+    assert table.places is not None
     if "split" in table.columns:
         splits = [split_of(name) or "" for name in table.columns["split"]]
-        for split, name, line in zip(splits, table.columns["split"], table.lines, strict=True):
-            if split not in _SPLITS:
+        for row, (name, place) in enumerate(zip(table.columns["split"], table.places, strict=True)):
+            if splits[row] in _SPLITS:
+                continue
+            if file.on_error == "raise":
                 raise ValueError(
-                    f"{file.name} line {line}: the split {name!r} is none of train, validation and test. Mend it, or "
+                    f"{file.name} {place}: the split {name!r} is none of train, validation and test. Correct it, or "
                     "rename the column `split` so that the molecules decide."
                 )
+            splits[row] = "train"  # a refused row needs a split too, for the report
+            table.faults.setdefault(row, f"its split {name!r} is none of train, validation and test")
     else:
         with rdBase.BlockLogs():
             splits = [split_of_molecule(smiles) for smiles in table.columns["smiles"]]
     counts = {split: splits.count(split) for split in _SPLITS}
     if not (counts["train"] and counts["validation"]):
         raise ValueError(
-            f"{file.name}: its {len(splits)} pairs give {counts['train']} for training and {counts['validation']} for "
-            "validation. Add pairs, or say in a column `split` which are train, validation and test."
+            f"{file.name}: of its {len(splits)} pairs, {counts['train']} are for training and {counts['validation']} "
+            "for validation. Add pairs, or a column `split` with train, validation and test."
         )
-    return {split: _rows(table, [own == split for own in splits]) for split in _SPLITS if counts[split]}
+    return {split: _rows(table, [name == split for name in splits]) for split in _SPLITS if counts[split]}
 
 
 def split_of_molecule(smiles: str) -> str:
-    """The split of a molecule: by a hash of its canonical SMILES about 80 % train, 10 % validation, 10 % test. Ours.
+    """The split of a molecule, by a hash of its canonical SMILES: about 80 % train, 10 % validation, 10 % test.
 
-    A molecule keeps its split when others are added. A string that RDKit cannot parse is hashed as it is.
+    A molecule keeps its split when others are added. A string that RDKit cannot parse is hashed unchanged.
 
     >>> split_of_molecule("OCC") == split_of_molecule("C(C)O")
     True
@@ -69,9 +75,8 @@ def split_of_molecule(smiles: str) -> str:
 
 def _rows(table: Table, chosen: list[bool]) -> Table:
     """The chosen rows, without the column of splits."""
-    assert table.lines is not None
-    columns = {
-        name: [value for value, own in zip(table.columns[name], chosen, strict=True) if own] for name in PAIR_COLUMNS
-    }
-    lines = [line for line, own in zip(table.lines, chosen, strict=True) if own]
-    return Table(table.where, columns, table.header, lines)
+    assert table.places is not None
+    rows = [row for row, is_chosen in enumerate(chosen) if is_chosen]
+    columns = {name: [table.columns[name][row] for row in rows] for name in PAIR_COLUMNS}
+    faults = {position: table.faults[row] for position, row in enumerate(rows) if row in table.faults}
+    return Table(table.where, columns, table.header, [table.places[row] for row in rows], faults, table.notes)

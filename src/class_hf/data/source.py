@@ -1,5 +1,6 @@
 """Loads pairs from one source: a folder, a file, the Hub, or the demo set."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -16,6 +17,8 @@ def load_data(
     dataset_name: str | None = None,
     demo: bool = False,
     on_error: Literal["raise", "drop"] = "raise",
+    column_mapping: Mapping[str, str] | None = None,
+    encoding: str | None = None,
 ) -> tuple[DatasetDict, LoadReport | None]:
     """Load pairs from one source. Without a source, ChEBI-20 is downloaded from its authors' repository.
 
@@ -26,6 +29,8 @@ def load_data(
             pushed.
         demo (`bool`, *optional*, defaults to `False`): load the demo set.
         on_error (`str`, *optional*, defaults to `"raise"`): `"raise"` at unusable rows, or `"drop"` them.
+        column_mapping (`dict`, *optional*): column of the source to `"id"`, `"smiles"`, `"description"` or `"split"`.
+        encoding (`str`, *optional*): encoding of text files. Default: UTF-8.
 
     Returns:
         The splits of pairs and `pool`; and the [`LoadReport`], or None if the source was checked when it was written.
@@ -35,14 +40,26 @@ def load_data(
     """
     if sum((data_dir is not None, dataset_name is not None, demo)) > 1:
         raise ValueError("several data sources are named; pass only one of --data_dir, --dataset_name and --demo.")
+    named = [name for name, value in (("column_mapping", column_mapping), ("encoding", encoding)) if value]
     if demo:
+        _refuse_options(named, "the demo set")
         return load_demo(), None
     if data_dir is not None:
         for folder in (Path(data_dir), Path(data_dir) / "dataset"):
             if (folder / "dataset_dict.json").is_file():
+                _refuse_options(named, f"{str(folder)!r}, which holds a prepared data set")
                 return load_from_disk(str(folder)), None
     scored = load_scored(dataset_name) if dataset_name is not None else None
     if scored is not None:
+        _refuse_options(named, f"{dataset_name!r}, which is a scored data set")
         return scored, None
     source = data_dir if data_dir is not None else dataset_name
-    return load_chebi20(source, on_error=on_error, return_report=True)
+    return load_chebi20(
+        source, on_error=on_error, column_mapping=column_mapping, encoding=encoding, return_report=True
+    )
+
+
+def _refuse_options(names: list[str], source: str) -> None:
+    """Refuse options of table files for another source, because they would have no effect."""
+    if names:
+        raise ValueError(f"{' and '.join(names)} cannot be used with {source}: its columns are fixed. Leave them out.")

@@ -1,31 +1,30 @@
-"""Checks and repairs of text-molecule pairs: what is mended, what is refused, and the report of both."""
+"""Checks and repairs pairs: which rows are repaired, which are refused, and the report about them."""
 
 import json
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from rdkit import Chem, rdBase
 
 from class_hf.data.formats import Table, split_of
+from class_hf.data.smiles import repair_smiles, smiles_fault
+from class_hf.data.text_files import OnError as OnError
 
-OnError = Literal["raise", "drop"]
 Columns = dict[str, list[str]]
 
-_REPEATED_BACKSLASH = re.compile(r"\\{2,}")
 _SHOWN = 5
 
 
 class DroppedRow(NamedTuple):
-    """One row that is not usable.
+    """A row that is not usable.
 
     Attributes:
-        split: ``"train"``, ``"validation"``, ``"test"`` or ``"pool"``.
+        split: `"train"`, `"validation"`, `"test"`, `"pool"`, or `"molecules"` for an index.
         row: position among the rows of its source, from 0.
-        id: the row's id, ``""`` if it has none.
-        reason: what is wrong with it, the value included.
-        place: file and line (``"train.tsv line 19"``), or the name of the data set.
+        id: the id of the row, or `""`.
+        reason: what is wrong with it, with the value.
+        place: file and line (`"train.tsv line 19"`), or the name of the data set.
     """
 
     split: str
@@ -43,14 +42,18 @@ class LoadReport:
     """What loading changed.
 
     Attributes:
-        rows: rows kept, by split (``"pool"`` included).
-        repaired: SMILES whose doubled backslashes were made single, by split; dropped rows count too.
-        dropped: the rows left out, with the reason; empty under ``on_error="raise"``.
+        rows: rows kept, by split (`"pool"` included).
+        repaired: SMILES whose repeated backslashes were made single, by split; dropped rows count too.
+        dropped: the rows left out, with the reason; empty under `on_error="raise"`.
+        notes: other changes while the files were read, such as another encoding.
+        repeated: pairs whose id an earlier pair has, with another caption of the same molecule, by split.
     """
 
     rows: dict[str, int]
     repaired: dict[str, int]
     dropped: tuple[DroppedRow, ...] = ()
+    notes: tuple[str, ...] = ()
+    repeated: dict[str, int] | None = None
 
     def __str__(self) -> str:
         parts = [
@@ -58,56 +61,51 @@ class LoadReport:
             for split, count in self.rows.items()
         ]
         colon = ":" if self.dropped else ""
-        return f"Loaded {', '.join(parts)}; {len(self.dropped):,} dropped{colon}{listing(self.dropped)}"
+        text = f"Loaded {', '.join(parts)}; {len(self.dropped):,} dropped{colon}{listing(self.dropped)}"
+        several = sum((self.repeated or {}).values())
+        if several:
+            text += f"\n  {several:,} pairs are further captions of a molecule with the same id"
+        return text + "".join(f"\n  {note}" for note in self.notes)
 
     def to_json(self) -> str:
-        """The report as JSON, for :meth:`from_json`."""
+        """The report as JSON, for [`from_json`]."""
         return json.dumps({**asdict(self), "dropped": [row._asdict() for row in self.dropped]}, indent=1)
 
     @classmethod
     def from_json(cls, text: str) -> "LoadReport":
-        """The report that :meth:`to_json` wrote."""
+        """The report that [`to_json`] wrote."""
         content = json.loads(text)
         dropped = tuple(DroppedRow(**row) for row in content.pop("dropped"))
-        return cls(**content, dropped=dropped)
-
-
-def repair_smiles(smiles: str) -> str:
-    r"""Strip white space and undo doubled backslashes.
-
-    ``\`` is a bond direction in SMILES and is never legally repeated, so a run of them is an escaping fault
-    (about 15 % of MolT5's files). RDKit reads both spellings; a tokenizer does not. Nothing else is touched:
-    the SMILES is not rewritten, and its stereo marks stay.
-
-    >>> print(repair_smiles(r"C/C=C\\C"))
-    C/C=C\C
-    """
-    return _REPEATED_BACKSLASH.sub(r"\\", smiles.strip())
+        return cls(**{**content, "notes": tuple(content.get("notes", ()))}, dropped=dropped)
 
 
 def check_tables(tables: Mapping[str, Table], on_error: OnError = "raise") -> tuple[dict[str, Columns], LoadReport]:
     """Repair and check the splits of a data set, and the pool against them.
 
-    A row is refused if a value is empty, if RDKit cannot parse its SMILES, or if it repeats the id, or the
-    SMILES and caption together, of an earlier row of its split. A pair is refused too if a pool is given and
-    lacks its id, or has another molecule or split for it. The same caption for two molecules is legal.
+    A row is refused if the reader could not use it, if a value is empty, if its SMILES has a fault ([`smiles_fault`]),
+    if its id belongs to another molecule in an earlier row of its split, or if it repeats the SMILES and caption of an
+    earlier row. If there is a pool, a pair is also refused if the pool lacks its id, or has another molecule or split
+    for it. Several captions of one molecule are legal, with one id or several, and so is one caption of two molecules.
 
     Args:
-        tables: split name to its raw rows; ``"pool"`` has the columns id, smiles, split, any other split has
-            id, smiles, description.
-        on_error: ``"raise"`` at refused rows, or ``"drop"`` them.
+        tables: the rows of each split. `"pool"` has the columns id, smiles and split; any other split has id, smiles
+            and description.
+        on_error: `"raise"` at refused rows, or `"drop"` them.
 
     Returns:
-        the columns of each split, repaired, with the refused rows left out; and the report.
+        The repaired columns of each split without the refused rows; and the report.
 
     Raises:
-        ValueError: under ``"raise"``, for refused rows: the first five with their values, the rest counted.
-            Always, if an id is in two splits, or if no row of a split is usable.
+        ValueError: under `"raise"`, for refused rows: the first, and their number. Always, if an id is in two splits,
+            or if no row of a split is usable.
     """
     clean = {split: _clean(table.columns) for split, table in tables.items()}
     _refuse_leaks({split: columns["id"] for split, columns in clean.items() if split != "pool"})
-    unparsable = _unparsable({smiles for columns in clean.values() for smiles in columns["smiles"]})
-    faults = {split: _row_faults(columns, unparsable) for split, columns in clean.items()}
+    smiles_faults = _smiles_faults(smiles for columns in clean.values() for smiles in columns["smiles"])
+    faults: dict[str, dict[int, str]] = {}
+    repeated: dict[str, int] = {}
+    for split, columns in clean.items():
+        faults[split], repeated[split] = _row_faults(columns, tables[split].faults, smiles_faults, split == "pool")
     if "pool" in clean:
         pool = {
             key: (smiles, split)
@@ -138,10 +136,13 @@ def check_tables(tables: Mapping[str, Table], on_error: OnError = "raise") -> tu
             first = next(row for row in dropped if row.split == split)
             raise ValueError(f"{tables[split].where}: no row of {split} is usable; the first: {first}")
     repaired = {split: sum("\\\\" in smiles for smiles in table.columns["smiles"]) for split, table in tables.items()}
-    return kept, LoadReport({split: len(columns["id"]) for split, columns in kept.items()}, repaired, dropped)
+    notes = tuple(note for table in tables.values() for note in table.notes)
+    rows = {split: len(columns["id"]) for split, columns in kept.items()}
+    return kept, LoadReport(rows, repaired, dropped, notes, repeated)
 
 
 def _clean(columns: Mapping[str, list[str]]) -> Columns:
+    """The columns with repaired SMILES, without white space around values, and with this package's split names."""
     clean = {name: [value.strip() for value in values] for name, values in columns.items()}
     clean["smiles"] = [repair_smiles(smiles) for smiles in columns["smiles"]]
     if "split" in clean:
@@ -149,45 +150,53 @@ def _clean(columns: Mapping[str, list[str]]) -> Columns:
     return clean
 
 
-def _unparsable(smiles: Iterable[str]) -> set[str]:
-    """The strings that RDKit does not take for a molecule.
+def _smiles_faults(smiles: Iterable[str]) -> dict[str, str]:
+    """The fault of each SMILES that has one.
 
-    With full sanitisation, as the feature extractors parse: a parse without it takes a fifth of the time, but
-    lets wrong valences and rings that cannot be kekulized through, to fail in training.
+    SMILES are parsed with full sanitisation, as the feature extractors parse them. Without it, parsing takes a fifth
+    of the time, but wrong valences and rings that cannot be kekulised would fail in training.
     """
-    with rdBase.BlockLogs():
-        return {text for text in smiles if Chem.MolFromSmiles(text) is None}
+    faults = {text: smiles_fault(text) for text in set(smiles) if text}
+    return {text: fault for text, fault in faults.items() if fault is not None}
 
 
-def _row_faults(columns: Columns, unparsable: set[str]) -> dict[int, str]:
+def _row_faults(
+    columns: Columns, read_faults: Mapping[int, str], smiles_faults: Mapping[str, str], unique_ids: bool
+) -> tuple[dict[int, str], int]:
+    """Why rows are refused, by row; and the number of pairs whose id an earlier pair of the same molecule has."""
     faults: dict[int, str] = {}
     row_of_id: dict[str, int] = {}
     row_of_pair: dict[tuple[str, str], int] = {}
+    repeated = 0
     names = tuple(columns)
     for row, values in enumerate(zip(*columns.values(), strict=True)):
         record = dict(zip(names, values, strict=True))
-        key, smiles = record["id"], record["smiles"]
+        key, smiles, caption = record["id"], record["smiles"], record.get("description", "")
         empty = [name for name in names if not record[name]]
-        if empty:
+        first = row_of_id.get(key)
+        if row in read_faults:
+            faults[row] = read_faults[row]
+        elif empty:
             faults[row] = f"empty or missing: {', '.join(empty)}"
-        elif len(smiles.split()) > 1:
-            # RDKit would take what follows the space for a name, and parse the rest.
-            faults[row] = f"the SMILES '{smiles}' holds white space"
-        elif smiles in unparsable:
-            faults[row] = f"RDKit cannot parse the SMILES '{smiles}'"
+        elif smiles in smiles_faults:
+            faults[row] = smiles_faults[smiles]
         elif "split" in record and record["split"] not in ("train", "validation", "test"):
             faults[row] = f"its split '{record['split']}' is none of train, validation and test"
-        elif key in row_of_id:
-            faults[row] = f"its id is also that of row {row_of_id[key]}"
-        elif "description" in record and (smiles, record["description"]) in row_of_pair:
-            faults[row] = f"SMILES and description repeat row {row_of_pair[smiles, record['description']]}"
+        elif "description" in record and (smiles, caption) in row_of_pair:
+            faults[row] = f"SMILES and description repeat row {row_of_pair[smiles, caption]}"
+        elif first is not None and unique_ids:
+            faults[row] = f"its id is also that of row {first}"
+        elif first is not None and not _same_molecule(smiles, columns["smiles"][first]):
+            faults[row] = f"its id is also that of row {first}, which has another molecule"
         else:
-            row_of_id[key] = row
-            row_of_pair[smiles, record.get("description", "")] = row
-    return faults
+            repeated += first is not None
+            row_of_id.setdefault(key, row)
+            row_of_pair[smiles, caption] = row
+    return faults, repeated
 
 
 def _pool_faults(columns: Columns, split: str, pool: Mapping[str, tuple[str, str]], where: str) -> dict[int, str]:
+    """Why pairs contradict the pool, by row."""
     faults: dict[int, str] = {}
     for row, (key, smiles) in enumerate(zip(columns["id"], columns["smiles"], strict=True)):
         pool_smiles, pool_split = pool.get(key, ("", ""))
@@ -200,45 +209,42 @@ def _pool_faults(columns: Columns, split: str, pool: Mapping[str, tuple[str, str
     return faults
 
 
-def _same_molecule(one: str, other: str) -> bool:
-    if one == other:
+def _same_molecule(smiles: str, other: str) -> bool:
+    """Whether two SMILES are spellings of one molecule. A SMILES that does not parse was refused before."""
+    if smiles == other:
         return True
     with rdBase.BlockLogs():
-        # Two spellings of one molecule are legal; strings that do not parse were refused as such.
-        canonical = {Chem.MolToSmiles(molecule) for molecule in map(Chem.MolFromSmiles, (one, other)) if molecule}
+        canonical = {Chem.MolToSmiles(molecule) for molecule in map(Chem.MolFromSmiles, (smiles, other)) if molecule}
     return len(canonical) < 2
 
 
 def _place(table: Table, row: int) -> str:
-    return table.where if table.lines is None else f"{table.where} line {table.lines[row]}"
+    """Where a row is: file and line."""
+    return table.where if table.places is None else f"{table.where} {table.places[row]}"
 
 
 def listing(rows: Sequence[DroppedRow]) -> str:
-    """A line for each of the first five rows, and how many more there are."""
+    """A line for each of the first five rows, and the number of further rows."""
     more = f"\n  and {len(rows) - _SHOWN:,} more." if len(rows) > _SHOWN else ""
     return "".join(f"\n  {row}" for row in rows[:_SHOWN]) + more
 
 
 def refusal(rows: Sequence[DroppedRow]) -> str:
-    """The error that names refused rows: the first five with their values, the rest counted."""
-    if len(rows) == 1:
-        return f'{rows[0]} Mend the row, or pass on_error="drop" to skip and list such rows.'
-    return (
-        f"{len(rows):,} rows are not usable:{listing(rows)}\n"
-        'Mend the rows, or pass on_error="drop" to skip and list such rows.'
-    )
+    """The one-line error about refused rows: the first one, and their number."""
+    count = f"{len(rows):,} rows are not usable, the first: " if len(rows) > 1 else ""
+    return f"{count}{rows[0]} Correct the data, or skip and list such rows: --on_error drop, or on_error='drop'."
 
 
 def _refuse_leaks(ids: Mapping[str, list[str]]) -> None:
-    """An id in two splits is never dropped quietly: which copy goes would change what is measured."""
+    """Refuse an id in two splits. Dropping a copy would decide what is trained on and what is measured."""
     split_of_id: dict[str, str] = {}
-    leaks: list[str] = []
+    leaks: dict[str, None] = {}
     for split, keys in ids.items():
-        leaks += [f"{key} ({split_of_id[key]} and {split})" for key in keys if key and key in split_of_id]
+        leaks |= dict.fromkeys(f"{key} ({split_of_id[key]} and {split})" for key in keys if key and key in split_of_id)
         split_of_id.update(dict.fromkeys(keys, split))
     if leaks:
         more = f" and {len(leaks) - _SHOWN:,} more" if len(leaks) > _SHOWN else ""
         raise ValueError(
-            f"ids in two splits: {', '.join(leaks[:_SHOWN])}{more}. Remove them from one of the splits; "
-            'on_error="drop" does not, since the choice decides what is trained on and what is measured.'
+            f"ids in two splits: {', '.join(list(leaks)[:_SHOWN])}{more}. Remove them from one of the splits. "
+            "--on_error drop does not, because the choice decides what is trained on and what is measured."
         )

@@ -1,0 +1,211 @@
+"""Finds the columns of a table: the usual column names, and the command-line arguments that name other columns."""
+
+import argparse
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from class_hf.utils.suggestions import did_you_mean
+
+PAIR_COLUMNS = ("id", "smiles", "description")
+POOL_COLUMNS = ("id", "smiles", "split")
+KNOWN_COLUMNS = ("id", "smiles", "description", "split")
+
+# The usual names of each column, in groups of falling preference. Within a group of SMILES, descriptions or splits,
+# two columns are ambiguous. Ids only name rows, so the first usual name is taken.
+SYNONYMS: dict[str, tuple[tuple[str, ...], ...]] = {
+    "id": tuple(
+        (name,)
+        for name in (
+            *("id", "cid", "chebi_id", "chembl_id", "pubchem_cid", "pubchem_compound_cid", "compound_cid"),
+            *("molecule_chembl_id", "zinc_id", "drugbank_id", "hmdb_id", "lm_id", "database_id"),
+            *("molecule_id", "mol_id", "compound_id", "identifier", "inchikey", "inchi_key", "name"),
+        )
+    ),
+    # PubChem's canonical (or connectivity) SMILES has no stereochemistry: it is taken only without a better column.
+    "smiles": (
+        ("smiles", "isomeric_smiles", "isosmiles", "isomericsmiles", "molecule"),
+        ("canonical_smiles", "canonicalsmiles", "structure"),
+        ("connectivity_smiles", "connectivitysmiles"),
+    ),
+    "description": (("description", "desc", "caption", "text"), ("definition",)),
+    "split": (("split",),),
+}
+_ARGUMENTS = {"smiles": "--smiles_column", "description": "--text_column", "id": "--id_column"}
+
+
+def normalise(name: str) -> str:
+    """A column name in lower case, with underscores in place of spaces, hyphens and dots.
+
+    >>> normalise(" ChEBI ID")
+    'chebi_id'
+    """
+    return re.sub(r"[\s.\-]+", "_", name.strip().strip('"').lower()).strip("_")
+
+
+def is_smiles_name(name: str) -> bool:
+    """Whether a column name is a usual name of a SMILES column.
+
+    >>> is_smiles_name("Isomeric SMILES")
+    True
+    """
+    return any(normalise(name) in group for group in SYNONYMS["smiles"])
+
+
+def candidates(header: Sequence[str], column: str, column_mapping: Mapping[str, str]) -> list[int]:
+    """Positions in a header of the columns that could be `column`: mapped ones, else the best group of usual names."""
+    mapped = [position for position, name in enumerate(header) if column_mapping.get(name) == column]
+    if mapped:
+        return mapped
+    usual = {position: normalise(name) for position, name in enumerate(header) if name not in column_mapping}
+    for group in SYNONYMS[column]:
+        positions = [position for position, name in usual.items() if name in group]
+        if positions:
+            return positions[:1] if column == "id" else positions
+    return []
+
+
+def pick_columns(
+    where: str, header: Sequence[str], wanted: Iterable[str], column_mapping: Mapping[str, str]
+) -> dict[str, int]:
+    """Find the wanted columns in a header, by `column_mapping` first and then by the usual names.
+
+    Args:
+        where: name of the table, for errors.
+        header: column names of the table.
+        wanted: columns of this package: `"id"`, `"smiles"`, `"description"`, `"split"`.
+        column_mapping: column of the table to column of this package.
+
+    Returns:
+        Position in the header by wanted column.
+
+    Raises:
+        ValueError: if a column is missing or ambiguous. The error names the argument that helps.
+
+    >>> pick_columns("a.csv", ["CID", "isosmiles", "note"], PAIR_COLUMNS, {"note": "description"})
+    {'id': 0, 'smiles': 1, 'description': 2}
+    """
+    chosen: dict[str, int] = {}
+    for column in wanted:
+        positions = candidates(header, column, column_mapping)
+        names = [header[position] for position in positions]
+        if not positions:
+            raise ValueError(
+                f"{where} has no column for {column!r}; its columns are {list(header)}. {_advice(column, '<NAME>')}"
+            )
+        if len(positions) > 1:
+            raise ValueError(f"{where}: the columns {names} could each be {column!r}. {_advice(column, names[0])}")
+        chosen[column] = positions[0]
+    return chosen
+
+
+def _advice(column: str, name: str) -> str:
+    """The sentence that says how to name a column."""
+    argument = f"{_ARGUMENTS[column]} {name!r} or " if column in _ARGUMENTS else ""
+    return f'Name it with {argument}--column_mapping \'{{"{name}": "{column}"}}\' (in Python: column_mapping).'
+
+
+def check_mapping(column_mapping: Mapping[str, str], headers: Mapping[str, Sequence[str]]) -> None:
+    """Refuse a mapping with unknown columns, because it would have no effect.
+
+    Args:
+        column_mapping: column of the table to column of this package.
+        headers: name of each table to its columns.
+
+    Raises:
+        ValueError: if no table has a column of the mapping.
+
+    >>> check_mapping({"note": "description"}, {"a.csv": ["id", "note"]})
+    """
+    known = {name for header in headers.values() for name in header}
+    for name in column_mapping:
+        if name not in known:
+            raise ValueError(
+                f"{' and '.join(headers)} has no column {name!r}; its columns are {sorted(known)}. "
+                f"Correct the name in --column_mapping or --*_column: {did_you_mean(name, sorted(known))}"
+            )
+
+
+def checked_mapping(column_mapping: Mapping[str, str] | None) -> dict[str, str]:
+    """A copy of a column mapping, with its values checked.
+
+    Raises:
+        ValueError: if a value is no column of this package, or two columns map to the same one.
+
+    >>> checked_mapping({"drug": "smiles"})
+    {'drug': 'smiles'}
+    """
+    mapping = dict(column_mapping or {})
+    wrong = {name: column for name, column in mapping.items() if column not in KNOWN_COLUMNS}
+    if wrong:
+        raise ValueError(
+            f"column_mapping maps to unknown columns: {wrong}; expected values are {sorted(KNOWN_COLUMNS)}."
+        )
+    for column in KNOWN_COLUMNS:
+        names = [name for name, value in mapping.items() if value == column]
+        if len(names) > 1:
+            raise ValueError(f"column_mapping maps {names} to {column!r}; expected one column.")
+    return mapping
+
+
+def add_table_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments that say how a table is read: column names and encoding.
+
+    Args:
+        parser: of a command that reads pairs or molecules. Pass its result to [`table_options`].
+    """
+    group = parser.add_argument_group("tables", "columns and encoding; by default the usual names are recognised")
+    group.add_argument("--smiles_column", help="column with the SMILES")
+    group.add_argument("--text_column", "--description_column", help="column with the captions")
+    group.add_argument("--id_column", help="column with the ids (default: by its usual names, else the row number)")
+    group.add_argument(
+        "--column_mapping",
+        help='several columns at once, as JSON: {"THEIR NAME": "smiles", ...}; values: ' + ", ".join(KNOWN_COLUMNS),
+    )
+    group.add_argument("--encoding", help="encoding of the text files, such as cp1252 or utf-16 (default: UTF-8)")
+
+
+def table_options(arguments: Any) -> dict[str, Any]:
+    """The options of the reading functions from parsed arguments.
+
+    Args:
+        arguments: an object with `smiles_column`, `text_column`, `id_column`, `column_mapping` (JSON or None) and
+            `encoding`: a namespace of [`add_table_arguments`], or `DataArguments`.
+
+    Returns:
+        `column_mapping` and `encoding`, the keyword arguments of [`load_data`], [`load_chebi20`] and
+        [`read_molecules`].
+
+    Raises:
+        ValueError: if `column_mapping` is no JSON object of strings, or contradicts another argument.
+
+    >>> parser = argparse.ArgumentParser()
+    >>> add_table_arguments(parser)
+    >>> table_options(parser.parse_args(["--smiles_column", "drug"]))
+    {'column_mapping': {'drug': 'smiles'}, 'encoding': None}
+    """
+    mapping: dict[str, str] = {}
+    if arguments.column_mapping is not None:
+        try:
+            mapping = json.loads(arguments.column_mapping)
+        except (ValueError, RecursionError) as error:
+            raise ValueError(
+                f"--column_mapping {arguments.column_mapping!r} is not valid JSON ({error}); expected for instance "
+                '\'{"drug": "smiles"}\'.'
+            ) from error
+        if not isinstance(mapping, dict) or not all(isinstance(value, str) for value in mapping.values()):
+            raise ValueError(
+                f"--column_mapping is {arguments.column_mapping!r}; expected a JSON object of column names, for "
+                'instance \'{"drug": "smiles"}\'.'
+            )
+    columns = {"smiles": arguments.smiles_column, "description": arguments.text_column, "id": arguments.id_column}
+    for column, name in columns.items():
+        if name is None:
+            continue
+        if column in mapping.values() and mapping.get(name) != column:
+            raise ValueError(f"{_ARGUMENTS[column]} is {name!r}, but --column_mapping names another column. Pass one.")
+        if mapping.get(name, column) != column:
+            raise ValueError(f"the column {name!r} is named for {mapping[name]!r} and for {column!r}. Name it once.")
+        mapping[name] = column
+    return {"column_mapping": checked_mapping(mapping), "encoding": arguments.encoding}

@@ -1,0 +1,188 @@
+"""Reads SDF files: the structure, title and properties of each record."""
+
+import logging
+import re
+import sys
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from rdkit import Chem, rdBase
+
+from class_hf.data.columns import SYNONYMS, normalise
+from class_hf.data.text_files import Notes, Record, SourceFile, read_lines
+
+_PROPERTY = re.compile(r"^>.*?<([^<>]*)>")
+# Older and newer PubChem exports. Each is PubChem's isomeric SMILES.
+_PUBCHEM_SMILES = ("PUBCHEM_SMILES", "PUBCHEM_OPENEYE_ISO_SMILES")
+_ID_NAMES = {name: rank for rank, (name,) in enumerate(SYNONYMS["id"])}
+_TITLE = 60  # characters of a title in an error
+
+
+class SdfRecord(NamedTuple):
+    """A record of an SDF file.
+
+    Attributes:
+        number: its position in the file, from 1.
+        title: its first line.
+        block: its mol block.
+        properties: its properties, in their order.
+        blocks: number of mol blocks; more than one if the separator `$$$$` is missing.
+    """
+
+    number: int
+    title: str
+    block: str
+    properties: dict[str, str]
+    blocks: int
+
+    @property
+    def place(self) -> str:
+        """The record in words: its number, and its title or usual id."""
+        label = self.title or self.usual_id or ""
+        return f"record {self.number}" + (f" {label[:_TITLE]!r}" if label else "")
+
+    @property
+    def usual_id(self) -> str | None:
+        """The value of the first usual id column among the properties."""
+        ranks = {name: _ID_NAMES[normalise(name)] for name in self.properties if normalise(name) in _ID_NAMES}
+        names = sorted(ranks, key=ranks.__getitem__)
+        return next((self.properties[name].strip() for name in names if self.properties[name].strip()), None)
+
+
+def read_sdf(file: SourceFile, notes: Notes) -> Iterator[Record]:
+    """Read molecules from an SDF file.
+
+    The SMILES is written by RDKit from the mol block, with its stereochemistry. The id is the title; where the title
+    is empty, it is the first usual id property (`chembl_id`, `ChEBI ID`, ...). Properties named `smiles` or `id` are
+    kept as `smiles_of_table` and `id_of_table`.
+
+    Args:
+        file: the file.
+        notes: counts changes.
+
+    Yields:
+        A record with `smiles`, `id` and the properties. A record that RDKit cannot read has a `fault` and no SMILES.
+
+    Raises:
+        ValueError: if the file holds no record, or under `on_error="raise"` a line is not UTF-8.
+    """
+    record = None
+    for record in split_records(file, notes):
+        values: dict[str, str | None] = {"smiles": None, "id": record.title or record.usual_id}
+        for name, value in record.properties.items():
+            new = f"{name}_of_table" if name.lower() in ("smiles", "id") else name
+            if new != name:
+                notes.renamed[name] = new
+            values[new] = value
+        smiles, fault = structure_smiles(record)
+        yield Record(record.place, {**values, "smiles": smiles}, fault)
+    if record is None:
+        raise ValueError(f"{file.name} holds no molecule; expected the records of an SDF file.")
+
+
+def structure_smiles(record: SdfRecord) -> tuple[str | None, str | None]:
+    """The SMILES of a record's mol block and None, or None and why RDKit cannot read it."""
+    if record.blocks > 1:
+        return None, f"holds {record.blocks} mol blocks; separate them by lines with $$$$"
+    with rdBase.BlockLogs():
+        molecule = Chem.MolFromMolBlock(record.block)
+        if molecule is not None and molecule.GetNumAtoms():
+            return Chem.MolToSmiles(molecule), None
+    if molecule is not None:
+        return None, "its mol block has no atoms"
+    return None, f"RDKit cannot read the mol block ({_reason(record.block)})"
+
+
+def pubchem_smiles(file: SourceFile) -> dict[str, str]:
+    """SMILES by CID from an SDF file of PubChem, for Text2Mol's files.
+
+    The CID is the property `PUBCHEM_COMPOUND_CID`, else the title. The SMILES is the isomeric SMILES of PubChem if the
+    record has it, else RDKit writes it from the mol block. Records without either are left out.
+
+    Args:
+        file: the file.
+
+    Returns:
+        SMILES by CID.
+    """
+    smiles_of: dict[str, str] = {}
+    for record in split_records(file, Notes()):
+        cid = record.properties.get("PUBCHEM_COMPOUND_CID", record.title).strip()
+        smiles = next((record.properties[name] for name in _PUBCHEM_SMILES if name in record.properties), "")
+        smiles = smiles.strip() or structure_smiles(record)[0] or ""
+        if cid and smiles:
+            smiles_of[cid] = smiles
+    return smiles_of
+
+
+def split_records(file: SourceFile, notes: Notes) -> Iterator[SdfRecord]:
+    """The records of an SDF file, as text. The last one may lack its separator.
+
+    Raises:
+        ValueError: under `on_error="raise"`, if a line is not UTF-8; the error names the record.
+    """
+    lines: list[str] = []
+    number = 1
+    try:
+        for line in read_lines(file, notes):
+            if line.text.startswith("$$$$"):
+                yield _record(number, lines)
+                number += 1
+                lines = []
+            else:
+                lines.append(line.text)
+    except ValueError as error:
+        if "is not UTF-8" not in str(error):
+            raise
+        label = f" {lines[0].strip()[:_TITLE]!r}" if lines and lines[0].strip() else ""
+        header = next((match for text in reversed(lines) if (match := _PROPERTY.match(text))), None)
+        where = f", property {header.group(1)!r}" if header else ""
+        raise ValueError(f"record {number}{label}{where}: {error}") from error
+    if any(text.strip() for text in lines):
+        yield _record(number, lines)
+
+
+def _record(number: int, lines: list[str]) -> SdfRecord:
+    """A record from its lines, without the separator."""
+    end = next((at for at, text in enumerate(lines) if text.startswith("M  END")), len(lines) - 1)
+    properties: dict[str, str] = {}
+    blocks = 1
+    name: str | None = None
+    for text in lines[end + 1 :]:
+        match = _PROPERTY.match(text) if text.startswith(">") else None
+        if match and name is None:
+            name = match.group(1)
+            properties[name] = ""
+        elif not text.strip():
+            name = None
+        elif name is not None:
+            properties[name] = f"{properties[name]}\n{text}" if properties[name] else text
+        elif text.startswith("M  END"):
+            blocks += 1
+    title = lines[0].strip() if lines else ""
+    return SdfRecord(number, title, "\n".join(lines[: end + 1]) + "\n", properties, blocks)
+
+
+class _Messages(logging.Handler):
+    """Keeps the text of log messages, without RDKit's time stamps."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.texts: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.texts.append(re.sub(r"\[\d\d:\d\d:\d\d\]\s*", "", record.getMessage()).strip())
+
+
+def _reason(block: str) -> str:
+    """The message of RDKit about a mol block that it cannot read. RDKit gives it to its log only."""
+    log, messages = logging.getLogger("rdkit"), _Messages()
+    handlers, log.handlers = log.handlers, [messages]
+    rdBase.LogToPythonLogger()
+    try:
+        Chem.MolFromMolBlock(block)
+    finally:
+        log.handlers = handlers
+        # RDKit's default: standard error; in a notebook, the standard error of Python.
+        (rdBase.LogToPythonStderr if "ipykernel" in sys.modules else rdBase.LogToCppStreams)()
+    return " ".join(" ".join(messages.texts).split()) or "no reason given"

@@ -1,0 +1,256 @@
+"""Reads the lines of text files of any common encoding, compressed or not."""
+
+import codecs
+import gzip
+import io
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Literal, NamedTuple
+
+OnError = Literal["raise", "drop"]
+
+MAX_LINE = 1_000_000  # characters; no row of a table of molecules is longer
+_SAMPLE = 1 << 16
+_CONTENTS = {
+    b"PK\x03\x04": "a zip archive or an Excel workbook; unpack it, or save the table as CSV",
+    b"BZh": "a bzip2 archive; unpack it",
+    b"\xfd7zXZ": "an xz archive; unpack it",
+    b"\x28\xb5\x2f\xfd": "a zstd archive; unpack it",
+    b"%PDF": "a PDF document; export the table as CSV",
+    b"\xd0\xcf\x11\xe0": "an old Excel workbook; save the table as CSV",
+    b"version https://git-lfs.github.com": "a Git LFS pointer, not the file; run `git lfs pull` in its folder",
+    b"<!DOCTYPE": "an HTML page; download the file again",
+    b"<html": "an HTML page; download the file again",
+}
+_BOMS = {
+    codecs.BOM_UTF32_LE: "utf-32",
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+    codecs.BOM_UTF8: "utf-8-sig",
+}
+
+
+class SourceFile(NamedTuple):
+    """A file to read.
+
+    Attributes:
+        name: what errors call it. For a download this is the URL, because the path of its cache says nothing.
+        path: where it is.
+        encoding: its encoding. None: UTF-8, or what its byte order mark says.
+        on_error: `"raise"` at a malformed line. `"drop"`: mark a malformed row as unusable, and read lines that are
+            not UTF-8 as Windows-1252.
+    """
+
+    name: str
+    path: Path
+    encoding: str | None = None
+    on_error: OnError = "raise"
+
+    @property
+    def suffix(self) -> str:
+        """The ending of the name in lower case, without `.gz`.
+
+        >>> SourceFile("A.SDF.gz", Path("A.SDF.gz")).suffix
+        '.sdf'
+        """
+        name = self.path.name.lower()
+        return Path(name.removesuffix(".gz").removesuffix(".gzip")).suffix
+
+
+class Line(NamedTuple):
+    """A line of text without its end, and its number from 1."""
+
+    number: int
+    text: str
+
+
+class Record(NamedTuple):
+    """A row of a table, as its source has it.
+
+    Attributes:
+        place: where it is in the file, such as `"line 3"`.
+        values: column to text; a missing value is None.
+        fault: why it cannot be used, or None.
+    """
+
+    place: str
+    values: dict[str, str | None]
+    fault: str | None = None
+
+
+@dataclass
+class Notes:
+    """Counts of what was changed while a file was read, for one message."""
+
+    undecodable: int = 0
+    first_undecodable: int = 0
+    quoted: int = 0
+    renamed: dict[str, str] = field(default_factory=dict)
+
+    def messages(self) -> list[str]:
+        """One sentence for each kind of change.
+
+        >>> Notes(quoted=2).messages()
+        ['2 quoted fields were decoded']
+        """
+        parts = []
+        if self.undecodable:
+            parts.append(
+                f"{self.undecodable:,} lines are not UTF-8 (the first: line {self.first_undecodable}) and were read "
+                "as Windows-1252; name another encoding with --encoding"
+            )
+        if self.quoted:
+            parts.append(f"{self.quoted:,} quoted fields were decoded")
+        if self.renamed:
+            names = ", ".join(f"{old!r} to {new!r}" for old, new in self.renamed.items())
+            parts.append(f"columns were renamed, because their names have another meaning here: {names}")
+        return parts
+
+
+def open_binary(file: SourceFile) -> IO[bytes]:
+    """Open a file, decompressed if it is gzip, whatever its name.
+
+    Raises:
+        ValueError: if the content is an archive, a Git LFS pointer or an HTML page.
+    """
+    stream = file.path.open("rb")
+    head = stream.read(64)
+    stream.seek(0)
+    if head.startswith(b"\x1f\x8b"):
+        stream = gzip.open(stream)  # type: ignore[assignment]
+        try:
+            head = stream.read(64)
+        except (OSError, EOFError, zlib.error) as error:
+            raise _damaged(file, error) from error
+        stream.seek(0)
+    for start, content in _CONTENTS.items():
+        if head.lstrip(codecs.BOM_UTF8).lstrip().startswith(start):
+            stream.close()
+            raise ValueError(f"{file.name} is {content}.")
+    return stream
+
+
+def _damaged(file: SourceFile, error: Exception) -> ValueError:
+    """The error for a compressed file that cannot be unpacked."""
+    return ValueError(f"{file.name} is a damaged or incomplete gzip file ({error}); copy or download it again.")
+
+
+def read_sample(file: SourceFile) -> str:
+    """The start of a file as text, about 64,000 bytes, for finding its format. Undecodable bytes are replaced.
+
+    Raises:
+        ValueError: as [`open_binary`].
+    """
+    with open_binary(file) as stream:
+        try:
+            head = stream.read(_SAMPLE)
+        except EOFError as error:
+            raise _damaged(file, error) from error
+    return head.decode(_encoding(file, head), errors="replace").lstrip("\ufeff")
+
+
+def _encoding(file: SourceFile, head: bytes) -> str:
+    """The encoding of a file: what was asked for, else by its byte order mark or zero bytes, else UTF-8."""
+    if file.encoding is not None:
+        try:
+            return codecs.lookup(file.encoding).name
+        except LookupError as error:
+            raise ValueError(
+                f"--encoding {file.encoding!r} is not known; expected for instance utf-8, cp1252, latin-1 or utf-16."
+            ) from error
+    for mark, name in _BOMS.items():
+        if head.startswith(mark):
+            return name
+    if b"\0" in head[:4096]:
+        even, odd = head[0:4096:2].count(0), head[1:4096:2].count(0)
+        if odd > len(head[:4096]) / 4 and not even:
+            return "utf-16-le"
+        if even > len(head[:4096]) / 4 and not odd:
+            return "utf-16-be"
+        line = head.count(b"\n", 0, head.index(b"\0")) + 1
+        raise ValueError(f"{file.name} line {line} holds a zero byte; expected a text file.")
+    return "utf-8"
+
+
+def read_lines(file: SourceFile, notes: Notes | None = None) -> Iterator[Line]:
+    r"""The lines of a text file, whether they end with LF, CRLF or CR. A byte order mark is dropped.
+
+    Only these line ends separate lines, because captions may hold others (U+2028, U+0085, form feed).
+
+    Args:
+        file: the file, and its encoding.
+        notes: counts the lines that were read as Windows-1252.
+
+    Yields:
+        each line.
+
+    Raises:
+        ValueError: if a line is not in the encoding of the file or too long, or the file is damaged. The error names
+            the line.
+    """
+    with open_binary(file) as stream:
+        try:
+            head = stream.read(_SAMPLE)
+            stream.seek(0)
+            encoding = _encoding(file, head)
+            if encoding in ("utf-8", "utf-8-sig"):
+                yield from _utf8_lines(file, stream, head, notes or Notes())
+            else:
+                yield from _encoded_lines(file, stream, encoding)
+        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+            raise _damaged(file, error) from error
+
+
+def _utf8_lines(file: SourceFile, stream: IO[bytes], head: bytes, notes: Notes) -> Iterator[Line]:
+    """Lines of a UTF-8 file, each decoded alone, so that a wrong byte has a line number."""
+    carriage_returns = b"\n" not in head and b"\r" in head
+    for number, raw in enumerate(_split(file, stream, b"\r" if carriage_returns else b"\n"), start=1):
+        if number == 1:
+            raw = raw.removeprefix(codecs.BOM_UTF8)
+        try:
+            yield Line(number, raw.decode("utf-8"))
+        except UnicodeDecodeError as error:
+            if file.on_error == "raise":
+                raise ValueError(
+                    f"{file.name} line {number} is not UTF-8 (byte 0x{raw[error.start]:02x}). Name the encoding with "
+                    "--encoding, for instance --encoding cp1252 (Windows, Latin-1), or convert the file."
+                ) from error
+            notes.undecodable += 1
+            notes.first_undecodable = notes.first_undecodable or number
+            yield Line(number, raw.decode("cp1252", errors="replace"))
+
+
+def _split(file: SourceFile, stream: IO[bytes], end: bytes) -> Iterator[bytes]:
+    """The lines of a binary stream without their ends; the length of a line is limited."""
+    if end == b"\r":
+        text = io.TextIOWrapper(stream, encoding="latin-1", newline="\r")
+        for number, line in enumerate(iter(lambda: text.readline(MAX_LINE + 2), ""), start=1):
+            _check_length(file, number, line)
+            yield line.removesuffix("\r").encode("latin-1")
+        return
+    for number, raw in enumerate(iter(lambda: stream.readline(MAX_LINE + 2), b""), start=1):
+        _check_length(file, number, raw)
+        yield raw.removesuffix(b"\n").removesuffix(b"\r")
+
+
+def _encoded_lines(file: SourceFile, stream: IO[bytes], encoding: str) -> Iterator[Line]:
+    """Lines of a file in another encoding than UTF-8."""
+    text = io.TextIOWrapper(stream, encoding=encoding, newline=None)
+    number = 0
+    try:
+        for number, line in enumerate(iter(lambda: text.readline(MAX_LINE + 2), ""), start=1):
+            _check_length(file, number, line)
+            yield Line(number, (line.lstrip("\ufeff") if number == 1 else line).removesuffix("\n"))
+    except UnicodeError as error:
+        raise ValueError(
+            f"{file.name} is not {encoding} after line {number} ({error}). Name the encoding with --encoding."
+        ) from error
+
+
+def _check_length(file: SourceFile, number: int, line: str | bytes) -> None:
+    """Refuse a line that is too long."""
+    if len(line) > MAX_LINE + 1:
+        raise ValueError(f"{file.name} line {number} has more than {MAX_LINE:,} characters; expected a table.")
