@@ -18,8 +18,9 @@ import transformers
 
 from class_hf.config.parsing import run_script
 from class_hf.config.recipe_files import program
-from class_hf.data.molecule_tables import FORMATS, read_molecules
+from class_hf.data.molecule_tables import read_molecules
 from class_hf.data.source import load_data
+from class_hf.data.tables import FORMATS
 from class_hf.search.building import IndexSettings
 from class_hf.search.index import MoleculeIndex
 

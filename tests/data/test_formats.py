@@ -56,7 +56,9 @@ def test_a_folder_without_pairs_says_what_it_holds(tmp_path: Path) -> None:
         find_files(tmp_path)
     (tmp_path / "molecules.tsv").touch()
     (tmp_path / "pairs.json").touch()
-    with pytest.raises(FileNotFoundError, match=r"\(its files: molecules.tsv, pairs.json\). Expected train, validation"):
+    with pytest.raises(
+        FileNotFoundError, match=r"\(its files: molecules.tsv, pairs.json\). Expected train, validation"
+    ):
         find_files(tmp_path)
 
 
@@ -117,7 +119,9 @@ def test_a_malformed_file_is_located(tmp_path: Path, text: str, message: str) ->
 def test_another_encoding_is_located(tmp_path: Path) -> None:
     path = tmp_path / "train.tsv"
     path.write_bytes("CID\tSMILES\tdescription\n1\tCC\tβ-ol\n2\tCO\tEsté\n".encode("latin-1", "replace"))
-    with pytest.raises(ValueError, match=r"train.tsv line 3 is not UTF-8 \(byte 0xe9\)\. Name the encoding with --encoding"):
+    with pytest.raises(
+        ValueError, match=r"train.tsv line 3 is not UTF-8 \(byte 0xe9\)\. Name the encoding with --encoding"
+    ):
         read(path)
 
 
@@ -155,7 +159,9 @@ def test_malformed_csv_is_located(tmp_path: Path, text: str, message: str) -> No
 
 def test_a_mapping_goes_before_the_synonyms_and_settles_doubt() -> None:
     header = ["CID", "SMILES", "isosmiles", "caption"]
-    with pytest.raises(ValueError, match=r"\['SMILES', 'isosmiles'\] could each be 'smiles'. Name it with --smiles_column 'SMILES'"):
+    with pytest.raises(
+        ValueError, match=r"\['SMILES', 'isosmiles'\] could each be 'smiles'. Name it with --smiles_column 'SMILES'"
+    ):
         pick_columns("a.csv", header, PAIR_COLUMNS, {})
     chosen = pick_columns("a.csv", header, PAIR_COLUMNS, {"isosmiles": "smiles"})
     assert chosen == {"id": 0, "smiles": 2, "description": 3}

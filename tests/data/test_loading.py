@@ -103,7 +103,7 @@ def test_drop_skips_counts_and_lists(folder: Path, cache: Path, caplog: pytest.L
 
 def test_raise_names_the_row_and_leaves_nothing_behind(folder: Path, cache: Path) -> None:
     write(folder / "train.tsv", [*TRAIN, ("6", "C1CC(", "broken")])
-    with pytest.raises(ValueError, match=r"train row 3 \(id 6, train.tsv line 5\).*'C1CC\('.*Mend the row, or"):
+    with pytest.raises(ValueError, match=r"train row 3 \(id 6, train.tsv line 5\).*'C1CC\('.*Correct the data, or"):
         load_chebi20(folder, cache_dir=cache)
     assert not list(cache.glob("**/*.arrow"))
 
@@ -265,8 +265,11 @@ def test_missing_values_of_a_hub_data_set_are_found(hub: dict[str, Any], cache: 
     }
     with pytest.raises(ValueError) as error:
         load_chebi20("org/chebi", cache_dir=cache)
-    assert "train row 1 (id missing, org/chebi): empty or missing: id." in str(error.value)
-    assert "train row 2 (id 3, org/chebi): empty or missing: smiles." in str(error.value)
+    assert str(error.value).startswith(
+        "2 rows are not usable, the first: train row 1 (id missing, org/chebi): empty or missing: id."
+    )
+    _, report = load_chebi20("org/chebi", cache_dir=cache, on_error="drop", return_report=True)
+    assert str(report.dropped[1]) == "train row 2 (id 3, org/chebi): empty or missing: smiles."
 
 
 @pytest.mark.parametrize(
@@ -275,7 +278,7 @@ def test_missing_values_of_a_hub_data_set_are_found(hub: dict[str, Any], cache: 
         ({"all": {"id": ["1"]}}, r"org/chebi has the splits \['all'\]; expected train, validation or test"),
         (
             {"val": {"id": ["1"]}, "dev": {"id": ["1"]}},
-            "splits 'val' and 'dev' both stand for validation",
+            "splits 'val' and 'dev' both mean validation",
         ),
         (
             {"train": {"id": ["1"], "smiles": ["C"], "note": ["x"]}},

@@ -58,9 +58,13 @@ def test_a_column_of_splits_decides_and_rows_without_ids_are_numbered(tmp_path: 
 @pytest.mark.parametrize(
     ("header", "rows", "message"),
     [
-        ("smiles,description", ["CCO,ethanol"], "its 1 pairs give . for training and . for validation. Add pairs, or"),
+        (
+            "smiles,description",
+            ["CCO,ethanol"],
+            "of its 1 pairs, . are for training and . for validation. Add pairs, or",
+        ),
         ("smiles,description,split", ["CCO,a,train", "CCN,b,holdout"], "line 3: the split 'holdout' is none of train"),
-        ("molfile,description", ["CCO,ethanol"], "no column for 'smiles'.*Rename the column"),
+        ("molfile,description", ["CCO,ethanol"], "no column for 'smiles'.*--smiles_column"),
         ("smiles,description,split", ["C1CC(,broken,train", "CCN,b,val"], "pairs.csv line 2.*cannot parse the SMILES"),
     ],
 )

@@ -11,12 +11,14 @@ from class_hf.data.validation import DroppedRow, LoadReport, check_tables
 
 def pairs(*rows: tuple[str, str, str], where: str = "train.tsv") -> Table:
     columns = {name: [row[i] for row in rows] for i, name in enumerate(("id", "smiles", "description"))}
-    return Table(where, columns, ("CID", "SMILES", "description"), list(range(2, len(rows) + 2)))
+    return Table(where, columns, ("CID", "SMILES", "description"), [f"line {row}" for row in range(2, len(rows) + 2)])
 
 
 def pool(*rows: tuple[str, str, str]) -> Table:
     columns = {name: [row[i] for row in rows] for i, name in enumerate(("id", "smiles", "split"))}
-    return Table("molecules.tsv", columns, ("CID", "SMILES", "split"), list(range(2, len(rows) + 2)))
+    return Table(
+        "molecules.tsv", columns, ("CID", "SMILES", "split"), [f"line {row}" for row in range(2, len(rows) + 2)]
+    )
 
 
 GOOD = ("1", "CC", "ethane")
@@ -33,8 +35,12 @@ GOOD = ("1", "CC", "ethane")
         (("2", "C(C)(C)(C)(C)C", "x"), "RDKit cannot parse the SMILES 'C(C)(C)(C)(C)C'"),
         (("2", "c1cccc1", "x"), "RDKit cannot parse the SMILES 'c1cccc1'"),
         (("2", "CO methanol", "x"), "the SMILES 'CO methanol' holds white space"),
-        (("1", "CO", "x"), "its id is also that of row 0"),
-        (GOOD, "its id is also that of row 0"),
+        (("1", "CO", "x"), "its id is also that of row 0, which has another molecule"),
+        (GOOD, "SMILES and description repeat row 0"),
+        (
+            ("2", "CC" + chr(0x41E), "x"),
+            r"the SMILES 'CC\u041e' holds the character U+041E (CYRILLIC CAPITAL LETTER O); expected ASCII",
+        ),
         (("2", "CC", "ethane"), "SMILES and description repeat row 0"),
     ],
 )
@@ -44,7 +50,7 @@ def test_each_fault_has_its_reason(row: tuple[str, str, str], reason: str, capfd
         check_tables(tables)
     assert str(error.value) == (
         f"train row 1 (id {row[0] or 'missing'}, train.tsv line 3): {reason}. "
-        'Mend the row, or pass on_error="drop" to skip and list such rows.'
+        "Correct the data, or skip and list such rows: --on_error drop, or on_error='drop'."
     )
     columns, report = check_tables(tables, "drop")
     assert columns["train"] == {"id": ["1"], "smiles": ["CC"], "description": ["ethane"]}
@@ -57,35 +63,33 @@ def test_what_is_legal_stays() -> None:
         ("1", "CC", "The molecule is a compound."),
         ("2", "CO", "The molecule is a compound."),  # one caption for two molecules
         ("3", "CC", "The molecule is ethane."),  # two captions for one molecule
+        ("1", "C(C)", "The molecule is ethane."),  # another caption of the same molecule, with its id
         ("4", "*", "The molecule is anything."),
         ("5", "[Na+].[Cl-]", "The molecule is a salt."),
         ("6", "[2H]C", "The molecule is an isotope."),
     ]
     columns, report = check_tables({"train": pairs(*rows)})
     assert list(zip(*columns["train"].values(), strict=True)) == rows
-    assert report == LoadReport({"train": 6}, {"train": 0})
+    assert report == LoadReport({"train": 7}, {"train": 0}, repeated={"train": 1})
 
 
 def test_a_dropped_row_does_not_make_a_later_one_a_duplicate() -> None:
-    columns, report = check_tables({"train": pairs(("1", "C1CC(", "x"), ("1", "CC", "x"), GOOD)}, "drop")
+    columns, report = check_tables({"train": pairs(("1", "C1CC(", "x"), ("1", "CC", "x"), ("1", "CO", "x"))}, "drop")
     assert columns["train"]["smiles"] == ["CC"]
     assert [row.row for row in report.dropped] == [0, 2]
 
 
-def test_the_first_faults_are_shown_and_the_rest_counted() -> None:
+def test_the_first_fault_is_shown_and_the_rest_counted() -> None:
     tables = {
         "train": pairs(*[(str(i), "C(", "x") for i in range(6)]),
         "validation": pairs(("9", "C(", "x"), where="val.csv"),
     }
     with pytest.raises(ValueError) as error:
         check_tables(tables)
-    lines = str(error.value).splitlines()
-    assert lines[0] == "7 rows are not usable:"
-    assert lines[5] == "  train row 4 (id 4, train.tsv line 6): RDKit cannot parse the SMILES 'C('."
-    assert lines[6:] == [
-        "  and 2 more.",
-        'Mend the rows, or pass on_error="drop" to skip and list such rows.',
-    ]
+    assert str(error.value) == (
+        "7 rows are not usable, the first: train row 0 (id 0, train.tsv line 2): RDKit cannot parse the SMILES 'C('. "
+        "Correct the data, or skip and list such rows: --on_error drop, or on_error='drop'."
+    )
 
 
 def test_a_split_without_a_usable_row_is_refused() -> None:

@@ -153,7 +153,8 @@ def _json_array(file: SourceFile, notes: Notes) -> Iterator[Record]:
     try:
         values = _parse(text)
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"{file.name} is not valid JSON ({error or 'nested too deeply'}).") from error
+        reason = f"nested deeper than {_MAX_DEPTH} levels" if isinstance(error, RecursionError) else str(error)
+        raise ValueError(f"{file.name} is not valid JSON: {reason}.") from error
     for number, value in enumerate(values, start=1):
         yield _json_record(file, f"item {number}", json.dumps(value))
 

@@ -5,9 +5,10 @@ import gzip
 import io
 import zlib
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Literal, NamedTuple
+from typing import IO, Literal, NamedTuple, cast
 
 OnError = Literal["raise", "drop"]
 
@@ -110,32 +111,30 @@ class Notes:
         return parts
 
 
-def open_binary(file: SourceFile) -> IO[bytes]:
+@contextmanager
+def open_binary(file: SourceFile) -> Iterator[IO[bytes]]:
     """Open a file, decompressed if it is gzip, whatever its name.
 
     Raises:
-        ValueError: if the content is an archive, a Git LFS pointer or an HTML page.
+        ValueError: if the content is an archive, a Git LFS pointer or an HTML page, or damaged gzip (while reading).
     """
-    stream = file.path.open("rb")
-    head = stream.read(64)
-    stream.seek(0)
-    if head.startswith(b"\x1f\x8b"):
-        stream = gzip.open(stream)  # type: ignore[assignment]
-        try:
-            head = stream.read(64)
-        except (OSError, EOFError, zlib.error) as error:
-            raise _damaged(file, error) from error
+    with ExitStack() as stack:
+        stream: IO[bytes] = stack.enter_context(file.path.open("rb"))
+        is_gzip = stream.read(2) == b"\x1f\x8b"
         stream.seek(0)
-    for start, content in _CONTENTS.items():
-        if head.lstrip(codecs.BOM_UTF8).lstrip().startswith(start):
-            stream.close()
-            raise ValueError(f"{file.name} is {content}.")
-    return stream
-
-
-def _damaged(file: SourceFile, error: Exception) -> ValueError:
-    """The error for a compressed file that cannot be unpacked."""
-    return ValueError(f"{file.name} is a damaged or incomplete gzip file ({error}); copy or download it again.")
+        if is_gzip:
+            stream = cast(IO[bytes], stack.enter_context(gzip.GzipFile(fileobj=stream)))
+        try:
+            head = stream.read(64).removeprefix(codecs.BOM_UTF8).lstrip()
+            stream.seek(0)
+            for start, content in _CONTENTS.items():
+                if head.startswith(start):
+                    raise ValueError(f"{file.name} is {content}.")
+            yield stream
+        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+            raise ValueError(
+                f"{file.name} is a damaged or incomplete gzip file ({error}); copy or download it again."
+            ) from error
 
 
 def read_sample(file: SourceFile) -> str:
@@ -145,10 +144,7 @@ def read_sample(file: SourceFile) -> str:
         ValueError: as [`open_binary`].
     """
     with open_binary(file) as stream:
-        try:
-            head = stream.read(_SAMPLE)
-        except EOFError as error:
-            raise _damaged(file, error) from error
+        head = stream.read(_SAMPLE)
     return head.decode(_encoding(file, head), errors="replace").lstrip("\ufeff")
 
 
@@ -192,16 +188,13 @@ def read_lines(file: SourceFile, notes: Notes | None = None) -> Iterator[Line]:
             the line.
     """
     with open_binary(file) as stream:
-        try:
-            head = stream.read(_SAMPLE)
-            stream.seek(0)
-            encoding = _encoding(file, head)
-            if encoding in ("utf-8", "utf-8-sig"):
-                yield from _utf8_lines(file, stream, head, notes or Notes())
-            else:
-                yield from _encoded_lines(file, stream, encoding)
-        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-            raise _damaged(file, error) from error
+        head = stream.read(_SAMPLE)
+        stream.seek(0)
+        encoding = _encoding(file, head)
+        if encoding in ("utf-8", "utf-8-sig"):
+            yield from _utf8_lines(file, stream, head, notes or Notes())
+        else:
+            yield from _encoded_lines(file, stream, encoding)
 
 
 def _utf8_lines(file: SourceFile, stream: IO[bytes], head: bytes, notes: Notes) -> Iterator[Line]:
@@ -226,10 +219,10 @@ def _utf8_lines(file: SourceFile, stream: IO[bytes], head: bytes, notes: Notes) 
 def _split(file: SourceFile, stream: IO[bytes], end: bytes) -> Iterator[bytes]:
     """The lines of a binary stream without their ends; the length of a line is limited."""
     if end == b"\r":
-        text = io.TextIOWrapper(stream, encoding="latin-1", newline="\r")
-        for number, line in enumerate(iter(lambda: text.readline(MAX_LINE + 2), ""), start=1):
-            _check_length(file, number, line)
-            yield line.removesuffix("\r").encode("latin-1")
+        with io.TextIOWrapper(stream, encoding="latin-1", newline="\r") as text:
+            for number, line in enumerate(iter(lambda: text.readline(MAX_LINE + 2), ""), start=1):
+                _check_length(file, number, line)
+                yield line.removesuffix("\r").encode("latin-1")
         return
     for number, raw in enumerate(iter(lambda: stream.readline(MAX_LINE + 2), b""), start=1):
         _check_length(file, number, raw)
@@ -238,12 +231,12 @@ def _split(file: SourceFile, stream: IO[bytes], end: bytes) -> Iterator[bytes]:
 
 def _encoded_lines(file: SourceFile, stream: IO[bytes], encoding: str) -> Iterator[Line]:
     """Lines of a file in another encoding than UTF-8."""
-    text = io.TextIOWrapper(stream, encoding=encoding, newline=None)
     number = 0
     try:
-        for number, line in enumerate(iter(lambda: text.readline(MAX_LINE + 2), ""), start=1):
-            _check_length(file, number, line)
-            yield Line(number, (line.lstrip("\ufeff") if number == 1 else line).removesuffix("\n"))
+        with io.TextIOWrapper(stream, encoding=encoding, newline=None) as text:
+            for number, line in enumerate(iter(lambda: text.readline(MAX_LINE + 2), ""), start=1):
+                _check_length(file, number, line)
+                yield Line(number, (line.lstrip("\ufeff") if number == 1 else line).removesuffix("\n"))
     except UnicodeError as error:
         raise ValueError(
             f"{file.name} is not {encoding} after line {number} ({error}). Name the encoding with --encoding."

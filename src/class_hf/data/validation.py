@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import NamedTuple
 
 from rdkit import Chem, rdBase
@@ -53,7 +53,7 @@ class LoadReport:
     repaired: dict[str, int]
     dropped: tuple[DroppedRow, ...] = ()
     notes: tuple[str, ...] = ()
-    repeated: dict[str, int] | None = None
+    repeated: dict[str, int] = field(default_factory=dict)
 
     def __str__(self) -> str:
         parts = [
@@ -62,7 +62,7 @@ class LoadReport:
         ]
         colon = ":" if self.dropped else ""
         text = f"Loaded {', '.join(parts)}; {len(self.dropped):,} dropped{colon}{listing(self.dropped)}"
-        several = sum((self.repeated or {}).values())
+        several = sum(self.repeated.values())
         if several:
             text += f"\n  {several:,} pairs are further captions of a molecule with the same id"
         return text + "".join(f"\n  {note}" for note in self.notes)
@@ -105,7 +105,9 @@ def check_tables(tables: Mapping[str, Table], on_error: OnError = "raise") -> tu
     faults: dict[str, dict[int, str]] = {}
     repeated: dict[str, int] = {}
     for split, columns in clean.items():
-        faults[split], repeated[split] = _row_faults(columns, tables[split].faults, smiles_faults, split == "pool")
+        faults[split], count = _row_faults(columns, tables[split].faults, smiles_faults, split == "pool")
+        if count:
+            repeated[split] = count
     if "pool" in clean:
         pool = {
             key: (smiles, split)

@@ -4,14 +4,24 @@ import re
 from collections import Counter
 from typing import Any
 
-from datasets import Dataset, Value
+from datasets import Dataset, Features, List, Value
 from rdkit import Chem, DataStructs, rdBase
 from rdkit.Chem import Descriptors
 
-from class_hf.data.validation import DroppedRow, OnError, refusal, repair_smiles
-from class_hf.search.query import ELEMENTS, check_notation
+from class_hf.data.molecule_tables import FAULT, PLACE
+from class_hf.data.smiles import MAX_SMILES, repair_smiles, smiles_fault
+from class_hf.data.validation import DroppedRow, OnError, refusal
+from class_hf.search.query import ELEMENTS
 
 PROPERTIES = ("_weight", "_elements", "_pattern", "_fault")
+_FEATURES = {
+    "id": Value("string"),
+    "smiles": Value("string"),
+    "_weight": Value("float64"),
+    "_elements": List(Value("string")),
+    "_pattern": Value("binary"),
+    "_fault": Value("string"),
+}
 _SHOWN = 5
 # A number as programs write it. `007` and `1,5` stay text.
 _INTEGER = re.compile(r"-?(0|[1-9]\d{0,17})")
@@ -48,17 +58,23 @@ def describe(
     if "id" in molecules.column_names:  # otherwise numbers would keep their type
         molecules = molecules.cast_column("id", Value("string"))
     described = molecules.map(
-        _describe_rows, with_indices=True, batched=True, num_proc=num_proc, desc="Reading molecules"
+        _describe_rows,
+        with_indices=True,
+        batched=True,
+        num_proc=num_proc,
+        # Without the types, `datasets` infers them from the first rows, which may all lack a fault.
+        features=Features({**molecules.features, **_FEATURES}),
+        desc="Reading molecules",
     )
     faults = described["_fault"][:]
-    dropped = [
-        DroppedRow("molecules", row, str(described[row]["id"]), fault, "table")
-        for row, fault in enumerate(faults)
-        if fault is not None
-    ]
+    dropped = []
+    for row in (row for row, fault in enumerate(faults) if fault is not None):
+        original = molecules[row]
+        place = original.get(PLACE) or "table"
+        dropped.append(DroppedRow("molecules", row, str(original.get("id") or ""), faults[row], place))
     if dropped and on_error == "raise":
         raise ValueError(refusal(dropped))
-    table = described.remove_columns("_fault")
+    table = described.remove_columns([name for name in ("_fault", PLACE, FAULT) if name in described.column_names])
     if dropped:
         table = table.select([row for row, fault in enumerate(faults) if fault is None])
     if not len(table):
@@ -72,14 +88,17 @@ def describe(
 
 
 def _describe_rows(batch: dict[str, list[Any]], rows: list[int]) -> dict[str, list[Any]]:
+    """The properties of a batch of molecules, and the faults of those that cannot be used."""
     ids = batch.get("id") or [None] * len(rows)
-    columns: dict[str, list[Any]] = {name: [] for name in ("id", "smiles", *PROPERTIES)}
+    read_faults = batch.get(FAULT) or [None] * len(rows)
+    columns: dict[str, list[Any]] = {name: [] for name in _FEATURES}
     with rdBase.BlockLogs():
-        for row, row_id, smiles in zip(rows, ids, batch["smiles"], strict=True):
+        for row, row_id, smiles, fault in zip(rows, ids, batch["smiles"], read_faults, strict=True):
             smiles = repair_smiles(smiles) if isinstance(smiles, str) else ""
             weight, elements, pattern = 0.0, [], b""
-            molecule, fault = _parse(smiles)
-            if molecule is not None:
+            molecule = Chem.MolFromSmiles(smiles) if smiles and len(smiles) <= MAX_SMILES else None
+            fault = fault or smiles_fault(smiles, molecule, parsed=True)
+            if fault is None and molecule is not None:
                 weight = Descriptors.MolWt(molecule)  # type: ignore[attr-defined]
                 elements = elements_of(molecule)
                 pattern = DataStructs.BitVectToBinaryText(Chem.PatternFingerprint(molecule))
@@ -87,20 +106,6 @@ def _describe_rows(batch: dict[str, list[Any]], rows: list[int]) -> dict[str, li
             for name, value in zip(columns, values, strict=True):
                 columns[name].append(value)
     return columns
-
-
-def _parse(smiles: str) -> tuple[Chem.Mol | None, str | None]:
-    """A molecule, or the reason why there is none."""
-    if not smiles:
-        return None, "empty or missing: smiles"
-    try:
-        check_notation(smiles, "smiles", len(smiles), "a SMILES")
-    except ValueError as error:
-        return None, str(error).rstrip(".")
-    molecule = Chem.MolFromSmiles(smiles)
-    if molecule is None or not molecule.GetNumAtoms():
-        return None, f"RDKit cannot parse the SMILES {smiles!r}"
-    return molecule, None
 
 
 def elements_of(molecule: Chem.Mol) -> list[str]:
