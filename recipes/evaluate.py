@@ -17,6 +17,7 @@ import transformers
 from class_hf._version import __version__
 from class_hf.config.parsing import run_script
 from class_hf.config.recipe_files import program
+from class_hf.data.columns import add_table_arguments, table_options
 from class_hf.data.prepare import prepare_molecules, prepare_pairs
 from class_hf.data.source import load_data
 from class_hf.evaluation.ensemble import join_embeddings
@@ -59,6 +60,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         "--bank_method", choices=("softmax", "nearest"), default="softmax", help="how the bank is reckoned with"
     )
     parser.add_argument("--num_proc", type=int, help="processes that prepare the data")
+    add_table_arguments(parser)
     return parser.parse_args(argv)
 
 
@@ -70,7 +72,7 @@ def main(argv: Sequence[str]) -> None:
     for path in (args.output, args.save_embeddings, args.plot):
         if path is not None and Path(path).is_dir():
             raise ValueError(f"{path!r} is a folder; expected the name of a file.")
-    data, report = load_data(args.data_dir, args.dataset_name, args.demo, args.on_error)
+    data, report = load_data(args.data_dir, args.dataset_name, args.demo, args.on_error, **table_options(args))
     if report is not None:
         print(report)
     if args.split not in data or args.split == "pool":

@@ -18,6 +18,7 @@ import transformers
 
 from class_hf.config.parsing import run_script
 from class_hf.config.recipe_files import program
+from class_hf.data.columns import add_table_arguments, table_options
 from class_hf.data.molecule_tables import read_molecules
 from class_hf.data.source import load_data
 from class_hf.data.tables import FORMATS
@@ -46,9 +47,6 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         "package.module:Name@LOCATION for a store class of your own",
     )
     parser.add_argument("--overwrite", action="store_true", help="replace an existing index")
-    parser.add_argument("--smiles_column", help="column with the SMILES (default: the first usual name)")
-    parser.add_argument("--id_column", help="column with the ids (default: the first usual name, or the row number)")
-    parser.add_argument("--description_column", help="column with captions (default: the first usual name, if any)")
     parser.add_argument("--split", help="split of a saved data set with several splits")
     parser.add_argument(
         "--on_error", choices=("raise", "drop"), default="raise", help="stop at a bad row, or leave it out"
@@ -64,6 +62,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument(
         "--bank_method", choices=("softmax", "nearest"), default="softmax", help="how penalties are computed"
     )
+    add_table_arguments(parser)
     args = parser.parse_args(argv)
     if args.verify is None:
         if args.model is None:
@@ -105,9 +104,9 @@ def read_source(args: argparse.Namespace) -> tuple[datasets.Dataset, list[str] |
     if args.molecules:
         if args.query_bank:
             raise ValueError("--query_bank needs training captions: use a data set of pairs, not --molecules.")
-        columns = (args.smiles_column, args.id_column, args.description_column)
-        return read_molecules(args.molecules, *columns, args.split), None
-    data, report = load_data(args.data_dir, args.dataset_name, args.demo, args.on_error)
+        options = table_options(args)
+        return read_molecules(args.molecules, split=args.split, on_error=args.on_error, **options), None
+    data, report = load_data(args.data_dir, args.dataset_name, args.demo, args.on_error, **table_options(args))
     if report is not None:
         print(report)
     if args.query_bank and "train" not in data:
@@ -118,9 +117,15 @@ def read_source(args: argparse.Namespace) -> tuple[datasets.Dataset, list[str] |
 def with_captions(data: datasets.DatasetDict) -> datasets.Dataset:
     """The candidate pool, with the captions that its molecules have in the pairs."""
     captions: dict[str, str] = {}
+    further = 0
     for split, pairs in data.items():
-        if split != "pool":
-            captions |= dict(zip(pairs["id"][:], pairs["description"][:], strict=True))
+        if split == "pool":
+            continue
+        for molecule_id, caption in zip(pairs["id"][:], pairs["description"][:], strict=True):
+            further += molecule_id in captions
+            captions.setdefault(molecule_id, caption)
+    if further:
+        print(f"{further:,} captions are not indexed, because their molecule has an earlier caption")
     pool = data["pool"]
     return pool.add_column("description", [captions.get(molecule_id, "") for molecule_id in pool["id"][:]])
 

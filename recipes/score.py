@@ -21,6 +21,7 @@ from datasets import DatasetDict, disable_progress_bars
 
 from class_hf.config.parsing import run_script
 from class_hf.config.recipe_files import program
+from class_hf.data.columns import add_table_arguments, table_options
 from class_hf.data.source import load_data
 from class_hf.difficulty.scorer import DEFINITIONS, DIFFICULTY_COLUMNS, DifficultyScorer, score_dataset
 from class_hf.difficulty.summary import find_extremes, format_summary, summarise_scores
@@ -92,6 +93,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
         default="raise",
         help="what to do with a bad row: stop, or drop and list it (default: %(default)s)",
     )
+    add_table_arguments(parser)
     return parser.parse_args(arguments)
 
 
@@ -139,7 +141,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def load(args: argparse.Namespace) -> DatasetDict:
     """The splits of pairs, and the candidate pool."""
-    data, report = load_data(args.data_dir, demo=args.demo, on_error=args.on_error)
+    data, report = load_data(args.data_dir, demo=args.demo, on_error=args.on_error, **table_options(args))
     if report is not None:
         print(report)
     if "train" not in data:

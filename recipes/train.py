@@ -28,6 +28,7 @@ from class_hf.config.arguments import DataArguments, ModelArguments
 from class_hf.config.parsing import parse_recipe, run_script
 from class_hf.config.recipe_files import program
 from class_hf.data.collator import TextMoleculeCollator
+from class_hf.data.columns import table_options
 from class_hf.hub.data_source import card_fields
 from class_hf.plots.run import plot_plan, plot_run
 from class_hf.plots.tables import metrics_line, plan_table, summary_table
@@ -74,7 +75,7 @@ def main(argv: list[str]) -> None:
     launch.limit_progress_bars(args)
     check_output_folder(output, resume=resume is not None, overwrite=run_args.overwrite or run_args.dry_run)
     if run_args.dry_run:
-        data, _ = load_splits(args, **data_args.source())
+        data, _ = load_splits(args, **data_args.source(), **table_options(data_args))
         plan = outline_plan(args, len(data["train"]))
         if args.should_save:
             print(plan_table(plan))
@@ -96,7 +97,7 @@ def train(
     """Runs all steps of `main` that write into the output folder."""
     output = Path(str(args.output_dir))
     checkpoint = choose_checkpoint(resume, output)
-    data, load_report = load_splits(args, **data_args.source())
+    data, load_report = load_splits(args, **data_args.source(), **table_options(data_args))
     outline_plan(args, len(data["train"]))  # wrong settings fail here, before any pair is scored
     set_seed(args.seed)
     model, processor = build_model(model_args)

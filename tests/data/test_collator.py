@@ -6,7 +6,7 @@ from class_hf.data.collator import ChunkedCollator, group_by_length
 
 
 @pytest.mark.parametrize("parts", (1, 2, 5, 16))
-def test_dealing_keeps_every_row_and_sorts_by_length(parts):
+def test_grouping_keeps_every_row_and_sorts_by_length(parts):
     lengths = np.random.default_rng(0).integers(1, 200, 16)
     groups = group_by_length(lengths, parts)
     assert len(groups) == parts and min(map(len, groups)) >= 1

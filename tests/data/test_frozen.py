@@ -68,7 +68,7 @@ def test_cached_equals_plain(stored, processor, side):
 
 
 @pytest.mark.parametrize("changed", ("weights", "content"))
-def test_cache_is_made_anew_when_weights_or_content_change(stored, processor, changed):
+def test_cache_is_rebuilt_when_weights_or_content_change(stored, processor, changed):
     model = tiny_model(freeze_text=True)
     before = cache_frozen(stored, model, processor, "text")
     rows = counted(model, "text")

@@ -31,15 +31,26 @@ GOOD = ("1", "CC", "ethane")
         (("2", " ", "x"), "empty or missing: smiles"),
         (("2", "CO", "\t"), "empty or missing: description"),
         (("2", "", ""), "empty or missing: smiles, description"),
-        (("2", "C1CC(", "x"), "RDKit cannot parse the SMILES 'C1CC('"),
-        (("2", "C(C)(C)(C)(C)C", "x"), "RDKit cannot parse the SMILES 'C(C)(C)(C)(C)C'"),
-        (("2", "c1cccc1", "x"), "RDKit cannot parse the SMILES 'c1cccc1'"),
-        (("2", "CO methanol", "x"), "the SMILES 'CO methanol' holds white space"),
+        (("2", "C1CC(", "x"), "RDKit cannot parse the SMILES 'C1CC(': the syntax is invalid"),
+        (
+            ("2", "C(C)(C)(C)(C)C", "x"),
+            "RDKit cannot parse the SMILES 'C(C)(C)(C)(C)C': "
+            "Explicit valence for atom # 0 C, 5, is greater than permitted",
+        ),
+        (
+            ("2", "c1cccc1", "x"),
+            "RDKit cannot parse the SMILES 'c1cccc1': Can't kekulize mol. Unkekulized atoms: 0 1 2 3 4",
+        ),
+        (
+            ("2", "CO methanol", "x"),
+            "the SMILES 'CO' is followed by 'methanol'; expected nothing after it, or an extension |...|",
+        ),
         (("1", "CO", "x"), "its id is also that of row 0, which has another molecule"),
         (GOOD, "SMILES and description repeat row 0"),
         (
             ("2", "CC" + chr(0x41E), "x"),
-            r"the SMILES 'CC\u041e' holds the character U+041E (CYRILLIC CAPITAL LETTER O); expected ASCII",
+            f"the SMILES 'CC{chr(0x41E)}' has the character U+041E (CYRILLIC CAPITAL LETTER O) at position 3; "
+            "expected printable ASCII characters only",
         ),
         (("2", "CC", "ethane"), "SMILES and description repeat row 0"),
     ],
@@ -87,8 +98,8 @@ def test_the_first_fault_is_shown_and_the_rest_counted() -> None:
     with pytest.raises(ValueError) as error:
         check_tables(tables)
     assert str(error.value) == (
-        "7 rows are not usable, the first: train row 0 (id 0, train.tsv line 2): RDKit cannot parse the SMILES 'C('. "
-        "Correct the data, or skip and list such rows: --on_error drop, or on_error='drop'."
+        "7 rows are not usable, the first: train row 0 (id 0, train.tsv line 2): RDKit cannot parse the SMILES 'C(': "
+        "the syntax is invalid. Correct the data, or skip and list such rows: --on_error drop, or on_error='drop'."
     )
 
 
@@ -138,7 +149,7 @@ def test_the_pool_is_checked_too() -> None:
     columns, report = check_tables(tables, "drop")
     assert columns["pool"]["id"] == ["1"]
     assert [row.reason for row in report.dropped] == [
-        "RDKit cannot parse the SMILES 'C('",
+        "RDKit cannot parse the SMILES 'C(': the syntax is invalid",
         "its split 'spare' is none of train, validation and test",
         "its id is also that of row 0",
     ]
@@ -151,11 +162,11 @@ def test_values_are_stripped() -> None:
 
 
 @pytest.mark.parametrize(
-    ("raw", "mended"),
+    ("raw", "repaired"),
     [(r"C/C=C\\C", r"C/C=C\C"), (r"C/C=C\\\\C", r"C/C=C\C"), (r"C/C=C\C", r"C/C=C\C"), (" OCC ", "OCC")],
 )
-def test_repair(raw: str, mended: str) -> None:
-    assert repair_smiles(raw) == mended
+def test_repair(raw: str, repaired: str) -> None:
+    assert repair_smiles(raw) == repaired
 
 
 def test_the_report_survives_json() -> None:

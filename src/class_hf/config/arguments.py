@@ -23,6 +23,9 @@ class DataArguments:
         dataset_name (`str`, *optional*): Hub id of a dataset of pairs.
         demo (`bool`, *optional*, defaults to `False`): use the synthetic dataset that the package generates.
         on_error (`str`, *optional*, defaults to `"raise"`): `"raise"` stops at a bad row, `"drop"` drops and lists it.
+        smiles_column, text_column, id_column (`str`, *optional*): columns of the table, if they have unusual names.
+        column_mapping (`str`, *optional*): several columns, as JSON: `{"THEIR NAME": "smiles"}`.
+        encoding (`str`, *optional*): encoding of text files, such as `cp1252`. Default: UTF-8.
         max_train_pairs (`int`, *optional*): train on the first pairs only, at most this many.
         difficulty_definition (`list[str]`, *optional*, defaults to `["alignment"]`):
             Difficulty definitions for pairs that are not scored yet; a name or `package.module:Name`.
@@ -55,6 +58,15 @@ class DataArguments:
     demo: bool = field(default=False, metadata={"help": "Use the synthetic dataset that the package generates."})
     on_error: Literal["raise", "drop"] = field(
         default="raise", metadata={"help": "Stop at a bad row (raise), or drop and list bad rows (drop)."}
+    )
+    smiles_column: str | None = field(default=None, metadata={"help": "Column with the SMILES."})
+    text_column: str | None = field(default=None, metadata={"help": "Column with the captions."})
+    id_column: str | None = field(default=None, metadata={"help": "Column with the ids."})
+    column_mapping: str | None = field(
+        default=None, metadata={"help": 'Several columns at once, as JSON: {"THEIR NAME": "smiles", ...}.'}
+    )
+    encoding: str | None = field(
+        default=None, metadata={"help": "Encoding of text files, such as cp1252 or utf-16; UTF-8 if not set."}
     )
     max_train_pairs: int | None = field(
         default=None, metadata={"help": "Train on the first pairs only, at most this many."}

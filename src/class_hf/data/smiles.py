@@ -1,15 +1,14 @@
 """Checks and repairs of SMILES strings."""
 
 import re
-import unicodedata
 
-from rdkit import Chem, rdBase
+from rdkit import Chem
 
-MAX_SMILES = 20_000  # characters; the longest SMILES of PubChem are shorter
+from class_hf.models.feature_extraction_fingerprint import parse_smiles
+
 ASCII_SPACE = " \t\r\n\f\v"
 _REPEATED_BACKSLASH = re.compile(r"\\{2,}")
 _EXTENSION = re.compile(r"\|[^|]*\|(?=\s|$)")
-_SHOWN = 80
 
 
 def repair_smiles(smiles: str) -> str:
@@ -43,44 +42,34 @@ def split_name(text: str) -> tuple[str, str]:
     return smiles, name.strip()
 
 
-def smiles_fault(smiles: str, molecule: Chem.Mol | None = None, parsed: bool = False) -> str | None:
-    """What is wrong with a SMILES, or None.
+def read_smiles(smiles: str) -> tuple[Chem.Mol | None, str | None]:
+    """The molecule of a SMILES and None, or None and what is wrong with the SMILES.
 
-    RDKit drops characters outside ASCII at the ends of a SMILES, and takes words after white space for a name. Both
-    would give another molecule than the text says, so both are refused.
+    The rules are those of the feature extractors ([`~class_hf.models.feature_extraction_fingerprint.parse_smiles`]):
+    no characters outside ASCII, no words after the SMILES, limits on its size.
 
     Args:
         smiles: the text, after [`repair_smiles`].
-        molecule, parsed: what RDKit made of it, if it was parsed before.
 
-    Returns:
-        The start of a sentence without a full stop, such as `"RDKit cannot parse the SMILES 'C1CC('"`.
+    >>> read_smiles("CCO")[0].GetNumAtoms()
+    3
+    >>> read_smiles("CCO ethanol")
+    (None, "the SMILES 'CCO' is followed by 'ethanol'; expected nothing after it, or an extension |...|")
+    """
+    if not smiles:
+        return None, "empty or missing: smiles"
+    try:
+        return parse_smiles(smiles), None
+    except ValueError as error:
+        return None, str(error).removesuffix(".")
+
+
+def smiles_fault(smiles: str) -> str | None:
+    """What is wrong with a SMILES, or None; see [`read_smiles`].
 
     >>> smiles_fault("CCO"), smiles_fault("C[C@H](O)CC |&1:1|")
     (None, None)
-    >>> smiles_fault("CC" + chr(0x041E))
-    "the SMILES 'CC\\\\u041e' holds the character U+041E (CYRILLIC CAPITAL LETTER O); expected ASCII"
-    >>> smiles_fault("CCO ethanol")
-    "the SMILES 'CCO ethanol' holds white space"
+    >>> smiles_fault("C1CC(")
+    "RDKit cannot parse the SMILES 'C1CC(': the syntax is invalid"
     """
-    if not smiles:
-        return "empty or missing: smiles"
-    if len(smiles) > MAX_SMILES:
-        return f"the SMILES {smiles[:20]!r}... has {len(smiles):,} characters; expected at most {MAX_SMILES:,}"
-    shown = repr(smiles) if len(smiles) <= _SHOWN else f"{smiles[:_SHOWN]!r}..."
-    for character in smiles if not smiles.isascii() or not smiles.isprintable() else "":
-        if not " " <= character <= "~":
-            name = unicodedata.name(character, "a control character")
-            code = f"U+{ord(character):04X} ({name})"
-            return f"the SMILES {ascii(smiles[:_SHOWN])} holds the character {code}; expected ASCII"
-    if " " in smiles and split_name(smiles)[1]:
-        return f"the SMILES {shown} holds white space"
-    if not parsed:
-        with rdBase.BlockLogs():
-            molecule = Chem.MolFromSmiles(smiles)
-    if molecule is None:
-        kind = "CXSMILES" if " " in smiles else "SMILES"
-        return f"RDKit cannot parse the {kind} {shown}"
-    if not molecule.GetNumAtoms():
-        return f"the SMILES {shown} has no atoms"
-    return None
+    return read_smiles(smiles)[1]

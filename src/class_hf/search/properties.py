@@ -9,7 +9,7 @@ from rdkit import Chem, DataStructs, rdBase
 from rdkit.Chem import Descriptors
 
 from class_hf.data.molecule_tables import FAULT, PLACE
-from class_hf.data.smiles import MAX_SMILES, repair_smiles, smiles_fault
+from class_hf.data.smiles import read_smiles, repair_smiles
 from class_hf.data.validation import DroppedRow, OnError, refusal
 from class_hf.search.query import ELEMENTS
 
@@ -96,9 +96,10 @@ def _describe_rows(batch: dict[str, list[Any]], rows: list[int]) -> dict[str, li
         for row, row_id, smiles, fault in zip(rows, ids, batch["smiles"], read_faults, strict=True):
             smiles = repair_smiles(smiles) if isinstance(smiles, str) else ""
             weight, elements, pattern = 0.0, [], b""
-            molecule = Chem.MolFromSmiles(smiles) if smiles and len(smiles) <= MAX_SMILES else None
-            fault = fault or smiles_fault(smiles, molecule, parsed=True)
-            if fault is None and molecule is not None:
+            molecule = None
+            if fault is None:
+                molecule, fault = read_smiles(smiles)
+            if molecule is not None:
                 weight = Descriptors.MolWt(molecule)  # type: ignore[attr-defined]
                 elements = elements_of(molecule)
                 pattern = DataStructs.BitVectToBinaryText(Chem.PatternFingerprint(molecule))

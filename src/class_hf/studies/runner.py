@@ -18,6 +18,8 @@ from class_hf.studies.results import REFERENCE, training_seconds
 from class_hf.training.checkpoints import last_complete_checkpoint
 from class_hf.utils.files import write_json, write_text
 
+# Options of the table of pairs. Scoring needs them; training on scored pairs refuses them.
+TABLE_OPTIONS = ("smiles_column", "text_column", "id_column", "column_mapping", "encoding")
 TRAIN, SCORE = (recipes_folder() / name for name in ("train.py", "score.py"))
 
 
@@ -200,6 +202,8 @@ def train(study: Study, arm: str, seed: int, output: Path, launch: list[str]) ->
         RunFailed: if the run fails, or its folder belongs to something else.
     """
     values = resolve_settings(study, arm, seed, output)
+    # Runs train on scored pairs, which have the columns of this package.
+    values = {name: value for name, value in values.items() if name not in TABLE_OPTIONS}
     folder = output / arm / f"seed_{seed}"
     file, log = folder.with_suffix(".yaml"), folder.with_suffix(".log")
     data = score_for_run(values, output)
@@ -242,8 +246,13 @@ def score_reference(study: Study, output: Path, source: list[str]) -> None:
         RunFailed: if the data is faulty.
     """
     folder = output / "difficulty" / REFERENCE[0]
-    on_error = {**study.recipe, **study.common}.get("on_error", "raise")
-    score(folder, [*source, "--on_error", on_error, *REFERENCE[1]])
+    values = {**study.recipe, **study.common}
+    options = ["--on_error", values.get("on_error", "raise")]
+    for name in TABLE_OPTIONS:
+        if values.get(name) is not None:
+            value = values[name]
+            options += [f"--{name}", json.dumps(value) if isinstance(value, dict) else str(value)]
+    score(folder, [*source, *options, *REFERENCE[1]])
 
 
 def score_for_run(values: dict[str, Any], output: Path) -> Path:

@@ -24,12 +24,15 @@ def load_splits(
     demo: bool = False,
     on_error: Literal["raise", "drop"] = "raise",
     max_train_pairs: int | None = None,
+    column_mapping: Mapping[str, str] | None = None,
+    encoding: str | None = None,
 ) -> tuple[DatasetDict, LoadReport | None]:
     """Loads the pairs of a run on the main process first, and prints their numbers.
 
     Args:
         args: the arguments of the run.
         data_dir, dataset_name, demo, on_error: see [`~class_hf.data.source.load_data`].
+        column_mapping, encoding: see [`~class_hf.data.source.load_data`].
         max_train_pairs: *optional*, keep only the first training pairs. Default: all.
 
     Returns:
@@ -39,7 +42,7 @@ def load_splits(
         ValueError: if a split is missing, or the loader refuses the data.
     """
     with args.main_process_first(desc="loading the data"):
-        data, report = load_data(data_dir, dataset_name, demo, on_error)
+        data, report = load_data(data_dir, dataset_name, demo, on_error, column_mapping, encoding)
     missing = [name for name in ("train", "validation", "pool") if name not in data]
     if missing:
         raise ValueError(f"the data has no {missing}; it has {sorted(data)}. Training needs train and validation.")
