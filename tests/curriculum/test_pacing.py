@@ -36,6 +36,20 @@ def test_stages_are_steps():
     }
 
 
+@pytest.mark.parametrize("pacing", PACINGS)
+@pytest.mark.parametrize(("start", "end"), [(0.3, 0.6), (0.3, 0.3), (1.0, 0.6)])
+def test_ends_at_the_end_share(pacing, start, end):
+    shares = [competence(t, pacing=pacing, start=start, end=end) for t in np.linspace(0, 1.5, 61)]
+    assert shares[0] == pytest.approx(min(start, end)) and shares[-1] == end
+    assert all(b >= a for a, b in zip(shares, shares[1:], strict=False))
+
+
+@pytest.mark.parametrize("pacing", PACINGS)
+def test_an_end_of_one_changes_no_bit(pacing):
+    for t in np.linspace(0, 1, 101):
+        assert competence(t, pacing=pacing, start=0.37, end=1.0) == competence(t, pacing=pacing, start=0.37)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -43,6 +57,8 @@ def test_stages_are_steps():
         ({"progress": float("nan")}, "progress"),
         ({"progress": 0.1, "start": 0.0}, "start share is 0.0"),
         ({"progress": 0.1, "start": 1.2}, "start share is 1.2"),
+        ({"progress": 0.1, "end": 0.0}, "end share is 0.0"),
+        ({"progress": 0.1, "end": 1.1}, "end share is 1.1"),
         ({"progress": 0.1, "power": 0.5}, "power is 0.5"),
         ({"progress": 0.1, "stages": 0}, "stages is 0"),
         ({"progress": 0.1, "pacing": "fast"}, "'fast' is not known"),

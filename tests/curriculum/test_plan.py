@@ -145,6 +145,10 @@ def test_to_dict_is_json_and_the_table_adds_up():
         ({"max_steps": 0}, "max_steps is 0"),
         ({"num_pairs": 7}, r"number of pairs is unclear: \[7, 103\]"),
         ({"start": 2.0}, "start share is 2.0"),
+        ({"end": 0.0}, "end share is 0.0"),
+        ({"end": 0.6, "order": "none"}, "order 'none' does not rank the pairs"),
+        ({"end": 0.6, "wrong_probability": [0.5] * 102 + [2.0]}, "row 102: wrong_probability 2.0"),
+        ({"wrong_probability": [0.5]}, "number of pairs is unclear"),
     ],
 )
 def test_bad_arguments_are_named(kwargs, message):
@@ -170,6 +174,40 @@ def test_settings_or_their_fields_make_the_same_plan():
     assert plan.fingerprint() == make("hard_first", start=0.4)[0].fingerprint()
     with pytest.raises(ValueError, match="either settings or its fields \\(start\\), not both"):
         CurriculumPlan(difficulty, settings, start=0.3)
+
+
+@pytest.mark.parametrize("order", ["easy_first", "hard_first", "random"])
+def test_pairs_beyond_the_end_are_never_drawn(order):
+    plan, difficulty = make(order, end=0.6)
+    kept = math.ceil(0.6 * 103)
+    assert max(plan.pool_sizes) == kept == 103 - plan.num_left_out
+    assert len(plan.left_out) == plan.num_left_out
+    assert not set(plan.order().tolist()) & set(plan.left_out.tolist())
+    if order != "random":
+        hardest = np.argsort(-difficulty if order == "easy_first" else difficulty)[: plan.num_left_out]
+        assert set(plan.left_out) == set(hardest)
+    assert f"{plan.num_left_out} pairs left out" in repr(plan)
+    assert plan.to_dict()["left_out"] == plan.num_left_out and plan.to_dict()["end"] == 0.6
+    assert plan.table()[-1]["competence"] == 0.6
+    assert plan.fingerprint() != make(order)[0].fingerprint()
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_the_most_suspect_pairs_are_left_out_in_any_order(order):
+    suspicion = np.random.default_rng(5).random(103)
+    plan, difficulty = make(order, end=0.8, wrong_probability=suspicion)
+    assert set(plan.left_out) == set(np.argsort(-suspicion)[: plan.num_left_out])
+    free = make(order)[0].ranking
+    assert plan.ranking[: -plan.num_left_out].tolist() == [row for row in free if row not in set(plan.left_out)]
+    assert plan.num_left_out == 20 and max(plan.pool_sizes) == 83
+
+
+def test_without_an_end_suspicion_changes_nothing():
+    assert make(wrong_probability=np.full(103, 0.9))[0].fingerprint() == make()[0].fingerprint()
+
+
+def test_a_plan_without_an_end_has_the_fingerprint_of_version_0_1():
+    assert CurriculumPlan(np.linspace(0, 1, 8), epochs=3, batch_size=2).fingerprint() == "01020ca1ff23635f"
 
 
 def test_epoch_out_of_range():

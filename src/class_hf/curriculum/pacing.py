@@ -7,18 +7,24 @@ Pacing = Literal["root", "linear", "geometric", "stages"]
 
 
 def competence(
-    progress: float, *, pacing: Pacing = "root", start: float = 0.3, power: float = 2.0, stages: int = 4
+    progress: float,
+    *,
+    pacing: Pacing = "root",
+    start: float = 0.3,
+    power: float = 2.0,
+    stages: int = 4,
+    end: float = 1.0,
 ) -> float:
     """Share of the training pairs that the curriculum admits.
 
-    With t the progress, c0 the start and p the power:
+    With t the progress, c0 the start, c1 the end and p the power:
 
-    - `root`: c(t) = (t (1 - c0^p) + c0^p)^(1/p). For p = 2 this is the square-root rule of Platanios et al. (2019,
-      eq. 4).
-    - `linear`: c(t) = t (1 - c0) + c0, which is `root` with p = 1 (Platanios et al., 2019, eq. 3).
-    - `geometric`: c(t) = c0^(1 - t). The log of the share grows linearly, so most pairs are admitted late (the
+    - `root`: c(t) = (t (c1^p - c0^p) + c0^p)^(1/p). For p = 2 and c1 = 1 this is the square-root rule of Platanios et
+      al. (2019, eq. 4).
+    - `linear`: c(t) = t (c1 - c0) + c0, which is `root` with p = 1 (Platanios et al., 2019, eq. 3).
+    - `geometric`: c(t) = c0^(1 - t) c1^t. The log of the share grows linearly, so most pairs are admitted late (the
       geometric progression of Penha & Hauff, 2020).
-    - `stages`: c(t) = c0 + (1 - c0) floor(t k) / k for k stages, the baby steps of Spitkovsky et al. (2010).
+    - `stages`: c(t) = c0 + (c1 - c0) floor(t k) / k for k stages, the baby steps of Spitkovsky et al. (2010).
 
     Args:
         progress: position t in the pacing span, 0 at its start and 1 at its end. Larger values count as 1.
@@ -26,33 +32,38 @@ def competence(
         start: share c0 admitted at t = 0, in (0, 1].
         power: exponent p of `root`, at least 1. A larger exponent admits more pairs early.
         stages: number k of stages of `stages`, at least 1.
+        end: share c1 admitted at t = 1, in (0, 1]. With less than 1, the hardest pairs are never admitted. A start
+            above the end counts as the end.
 
     Returns:
-        c(t) in [start, 1]. It never decreases with t.
+        c(t) in [start, end]. It never decreases with t.
 
     Raises:
         ValueError: if an argument is out of range.
 
     >>> [round(competence(t), 2) for t in (0, 0.5, 1)]
     [0.3, 0.74, 1.0]
+    >>> [round(competence(t, pacing="linear", end=0.6), 2) for t in (0, 0.5, 1)]
+    [0.3, 0.45, 0.6]
     """
-    check_pacing(pacing, start, power, stages)
+    check_pacing(pacing, start, power, stages, end)
     if not progress >= 0:  # also refuses NaN
         raise ValueError(f"`progress` is {progress}; expected 0 or more.")
     t = min(1.0, float(progress))
     if t == 1.0:
-        return 1.0  # exactly; the formulas may round
+        return end  # exactly; the formulas may round
+    start = min(start, end)
     if pacing == "geometric":
-        share = start ** (1.0 - t)
+        share = start ** (1.0 - t) * end**t
     elif pacing == "stages":
-        share = start + (1.0 - start) * math.floor(t * stages) / stages
+        share = start + (end - start) * math.floor(t * stages) / stages
     else:
         p = power if pacing == "root" else 1.0
-        share = (t * (1.0 - start**p) + start**p) ** (1.0 / p)
-    return min(1.0, max(start, share))
+        share = (t * (end**p - start**p) + start**p) ** (1.0 / p)
+    return min(end, max(start, share))
 
 
-def check_pacing(pacing: str, start: float, power: float, stages: int) -> None:
+def check_pacing(pacing: str, start: float, power: float, stages: int, end: float = 1.0) -> None:
     """Check the settings of [`competence`].
 
     Raises:
@@ -68,5 +79,7 @@ def check_pacing(pacing: str, start: float, power: float, stages: int) -> None:
         raise ValueError(f"the start share is {start}; expected a share in (0, 1], for instance 0.3.")
     if not power >= 1.0:
         raise ValueError(f"the pacing power is {power}; expected 1 (linear) or more, for instance 2 (square root).")
+    if not 0.0 < end <= 1.0:
+        raise ValueError(f"the end share is {end}; expected a share in (0, 1], for instance 1 to admit all pairs.")
     if stages < 1:
         raise ValueError(f"the number of stages is {stages}; expected at least 1.")

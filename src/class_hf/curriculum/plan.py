@@ -51,6 +51,25 @@ def rank_pairs(
     return np.lexsort((keys, difficulty if order == "easy_first" else -difficulty)).astype(np.int64)
 
 
+def move_suspects_last(ranking: np.ndarray, wrong_probability: np.ndarray, count: int) -> np.ndarray:
+    """Move the pairs that are most likely wrong to the end of a ranking.
+
+    Args:
+        ranking: (N,) row numbers.
+        wrong_probability: (N,) probability that each row is a wrong pair.
+        count: number of pairs to move. Among equal probabilities, the last ones of the ranking are moved.
+
+    Returns:
+        (N,) int64. The other pairs keep their order; the moved pairs are sorted by their probability.
+
+    >>> move_suspects_last(np.array([2, 0, 1]), np.array([0.1, 0.2, 0.9]), count=1).tolist()
+    [0, 1, 2]
+    """
+    order = ranking[np.argsort(wrong_probability[ranking], kind="stable")]
+    moved = order[len(order) - count :]
+    return np.concatenate([ranking[~np.isin(ranking, moved)], moved])
+
+
 def check_difficulty(difficulty: Sequence[float] | np.ndarray, ids: Sequence[str] | None = None) -> np.ndarray:
     """Check difficulties.
 
@@ -82,6 +101,34 @@ def check_difficulty(difficulty: Sequence[float] | np.ndarray, ids: Sequence[str
     return values
 
 
+def check_probabilities(probabilities: Sequence[float] | np.ndarray, ids: Sequence[str] | None = None) -> np.ndarray:
+    """Check probabilities of being wrong.
+
+    Args:
+        probabilities: N numbers in [0, 1].
+        ids: N names of the pairs, for the error.
+
+    Returns:
+        (N,) float64.
+
+    Raises:
+        ValueError: if a value is NaN or outside [0, 1]; names the row, its id and the value.
+
+    >>> check_probabilities([0.5, -1.0])
+    Traceback (most recent call last):
+    ValueError: row 1: wrong_probability -1.0 is no number in [0, 1]. Find the suspects again.
+    """
+    values = np.asarray(probabilities, dtype=np.float64)
+    wrong = np.flatnonzero(~((values >= 0.0) & (values <= 1.0)))
+    if wrong.size:
+        row = int(wrong[0])
+        name = f" (id {ids[row]})" if ids is not None else ""
+        raise ValueError(
+            f"row {row}{name}: wrong_probability {values[row]} is no number in [0, 1]. Find the suspects again."
+        )
+    return values
+
+
 class CurriculumPlan:
     """The pairs of each step of a run, known before the run starts.
 
@@ -90,6 +137,9 @@ class CurriculumPlan:
     competence. Each admitted pair is drawn once in the epoch, in an order that depends on (seed, e), in complete
     global batches of B. The remaining pairs, at most B - 1, are not drawn in this epoch. So early epochs have fewer
     steps.
+
+    With `end` below 1 the pool stops growing at that share, and the other pairs are never drawn. These are the pairs
+    with the largest `wrong_probability`, if it is passed, else the last pairs of the ranking.
 
     ```
     N = 8 pairs, easiest first: a b c d e f g h     global batch 2, start 0.5, 3 epochs, linear, span 0.67
@@ -103,6 +153,8 @@ class CurriculumPlan:
         settings: how pairs are admitted and drawn. Its fields may also be passed as keyword arguments instead.
         ids: N names of the pairs, which break ties. Default: the row numbers.
         num_pairs: N; needed only without `difficulty` and `ids`.
+        wrong_probability: (N,) in [0, 1], the probability that each pair is wrong, see
+            [`Suspects`][class_hf.difficulty.suspects.Suspects]. It only decides which pairs `end` leaves out.
         vectors: (N, D), of [`~class_hf.curriculum.grouping.pair_vectors`]; needed for groups.
         options: the fields of [`PlanSettings`][class_hf.curriculum.settings.PlanSettings], if `settings` is not
             passed.
@@ -127,6 +179,7 @@ class CurriculumPlan:
         *,
         ids: Sequence[str] | None = None,
         num_pairs: int | None = None,
+        wrong_probability: Sequence[float] | np.ndarray | None = None,
         vectors: np.ndarray | None = None,
         **options: Any,
     ):
@@ -134,7 +187,7 @@ class CurriculumPlan:
             settings = PlanSettings(**options)
         elif options:
             raise ValueError(f"Pass either settings or its fields ({', '.join(options)}), not both.")
-        sizes = {len(column) for column in (difficulty, ids) if column is not None}
+        sizes = {len(column) for column in (difficulty, ids, wrong_probability) if column is not None}
         sizes |= {num_pairs} if num_pairs is not None else set()
         if len(sizes) != 1:
             raise ValueError(
@@ -154,9 +207,21 @@ class CurriculumPlan:
         self.vectors = vectors if settings.group_size > 1 else None
         values = None if difficulty is None else check_difficulty(difficulty, ids)
         self.ranking = rank_pairs(settings.order, self.num_pairs, values, ids, settings.seed)
+        self.num_left_out = self.num_pairs - math.ceil(settings.end * self.num_pairs)
+        if self.num_left_out and wrong_probability is not None:
+            probabilities = check_probabilities(wrong_probability, ids)
+            self.ranking = move_suspects_last(self.ranking, probabilities, self.num_left_out)
+        elif self.num_left_out and settings.order == "none":
+            raise ValueError(
+                f"the end share is {settings.end}, but order 'none' does not rank the pairs. Pass wrong_probability, "
+                "choose another order, or set the end share to 1."
+            )
         self.batch_size = settings.batch_size
         self._settings = settings
         self.settings: dict[str, Any] = {**asdict(settings), "num_pairs": self.num_pairs}
+        if settings.end == 1.0:
+            # As before version 0.2, so that the fingerprints of its checkpoints are still valid.
+            del self.settings["end"]
         self._plan_epochs()
 
     def _plan_epochs(self) -> None:
@@ -198,14 +263,20 @@ class CurriculumPlan:
         """Share of the pairs that an epoch admits."""
         settings = self._settings
         if settings.order == "none":
-            return 1.0
+            return settings.end
         return competence(
             epoch / (settings.span * settings.epochs),
             pacing=settings.pacing,
             start=settings.start,
             power=settings.power,
             stages=settings.stages,
+            end=settings.end,
         )
+
+    @property
+    def left_out(self) -> np.ndarray:
+        """Rows that `end` leaves out, the least suspect first: (num_left_out,) int64. They are never drawn."""
+        return self.ranking[self.num_pairs - self.num_left_out :]
 
     def epoch_at(self, step: int) -> int:
         """The epoch of a step, counted from 0. After the end it is the last epoch."""
@@ -277,6 +348,7 @@ class CurriculumPlan:
         """The plan as it is written to `plan.json`."""
         return {
             **self.settings,
+            "left_out": self.num_left_out,
             "total_steps": self.total_steps,
             "total_pairs": self.total_pairs,
             "steps_without_curriculum": self.full_steps,
@@ -287,7 +359,8 @@ class CurriculumPlan:
     def __repr__(self) -> str:
         settings = self._settings
         without = "" if settings.max_steps is not None else f", {self.full_steps} without the curriculum"
+        left_out = f", {self.num_left_out} pairs left out" if self.num_left_out else ""
         return (
             f"CurriculumPlan({settings.order}, {self.num_pairs} pairs, {self.epochs} epochs, global batch "
-            f"{self.batch_size}: {self.total_steps} steps{without})"
+            f"{self.batch_size}: {self.total_steps} steps{without}{left_out})"
         )

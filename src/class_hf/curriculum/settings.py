@@ -21,6 +21,8 @@ class PlanSettings:
         start: share of the pairs in the first epoch, in (0, 1].
         power: exponent of `root` pacing, 1 or more.
         stages: number of stages of `stages` pacing, at least 1.
+        end: share of the pairs that are admitted at the end, in (0, 1]. The others are never trained on: the most
+            suspect pairs if the plan knows how suspect they are, else the last pairs of the order.
         span: share of the epochs after which the pool no longer grows, in (0, 1].
         seed: of the orders.
         max_steps: length of the run in steps. The plan is cut there, or continues with full epochs. Default: the run
@@ -44,6 +46,7 @@ class PlanSettings:
     order: Order = "easy_first"
     pacing: Pacing = "root"
     start: float = 0.3
+    end: float = 1.0
     power: float = 2.0
     stages: int = 4
     span: float = 0.75
@@ -55,7 +58,7 @@ class PlanSettings:
     def __post_init__(self) -> None:
         if self.order not in get_args(Order):
             raise ValueError(f"order {self.order!r} is not known; choose one of {', '.join(get_args(Order))}.")
-        check_pacing(self.pacing, self.start, self.power, self.stages)
+        check_pacing(self.pacing, self.start, self.power, self.stages, self.end)
         if not 0.0 < self.span <= 1.0:
             raise ValueError(f"the pacing span is {self.span}; expected a share of the run in (0, 1].")
         if self.epochs != int(self.epochs) or self.epochs < 1:
@@ -74,5 +77,5 @@ class PlanSettings:
         # Whole numbers that arrive as floats, as num_train_epochs does.
         for name in ("epochs", "batch_size", "stages", "seed", "group_size"):
             object.__setattr__(self, name, int(getattr(self, name)))
-        for name in ("start", "power", "span", "group_from"):
+        for name in ("start", "end", "power", "span", "group_from"):
             object.__setattr__(self, name, float(getattr(self, name)))
