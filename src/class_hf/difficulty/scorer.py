@@ -20,11 +20,13 @@ from class_hf.difficulty.definitions import (
 from class_hf.difficulty.pair_features import PairFeatures
 from class_hf.difficulty.ranks import rank_among
 
-__all__ = ["COLUMNS", "DEFINITIONS", "DIFFICULTY_COLUMNS", "DifficultyScorer", "score_dataset"]
+__all__ = ["COLUMNS", "DEFINITIONS", "DIFFICULTY_COLUMNS", "WRONG_PROBABILITY", "DifficultyScorer", "score_dataset"]
 
 COLUMNS = ("id", "smiles", "description")
 # The columns that scoring adds.
 DIFFICULTY_COLUMNS = ("text_difficulty", "molecule_difficulty", "difficulty")
+# The column that finding the suspects adds.
+WRONG_PROBABILITY = "wrong_probability"
 
 # Each takes (B,) ranks of the text, (B,) ranks of the molecule, and the weight of the text.
 _COMBINATIONS: dict[str, Callable[[np.ndarray, np.ndarray, float], np.ndarray]] = {

@@ -193,15 +193,17 @@ def _plan(plan: CurriculumPlan | None) -> str:
     if plan is None:
         return "No plan was recorded."
     s = plan.settings
+    left_out = f" {plan.num_left_out:,} pairs that are likely wrong are left out." if plan.num_left_out else ""
     if s["order"] == "none":
+        pairs = "All pairs" if not left_out else f"{plan.num_pairs - plan.num_left_out:,} of {plan.num_pairs:,} pairs"
         return (
-            f"All pairs in each of {plan.epochs} epochs, global batch {plan.batch_size}, seed {s['seed']}: "
-            f"{plan.total_steps:,} steps, without a curriculum."
+            f"{pairs} in each of {plan.epochs} epochs, global batch {plan.batch_size}, seed {s['seed']}: "
+            f"{plan.total_steps:,} steps, without a curriculum.{left_out}"
         )
     return (
         f"Order `{s['order']}`, {s['pacing']} pacing from {s['start']:g} over {s['span']:.0%} of {plan.epochs} "
         f"epochs, global batch {plan.batch_size}, seed {s['seed']}: {plan.total_steps:,} steps, where training "
-        f"without a curriculum takes {plan.full_steps:,}."
+        f"without a curriculum takes {plan.full_steps:,}.{left_out}"
     )
 
 

@@ -37,6 +37,9 @@ def plot_plan(plan: CurriculumPlan, path: str | Path) -> Path:
     axes.stairs(plan.pool_sizes, edges, fill=True, color=BLUE, alpha=0.25)
     axes.stairs(plan.pool_sizes, edges, color=BLUE, linewidth=1.5, label=f"pool, {plan.epochs} epochs")
     axes.axhline(plan.num_pairs, color=GREY, linestyle="--", linewidth=1, label=f"all {plan.num_pairs:,} pairs")
+    if plan.num_left_out:
+        kept = plan.num_pairs - plan.num_left_out
+        axes.axhline(kept, color=ORANGE, linestyle="--", linewidth=1, label=f"{plan.num_left_out:,} pairs left out")
     if plan.settings["max_steps"] is None:
         axes.axvline(plan.full_steps, color=GREY, linestyle=":", linewidth=1.5, label="end without a curriculum")
     axes.set_xlim(0, max(plan.total_steps, plan.full_steps if plan.settings["max_steps"] is None else 0) * 1.02)

@@ -16,10 +16,9 @@ from rdkit.Chem import rdDepictor
 
 from class_hf.models.feature_extraction_fingerprint import parse_smiles
 from class_hf.search.query import MAX_TEXT, Hit, check_string
+from class_hf.utils.spreadsheets import guard_formula
 
 FORMATS = (".csv", ".json", ".parquet", ".sdf")
-# Spreadsheets run a cell that begins with one of these as a formula.
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 # The 2D layout of larger molecules can take seconds each.
 _MAX_LAYOUT_ATOMS = 200
 
@@ -109,21 +108,6 @@ def _to_csv(columns: Sequence[str], rows: Sequence[dict[str, Any]]) -> bytes:
     writer.writerow([guard_formula(name) for name in columns])
     writer.writerows([[guard_formula(row.get(name)) for name in columns] for row in rows])
     return file.getvalue().encode()
-
-
-def guard_formula(value: Any) -> Any:
-    """A cell that no spreadsheet runs as a formula: such text gets an apostrophe in front. Numbers stay as they are.
-
-    >>> guard_formula("=SUM(A1)"), guard_formula("-1.5"), guard_formula(-1.5), guard_formula("CCO")
-    ("'=SUM(A1)", '-1.5', -1.5, 'CCO')
-    """
-    if not isinstance(value, str) or not value.startswith(_FORMULA):
-        return value
-    try:
-        float(value)
-    except ValueError:
-        return f"'{value}"
-    return value
 
 
 def _to_json(columns: Sequence[str], rows: Sequence[dict[str, Any]]) -> bytes:

@@ -1,5 +1,6 @@
 """Arguments of the trainer: those of transformers, and those of the curriculum."""
 
+import math
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -34,6 +35,10 @@ class CurriculumTrainingArguments(TrainingArguments):
         curriculum_stages (`int`, *optional*, defaults to 4): number of stages of `stages` pacing.
         curriculum_span (`float`, *optional*, defaults to 0.75): share of the run after which all pairs are admitted,
             in (0, 1].
+        curriculum_end (`str`, *optional*, defaults to `"1"`): share of the pairs that is admitted at the end, a number
+            in (0, 1], or `"auto"`. The other pairs are never trained on: those with the largest `wrong_probability` if
+            the training set has that column, else the last ones of the order. `"auto"` leaves out the pairs that are
+            more likely wrong than right; with clean data it leaves out almost none.
         curriculum_group_size (`int`, *optional*, defaults to 1): similar pairs that a batch holds together, as harder
             negatives. 1 draws all pairs at random.
         curriculum_group_from (`float`, *optional*, defaults to 0.0): share of the run after which similar pairs are
@@ -81,6 +86,10 @@ class CurriculumTrainingArguments(TrainingArguments):
     curriculum_stages: int = field(default=4, metadata={"help": "Number of stages of `stages` pacing."})
     curriculum_span: float = field(
         default=0.75, metadata={"help": "Share of the run after which all pairs are admitted, (0, 1]."}
+    )
+    curriculum_end: str = field(
+        default="1",
+        metadata={"help": "Share of the pairs that is ever admitted, (0, 1]; or auto: leave out pairs likely wrong."},
     )
     curriculum_group_size: int = field(
         default=1, metadata={"help": "Similar pairs that a batch holds together, as harder negatives; 1 for none."}
@@ -162,6 +171,7 @@ class CurriculumTrainingArguments(TrainingArguments):
         check_numbers(self)
         check_unused(self)
         check_pacing(self.curriculum_pacing, self.curriculum_start, self.curriculum_power, self.curriculum_stages)
+        _ = self.end_share
         self.intensity_schedule()
         self._refuse("dataloader_drop_last", not self.dataloader_drop_last, "the plan has complete global batches")
         self._refuse("auto_find_batch_size", self.auto_find_batch_size, "the plan needs a fixed batch")
@@ -187,6 +197,23 @@ class CurriculumTrainingArguments(TrainingArguments):
     def global_batch_size(self) -> int:
         """Pairs per optimizer step, over all processes and accumulation steps."""
         return self.per_device_train_batch_size * self.world_size * self.gradient_accumulation_steps
+
+    @property
+    def end_share(self) -> float | None:
+        """`curriculum_end` as a number; None for `auto`.
+
+        Raises:
+            ValueError: if it is neither a share in (0, 1] nor `auto`.
+        """
+        if str(self.curriculum_end) == "auto":
+            return None
+        try:
+            share = float(self.curriculum_end)
+        except ValueError:
+            share = math.nan
+        if not 0.0 < share <= 1.0:
+            raise ValueError(f"curriculum_end is {self.curriculum_end!r}; expected a share in (0, 1], or auto.")
+        return share
 
     def intensity_schedule(self) -> IntensitySchedule:
         """The [`IntensitySchedule`] that the arguments describe.

@@ -24,6 +24,7 @@ _EARLY = {
     "plan.json",
     "load_report.json",
     "difficulty.npz",
+    "left_out.csv",
     "plots/plan.png",
     "plots/dry_run_plan.png",
     "runs",

@@ -10,6 +10,7 @@ from datasets import Dataset
 from class_hf.curriculum.grouping import pair_vectors
 from class_hf.curriculum.plan import CurriculumPlan
 from class_hf.difficulty.pair_features import PairFeatures
+from class_hf.difficulty.scorer import WRONG_PROBABILITY
 from class_hf.training.arguments import CurriculumTrainingArguments
 from class_hf.training.streams import is_stream
 
@@ -36,16 +37,33 @@ def plan_from_arguments(args: CurriculumTrainingArguments, train_dataset: Any) -
     if is_stream(train_dataset):
         return _plan_of_stream(args, train_dataset)
     columns = column_names(train_dataset)
+    probabilities = None
+    if args.end_share != 1.0 and WRONG_PROBABILITY in columns:
+        probabilities = np.asarray(column(train_dataset, WRONG_PROBABILITY), np.float64)
     needs_difficulty = args.curriculum_order in ("easy_first", "hard_first")
     return CurriculumPlan(
         column(train_dataset, "difficulty") if needs_difficulty and "difficulty" in columns else None,
         ids=column(train_dataset, "id") if "id" in columns else None,
         num_pairs=len(train_dataset),
+        wrong_probability=probabilities,
+        end=_end_share(args, probabilities),
         **_plan_settings(args),
         group_size=args.curriculum_group_size,
         group_from=args.curriculum_group_from,
         vectors=_pair_vectors(train_dataset, columns) if args.curriculum_group_size > 1 else None,
     )
+
+
+def _end_share(args: CurriculumTrainingArguments, probabilities: np.ndarray | None) -> float:
+    """The share of the pairs to admit. `auto` leaves out the pairs that are more likely wrong than right."""
+    if args.end_share is not None:
+        return args.end_share
+    if probabilities is None:
+        raise ValueError(
+            f"curriculum_end is auto, and the training set has no column {WRONG_PROBABILITY!r}. Add it with "
+            "DifficultyScorer.suspects, train with class-hf train, or set a number."
+        )
+    return max(1, int((probabilities <= 0.5).sum())) / max(1, len(probabilities))
 
 
 def _plan_settings(args: CurriculumTrainingArguments) -> dict[str, Any]:
@@ -65,6 +83,11 @@ def _plan_settings(args: CurriculumTrainingArguments) -> dict[str, Any]:
 
 def _plan_of_stream(args: CurriculumTrainingArguments, rows: Any) -> CurriculumPlan:
     """The plan for rows without random access: only their number is known."""
+    if args.end_share != 1.0:
+        raise ValueError(
+            f"curriculum_end is {args.curriculum_end}, but the training set is a stream: leaving out pairs needs "
+            "random access to them. Set curriculum_end to 1, or pass a Dataset."
+        )
     if args.curriculum_order not in ("none", "random") or args.curriculum_group_size > 1:
         raise ValueError(
             f"curriculum_order is {args.curriculum_order!r} and curriculum_group_size {args.curriculum_group_size}, "
@@ -87,14 +110,16 @@ def outline_plan(args: CurriculumTrainingArguments, num_pairs: int) -> Curriculu
         num_pairs: number of training pairs.
 
     Returns:
-        A plan whose pool sizes and steps are those of the run. Its order is not.
+        A plan whose pool sizes and steps are those of the run. Its order is not. With `curriculum_end` of `auto` it
+        admits all pairs at the end, because the suspects are not known yet.
 
     Raises:
         ValueError: see [`CurriculumPlan`].
     """
     args = copy.copy(args)
     args.curriculum_group_size = 1
-    return plan_from_arguments(args, Dataset.from_dict({"difficulty": np.zeros(num_pairs)}))
+    zeros = np.zeros(num_pairs)
+    return plan_from_arguments(args, Dataset.from_dict({"difficulty": zeros, WRONG_PROBABILITY: zeros}))
 
 
 def column_names(rows: Any) -> list[str]:

@@ -10,18 +10,22 @@ from datasets import Dataset
 
 from class_hf.curriculum.plan import CurriculumPlan
 from class_hf.data.validation import LoadReport
+from class_hf.difficulty.scorer import WRONG_PROBABILITY
 from class_hf.evaluation.retrieval_evaluator import Ranks, RetrievalEvaluator, captions_of_other_splits
 from class_hf.training.scoring import DIFFICULTY_FILE, difficulty_arrays
 from class_hf.training.trainer import CurriculumTrainer
 from class_hf.utils.environment import environment, peak_memory_bytes
 from class_hf.utils.files import write_arrays, write_json, write_text
 from class_hf.utils.protocols import Processor
+from class_hf.utils.spreadsheets import format_csv
+
+LEFT_OUT_FILE = "left_out.csv"
 
 
 def write_plan(
     folder: Path, plan: CurriculumPlan, prepared: Mapping[str, Dataset], load_report: LoadReport | None
 ) -> None:
-    """Writes what a run records before it trains: `plan.json`, `load_report.json`, and the difficulties.
+    """Writes what a run records before it trains: `plan.json`, `load_report.json`, `difficulty.npz`, `left_out.csv`.
 
     Args:
         folder: the output folder.
@@ -35,6 +39,28 @@ def write_plan(
     if "difficulty" in prepared["train"].column_names:
         # A resumed run must read the same numbers, also on another machine.
         write_arrays(folder / DIFFICULTY_FILE, **difficulty_arrays(prepared))
+    if plan.num_left_out:
+        write_text(folder / LEFT_OUT_FILE, left_out_csv(plan, prepared["train"]))
+
+
+def left_out_csv(plan: CurriculumPlan, pairs: Dataset) -> str:
+    """The pairs that `curriculum_end` leaves out, as CSV, the most suspect first.
+
+    Args:
+        plan: the plan of the run.
+        pairs: the training pairs.
+
+    Returns:
+        The columns `id`, `difficulty` and `wrong_probability`, as far as the pairs have them.
+
+    >>> pairs = Dataset.from_dict({"id": ["a", "b", "c"], "difficulty": [0.9, 0.1, 0.5]})
+    >>> print(left_out_csv(CurriculumPlan(pairs["difficulty"][:], epochs=1, batch_size=1, end=0.4), pairs), end="")
+    id,difficulty
+    a,0.9
+    """
+    columns = [name for name in ("id", "difficulty", WRONG_PROBABILITY) if name in pairs.column_names]
+    rows = pairs.select_columns(columns).select(plan.left_out[::-1].tolist())
+    return format_csv(columns, zip(*(rows[name][:] for name in columns), strict=True))
 
 
 def evaluate_run(

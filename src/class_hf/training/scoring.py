@@ -10,7 +10,7 @@ from accelerate.utils import broadcast_object_list
 from datasets import Dataset
 from transformers import TrainingArguments
 
-from class_hf.difficulty.scorer import COLUMNS, DIFFICULTY_COLUMNS, DifficultyScorer
+from class_hf.difficulty.scorer import COLUMNS, DIFFICULTY_COLUMNS, WRONG_PROBABILITY, DifficultyScorer
 from class_hf.training.launch import print_once
 from class_hf.utils.distributed import world_size
 
@@ -34,7 +34,7 @@ def difficulty_arrays(prepared: Mapping[str, Dataset]) -> dict[str, np.ndarray]:
     return {
         f"{split}.{name}": np.asarray(pairs[name][:])
         for split, pairs in prepared.items()
-        for name in DIFFICULTY_COLUMNS
+        for name in (*DIFFICULTY_COLUMNS, WRONG_PROBABILITY)
         if name in pairs.column_names
     }
 

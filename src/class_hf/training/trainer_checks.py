@@ -164,14 +164,14 @@ def warn_of_plan(plan: CurriculumPlan, rows: Any) -> None:
         plan: the plan of the run.
         rows: the training set.
     """
-    missing = plan.num_pairs - max(plan.pool_sizes)
+    missing = plan.num_pairs - plan.num_left_out - max(plan.pool_sizes)
     if missing > 0:
         span = math.floor(1000 * (plan.epochs - 1) / plan.settings["epochs"]) / 1000
         remedy = f"set curriculum_span to {span} or less" if span > 0 else "train more epochs"
         logger.warning(
             "The last epoch admits %s of %s pairs: the other %s are never trained on. To admit all pairs, %s.",
             f"{max(plan.pool_sizes):,}",
-            f"{plan.num_pairs:,}",
+            f"{plan.num_pairs - plan.num_left_out:,}",
             f"{missing:,}",
             remedy,
         )

@@ -1,0 +1,73 @@
+"""curriculum_end: what the arguments accept, and which pairs the plan leaves out."""
+
+import numpy as np
+import pytest
+from datasets import Dataset
+
+from class_hf import CurriculumTrainingArguments
+from class_hf.training.planning import outline_plan, plan_from_arguments
+from class_hf.training.records import left_out_csv, write_plan
+
+COUNT = 20
+
+
+def arguments(tmp_path, **kwargs):
+    settings = dict(use_cpu=True, per_device_train_batch_size=2, num_train_epochs=3)
+    return CurriculumTrainingArguments(str(tmp_path), **settings | kwargs)
+
+
+def make_pairs(wrong=()):
+    columns = {"id": [f"p{row:02d}" for row in range(COUNT)], "difficulty": np.linspace(0, 1, COUNT)}
+    if wrong is not None:
+        columns["wrong_probability"] = [0.9 if row in wrong else 0.1 for row in range(COUNT)]
+    return Dataset.from_dict(columns)
+
+
+def test_a_number_leaves_out_the_hardest_pairs(tmp_path):
+    plan = plan_from_arguments(arguments(tmp_path, curriculum_end="0.8"), make_pairs(wrong=None))
+    assert plan.left_out.tolist() == [16, 17, 18, 19]
+
+
+def test_a_number_leaves_out_the_most_suspect_pairs_where_they_are_known(tmp_path):
+    plan = plan_from_arguments(arguments(tmp_path, curriculum_end="0.9"), make_pairs(wrong=[3, 7]))
+    assert sorted(plan.left_out.tolist()) == [3, 7]
+
+
+@pytest.mark.parametrize("order", ["easy_first", "random", "none"])
+def test_auto_leaves_out_the_pairs_that_are_more_likely_wrong_than_right(tmp_path, order):
+    args = arguments(tmp_path, curriculum_end="auto", curriculum_order=order)
+    plan = plan_from_arguments(args, make_pairs(wrong=[3, 7, 11]))
+    assert sorted(plan.left_out.tolist()) == [3, 7, 11]
+    assert max(plan.pool_sizes) == 17
+
+
+def test_auto_leaves_out_nothing_in_clean_data(tmp_path):
+    auto = plan_from_arguments(arguments(tmp_path, curriculum_end="auto"), make_pairs())
+    assert auto.num_left_out == 0
+    assert auto.fingerprint() == plan_from_arguments(arguments(tmp_path), make_pairs(wrong=None)).fingerprint()
+
+
+def test_auto_needs_the_probabilities(tmp_path):
+    args = arguments(tmp_path, curriculum_end="auto")
+    with pytest.raises(ValueError, match="curriculum_end is auto, and the training set has no column 'wrong_prob"):
+        plan_from_arguments(args, make_pairs(wrong=None))
+    assert outline_plan(args, COUNT).num_left_out == 0
+
+
+@pytest.mark.parametrize("value", ["0", "1.1", "-0.5", "nan", "most", ""])
+def test_other_values_are_refused(tmp_path, value):
+    with pytest.raises(ValueError, match="curriculum_end is .*; expected a share in .0, 1., or auto"):
+        arguments(tmp_path, curriculum_end=value)
+
+
+def test_left_out_pairs_are_listed_the_most_suspect_first(tmp_path):
+    pairs = make_pairs(wrong=[3]).map(lambda row: {"id": "=cmd" if row["id"] == "p03" else row["id"]})
+    plan = plan_from_arguments(arguments(tmp_path, curriculum_end="0.9"), pairs)
+    lines = left_out_csv(plan, pairs).splitlines()
+    assert lines[0] == "id,difficulty,wrong_probability"
+    assert lines[1].startswith("'=cmd,") and lines[1].endswith(",0.9")
+    assert len(lines) == 3
+    write_plan(tmp_path, plan, {"train": pairs}, None)
+    assert (tmp_path / "left_out.csv").read_text().splitlines() == lines
+    with np.load(tmp_path / "difficulty.npz") as arrays:
+        assert arrays["train.wrong_probability"].tolist() == pairs["wrong_probability"][:]
