@@ -219,12 +219,17 @@ def test_a_restored_critic_continues_as_if_never_interrupted(updates):
 @pytest.mark.parametrize(
     ("kwargs", "message"),
     [
-        ({"margin": 0.0}, "margin is 0.0"),
-        ({"adversarial_weight": -1.0}, "adversarial_weight is -1.0"),
-        ({"gradient_penalty": -1.0}, "gradient_penalty is -1.0"),
-        ({"critic_steps": 0}, "critic_steps is 0"),
-        ({"embedding_size": 0}, "embedding_size is 0"),
-        ({"critic_learning_rate": 0.0}, "critic_learning_rate is 0.0"),
+        ({"margin": 0.0}, "`margin` is 0.0; expected a finite number above 0"),
+        ({"margin": float("nan")}, "`margin` is nan"),
+        ({"margin": float("inf")}, "`margin` is inf"),
+        ({"margin": "wide"}, "`margin` is 'wide'"),
+        ({"critic_steps": 1.5}, "`critic_steps` is 1.5; expected an integer"),
+        ({"seed": -1}, "`seed` is -1"),
+        ({"adversarial_weight": -1.0}, "`adversarial_weight` is -1.0"),
+        ({"gradient_penalty": -1.0}, "`gradient_penalty` is -1.0"),
+        ({"critic_steps": 0}, "`critic_steps` is 0"),
+        ({"embedding_size": 0}, "`embedding_size` is 0"),
+        ({"critic_learning_rate": 0.0}, "`critic_learning_rate` is 0.0"),
     ],
 )
 def test_bad_arguments(kwargs, message):

@@ -123,8 +123,22 @@ def test_action_changes_the_direction_of_the_adamw_update(intensity):
 def test_shapes_are_checked():
     with pytest.raises(ValueError, match=r"text_embeds \(3, 4\) and molecule_embeds \(2, 4\)"):
         ContrastiveLoss()(torch.zeros(3, 4), torch.zeros(2, 4), 1.0)
-    with pytest.raises(ValueError, match="label_smoothing is 1.0"):
-        ContrastiveLoss(label_smoothing=1.0)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"label_smoothing": 1.0}, "`label_smoothing` is 1.0; expected a finite number of at least 0 and below 1"),
+        ({"label_smoothing": float("nan")}, "`label_smoothing` is nan"),
+        ({"label_smoothing": "little"}, "`label_smoothing` is 'little'"),
+        ({"tiled_from": 0.5}, "`tiled_from` is 0.5; expected an integer of at least 0"),
+        ({"tiled_from": True}, "`tiled_from` is True"),
+        ({"tile_size": "large"}, "`tile_size` is 'large'; expected an integer of at least 1"),
+    ],
+)
+def test_bad_arguments(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        ContrastiveLoss(**arguments)
 
 
 def free_port() -> int:

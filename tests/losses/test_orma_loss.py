@@ -108,9 +108,9 @@ def test_the_sentence_level_is_the_contrastive_loss():
 
 
 def test_wrong_arguments():
-    with pytest.raises(ValueError, match="label_smoothing is 1.0"):
+    with pytest.raises(ValueError, match="`label_smoothing` is 1.0"):
         OrmaLoss(label_smoothing=1.0)
-    with pytest.raises(ValueError, match="block_pairs is 0"):
+    with pytest.raises(ValueError, match="`block_pairs` is 0"):
         OrmaLoss(block_pairs=0)
 
 

@@ -120,5 +120,5 @@ def test_tiles_are_used_from_a_size_on():
 
 
 def test_tile_size_is_checked():
-    with pytest.raises(ValueError, match="tile_size is 0"):
+    with pytest.raises(ValueError, match="`tile_size` is 0"):
         ContrastiveLoss(tile_size=0)

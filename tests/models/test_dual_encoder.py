@@ -242,6 +242,16 @@ def test_a_tower_of_smiles_texts_reads_extensions():
     assert with_extension == plain == processor.encode_molecules([" C=CO\n"])[0]
 
 
+@pytest.mark.parametrize("side", ["text", "smiles"])
+def test_texts_beyond_the_positions_of_a_tower_are_refused(side):
+    model, processor = make("bert+bert")
+    batch = processor(**{side: {"text": "acid " * 80, "smiles": "C" * 80}[side]})
+    with pytest.raises(ValueError, match=r"has 8\d tokens, but BertModel has 64 positions. Set max_text_length"):
+        model(**batch)
+    processor.max_text_length = processor.max_smiles_length = 64
+    model(**processor(**{side: {"text": "acid " * 80, "smiles": "C" * 80}[side]}))
+
+
 def test_padding_does_not_change_a_caption():
     model, processor = make("bert+fingerprint")
     model.eval()
@@ -256,7 +266,14 @@ def test_padding_does_not_change_a_caption():
         ({"projection_dim": 0}, "`projection_dim` is 0"),
         ({"projection_dropout": 1.5}, "`projection_dropout` is 1.5"),
         ({"logit_scale_max": 0}, "`logit_scale_max` is 0"),
-        ({"logit_scale_init_value": 5}, "`logit_scale_init_value` is 5"),
+        ({"logit_scale_init_value": 5}, "`logit_scale_init_value` is 5; expected at most 4.6052"),
+        ({"logit_scale_init_value": float("nan")}, "`logit_scale_init_value` is nan"),
+        ({"logit_scale_max": float("inf")}, "`logit_scale_max` is inf; expected a finite number above 0"),
+        ({"projection_dropout": float("nan")}, "`projection_dropout` is nan"),
+        ({"initializer_range": -1.0}, "`initializer_range` is -1.0"),
+        ({"tower_chunk_size": 0}, "`tower_chunk_size` is 0; expected an integer of at least 1"),
+        ({"text_config": {"model_type": "lexical", "hidden_size": 0}}, "`hidden_size` is 0"),
+        ({"text_config": {"model_type": "lexical", "num_buckets": -5}}, "`num_buckets` is -5"),
         ({"text_config": {"hidden_size": 4}}, "`text_config` has no `model_type`"),
     ],
 )

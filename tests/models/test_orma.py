@@ -343,6 +343,8 @@ def test_prepared_blobs_equal_the_direct_way(processor):
     [
         (lambda: OrmaModel.from_towers(text="lexical"), "'lexical', which has no token states"),
         (lambda: OrmaConfig(freeze_text=True), "`freeze_text` or `freeze_molecule` is set"),
+        (lambda: tiny_orma()(**tiny_processor()(text="acid " * 80)), "has 82 tokens, but BertModel has 64 positions"),
+        (lambda: OrmaConfig(level_weights=[1, 0, float("nan")]), "`level_weights` is nan"),
         (lambda: OrmaConfig(level_weights=[1, 0]), "`level_weights` is \\(1, 0\\)"),
         (lambda: OrmaConfig(molecule_config={"layer_type": "transformer"}), "expected 'gcn' or 'gine'"),
         (lambda: OrmaConfig(molecule_config={"model_type": "molecule_graph"}), "ORMA has its own tower"),

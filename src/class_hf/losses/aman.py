@@ -10,6 +10,7 @@ from torch.func import functional_call
 from class_hf.curriculum.intensity import Intensity
 from class_hf.losses.focal import LossOutput, focal_mean
 from class_hf.losses.tiled import share_a_key
+from class_hf.models.argument_checks import check_integer, check_number
 from class_hf.utils.distributed import gather, gather_with_gradient, global_sum, rank, world_size
 
 
@@ -84,12 +85,8 @@ class AmanLoss(nn.Module):
         seed: int = 0,
     ):
         super().__init__()
-        if not margin > 0.0:
-            raise ValueError(f"margin is {margin}; expected a distance above 0.")
-        if not adversarial_weight >= 0.0:
-            raise ValueError(f"adversarial_weight is {adversarial_weight}; expected 0 or more.")
-        self.margin = margin
-        self.adversarial_weight = adversarial_weight
+        self.margin = check_number("margin", margin, above=0)
+        self.adversarial_weight = check_number("adversarial_weight", adversarial_weight, least=0)
         self.critic = ModalityCritic(
             embedding_size, critic_hidden_size, critic_steps, gradient_penalty, critic_learning_rate, seed
         )
@@ -230,12 +227,10 @@ class ModalityCritic(nn.Module):
     def __init__(self, width: int, hidden_size: int, steps: int, penalty: float, learning_rate: float, seed: int):
         super().__init__()
         for name, value in (("embedding_size", width), ("critic_hidden_size", hidden_size), ("critic_steps", steps)):
-            if value < 1:
-                raise ValueError(f"{name} is {value}; expected at least 1.")
-        if not penalty >= 0.0:
-            raise ValueError(f"gradient_penalty is {penalty}; expected 0 or more.")
-        if not learning_rate > 0.0:
-            raise ValueError(f"critic_learning_rate is {learning_rate}; expected a rate above 0.")
+            check_integer(name, value, 1)
+        check_number("gradient_penalty", penalty, least=0)
+        check_number("critic_learning_rate", learning_rate, above=0)
+        check_integer("seed", seed, 0)
         self.steps, self.penalty, self.seed = steps, penalty, seed
         generator = torch.Generator().manual_seed(seed)
         linears = [nn.utils.skip_init(nn.Linear, *sizes) for sizes in ((width, hidden_size), (hidden_size,) * 2)]

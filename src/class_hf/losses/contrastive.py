@@ -8,6 +8,7 @@ from torch import nn
 from class_hf.curriculum.intensity import Intensity
 from class_hf.losses.focal import LossOutput, focal_mean
 from class_hf.losses.tiled import PairLosses, share_a_key, tiled_pair_losses
+from class_hf.models.argument_checks import check_integer, check_number
 from class_hf.utils.distributed import gather, gather_with_gradient, global_sum, rank, world_size
 
 
@@ -69,11 +70,11 @@ class ContrastiveLoss(nn.Module):
 
     def __init__(self, label_smoothing: float = 0.0, tiled_from: int | None = 2048, tile_size: int | None = None):
         super().__init__()
-        if not 0.0 <= label_smoothing < 1.0:
-            raise ValueError(f"label_smoothing is {label_smoothing}; expected a share in [0, 1).")
-        if tile_size is not None and tile_size < 1:
-            raise ValueError(f"tile_size is {tile_size}; expected 1 or more, or None.")
-        self.label_smoothing = label_smoothing
+        self.label_smoothing = check_number("label_smoothing", label_smoothing, least=0, below=1)
+        if tiled_from is not None:
+            check_integer("tiled_from", tiled_from, 0)
+        if tile_size is not None:
+            check_integer("tile_size", tile_size, 1)
         self.tiled_from = tiled_from
         self.tile_size = tile_size
 

@@ -7,6 +7,7 @@ from torch import nn
 from class_hf.curriculum.intensity import Intensity
 from class_hf.losses.contrastive import score_losses, targets_of
 from class_hf.losses.focal import LossOutput, focal_mean
+from class_hf.models.argument_checks import check_integer, check_number
 from class_hf.models.token_alignment import MoleculeStates, TextStates, all_scores
 from class_hf.utils.distributed import gather, gather_with_gradient, global_sum, world_size
 
@@ -62,11 +63,9 @@ class OrmaLoss(nn.Module):
 
     def __init__(self, label_smoothing: float = 0.0, block_pairs: int | None = None):
         super().__init__()
-        if not 0.0 <= label_smoothing < 1.0:
-            raise ValueError(f"label_smoothing is {label_smoothing}; expected a share in [0, 1).")
-        if block_pairs is not None and block_pairs < 1:
-            raise ValueError(f"block_pairs is {block_pairs}; expected at least 1, or None.")
-        self.label_smoothing = label_smoothing
+        self.label_smoothing = check_number("label_smoothing", label_smoothing, least=0, below=1)
+        if block_pairs is not None:
+            check_integer("block_pairs", block_pairs, 1)
         self.block_pairs = block_pairs
 
     def forward(

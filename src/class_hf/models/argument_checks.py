@@ -1,6 +1,7 @@
-"""Checks of arguments that users set in configuration files, for tokenizers, feature extractors and processors."""
+"""Checks of arguments that users set in configuration files and on the command line."""
 
-from numbers import Integral
+import math
+from numbers import Integral, Real
 from typing import Any
 
 
@@ -88,4 +89,44 @@ def check_bool(name: str, value: Any) -> bool:
     """
     if not isinstance(value, bool):
         raise ValueError(f"`{name}` is {value!r}; expected True or False.")
+    return value
+
+
+def check_number(
+    name: str, value: Any, least: float | None = None, above: float | None = None, below: float | None = None
+) -> float:
+    """Checks that an argument is a finite number in a range.
+
+    Args:
+        name: name of the argument.
+        value: its value.
+        least: smallest value that is accepted; None for no bound.
+        above: largest value that is too small; None for no bound.
+        below: smallest value that is too large; None for no bound.
+
+    Returns:
+        The value.
+
+    Raises:
+        ValueError: if it is not a number, not finite, or out of the range.
+
+    Example:
+
+    >>> check_number("dropout", 0.1, least=0, below=1)
+    0.1
+    >>> check_number("margin", float("nan"), above=0)
+    Traceback (most recent call last):
+    ...
+    ValueError: `margin` is nan; expected a finite number above 0.
+    """
+    is_finite = isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+    bounds = {"of at least": least, "above": above, "below": below}
+    if (
+        not is_finite
+        or (least is not None and value < least)
+        or (above is not None and value <= above)
+        or (below is not None and value >= below)
+    ):
+        limits = " and ".join(f"{words} {bound}" for words, bound in bounds.items() if bound is not None)
+        raise ValueError(f"`{name}` is {value!r}; expected a finite number {limits}".rstrip() + ".")
     return value

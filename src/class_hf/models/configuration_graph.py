@@ -3,6 +3,8 @@
 from huggingface_hub.dataclasses import strict
 from transformers import PreTrainedConfig
 
+from .argument_checks import check_integer, check_number
+
 # Name and number of categories of each column, in column order. The layout is defined here and not with the feature
 # extractor, so that loading a configuration needs no RDKit. A change makes old checkpoints and cached features
 # unreadable: increase FEATURE_VERSION with it.
@@ -92,15 +94,14 @@ class MoleculeGraphConfig(PreTrainedConfig):
             raise ValueError(f"layer_type is {self.layer_type!r}; choose one of {', '.join(LAYER_TYPES)}.")
         if self.pooling not in POOLINGS:
             raise ValueError(f"pooling is {self.pooling!r}; choose one of {', '.join(POOLINGS)}.")
-        for name in ("hidden_size", "num_layers", "num_heads", "layer_norm_eps"):
-            if getattr(self, name) <= 0:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be greater than 0.")
+        for name in ("hidden_size", "num_layers", "num_heads"):
+            check_integer(name, getattr(self, name), 1)
+        check_number("layer_norm_eps", self.layer_norm_eps, above=0)
+        check_number("dropout", self.dropout, least=0, below=1)
         if self.layer_type == "transformer" and self.hidden_size % self.num_heads:
             raise ValueError(
                 f"hidden_size {self.hidden_size} is not a multiple of num_heads {self.num_heads}; change one of them."
             )
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"dropout is {self.dropout}; it must be in [0, 1).")
         for name in ("atom_feature_sizes", "bond_feature_sizes"):
             sizes = getattr(self, name)
             # Features are stored as uint8, so a column holds at most 256 categories.

@@ -5,6 +5,7 @@ from typing import Any
 from huggingface_hub.dataclasses import strict
 from transformers import PreTrainedConfig
 
+from .argument_checks import check_number
 from .configuration_graph import MoleculeGraphConfig
 from .configuration_text_molecule import LexicalConfig, TextMoleculeDualEncoderConfig
 
@@ -107,7 +108,9 @@ class OrmaConfig(TextMoleculeDualEncoderConfig):
                 "the text tower is 'lexical', which has no token states for ORMA to align. Choose a transformer, for "
                 "instance allenai/scibert_scivocab_uncased."
             )
-        if len(self.level_weights) != 3 or min(self.level_weights) < 0 or sum(self.level_weights) == 0:
+        for weight in self.level_weights:
+            check_number("level_weights", weight, least=0)
+        if len(self.level_weights) != 3 or sum(self.level_weights) == 0:
             raise ValueError(f"`level_weights` is {self.level_weights}; expected three weights >= 0, not all 0.")
         if self.freeze_text or self.freeze_molecule:
             raise ValueError(

@@ -3,6 +3,7 @@
 from huggingface_hub.dataclasses import strict
 from transformers import PreTrainedConfig
 
+from .argument_checks import check_integer, check_number
 from .configuration_text_molecule import TextMoleculeDualEncoderConfig
 
 MOLECULE_TYPES = ("mlp", "gcn")
@@ -44,8 +45,8 @@ class Text2MolMoleculeConfig(PreTrainedConfig):
         if self.molecule_type not in MOLECULE_TYPES:
             raise ValueError(f"`molecule_type` is {self.molecule_type!r}; choose one of {', '.join(MOLECULE_TYPES)}.")
         for name in ("num_buckets", "embedding_size", "hidden_size", "num_convolutions"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"`{name}` is {getattr(self, name)}; expected at least 1.")
+            check_integer(name, getattr(self, name), 1)
+        check_number("initializer_range", self.initializer_range, least=0)
 
 
 @strict

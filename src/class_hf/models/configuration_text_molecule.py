@@ -6,6 +6,7 @@ from typing import Any
 from huggingface_hub.dataclasses import strict
 from transformers import AutoConfig, PreTrainedConfig
 
+from .argument_checks import check_integer, check_number
 from .configuration_graph import MoleculeGraphConfig
 
 # Names of a batch. An input with this prefix goes to the molecule tower, which receives it without the prefix.
@@ -48,9 +49,12 @@ class BagConfig(PreTrainedConfig):
     initializer_range: float = 0.02
 
     def validate_probabilities(self):
-        """Checks the dropout probabilities; called by `@strict`."""
+        """Checks the ranges of all values; called by `@strict`."""
+        for name in ("num_buckets", "embedding_size", "hidden_size", "intermediate_size"):
+            check_integer(name, getattr(self, name), 1)
         for name in ("dropout", "token_dropout"):
-            _check_probability(name, getattr(self, name))
+            check_number(name, getattr(self, name), least=0, below=1)
+        check_number("initializer_range", self.initializer_range, least=0)
 
 
 @strict
@@ -123,13 +127,7 @@ class MoleculeFusedConfig(PreTrainedConfig):
 
     def validate_graph_dropout(self) -> None:
         """Checks the dropout probability; called by `@strict`."""
-        _check_probability("graph_dropout", self.graph_dropout)
-
-
-def _check_probability(name: str, value: float) -> None:
-    """Raises ValueError unless the value is in [0, 1)."""
-    if not 0.0 <= value < 1.0:
-        raise ValueError(f"`{name}` is {value}; expected a probability in [0, 1).")
+        check_number("graph_dropout", self.graph_dropout, least=0, below=1)
 
 
 # Configurations of this package's towers by `model_type`.
@@ -235,21 +233,18 @@ class TextMoleculeDualEncoderConfig(PreTrainedConfig):
 
     def validate_scale(self):
         """Checks the ranges of all values; called by `@strict`."""
-        _check_probability("projection_dropout", self.projection_dropout)
-        _check_probability("name_dropout", self.name_dropout)
+        for name in ("projection_dropout", "name_dropout"):
+            check_number(name, getattr(self, name), least=0, below=1)
+        for name, least in (("projection_dim", 1), ("tower_chunk_size", 1), ("name_context_buckets", 0)):
+            check_integer(name, getattr(self, name), least)
+        check_number("initializer_range", self.initializer_range, least=0)
+        check_number("logit_scale_max", self.logit_scale_max, above=0)
+        check_number("logit_scale_init_value", self.logit_scale_init_value)
         if self.read_names and self.freeze_text:
             raise ValueError(
                 "`read_names` and `freeze_text` are both set; expected at most one. A frozen text tower's vectors "
                 "are computed once, but the vectors of the names change while the molecule tower is trained."
             )
-        if self.name_context_buckets < 0:
-            raise ValueError(f"`name_context_buckets` is {self.name_context_buckets}; expected 0 or more ids.")
-        if self.projection_dim < 1:
-            raise ValueError(f"`projection_dim` is {self.projection_dim}; expected at least 1.")
-        if self.tower_chunk_size < 1:
-            raise ValueError(f"`tower_chunk_size` is {self.tower_chunk_size}; expected at least 1 row.")
-        if self.logit_scale_max <= 0:
-            raise ValueError(f"`logit_scale_max` is {self.logit_scale_max}; expected a positive factor.")
         if self.logit_scale_init_value > math.log(self.logit_scale_max):
             raise ValueError(
                 f"`logit_scale_init_value` is {self.logit_scale_init_value}; expected at most "

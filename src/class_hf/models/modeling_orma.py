@@ -23,7 +23,7 @@ from .configuration_text_molecule import MOLECULE_PREFIX
 from .modeling_graph import MoleculeGraph, MoleculeGraphModel, multi_hot
 from .modeling_text_molecule import TextMoleculeDualEncoderModel, split_inputs
 from .modeling_towers import resolve_tower
-from .ragged_text import mean_pool, padded_chunks
+from .ragged_text import check_length, mean_pool, padded_chunks
 from .token_alignment import MoleculeStates, TextStates, pair_scores
 
 # The layers of the text tower, counted from its end, whose token states are compared with motifs and with atoms.
@@ -333,12 +333,13 @@ def encode_tokens(
         The mean-pooled last states (B, H), and token states (T, H) for each layer, in the order of `ids`.
 
     Raises:
-        ValueError: if the tower has too few layers.
+        ValueError: if the tower has too few layers, or a row is longer than its table of positions.
     """
     pad_token_id = getattr(tower.config, "pad_token_id", None) or 0
     rows, pooled, widths = [], [], []
     levels: list[list[torch.Tensor]] = [[] for _ in layers]
     for part, input_ids, attention_mask in padded_chunks(ids, offsets, chunk_size, pad_token_id):
+        check_length(tower, input_ids.shape[1])
         output = tower(input_ids=input_ids, attention_mask=attention_mask, output_hidden_states=True)
         if len(output.hidden_states) < -min(layers):
             raise ValueError(

@@ -83,6 +83,30 @@ def padded_chunks(
         yield rows[part], tokens.masked_fill(~mask, pad_token_id), mask.long()
 
 
+def check_length(tower: nn.Module, tokens: int) -> None:
+    """Checks that a tower has positions for a row of so many tokens.
+
+    Only towers with a table of absolute positions have a limit, for instance BERT. On an accelerator torch would end
+    the process at a position beyond the table.
+
+    Args:
+        tower: a transformer.
+        tokens: length of the longest row.
+
+    Raises:
+        ValueError: if the row is longer than the table.
+    """
+    table = getattr(getattr(tower, "embeddings", None), "position_embeddings", None)
+    if not isinstance(table, nn.Embedding):
+        return
+    positions = table.num_embeddings - (0 if table.padding_idx is None else table.padding_idx + 1)
+    if tokens > positions:
+        raise ValueError(
+            f"a text of the batch has {tokens} tokens, but {type(tower).__name__} has {positions} positions. Set "
+            f"max_text_length (of SMILES: max_smiles_length) to at most {positions}."
+        )
+
+
 # Not compiled: the shapes of the chunks differ from batch to batch. `torch.compile` still compiles the tower.
 @torch.compiler.disable(recursive=False)
 def encode_ragged(tower: nn.Module, ids: torch.Tensor, offsets: torch.Tensor, chunk_size: int) -> torch.Tensor:
@@ -96,10 +120,14 @@ def encode_ragged(tower: nn.Module, ids: torch.Tensor, offsets: torch.Tensor, ch
 
     Returns:
         (B, H), in the order of the rows.
+
+    Raises:
+        ValueError: if a row is longer than the tower's table of positions.
     """
     pad_token_id = getattr(tower.config, "pad_token_id", None) or 0
     rows, pooled = [], []
     for part, input_ids, attention_mask in padded_chunks(ids, offsets, chunk_size, pad_token_id):
+        check_length(tower, input_ids.shape[1])
         states = tower(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
         rows.append(part)
         pooled.append(mean_pool(states, attention_mask))
