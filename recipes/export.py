@@ -1,7 +1,7 @@
-"""Write a trained model for others to run: its text tower for sentence-transformers, or an adapter merged into it.
+"""Export a trained model: its text tower for sentence-transformers, or a model with its adapter merged into it.
 
-python recipes/export.py --model O --output_dir X --format sentence-transformers
-python recipes/export.py --model O/adapter --output_dir X --format merged
+class-hf export --model O --output_dir X --format sentence-transformers
+class-hf export --model O/adapter --output_dir X --format merged
 """
 
 import argparse
@@ -11,35 +11,38 @@ from pathlib import Path
 from typing import Any
 
 import transformers
-from transformers import AutoModel, AutoProcessor
+from transformers import AutoProcessor
 from transformers.utils.peft_utils import find_adapter_config_file
 
 from class_hf.backbones.adapters import load_adapter, merge_adapter
 from class_hf.config.parsing import run_script
 from class_hf.config.recipe_files import program
-from class_hf.hub.loading import model_errors
+from class_hf.hub.contents import remove_local_paths
+from class_hf.hub.loading import load_pretrained, model_errors
 from class_hf.hub.sentence_transformers import save_sentence_transformer
 from class_hf.utils.files import atomic_folder
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
+    """Read the command line."""
     parser = argparse.ArgumentParser(prog=program("export"), description=__doc__.splitlines()[0], allow_abbrev=False)
     parser.add_argument("--model", required=True, help="folder or Hub id of a trained dual encoder, or of an adapter")
     parser.add_argument("--subfolder", help="subfolder of --model, such as adapter")
     parser.add_argument("--revision", help="revision of --model on the Hub")
-    parser.add_argument("--base", help="dual encoder that the adapter goes on; by default the one that it names")
+    parser.add_argument("--base", help="dual encoder that the adapter belongs to (default: the one that it names)")
     parser.add_argument("--output_dir", required=True, help="new folder for the export")
     parser.add_argument(
         "--format",
         required=True,
         choices=("sentence-transformers", "merged"),
-        help="`sentence-transformers`: the text tower alone, whose `encode` gives our text vectors; `merged`: the "
-        "whole model, an adapter merged into it",
+        help="`sentence-transformers`: the text tower, whose `encode` equals the text vectors of the model; `merged`: "
+        "the complete model with its adapter merged into it",
     )
     return parser.parse_args(argv)
 
 
 def main(argv: Sequence[str]) -> None:
+    """Load the model, and write the export."""
     args = parse(argv)
     if not sys.stderr.isatty():
         transformers.logging.disable_progress_bar()
@@ -48,27 +51,29 @@ def main(argv: Sequence[str]) -> None:
         with atomic_folder(args.output_dir) as folder:
             model.save_pretrained(folder)
             processor.save_pretrained(folder)
+            remove_local_paths(folder)
     else:
         save_sentence_transformer(model, processor, args.output_dir)
     print(f"written to {args.output_dir}")
 
 
 def load(args: argparse.Namespace) -> tuple[Any, Any]:
-    """The plain model, an adapter merged into it, and its processor."""
+    """Load the plain model, with an adapter merged into it, and its processor."""
     place = {"subfolder": args.subfolder or "", "revision": args.revision}
     with model_errors("--model", args.model):
         adapted = find_adapter_config_file(args.model, **place) is not None
-        if not adapted and args.base is not None:
-            raise ValueError(f"--base belongs to an adapter, and {args.model!r} holds none.")
-        if not adapted and args.format == "merged":
-            raise ValueError(f"{args.model!r} holds no adapter to merge; it is a whole model, or none.")
-        path = Path(args.model) / place["subfolder"]
-        if not adapted and path.is_dir() and not (path / "config.json").is_file():
-            raise ValueError(f"--model {str(path)!r} holds neither a model (config.json) nor an adapter.")
-        if not adapted:
-            model = AutoModel.from_pretrained(args.model, **place)
-        else:
-            model = merge_adapter(load_adapter(args.model, args.base, **place))
+    if not adapted and args.base is not None:
+        raise ValueError(f"--base is for an adapter, but {args.model!r} holds none. Remove --base.")
+    if not adapted and args.format == "merged":
+        raise ValueError(f"{args.model!r} holds no adapter to merge; it is a complete model, or none.")
+    path = Path(args.model) / place["subfolder"]
+    if not adapted and path.is_dir() and not (path / "config.json").is_file():
+        raise ValueError(f"--model {str(path)!r} holds neither a model (config.json) nor an adapter.")
+    if not adapted:
+        model, processor = load_pretrained(args.model, **place)
+        return model.eval(), processor
+    with model_errors("--model", args.model):
+        model = merge_adapter(load_adapter(args.model, args.base, **place))
         return model.eval(), AutoProcessor.from_pretrained(args.model, **place)
 
 

@@ -1,10 +1,10 @@
-"""Push a trained model, or a scored data set, to the Hub in one commit.
+"""Push a trained model or a scored data set to the Hub in one commit.
 
-    python recipes/push.py --model outputs/demo --repo_id ORG/NAME [--private] [--trust_remote_code_export]
-    python recipes/push.py --dataset scored --repo_id ORG/NAME [--private]
+    class-hf push --model outputs/demo --repo_id ORG/NAME [--private] [--trust_remote_code_export]
+    class-hf push --dataset scored --repo_id ORG/NAME [--private]
 
-Log in before, with `hf auth login` or HF_TOKEN. A push that fails leaves the repository as it was; give the same
-command again.
+Log in first, with `hf auth login` or HF_TOKEN. A push that fails leaves the repository unchanged. Run the same command
+again to repeat it.
 """
 
 import argparse
@@ -21,6 +21,7 @@ from class_hf.hub.push import push_dataset, push_model
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
+    """Read the command line."""
     parser = argparse.ArgumentParser(
         prog=program("push"),
         description=__doc__,
@@ -28,20 +29,21 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         allow_abbrev=False,
     )
     source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument("--model", help="output folder of recipes/train.py")
-    source.add_argument("--dataset", help="output folder of recipes/score.py")
-    parser.add_argument("--repo_id", required=True, help="NAME or ORG/NAME; made if there is no such repository")
-    parser.add_argument("--private", action="store_true", help="a new repository is private")
-    parser.add_argument("--revision", help="branch to push to (default: main)")
+    source.add_argument("--model", help="output folder of class-hf train")
+    source.add_argument("--dataset", help="output folder of class-hf score")
+    parser.add_argument("--repo_id", required=True, help="NAME or ORG/NAME; a missing repository is created")
+    parser.add_argument("--private", action="store_true", help="make a new repository private")
+    parser.add_argument("--revision", help="branch to push to; a missing branch is created (default: main)")
     parser.add_argument(
         "--trust_remote_code_export",
         action="store_true",
-        help="carry the model's code, so that AutoModel loads it without class_hf by trust_remote_code=True",
+        help="also push the model's code, so that trust_remote_code=True loads it without class_hf",
     )
     return parser.parse_args(argv)
 
 
 def main(argv: Sequence[str]) -> None:
+    """Push, and print how to load what was pushed."""
     args = parse(argv)
     if not sys.stderr.isatty():
         disable_progress_bars()
@@ -49,7 +51,7 @@ def main(argv: Sequence[str]) -> None:
         transformers.logging.disable_progress_bar()
     if args.dataset is not None:
         if args.trust_remote_code_export:
-            raise ValueError("--trust_remote_code_export is for a model; a data set needs no code.")
+            raise ValueError("--trust_remote_code_export is for a model; a data set has no code. Remove it.")
         commit = push_dataset(args.dataset, args.repo_id, private=args.private or None, revision=args.revision)
         print(f"pushed to {commit.commit_url}\nload it with: load_dataset({commit.repo_url.repo_id!r})")
         return

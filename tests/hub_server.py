@@ -1,7 +1,7 @@
-"""A stand-in for the Hub on localhost: as much of its API as `huggingface_hub`, `transformers` and `datasets` use.
+"""A local server with the part of the Hub's API that `huggingface_hub`, `transformers` and `datasets` use.
 
-Repositories live in memory as lists of commits. Faults can be ordered: the next requests that match get an error
-status, or the connection is cut after half of their body.
+Repositories are lists of commits in memory. A test can order faults: the next matching requests get an error status,
+or their connection is closed after half of the body.
 """
 
 import base64
@@ -11,7 +11,7 @@ import os
 import re
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -30,7 +30,7 @@ LFS_ENDINGS = (".safetensors", ".parquet", ".png", ".npz")
 @dataclass
 class Repository:
     private: bool
-    # Each commit: its id, and path to content.
+    # Of each commit: its id, and the content of each path.
     commits: list[tuple[str, dict[str, bytes]]] = field(default_factory=list)
     branches: dict[str, str] = field(default_factory=dict)
 
@@ -52,12 +52,12 @@ class Repository:
 class Fault:
     method: str
     path: str  # a regular expression
-    action: int | str
+    action: int | str | Callable[[], None]  # a status, CUT, or something to do before the request is answered
     times: int
 
 
 def oid(name: str, data: bytes) -> str:
-    """The id by which the Hub knows a file: of its content for large files, of its git blob for others."""
+    """The id of a file on the Hub: the hash of its content for large files, of its git blob for others."""
     if name.endswith(LFS_ENDINGS):
         return hashlib.sha256(data).hexdigest()
     return hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
@@ -80,10 +80,11 @@ class HubServer(ThreadingHTTPServer):
     def url(self) -> str:
         return f"http://127.0.0.1:{self.server_port}"
 
-    def fail(self, method: str, path: str, action: int | str, times: int = 1) -> None:
+    def fail(self, method: str, path: str, action: int | str | Callable[[], None], times: int = 1) -> None:
+        """Orders a fault for the next requests whose path matches."""
         self.faults.append(Fault(method, path, action, times))
 
-    def fault_of(self, method: str, path: str) -> int | str | None:
+    def fault_of(self, method: str, path: str) -> int | str | Callable[[], None] | None:
         with self.lock:
             for fault in self.faults:
                 if fault.times and fault.method == method and re.search(fault.path, path):
@@ -100,11 +101,11 @@ class Handler(BaseHTTPRequestHandler):
         pass
 
     def do_GET(self) -> None:
-        self.handle_one()
+        self.handle_request_line()
 
     do_HEAD = do_POST = do_PUT = do_DELETE = do_GET
 
-    def handle_one(self) -> None:
+    def handle_request_line(self) -> None:
         url = urlsplit(self.path)
         path, self.query = unquote(url.path), parse_qs(url.query)
         self.server.log.append(f"{self.command} {path}")
@@ -116,16 +117,18 @@ class Handler(BaseHTTPRequestHandler):
             self.connection.shutdown(socket.SHUT_RDWR)
             return
         self.body = self.read_chunks() if self.headers.get("Transfer-Encoding") else self.rfile.read(length)
-        if fault is not None:
+        if callable(fault):
+            fault()
+        elif fault is not None:
             self.answer({"error": "ordered by the test"}, int(fault))
             return
         for pattern, method in ROUTES:
-            found = re.fullmatch(pattern, f"{self.command} {path}")
-            if found:
-                getattr(self, method)(**found.groupdict())
+            match = re.fullmatch(pattern, f"{self.command} {path}")
+            if match:
+                getattr(self, method)(**match.groupdict())
                 return
         self.server.unknown.append(f"{self.command} {self.path}")
-        self.answer({"error": "not in this stand-in"}, 404)
+        self.answer({"error": "not in this server"}, 404)
 
     def read_chunks(self) -> bytes:
         data = b""
@@ -153,13 +156,13 @@ class Handler(BaseHTTPRequestHandler):
 
     def repository(self, kind: str, name: str, write: bool = False) -> Repository | None:
         """The repository, or None after an answer that refuses it."""
-        found = self.server.repositories.get(f"{kind or 'models'}/{name}")
-        if not self.known and (write or found is None or found.private):
+        repository = self.server.repositories.get(f"{kind or 'models'}/{name}")
+        if not self.known and (write or repository is None or repository.private):
             self.refuse(401, "RepoNotFound")
-        elif found is None:
+        elif repository is None:
             self.refuse(404, "RepoNotFound")
         else:
-            return found
+            return repository
         return None
 
     def commit_of(self, kind: str, name: str, revision: str) -> tuple[str, dict[str, bytes]] | None:
@@ -210,12 +213,12 @@ class Handler(BaseHTTPRequestHandler):
                 {
                     "files": [
                         {
-                            "path": one["path"],
-                            "uploadMode": "lfs" if one["path"].endswith(LFS_ENDINGS) else "regular",
+                            "path": file["path"],
+                            "uploadMode": "lfs" if file["path"].endswith(LFS_ENDINGS) else "regular",
                             "shouldIgnore": False,
-                            "oid": oid(one["path"], files[one["path"]]) if one["path"] in files else None,
+                            "oid": oid(file["path"], files[file["path"]]) if file["path"] in files else None,
                         }
-                        for one in json.loads(self.body)["files"]
+                        for file in json.loads(self.body)["files"]
                     ]
                 }
             )
@@ -224,12 +227,12 @@ class Handler(BaseHTTPRequestHandler):
         if self.repository(kind or "models", name, write=True) is None:
             return
         objects = []
-        for one in json.loads(self.body)["objects"]:
+        for wanted in json.loads(self.body)["objects"]:
             actions = {
-                "upload": {"href": f"{self.server.url}/large/{one['oid']}"},
+                "upload": {"href": f"{self.server.url}/large/{wanted['oid']}"},
                 "verify": {"href": f"{self.server.url}/verify"},
             }
-            objects.append({**one} if one["oid"] in self.server.large else {**one, "actions": actions})
+            objects.append({**wanted} if wanted["oid"] in self.server.large else {**wanted, "actions": actions})
         self.answer({"transfer": "basic", "objects": objects})
 
     def put_large(self, name: str) -> None:
@@ -241,16 +244,20 @@ class Handler(BaseHTTPRequestHandler):
 
     def verify(self) -> None:
         wanted = json.loads(self.body)
-        here = self.server.large.get(wanted["oid"])
-        self.answer({}, 200 if here is not None and len(here) == wanted["size"] else 404)
+        content = self.server.large.get(wanted["oid"])
+        self.answer({}, 200 if content is not None and len(content) == wanted["size"] else 404)
 
     def commit(self, kind: str, name: str, revision: str) -> None:
         repository = self.repository(kind, name, write=True)
         if repository is None:
             return
-        files = dict(repository.at(revision)[1])
+        head, files = repository.at(revision)
+        files = dict(files)
         for line in self.body.splitlines():
             key, value = (operation := json.loads(line))["key"], operation["value"]
+            if key == "header" and value.get("parentCommit", head) != head:
+                self.answer({"error": "The head of the branch is another commit than parentCommit."}, 412)
+                return
             if key == "file":
                 files[value["path"]] = base64.b64decode(value["content"])
             elif key == "lfsFile":
@@ -287,28 +294,28 @@ class Handler(BaseHTTPRequestHandler):
             for place, sign in enumerate(path[len(folder) :])
             if sign == "/"
         }
-        here = [{"type": "directory", "path": one, "size": 0, "oid": one} for one in sorted(folders)]
-        here += [self.entry(path, data) for path, data in sorted(inside.items())]
-        return here if recursive else [one for one in here if "/" not in one["path"][len(folder) :]]
+        entries = [{"type": "directory", "path": path, "size": 0, "oid": path} for path in sorted(folders)]
+        entries += [self.entry(path, data) for path, data in sorted(inside.items())]
+        return entries if recursive else [entry for entry in entries if "/" not in entry["path"][len(folder) :]]
 
     def tree(self, kind: str, name: str, revision: str, folder: str | None = None) -> None:
         commit = self.commit_of(kind, name, revision)
         if commit is None:
             return
         folder = f"{folder.strip('/')}/" if folder and folder.strip("/") else ""
-        found = self.entries(commit[1], folder, self.query.get("recursive", ["False"])[0].lower() in ("true", "1"))
-        if folder and not found:
+        entries = self.entries(commit[1], folder, self.query.get("recursive", ["False"])[0].lower() in ("true", "1"))
+        if folder and not entries:
             self.refuse(404, "EntryNotFound")
             return
-        self.answer(found)
+        self.answer(entries)
 
     def paths(self, kind: str, name: str, revision: str) -> None:
         commit = self.commit_of(kind, name, revision)
         if commit is not None:
             text = self.body.decode()
             wanted = json.loads(text)["paths"] if text.startswith("{") else parse_qs(text).get("paths", [])
-            every = {one["path"]: one for one in self.entries(commit[1], "", recursive=True)}
-            self.answer([every[path.strip("/")] for path in wanted if path.strip("/") in every])
+            entries = {entry["path"]: entry for entry in self.entries(commit[1], "", recursive=True)}
+            self.answer([entries[path.strip("/")] for path in wanted if path.strip("/") in entries])
 
     def resolve(self, name: str, revision: str, path: str, kind: str | None = None) -> None:
         commit = self.commit_of(kind or "models", name, revision)
@@ -347,21 +354,21 @@ ROUTES = [
     (rf"GET {_API}(?:/revision/(?P<revision>[^/]+))?", "info"),
     (rf"GET {_API}/tree/(?P<revision>[^/]+)(?P<folder>/.*)?", "tree"),
     (rf"(?:GET|HEAD) {_NAMED}/resolve/(?P<revision>[^/]+)/(?P<path>.+)", "resolve"),
-    # Asked for by the client, and not needed.
+    # The client asks for it, and does not need it.
     (r"GET /api/agent-harnesses", "nothing"),
 ]
 
 
 def client_environment(server: HubServer, home: Any, **further: str) -> dict[str, str]:
-    """The environment of a process whose client speaks to the stand-in, with a cache of its own."""
+    """The environment of a process whose client uses the server, with a separate cache."""
     kept = {name: value for name, value in os.environ.items() if name not in ("HF_HUB_OFFLINE", "HF_DATASETS_CACHE")}
-    own = {"HF_ENDPOINT": server.url, "HF_TOKEN": TOKEN, "HF_HOME": str(home), "HF_HUB_DISABLE_XET": "1"}
-    return {**kept, **own, "HF_HUB_DISABLE_TELEMETRY": "1", "OMP_NUM_THREADS": "1", **further}
+    settings = {"HF_ENDPOINT": server.url, "HF_TOKEN": TOKEN, "HF_HOME": str(home), "HF_HUB_DISABLE_XET": "1"}
+    return {**kept, **settings, "HF_HUB_DISABLE_TELEMETRY": "1", "OMP_NUM_THREADS": "1", **further}
 
 
 @contextmanager
 def client_here(server: HubServer, token: str | None = TOKEN) -> Iterator[None]:
-    """This process's client speaks to the stand-in, and waits for nothing between its tries."""
+    """The client of this process uses the server, and does not wait before it tries again."""
     settings = {"ENDPOINT": server.url, "HF_HUB_OFFLINE": False, "HF_HUB_DISABLE_XET": True}
     with pytest.MonkeyPatch.context() as patch:
         for name, value in settings.items():

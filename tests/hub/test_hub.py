@@ -1,6 +1,7 @@
-"""Pushes to a stand-in for the Hub, and what loads from there: with this package, and where it is kept away."""
+"""Pushes to a local server with the Hub's API. The pushed models load with this package, and without it."""
 
 import json
+import shutil
 import subprocess
 import sys
 import sysconfig
@@ -10,7 +11,7 @@ import pytest
 import torch
 from conftest import tiny_model
 from hub_server import CUT, TOKEN, HubServer, client_environment, client_here
-from huggingface_hub import HfApi
+from huggingface_hub import CommitOperationAdd, HfApi
 from tiny_orma import tiny_orma, tiny_processor
 from transformers import BertConfig, BertTokenizerFast
 
@@ -25,6 +26,7 @@ from class_hf import (
     TextMoleculeProcessor,
     TextSmilesProcessor,
 )
+from class_hf.hub.contents import check_secrets
 from class_hf.hub.export import export_model
 from class_hf.hub.model_card import model_card
 from class_hf.hub.push import PushError, push_model
@@ -110,7 +112,7 @@ def hub() -> HubServer:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory, processor) -> Path:
-    """A run's output folder, by hand."""
+    """An output folder like that of a run."""
     path = tmp_path_factory.mktemp("run") / "out"
     model = tiny_model()
     model.save_pretrained(path)
@@ -119,7 +121,7 @@ def folder(tmp_path_factory, processor) -> Path:
     (path / "metrics.json").write_text("{}")
     (path / "plots").mkdir()
     (path / "plots" / "plan.png").write_bytes(b"a picture")
-    # What a push leaves behind.
+    # Files that a push must not upload.
     (path / "training_args.bin").write_bytes(b"a pickle")
     (path / "checkpoint-1").mkdir()
     (path / "checkpoint-1" / "optimizer.pt").write_bytes(b"a pickle")
@@ -152,17 +154,17 @@ def python(code: str, environment: dict[str, str], *options: str, cwd: Path | No
     return done.stdout
 
 
-# No `.pth` file is read (-S) and no PYTHONPATH (-I), and should the package still be found, importing it fails.
+# -S reads no `.pth` file and -I no PYTHONPATH. If the package is found anyway, its import fails.
 WITHOUT_PACKAGE = f"""
 import sys
 sys.path += {[sysconfig.get_path("purelib"), sysconfig.get_path("platlib")]!r}
 
-class Away:
+class Hidden:
     def find_spec(self, name, path=None, target=None):
         if name.split(".")[0] == "class_hf":
-            raise ModuleNotFoundError("class_hf is kept away", name="class_hf")
+            raise ModuleNotFoundError("class_hf is hidden", name="class_hf")
 
-sys.meta_path.insert(0, Away())
+sys.meta_path.insert(0, Hidden())
 """
 EMBED = f"""
 import json, torch
@@ -175,7 +177,7 @@ def embeddings_of(model, processor):
 
 
 def test_every_backbone_loads_without_the_package(hub, pushed, folder, tmp_path):
-    """By `trust_remote_code`, from the Hub and from a local folder, the processor and each tower too."""
+    """The model, its processor and each tower load by `trust_remote_code`, from the Hub and from a local folder."""
     export_model(folder, tmp_path / "local", remote_code=True)
     names = [*pushed, str(tmp_path / "local")]
     code = f"""{WITHOUT_PACKAGE}{EMBED}
@@ -211,7 +213,7 @@ def snippets(card: str) -> list[str]:
 
 
 def test_loading_with_the_package_and_the_card_s_own_snippets(hub, pushed, tmp_path):
-    """By the class, by AutoModel, and as the card says; the second snippet of the card needs the code it names."""
+    """The model loads by its class, by AutoModel, and by the snippets of the card."""
     first, second = snippets(hub.repositories["models/org/plain"].commits[-1][1]["README.md"].decode())
     code = f"""{EMBED}
 {first}
@@ -231,7 +233,7 @@ print(json.dumps([embeddings_of(model, processor), embeddings_of(by_class, proce
 def test_what_is_pushed(hub, pushed, folder):
     repository = hub.repositories["models/org/plain"]
     files = repository.commits[-1][1]
-    assert repository.private and len(repository.commits) == 2  # the repository's own, and ours
+    assert repository.private and len(repository.commits) == 2  # the first commit of a repository, and this one
     assert {"README.md", "config.json", "model.safetensors", "metrics.json", "plots/plan.png"} <= set(files)
     assert {"text_encoder/model.safetensors", "molecule_encoder/preprocessor_config.json"} <= set(files)
     assert not hub.repositories["models/org/graph"].private
@@ -241,7 +243,7 @@ def test_what_is_pushed(hub, pushed, folder):
         assert not any(TOKEN.encode() in data for data in files.values())
 
 
-def test_the_same_push_is_no_second_commit_and_what_is_gone_goes(hub, folder):
+def test_the_same_push_is_no_second_commit_and_stale_files_are_deleted(hub, folder):
     with client_here(hub):
         push_model(folder, "org/again", remote_code=True)
         first = push_model(folder, "org/again", remote_code=True)
@@ -266,17 +268,17 @@ def test_a_branch(hub, folder):
 
 FAULTS = {
     "no access": ("POST", "/preupload/", 404, 1, "There is no such repository for this login"),
-    "read-only token": ("POST", "/commit/", 403, 1, "The login may not write there"),
-    "server error": ("POST", "/commit/", 500, 1, "try again"),
-    "busy for long": ("POST", "/preupload/", 503, 99, "try again"),
-    "cut in mid-upload": ("PUT", "/large/", CUT, 99, "try again"),
-    "cut at the commit": ("POST", "/commit/", CUT, 1, "try again"),
-    "refused card": ("POST", "/validate-yaml", 400, 1, "mend README.md"),
+    "read-only token": ("POST", "/commit/", 403, 1, "This login may not write there"),
+    "server error": ("POST", "/commit/", 500, 1, "may be temporarily unavailable"),
+    "busy for long": ("POST", "/preupload/", 503, 99, "may be temporarily unavailable"),
+    "cut in mid-upload": ("PUT", "/large/", CUT, 99, "may be temporarily unavailable"),
+    "cut at the commit": ("POST", "/commit/", CUT, 1, "may be temporarily unavailable"),
+    "refused card": ("POST", "/validate-yaml", 400, 1, "correct README.md"),
 }
 
 
 @pytest.mark.parametrize("case", FAULTS)
-def test_a_failed_push_leaves_no_revision_and_says_how_to_go_on(case, folder):
+def test_a_failed_push_changes_nothing_and_names_the_command(case, folder):
     hub = HubServer()
     method, path, action, times, advice = FAULTS[case]
     hub.fail(method, path, action, times)
@@ -287,9 +289,8 @@ def test_a_failed_push_leaves_no_revision_and_says_how_to_go_on(case, folder):
         assert [set(files) for _, files in repository.commits] == [{".gitattributes"}]
         message = str(error.value)
         assert message.startswith("the push to org/failing failed (") and advice in message
-        command = f"recipes/push.py --model {folder} --repo_id org/failing --private --trust_remote_code_export"
-        assert message.endswith(f"To go on: python {command}")
-        # The very same command goes on.
+        command = f"push --model {folder} --repo_id org/failing --private --trust_remote_code_export"
+        assert message.endswith(f"Run again: class-hf {command}") and "\n" not in message
         hub.faults.clear()
         push_model(folder, "org/failing", private=True, remote_code=True)
     assert len(repository.commits) == 2 and "model.safetensors" in repository.commits[-1][1]
@@ -322,15 +323,103 @@ def test_without_a_login_nothing_is_made(folder):
     assert hub.repositories == {}
 
 
-def test_a_token_in_a_file_is_not_pushed(folder, tmp_path):
-    hub = HubServer()
+SECRETS = {
+    "a token of the Hugging Face Hub": TOKEN,
+    "a token of GitHub": "ghp_" + "a1B2" * 9,
+    "a key of an API": "sk-proj-" + "a1B2" * 8,
+    "a key of AWS": "AKIA" + "A1B2" * 4,
+    "a token of Slack": "xoxb-" + "1234567890-abc",
+    "a key of Google": "AIza" + "aB3_-" * 7,
+    "a token of npm": "npm_" + "a1B2" * 9,
+    "a private key": "-----BEGIN " + "RSA PRIVATE KEY-----",
+    "a password in a URL": "postgresql://me:" + "secret@db.example/x",
+}
+
+
+@pytest.mark.parametrize("kind", SECRETS)
+def test_a_secret_in_a_file_is_not_pushed(kind, folder, tmp_path):
     path = tmp_path / "out"
-    tiny_model().save_pretrained(path)
-    TextMoleculeProcessor.from_pretrained(folder).save_pretrained(path)
-    (path / "notes.json").write_text(json.dumps({"token": TOKEN}))
-    with client_here(hub), pytest.raises(ValueError, match="notes.json holds what looks like a token"):
+    shutil.copytree(folder, path)
+    (path / "train_summary.json").write_text(json.dumps({"note": f"see {SECRETS[kind]} there"}))
+    export_model(path, tmp_path / "exported")
+    with pytest.raises(ValueError, match=f"train_summary.json holds what looks like {kind}") as error:
+        check_secrets(tmp_path / "exported")
+    assert SECRETS[kind] not in str(error.value)
+
+
+def test_a_secret_stops_the_push(folder, tmp_path):
+    hub, path = HubServer(), tmp_path / "out"
+    shutil.copytree(folder, path)
+    (path / "metrics.json").write_text(json.dumps({"token": TOKEN}))
+    with client_here(hub), pytest.raises(ValueError, match="metrics.json holds what looks like a token"):
         push_model(path, "org/leak")
     assert len(hub.repositories["models/org/leak"].commits) == 1
+
+
+def test_ordinary_words_are_no_secrets(tmp_path):
+    text = "task-specific risk-averse sk-learn, hf_models, xoxo, https://hf.co/a/b:main@x, AKIA, ghp_x, npm_config"
+    (tmp_path / "README.md").write_text(text)
+    check_secrets(tmp_path)
+
+
+def test_only_files_of_the_list_are_pushed_without_links_out_of_the_folder(folder, tmp_path):
+    path, secret = tmp_path / "out", tmp_path / "secret.json"
+    shutil.copytree(folder, path)
+    secret.write_text('{"password": "x"}')
+    (path / "notes.json").write_text("{}")
+    (path / "aws_credentials.json").write_text("{}")
+    (path / "plots" / "private.png").write_bytes(b"a picture")
+    (path / "plan.json").symlink_to(secret)
+    (path / "load_report.json").symlink_to(path / "metrics.json")  # a link inside the folder
+    export_model(path, tmp_path / "exported", remote_code=True)
+    names = {file.relative_to(tmp_path / "exported").as_posix() for file in (tmp_path / "exported").rglob("*")}
+    assert {"metrics.json", "load_report.json", "plots/plan.png", "README.md", "modeling_bag.py"} <= names
+    assert not names & {"notes.json", "aws_credentials.json", "plots/private.png", "plan.json", "training_args.bin"}
+    assert "password" not in "".join(file.read_text() for file in (tmp_path / "exported").glob("*.json"))
+
+
+def test_no_local_path_is_pushed(folder, tmp_path):
+    path = tmp_path / "out of me"
+    shutil.copytree(folder, path)
+    command = f"class-hf train --data_dir /home/me/my_data --output_dir '{path}' # see https://hf.co/home/me"
+    (path / "README.md").write_text(
+        model_card(tiny_model(), command=command) + f"\n{path}/x ~/runs/7 C:\\Users\\me\\z\n"
+    )
+    (path / "metrics.json").write_text(
+        json.dumps({"model": str(path), "smiles": "/C=C/C", "pool": ["/mnt/data/pool"]})
+    )
+    (path / "training_args.json").write_text(json.dumps({"output_dir": str(path), "logging_dir": "/tmp/me/logs"}))
+    config = json.loads((path / "config.json").read_text())
+    config["text_config"]["_name_or_path"] = "/home/me/bert"
+    (path / "config.json").write_text(json.dumps(config))
+    export_model(path, tmp_path / "exported")
+    text = "".join(file.read_text() for file in (tmp_path / "exported").rglob("*") if file.suffix in (".json", ".md"))
+    for part in ("/home/me/my", "/home/me/bert", "/tmp", "/mnt", "~/", "Users", str(tmp_path)):
+        assert part not in text, part
+    metrics = json.loads((tmp_path / "exported" / "metrics.json").read_text())
+    assert metrics == {"model": "out of me", "smiles": "/C=C/C", "pool": ["pool"]}
+    assert "--data_dir my_data" in text and "https://hf.co/home/me" in text
+
+
+def test_of_two_pushes_at_once_one_wins_and_the_other_says_so(folder):
+    hub = HubServer()
+    with client_here(hub):
+        push_model(folder, "org/race", commit_message="first")
+
+        def push_in_between():
+            HfApi().create_commit(
+                "org/race", [CommitOperationAdd("winner.json", b"{}")], commit_message="the other push"
+            )
+
+        # The other push commits after this one has read the repository, and before it commits.
+        hub.fail("POST", "/preupload/", push_in_between)
+        with pytest.raises(PushError, match="Another push changed the repository while this one ran") as error:
+            push_model(folder, "org/race", remote_code=True, commit_message="second")
+        assert "Run again: class-hf push" in str(error.value)
+        repository = hub.repositories["models/org/race"]
+        assert "winner.json" in repository.commits[-1][1] and "modeling_bag.py" not in repository.commits[-1][1]
+        push_model(folder, "org/race", remote_code=True, commit_message="again")
+        assert "modeling_bag.py" in repository.commits[-1][1]
 
 
 def test_a_folder_without_a_model(hub, tmp_path):

@@ -1,4 +1,4 @@
-"""The card says whether there was a curriculum."""
+"""Cards: the curriculum, valid metadata, and text that is escaped."""
 
 import re
 from pathlib import Path
@@ -8,7 +8,8 @@ import yaml
 from conftest import tiny_model
 
 from class_hf import CurriculumPlan
-from class_hf.hub.model_card import model_card
+from class_hf.hub.dataset_card import dataset_card
+from class_hf.hub.model_card import CardMetadata, RunRecord, model_card
 
 CARDS = Path(__file__).parents[2] / "model_cards"
 
@@ -43,7 +44,7 @@ def test_reviewed_cards_are_what_the_generator_writes(path):
     if "model-index" not in values:
         assert values["configs"] and "load_dataset" in snippet(text)
         return
-    assert {"library_name", "pipeline_tag", "datasets"} <= set(values)
+    assert {"library_name", "pipeline_tag"} <= set(values)
     new = card("none")
     assert snippet(text) == snippet(new)
     assert re.findall("^## .*", text, re.M) == re.findall("^## .*", new, re.M)
@@ -51,6 +52,66 @@ def test_reviewed_cards_are_what_the_generator_writes(path):
 
 def test_licence_and_data_of_the_card():
     text = model_card(tiny_model(), dataset="my pairs", log_history=[])
-    assert "license: unknown" in text and "- my-pairs\n" in text
+    assert "license: unknown" in text and "datasets:" not in text and "type: my-pairs\n" not in text
     assert "license: mit" in model_card(tiny_model(), dataset="my pairs", license="mit")
     assert "**synthetic**" in model_card(tiny_model(), dataset="class_hf demo", synthetic=True)
+
+
+def test_settings_and_single_keywords_give_the_same_card():
+    metadata, run = CardMetadata(model_name="tiny", license="mit"), RunRecord(command="class-hf train")
+    expected = model_card(tiny_model(), model_name="tiny", license="mit", command="class-hf train")
+    assert model_card(tiny_model(), metadata=metadata, run=run) == expected
+    with pytest.raises(ValueError, match="unknown argument 'licence' of model_card; did you mean 'license'"):
+        model_card(tiny_model(), licence="mit")
+
+
+EVIL = "x`</b><script>alert(1)</script>\n---\nlicense: evil\n# {{ 7 * 7 }} | [a](http://b) ``` *"
+
+
+def test_text_from_data_and_arguments_is_escaped():
+    markdown = pytest.importorskip("markdown")
+    row = {"hits@1": 0.5, "hits@10": 1.0, "mrr": 0.75, "mean_rank": 1.5, "candidates": 12}
+    metrics = {"split": EVIL, "pools": {EVIL: {"text_to_molecule": row}}}
+    text = model_card(
+        tiny_model(),
+        model_name=EVIL,
+        dataset=EVIL,
+        tags=[EVIL],
+        base_model=EVIL,
+        license="Licence <b>",
+        command=f"train {EVIL}",
+        metrics=metrics,
+    )
+    header, body = text.split("\n---\n", 1)
+    values = yaml.safe_load(header.removeprefix("---"))
+    assert values["license"] == "other" and values["license_name"] == "licence-b"
+    assert "base_model" not in values and "datasets" not in values
+    page = markdown.markdown(body, extensions=["fenced_code", "tables"])
+    assert "<script" not in page and "http://b" not in re.findall('href="(.*?)"', page)
+    assert len(re.findall("<h1", page)) == 1 and "{{ 7 * 7 }}" in page
+    table = next(line for line in body.splitlines() if line.startswith("| x"))
+    assert len(re.findall(r"(?<!\\)\|", table)) == 8
+
+
+def test_metadata_holds_ids_only_where_they_are_ids():
+    text = model_card(
+        tiny_model(), dataset="me/pairs", base_model=["me/base", "outputs/demo/x", "lexical", "package:a"]
+    )
+    values = yaml.safe_load(text.split("---")[1])
+    assert values["datasets"] == ["me/pairs"] and values["base_model"] == ["me/base"]
+    values = yaml.safe_load(model_card(tiny_model(), dataset="ChEBI-20", base_model="lexical").split("---")[1])
+    assert "datasets" not in values and "base_model" not in values and values["license"] == "cc-by-4.0"
+
+
+def test_the_card_of_a_data_set_is_escaped():
+    summary = {
+        "source": {"name": EVIL, "synthetic": False},
+        "splits": {"train": {"rows": 3}},
+        "combination": "max",
+        "definition": ["complexity"],
+        "command": "class-hf score --data_dir /home/me/secret/pairs",
+        "seconds": {"fit": 1.0, "score": 2.0},
+    }
+    text = dataset_card(summary)
+    assert "<script>" not in text.split("\n---\n", 1)[1] and "/home/me" not in text
+    assert yaml.safe_load(text.split("\n---\n")[0].removeprefix("---"))["license"] == "unknown"

@@ -248,7 +248,7 @@ def test_export(run, tmp_path):
     ("arguments", "message"),
     [
         (("--model", "RUN", "--format", "merged"), "holds no adapter to merge"),
-        (("--model", "RUN", "--base", "RUN", "--format", "sentence-transformers"), "--base belongs to an adapter"),
+        (("--model", "RUN", "--base", "RUN", "--format", "sentence-transformers"), "--base is for an adapter"),
         (("--model", "nobody/nothing", "--format", "merged"), "nobody/nothing"),
         (("--model", ROOT / "recipes", "--format", "sentence-transformers"), "holds neither a model"),
     ],

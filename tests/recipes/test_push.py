@@ -1,4 +1,4 @@
-"""recipes/push.py and the push after a training, against the stand-in for the Hub."""
+"""recipes/push.py and the push after a training, against a local server with the Hub's API."""
 
 import importlib.util
 import json
@@ -58,7 +58,7 @@ def train(hub: HubServer, data_dir: Path, output: Path, *further: str) -> None:
         TRAIN.main([str(recipe), "--data_dir", str(data_dir), "--output_dir", str(output), *further])
 
 
-def test_a_training_pushes_itself_or_says_how_to_go_on(hub, data_dir, tmp_path, capsys):
+def test_a_training_pushes_itself_or_names_the_command(hub, data_dir, tmp_path, capsys):
     output = tmp_path / "out"
     hub.fail("POST", "/commit/", 403)
     arguments = ["--hub_model_id", "org/run", "--hub_private_repo", "true", "--hub_remote_code", "true"]
@@ -66,8 +66,7 @@ def test_a_training_pushes_itself_or_says_how_to_go_on(hub, data_dir, tmp_path, 
         train(hub, data_dir, output, *arguments)
     repository = hub.repositories["models/org/run"]
     assert len(repository.commits) == 1 and repository.private
-    # What it says to go on with.
-    command = str(error.value).split("To go on: python recipes/push.py ")[1].split()
+    command = str(error.value).split("Run again: class-hf push ")[1].split()
     assert command[-1] == "--trust_remote_code_export"
     with client_here(hub):
         PUSH.main(command)
@@ -93,15 +92,15 @@ def card(text: str, metrics: dict) -> None:
     """The metadata is complete, and the numbers are those of metrics.json."""
     data = ModelCard(text).data
     assert (data.library_name, data.pipeline_tag, data.language) == ("class_hf", "feature-extraction", "en")
-    assert data.license and data.tags and data.datasets
-    results = {(one.dataset_config, one.metric_type): one.metric_value for one in data.eval_results}
+    assert data.license and data.tags
+    results = {(row.dataset_config, row.metric_type): row.metric_value for row in data.eval_results}
     assert results == {
         (pool, f"{direction}_{key}"): row[key]
         for pool, directions in metrics["pools"].items()
         for direction, row in directions.items()
         for key in ("hits@1", "hits@10", "mrr", "mean_rank")
     }
-    assert "By quartile of difficulty" in text and "s of wall time" in text and "recipes/train.py" in text
+    assert "By quartile of difficulty" in text and "Wall time of training" in text and "train" in text
     assert all(f"](plots/{name}.png)" in text for name in ("plan", "loss", "validation", "ranks", "retrievals"))
 
 

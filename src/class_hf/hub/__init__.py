@@ -1,4 +1,4 @@
-"""Load, export and push models and data sets."""
+"""Loads, exports and pushes models and data sets, and writes their cards."""
 
 from class_hf.hub.export import export_model
 from class_hf.hub.push import PushError, push_dataset, push_model

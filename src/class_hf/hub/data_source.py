@@ -1,4 +1,4 @@
-"""What the cards say of the pairs: where they come from, and under which licence."""
+"""What the cards say about the pairs: their source and their licence."""
 
 import re
 from pathlib import Path
@@ -7,22 +7,28 @@ from typing import Any, NamedTuple
 from datasets import Dataset
 
 from class_hf.data.demo.dataset import DEMO_DESCRIPTION
+from class_hf.hub.card_text import plain
 
 _CHEBI20 = (
-    "ChEBI-20 (Edwards et al., Text2Mol, EMNLP 2021): molecules of PubChem with descriptions from ChEBI. ChEBI is "
-    "under [CC BY 4.0](https://creativecommons.org/licenses/by/4.0/) and asks to be named; no licence of "
-    "ChEBI-20 as a set is known here. The captions are in English and follow ChEBI's style; natural products and "
-    "lipids are frequent, and most of chemistry is absent."
+    "ChEBI-20 (Edwards et al., Text2Mol, EMNLP 2021): molecules of PubChem with descriptions from ChEBI. ChEBI has "
+    "the licence [CC BY 4.0](https://creativecommons.org/licenses/by/4.0/), which requires attribution. The authors "
+    "of ChEBI-20 state no licence of the collection. The captions are English, in the style of ChEBI. Natural "
+    "products and lipids are frequent; most of chemistry is absent."
 )
 _DEMO = (
-    "The demo set of `class_hf`: real molecules of the NCI set that RDKit ships (BSD-3-Clause), with **synthetic** "
-    "captions that rules made from the structures (Apache-2.0). Nobody wrote them, and no number on them says "
-    "anything about a real data set."
+    "The demo set of `class_hf`: real molecules of the NCI set that RDKit contains (BSD-3-Clause), with **synthetic** "
+    "captions that rules made from the structures (Apache-2.0). Results on it do not transfer to real data."
 )
 
 
 class DataSource(NamedTuple):
-    """`id` for metadata, `license` as the Hub spells it, `text` for a card."""
+    """The source of pairs.
+
+    Attributes:
+        id: name without characters that metadata forbids.
+        license: identifier of the licence on the Hub.
+        text: Markdown for a card.
+    """
 
     id: str
     license: str
@@ -30,30 +36,30 @@ class DataSource(NamedTuple):
 
 
 def data_source(name: str, *, synthetic: bool = False) -> DataSource:
-    """What is known of a data set by its name.
+    """Describe a data set by its name.
 
     Args:
-        name: of a folder or of a data set of the Hub; one with `chebi` in it is ChEBI-20.
-        synthetic: it is the embedded demo set.
+        name (`str`): name of a folder or of a data set on the Hub. A name with `chebi` is ChEBI-20.
+        synthetic (`bool`, *optional*, defaults to `False`): whether it is the embedded demo set.
 
     >>> data_source("chebi20").license, data_source("my pairs").id
     ('cc-by-4.0', 'my-pairs')
     """
-    plain = re.sub(r"[^\w./-]+", "-", name)
+    identifier = re.sub(r"[^\w./-]+", "-", name).strip("-./") or "pairs"
     if synthetic:
-        return DataSource(plain, "apache-2.0", _DEMO)
+        return DataSource(identifier, "apache-2.0", _DEMO)
     if "chebi" in name.lower():
-        return DataSource(plain, "cc-by-4.0", _CHEBI20)
-    return DataSource(plain, "unknown", f"{name}. Its licence is not known here: see where the pairs come from.")
+        return DataSource(identifier, "cc-by-4.0", _CHEBI20)
+    return DataSource(identifier, "unknown", f"{plain(name)}. Its licence is not recorded; see its source.")
 
 
 def card_fields(train: Dataset, dataset_name: str | None = None, data_dir: str | None = None) -> dict[str, Any]:
-    """The fields of a model card that name the training data.
+    """Return the fields of a model card that name the training data.
 
     Args:
-        train: the training pairs.
-        dataset_name: *optional*, their Hub id.
-        data_dir: *optional*, their folder or file. Default: ChEBI-20 from its authors.
+        train (`Dataset`): the training pairs.
+        dataset_name (`str`, *optional*): their id on the Hub.
+        data_dir (`str`, *optional*): their folder or file. Default: ChEBI-20 from its authors.
 
     Returns:
         `dataset`, and `synthetic` for the demo set.

@@ -1,49 +1,219 @@
-"""Load trained models, from a folder, from the Hub, or from an installed package."""
+"""Loads trained models from a folder, from the Hub, or from an installed package. Damaged models are refused."""
 
-from collections.abc import Iterator
+import logging
+import re
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModel, AutoProcessor
+import transformers
+from safetensors import safe_open
+from transformers import AutoModel, AutoProcessor, PreTrainedModel
+from transformers.utils import SAFE_WEIGHTS_NAME, cached_file
+
+from class_hf.utils.protocols import Processor
+
+_SHOWN = 400  # characters of another library's message
 
 
 @contextmanager
 def model_errors(argument: str, model: str) -> Iterator[None]:
-    """Names the argument in the errors of loading a model, which do not even name the model."""
+    """Turn the errors of loading a model into one line that names the argument and the model.
+
+    Args:
+        argument (`str`): the argument that names the model, such as `"--model"`.
+        model (`str`): its value.
+
+    Raises:
+        ValueError: in place of the errors of transformers, safetensors and huggingface_hub.
+
+    >>> with model_errors("--model", "outputs/x"):
+    ...     raise OSError("There is no such file.")
+    Traceback (most recent call last):
+    ...
+    ValueError: --model 'outputs/x' is neither a folder with a model nor reachable on the Hub: There is no such file.
+    """
     try:
         yield
     except OSError as error:
+        if Path(model).is_dir():
+            raise ValueError(f"{argument} {model!r} cannot be loaded: {one_line(error)}") from error
         raise ValueError(
-            f"{argument} {model!r} is neither a folder with a model nor reachable on the Hub: {error}"
+            f"{argument} {model!r} is neither a folder with a model nor reachable on the Hub: {one_line(error)}"
         ) from error
+    except Exception as error:
+        if type(error).__module__.split(".")[0] not in ("safetensors", "huggingface_hub", "safetensors_rust"):
+            raise
+        raise ValueError(f"{argument} {model!r} cannot be loaded: {one_line(error)}") from error
 
 
 def load_model(name: str, revision: str | None = None) -> tuple[Any, Any]:
-    """A trained model in evaluation mode, on the accelerator if there is one, and its processor.
+    """Load a trained model in evaluation mode, on the accelerator if there is one, and its processor.
 
     Args:
-        name: a folder, or a Hub id.
-        revision: of a model on the Hub.
+        name (`str`): a folder or a Hub id.
+        revision (`str`, *optional*): branch, tag or commit of a model on the Hub. Default: `main`.
+
+    Returns:
+        The model and its processor.
 
     Raises:
-        ValueError: if there is no such model.
+        ValueError: if there is no such model, its files are damaged, or its weights do not fit its configuration.
     """
-    if Path(name).is_dir() and not (Path(name) / "config.json").is_file():
-        raise ValueError(f"{name!r} holds no model (no config.json). Give the output folder of recipes/train.py.")
-    with model_errors("--model", name):
-        model = AutoModel.from_pretrained(name, revision=revision)
-        processor = AutoProcessor.from_pretrained(name, revision=revision)
+    model, processor = load_pretrained(name, revision=revision)
     return model.to(torch.accelerator.current_accelerator() or "cpu").eval(), processor
 
 
+def load_pretrained(
+    name: str, *, argument: str = "--model", revision: str | None = None, subfolder: str | None = None
+) -> tuple[Any, Any]:
+    """Load a trained model and its processor, and check that every weight of the model was in the files.
+
+    `AutoModel.from_pretrained` only warns if weights are missing, and continues with random ones.
+
+    Args:
+        name (`str`): a folder or a Hub id.
+        argument (`str`, *optional*, defaults to `"--model"`): name of the argument, for errors.
+        revision (`str`, *optional*): branch, tag or commit of a model on the Hub.
+        subfolder (`str`, *optional*): subfolder of `name` with the model.
+
+    Returns:
+        The model and its processor, on the CPU.
+
+    Raises:
+        ValueError: as for [`load_model`].
+    """
+    name = str(name)
+    folder = Path(name, subfolder or "")
+    if Path(name).is_dir() and not (folder / "config.json").is_file():
+        raise ValueError(
+            f"{argument} {str(folder)!r} holds no model (no config.json). Give the output folder of a training."
+        )
+    place = {"revision": revision, "subfolder": subfolder or ""}
+    with _complete(argument, name), _quiet_loading() as reports:
+        try:
+            model, info = AutoModel.from_pretrained(name, output_loading_info=True, **place)
+        except RuntimeError as error:
+            raise ValueError(_mismatch(reports) or str(error)) from error
+        _check_weights(info)
+        _check_values(
+            model, cached_file(name, SAFE_WEIGHTS_NAME, _raise_exceptions_for_missing_entries=False, **place)
+        )
+        processor = AutoProcessor.from_pretrained(name, **place)
+        _check_kind(model, processor)
+    return model, processor
+
+
+@contextmanager
+def _complete(argument: str, name: str) -> Iterator[None]:
+    """Every error of reading a model as one line. A damaged file can cause an error of any type."""
+    try:
+        with model_errors(argument, name):
+            yield
+    except (MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:
+        text = one_line(error)
+        if text.startswith(f"{argument} {name!r}"):
+            raise
+        kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
+        raise ValueError(f"{argument} {name!r} cannot be loaded: {kind}{text}") from error
+
+
+@contextmanager
+def _quiet_loading() -> Iterator[list[str]]:
+    """Collects what transformers logs while it loads weights, since its report of many lines is not for the user."""
+    records: list[str] = []
+
+    class Collect(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            records.append(record.getMessage())
+
+    logger, collect = transformers.logging.get_logger("transformers"), Collect()
+    handlers, propagate = list(logger.handlers), logger.propagate
+    logger.handlers, logger.propagate = [collect], False
+    try:
+        yield records
+    finally:
+        logger.handlers, logger.propagate = handlers, propagate
+
+
+def _mismatch(reports: list[str]) -> str | None:
+    """A line on the first tensor of a wrong shape, from the report of transformers."""
+    for line in "\n".join(reports).splitlines():
+        shapes = re.findall(r"torch\.Size\((\[[^\]]*\])\)", line)
+        if "MISMATCH" in line and len(shapes) == 2:
+            name = line.split("|")[0].strip()
+            return f"{name} has the shape {shapes[0]} in the weights file, but config.json describes {shapes[1]}."
+    return None
+
+
+def _check_weights(info: Mapping[str, Any]) -> None:
+    """Refuses missing and extra tensors."""
+    for kind, verb in (("missing_keys", "lacks"), ("unexpected_keys", "holds")):
+        names = sorted(info[kind])
+        if names:
+            others = f" and {len(names) - 1} more" if len(names) > 1 else ""
+            expected = "which the model needs" if verb == "lacks" else "which the model does not have"
+            raise ValueError(f"its weights file {verb} {names[0]}{others}, {expected}. The files do not fit together.")
+    if info.get("error_msgs"):
+        raise ValueError(str(info["error_msgs"][0]))
+
+
+def _check_values(model: PreTrainedModel, file: str | None) -> None:
+    """Refuses weights that are not finite, and integers in place of floats, which transformers would convert."""
+    parameters = dict(model.named_parameters())
+    for name, parameter in parameters.items():
+        if not torch.isfinite(parameter).all():
+            raise ValueError(f"its weights file holds NaN or infinite numbers in {name}.")
+    if file is not None:
+        with safe_open(file, "pt") as tensors:
+            for name in tensors.keys():  # noqa: SIM118  # it is no mapping
+                kind = tensors.get_slice(name).get_dtype()
+                if name in parameters and not kind.startswith(("F", "BF")):
+                    raise ValueError(f"its weights file holds {name} as {kind}, which is no float type.")
+
+
+def _check_kind(model: PreTrainedModel, processor: Any) -> None:
+    """Refuses a model that is no text-molecule model."""
+    methods = [name for name in vars(Processor) if not name.startswith("_")]
+    if not all(hasattr(processor, name) for name in methods):
+        raise ValueError(
+            f"it holds {type(model).__name__} with {type(processor).__name__}, which is no text-molecule model. Give "
+            "the output folder of a training."
+        )
+
+
+def one_line(error: BaseException | str) -> str:
+    """The message of an error on one line of at most 400 characters, or its type if it has no message.
+
+    Args:
+        error: the error, or its message.
+
+    >>> one_line("first\\n  second")
+    'first second'
+    """
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= _SHOWN else text[: _SHOWN - 4].rsplit(" ", 1)[0] + " ..."
+
+
 def package_model(name: str) -> str:
-    """Folder of the model that an installed package carries: `package:NAME` to its path; others as they are.
+    """Find the folder of a model that an installed package carries.
+
+    Args:
+        name (`str`): `package:NAME` for a model of the package NAME. Other names are returned unchanged.
+
+    Returns:
+        The folder.
 
     Raises:
         ValueError: if the package is not installed or carries no model.
+
+    >>> package_model("outputs/demo")
+    'outputs/demo'
     """
     if not name.startswith("package:"):
         return name

@@ -1,23 +1,26 @@
-"""The model card that a run writes."""
+"""The model card of a run."""
 
 from collections.abc import Mapping, Sequence
-from importlib.resources import files
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from class_hf.curriculum.plan import CurriculumPlan
+from class_hf.hub.card_text import code, code_block, hub_ids, license_fields, plain, template
+from class_hf.hub.contents import without_local_paths
 from class_hf.hub.data_source import data_source
+from class_hf.utils.suggestions import did_you_mean
 
 _NAMES = """\
-The molecule tower also reads the structures that a text names. OPSIN and a table of trivial names find them:
-`pip install py2opsin chemicals`, and a Java runtime of version 8 or newer; molecules alone need none of it.
+The molecule tower also reads the structures that a text names. OPSIN and a table of trivial names find them. Install
+`pip install py2opsin chemicals` and a Java runtime of version 8 or newer. Encoding molecules needs neither.
 
 """
 _CURRICULUM = (
     " by curriculum learning (the idea of CLASS,\n[arXiv 2502.11633](https://arxiv.org/abs/2502.11633)). The "
-    "definitions of difficulty, schedule and intensity are `class_hf`'s own"
+    "definitions of difficulty, schedule and intensity are those of `class_hf`"
 )
 _METRICS = {"hits@1": "Hits@1", "hits@10": "Hits@10", "mrr": "MRR", "mean_rank": "mean rank"}
 _RESULT_PICTURES = {
@@ -31,81 +34,143 @@ _TRAINING_PICTURES = {
 }
 
 
-def model_card(
-    model: Any,
-    *,
-    plan: CurriculumPlan | None = None,
-    log_history: Sequence[dict[str, Any]] = (),
-    metrics: dict[str, Any] | None = None,
-    license: str | None = None,
-    base_model: Sequence[str] | str | None = None,
-    synthetic: bool = False,
-    tags: Sequence[str] | str | None = None,
-    model_name: str | None = None,
-    dataset: str | Sequence[str] | None = None,
-    command: str | None = None,
-    summary: Mapping[str, Any] | None = None,
-    folder: str | Path | None = None,
-) -> str:
-    """The text of a card with complete metadata: a `model-index` with every metric by pool and direction.
+@dataclass(frozen=True)
+class CardMetadata:
+    """The metadata of a model card.
 
     Args:
-        model: the trained dual encoder.
-        plan: of its run.
-        log_history: of its trainer, for the last training loss.
-        metrics: the report of a [`RetrievalEvaluator`]; without it the card says that nothing was measured.
-        license: for the metadata; None takes that of the data, `unknown` if nothing is known of them.
-        base_model, tags, model_name, dataset: for the metadata.
-        synthetic: whether the captions were made by rules; the card then says so.
-        command: the line that repeats the run.
-        summary: what the run cost: `wall_seconds`, `preparation_seconds`, `processes`, `peak_memory_bytes` and the
-            `environment` of [`~class_hf.utils.environment.environment`]; without it the card says that nothing was
-            recorded.
-        folder: where the card will stand; it shows those pictures that are in `plots/` there.
+        model_name (`str`, *optional*): name of the model, which is the title of the card.
+        dataset (`str` or `Sequence[str]`, *optional*): name of the training data. The metadata lists it only if it is
+            an id `ORG/NAME` of the Hub.
+        license (`str`, *optional*): identifier of the licence. Default: that of the data, or `unknown`.
+        base_model (`str` or `Sequence[str]`, *optional*): models that training started from. Only ids of the Hub are
+            listed.
+        tags (`str` or `Sequence[str]`, *optional*): further tags.
+        synthetic (`bool`, *optional*, defaults to `False`): whether rules made the captions. The card then says so.
     """
-    name = model_name or "text-molecule dual encoder"
-    dataset_name = dataset if isinstance(dataset, str) else ", ".join(dataset or ["unnamed pairs"])
-    source = data_source(dataset_name, synthetic=synthetic)
-    plain = plan is not None and plan.settings["order"] == "none"
-    all_tags = ["chemistry", "molecules", "text-molecule-retrieval", "class_hf"]
-    all_tags += [] if plain else ["curriculum-learning"]
-    all_tags += [tags] if isinstance(tags, str) else list(tags or [])
+
+    model_name: str | None = None
+    dataset: str | Sequence[str] | None = None
+    license: str | None = None
+    base_model: str | Sequence[str] | None = None
+    tags: str | Sequence[str] | None = None
+    synthetic: bool = False
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """The records of a run that a model card shows.
+
+    Args:
+        plan ([`CurriculumPlan`], *optional*): the curriculum plan.
+        log_history (`Sequence`, *optional*): `trainer.state.log_history`, for the last training loss.
+        metrics (`Mapping`, *optional*): a report of [`RetrievalEvaluator`]. Without it the card says that nothing was
+            measured.
+        command (`str`, *optional*): the command that repeats the run. Local paths are shortened.
+        summary (`Mapping`, *optional*): the cost of the run: `wall_seconds`, `evaluation_seconds`,
+            `preparation_seconds`, `processes`, `peak_memory_bytes`, and `environment` of
+            [`~class_hf.utils.environment.environment`].
+        folder (`str` or `Path`, *optional*): folder of the card. The card shows the pictures of its `plots/`.
+    """
+
+    plan: CurriculumPlan | None = None
+    log_history: Sequence[Mapping[str, Any]] = ()
+    metrics: Mapping[str, Any] | None = None
+    command: str | None = None
+    summary: Mapping[str, Any] | None = None
+    folder: str | Path | None = None
+
+
+def model_card(
+    model: Any, *, metadata: CardMetadata | None = None, run: RunRecord | None = None, **options: Any
+) -> str:
+    """Write a model card with complete metadata: a `model-index` with every metric by pool and direction.
+
+    All text that comes from data, arguments or names is escaped.
+
+    Args:
+        model ([`TextMoleculeDualEncoderModel`]): the trained dual encoder.
+        metadata ([`CardMetadata`], *optional*): name, data, licence and tags.
+        run ([`RunRecord`], *optional*): plan, metrics and cost of the run.
+        **options: fields of [`CardMetadata`] and [`RunRecord`]. They override `metadata` and `run`.
+
+    Returns:
+        The card as Markdown.
+
+    Raises:
+        ValueError: if an option is unknown.
+
+    Example:
+
+    >>> from class_hf import TextMoleculeDualEncoderModel
+    >>> model = TextMoleculeDualEncoderModel.from_towers("lexical", "fingerprint")
+    >>> card = model_card(model, model_name="demo", license="mit")
+    >>> "license: mit" in card, "Nothing was measured." in card
+    (True, True)
+    """
+    metadata, run = _with_options(metadata or CardMetadata(), run or RunRecord(), options)
+    plan, metrics = run.plan, run.metrics
+    name = " ".join((metadata.model_name or "text-molecule dual encoder").split())
+    datasets = [metadata.dataset] if isinstance(metadata.dataset, str) else list(metadata.dataset or [])
+    dataset_name = ", ".join(datasets) or "unnamed pairs"
+    source = data_source(dataset_name, synthetic=metadata.synthetic)
+    bases = [metadata.base_model] if isinstance(metadata.base_model, str) else list(metadata.base_model or [])
+    is_plain = plan is not None and plan.settings["order"] == "none"
+    tags = ["chemistry", "molecules", "text-molecule-retrieval", "class_hf"]
+    tags += [] if is_plain else ["curriculum-learning"]
+    tags += [metadata.tags] if isinstance(metadata.tags, str) else list(metadata.tags or [])
     data = ModelCardData(
         library_name="class_hf",
         pipeline_tag="feature-extraction",
-        license=license or source.license,
+        **license_fields(metadata.license or source.license),
         language="en",
-        datasets=[source.id] if dataset else None,
-        base_model=[base_model] if isinstance(base_model, str) else list(base_model or []) or None,
-        tags=sorted(set(all_tags)),
+        datasets=hub_ids(datasets) or None,
+        base_model=hub_ids(bases) or None,
+        tags=sorted({" ".join(tag.split()) for tag in tags}),
         model_name=name,
         eval_results=_eval_results(metrics, dataset_name, source.id) if metrics else None,
     )
-    content = (files("class_hf") / "templates" / "model_card.md").read_text(encoding="utf-8")
     values = {
-        "title": name,
+        "title": plain(name),
         "towers": _towers(model),
         "names": _NAMES if getattr(getattr(model, "config", None), "read_names", False) else "",
-        "dataset": dataset_name,
+        "dataset": plain(dataset_name),
         "metrics_table": _metrics_table(metrics),
-        "split": metrics["split"] if metrics else "",
-        "method": "" if plain else _CURRICULUM,
+        "split": code(metrics["split"]) if metrics else "`none`",
+        "method": "" if is_plain else _CURRICULUM,
         "plan": _plan(plan),
-        "loss": _loss(log_history),
+        "loss": _loss(run.log_history),
         "quartiles": _quartiles(metrics),
         "data": source.text,
-        "cost": _cost(summary),
-        "result_pictures": _pictures(folder, _RESULT_PICTURES),
-        "training_pictures": _pictures(folder, _TRAINING_PICTURES),
-        "command": command or "(not recorded)",
-        "synthetic": "The captions are synthetic, made by rules: no number here says anything about ChEBI-20."
-        if synthetic
+        "cost": _cost(run.summary),
+        "result_pictures": _pictures(run.folder, _RESULT_PICTURES),
+        "training_pictures": _pictures(run.folder, _TRAINING_PICTURES),
+        "command": code_block(without_local_paths(run.command or "(not recorded)")),
+        "synthetic": "Rules made the captions, so these results do not transfer to ChEBI-20."
+        if metadata.synthetic
         else "",
     }
-    return str(ModelCard.from_template(data, template_str=content, **values))
+    return str(ModelCard.from_template(data, template_str=template("model_card.md"), **values))
 
 
-def _eval_results(metrics: dict[str, Any], dataset: str, dataset_id: str) -> list[EvalResult]:
+def _with_options(
+    metadata: CardMetadata, run: RunRecord, options: Mapping[str, Any]
+) -> tuple[CardMetadata, RunRecord]:
+    """The settings with the options in place of their fields."""
+    of_metadata = {field.name for field in fields(CardMetadata)}
+    of_run = {field.name for field in fields(RunRecord)}
+    for name in options:
+        if name not in of_metadata | of_run:
+            known = sorted(of_metadata | of_run)
+            raise ValueError(f"unknown argument {name!r} of model_card; {did_you_mean(name, known)}")
+    return (
+        replace(metadata, **{name: value for name, value in options.items() if name in of_metadata}),
+        replace(run, **{name: value for name, value in options.items() if name in of_run}),
+    )
+
+
+def _eval_results(metrics: Mapping[str, Any], dataset: str, dataset_id: str) -> list[EvalResult]:
+    """Every metric of every pool and direction, for the `model-index`."""
     return [
         EvalResult(
             task_type="text-molecule-retrieval",
@@ -124,7 +189,8 @@ def _eval_results(metrics: dict[str, Any], dataset: str, dataset_id: str) -> lis
     ]
 
 
-def _metrics_table(metrics: dict[str, Any] | None) -> str:
+def _metrics_table(metrics: Mapping[str, Any] | None) -> str:
+    """The metrics with their intervals, a row for each pool and direction."""
     if not metrics:
         return "Nothing was measured."
     lines = [
@@ -138,19 +204,19 @@ def _metrics_table(metrics: dict[str, Any] | None) -> str:
             for place, key in enumerate(("hits@1", "hits@10", "mrr")):
                 if key in low_high:
                     numbers[place] += f" ({low_high[key][0]:.3f} to {low_high[key][1]:.3f})"
-            cells = [pool, f"{row['candidates']:,}", direction.replace("_", " "), *numbers]
+            cells = [plain(pool), f"{row['candidates']:,}", direction.replace("_", " "), *numbers]
             lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
-def _quartiles(metrics: dict[str, Any] | None) -> str:
-    """The queries by quartile of difficulty, text to molecule in the larger pool; nothing without difficulties."""
+def _quartiles(metrics: Mapping[str, Any] | None) -> str:
+    """The metrics by difficulty quartile, text to molecule in the first pool. Empty without difficulties."""
     first = next(iter(metrics["pools"].items()), None) if metrics else None
     slices = first[1]["text_to_molecule"].get("by_difficulty_quartile") if first else None
     if first is None or not slices:
         return ""
     lines = [
-        f"By quartile of difficulty, text to molecule, {first[0]} pool:\n",
+        f"By quartile of difficulty, text to molecule, {plain(first[0])} pool:\n",
         "| quartile | difficulty | queries | Hits@1 | Hits@10 | MRR | mean rank |",
         "|---|---|---|---|---|---|---|",
     ]
@@ -162,51 +228,55 @@ def _quartiles(metrics: dict[str, Any] | None) -> str:
 
 
 def _cost(summary: Mapping[str, Any] | None) -> str:
+    """Time, machine, memory and versions of a run."""
     if summary is None:
-        return " What it cost was not recorded."
+        return " The cost was not recorded."
     machine, memory = summary["environment"], summary["peak_memory_bytes"]
     processes = "1 process" if summary["processes"] == 1 else f"{summary['processes']} processes"
     where = machine["gpu"] or f"{machine['processor']} ({machine['cores']} cores, {machine['threads']} threads)"
-    peak = "" if memory is None else f" Peak memory {memory / 2**30:.1f} GiB."
+    peak = "" if memory is None else f" Peak memory: {memory / 2**30:.1f} GiB."
     libraries = ", ".join(f"{name} {machine['versions'][name]}" for name in ("class_hf", "torch", "transformers"))
     return (
-        f" It took {summary['wall_seconds']:,.0f} s of wall time, {summary['evaluation_seconds']:,.0f} s of them "
-        f"watching, after {summary['preparation_seconds']:,.0f} s of preparing the data, on {where}, {processes}."
-        f"{peak} Energy was not measured. With {libraries}."
+        f" Wall time of training: {summary['wall_seconds']:,.0f} s, of which evaluations took "
+        f"{summary['evaluation_seconds']:,.0f} s. Data preparation took {summary['preparation_seconds']:,.0f} s "
+        f"before. Machine: {plain(where)}, {processes}.{peak} Energy was not measured. Versions: {plain(libraries)}."
     )
 
 
 def _pictures(folder: str | Path | None, captions: Mapping[str, str]) -> str:
-    """Those pictures that are there."""
-    there = [name for name in captions if folder is not None and (Path(folder) / "plots" / f"{name}.png").is_file()]
-    return "\n\n".join(f"![{captions[name]}](plots/{name}.png)" for name in there)
+    """The pictures that exist in the folder."""
+    existing = [name for name in captions if folder is not None and (Path(folder) / "plots" / f"{name}.png").is_file()]
+    return "\n\n".join(f"![{captions[name]}](plots/{name}.png)" for name in existing)
 
 
 def _towers(model: Any) -> str:
+    """The types of the towers and the number of parameters."""
     config = getattr(model, "config", None)
     names = [getattr(getattr(config, f"{side}_config", None), "model_type", "custom") for side in ("text", "molecule")]
     parameters = sum(parameter.numel() for parameter in model.parameters())
-    return f"text tower `{names[0]}`, molecule tower `{names[1]}`, {parameters:,} parameters"
+    return f"text tower {code(names[0])}, molecule tower {code(names[1])}, {parameters:,} parameters"
 
 
 def _plan(plan: CurriculumPlan | None) -> str:
+    """The settings of a plan and its number of steps."""
     if plan is None:
         return "No plan was recorded."
-    s = plan.settings
+    settings = plan.settings
     left_out = f" {plan.num_left_out:,} pairs that are likely wrong are left out." if plan.num_left_out else ""
-    if s["order"] == "none":
-        pairs = "All pairs" if not left_out else f"{plan.num_pairs - plan.num_left_out:,} of {plan.num_pairs:,} pairs"
+    if settings["order"] == "none":
+        pairs = f"{plan.num_pairs - plan.num_left_out:,} of {plan.num_pairs:,} pairs" if left_out else "All pairs"
         return (
-            f"{pairs} in each of {plan.epochs} epochs, global batch {plan.batch_size}, seed {s['seed']}: "
+            f"{pairs} in each of {plan.epochs} epochs, global batch {plan.batch_size}, seed {settings['seed']}: "
             f"{plan.total_steps:,} steps, without a curriculum.{left_out}"
         )
     return (
-        f"Order `{s['order']}`, {s['pacing']} pacing from {s['start']:g} over {s['span']:.0%} of {plan.epochs} "
-        f"epochs, global batch {plan.batch_size}, seed {s['seed']}: {plan.total_steps:,} steps, where training "
-        f"without a curriculum takes {plan.full_steps:,}.{left_out}"
+        f"Order {code(settings['order'])}, {plain(settings['pacing'])} pacing from {settings['start']:g} over "
+        f"{settings['span']:.0%} of {plan.epochs} epochs, global batch {plan.batch_size}, seed {settings['seed']}: "
+        f"{plan.total_steps:,} steps. Training without a curriculum takes {plan.full_steps:,}.{left_out}"
     )
 
 
-def _loss(log_history: Sequence[dict[str, Any]]) -> str:
+def _loss(log_history: Sequence[Mapping[str, Any]]) -> str:
+    """The last logged training loss."""
     losses = [entry["loss"] for entry in log_history if "loss" in entry]
     return f"Last logged training loss: {losses[-1]:.4f}." if losses else ""

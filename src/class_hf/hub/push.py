@@ -1,33 +1,24 @@
-"""Push models and scored data sets to the Hub, each as one commit."""
+"""Pushes models and scored data sets to the Hub, each as one commit.
 
-import re
+The login of the Hub's client is used (`hf auth login`, or `HF_TOKEN` in the environment). No function takes a token.
+"""
+
 import shlex
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from huggingface_hub import CommitInfo, CommitOperationAdd, CommitOperationDelete, HfApi
 from huggingface_hub.utils import filter_repo_objects
 
-from class_hf.data.scored import POOL
-from class_hf.hub.export import TOWERS, check_model_folder, check_scored_folder, export_dataset, export_model
-
-if TYPE_CHECKING:
-    pass
-
-# What a push writes, and so what the next one takes away if it is no longer there.
-_PUSHED = {
-    "model": ("*.json", "*.py", "*.safetensors", "ranks.npz", "plots/*", "adapter/*", "molecule_tokenizer/*")
-    + tuple(f"{name}/*" for name in TOWERS.values()),
-    "dataset": ("data/*", f"{POOL}/*", "plots/*", "summary.json"),
-}
-_TOKEN = re.compile(rb"hf_[A-Za-z0-9]{20,}")
+from class_hf.hub.contents import PUSHED, check_secrets
+from class_hf.hub.export import check_model_folder, check_scored_folder, export_dataset, export_model
+from class_hf.hub.loading import one_line
 
 
 class PushError(OSError):
-    """A push that did not happen; says what to do."""
+    """A push that failed. The message says why, and which command to run."""
 
 
 def push_model(
@@ -39,22 +30,25 @@ def push_model(
     revision: str | None = None,
     commit_message: str = "Upload model",
 ) -> CommitInfo:
-    """Pushes a trained model as one commit: see [`export_model`] for what it holds.
+    """Push a trained model as one commit. [`~class_hf.hub.export.export_model`] describes its files.
 
     Args:
-        folder: what `recipes/train.py` or `save_pretrained` wrote: model and processor.
-        repo_id: `NAME` or `ORG/NAME`; the repository is made if there is none.
-        private: whether a new repository is private; None is the account's default.
-        remote_code: carry the code too, so that `trust_remote_code=True` loads it without this package.
-        revision: branch; None is `main`.
-        commit_message: of the commit.
+        folder (`str` or `Path`): folder of the model and its processor, written by `class-hf train` or
+            `save_pretrained`.
+        repo_id (`str`): `NAME` or `ORG/NAME`. A missing repository is created.
+        private (`bool`, *optional*): whether a new repository is private. Default: the setting of the account.
+        remote_code (`bool`, *optional*, defaults to `False`): also push the code of the model, so that
+            `trust_remote_code=True` loads it without this package.
+        revision (`str`, *optional*): branch. A missing branch is created. Default: `main`.
+        commit_message (`str`, *optional*): message of the commit.
 
     Returns:
-        the commit, with `commit_url` and `oid`.
+        The commit, with `commit_url` and `oid`.
 
     Raises:
-        PushError: if the Hub or the network fails; the repository's revision is then as it was.
-        ValueError: if the folder holds no model, or a file holds a token.
+        PushError: if the Hub or the network fails, or another push changed the repository meanwhile. The repository
+            is then unchanged by this push.
+        ValueError: if the folder holds no model, the model is damaged, or a file holds a secret.
 
     Example:
 
@@ -63,14 +57,15 @@ def push_model(
     ```
     """
     check_model_folder(folder)
-    go_on = ["python", "recipes/push.py", "--model", str(folder), "--repo_id", repo_id]
-    go_on += ["--private"] if private else []
-    go_on += ["--trust_remote_code_export"] if remote_code else []
-    with tempfile.TemporaryDirectory(prefix="class_hf_push_") as scratch, push_errors(repo_id, shlex.join(go_on)):
-        # Asked first, for a wrong login or name should not wait for the export.
-        repo_id = HfApi().create_repo(repo_id, private=private, exist_ok=True).repo_id
+    command = ["class-hf", "push", "--model", str(folder), "--repo_id", repo_id]
+    command += ["--private"] if private else []
+    command += ["--revision", revision] if revision else []
+    command += ["--trust_remote_code_export"] if remote_code else []
+    with tempfile.TemporaryDirectory(prefix="class_hf_push_") as scratch, push_errors(repo_id, shlex.join(command)):
+        # Created before the export, so that a wrong login or name fails at once.
+        repo_id, parent = _open_repository(repo_id, "model", private, revision)
         export_model(folder, scratch, remote_code=remote_code, repo_id=repo_id)
-        return _commit(Path(scratch), repo_id, "model", revision, commit_message)
+        return _commit(Path(scratch), repo_id, "model", revision, parent, commit_message)
 
 
 def push_dataset(
@@ -81,95 +76,122 @@ def push_dataset(
     revision: str | None = None,
     commit_message: str = "Upload scored pairs",
 ) -> CommitInfo:
-    """Pushes a scored data set as one commit: `load_dataset(repo_id)` gives the pairs, `load_dataset(repo_id, "pool")`
-    the candidate molecules.
+    """Push a scored data set as one commit.
+
+    `load_dataset(repo_id)` then loads the pairs, and `load_dataset(repo_id, "pool")` the candidate molecules.
 
     Args:
-        folder: what `recipes/score.py` wrote.
-        repo_id, private, revision, commit_message: as of [`push_model`].
+        folder (`str` or `Path`): the output of `class-hf score`.
+        repo_id (`str`): as for [`push_model`].
+        private (`bool`, *optional*): as for [`push_model`].
+        revision (`str`, *optional*): as for [`push_model`].
+        commit_message (`str`, *optional*): message of the commit.
 
     Returns:
-        the commit; errors are those of [`push_model`].
+        The commit.
+
+    Raises:
+        PushError: as for [`push_model`].
+        ValueError: if the folder holds no scored data set, or a file holds a secret.
     """
     check_scored_folder(folder)
-    go_on = ["python", "recipes/push.py", "--dataset", str(folder), "--repo_id", repo_id]
-    go_on += ["--private"] if private else []
-    with tempfile.TemporaryDirectory(prefix="class_hf_push_") as scratch, push_errors(repo_id, shlex.join(go_on)):
-        repo_id = HfApi().create_repo(repo_id, repo_type="dataset", private=private, exist_ok=True).repo_id
+    command = ["class-hf", "push", "--dataset", str(folder), "--repo_id", repo_id]
+    command += ["--private"] if private else []
+    command += ["--revision", revision] if revision else []
+    with tempfile.TemporaryDirectory(prefix="class_hf_push_") as scratch, push_errors(repo_id, shlex.join(command)):
+        repo_id, parent = _open_repository(repo_id, "dataset", private, revision)
         export_dataset(folder, scratch, repo_id=repo_id)
-        return _commit(Path(scratch), repo_id, "dataset", revision, commit_message)
+        return _commit(Path(scratch), repo_id, "dataset", revision, parent, commit_message)
 
 
-def _commit(folder: Path, repo_id: str, repo_type: str, revision: str | None, message: str) -> CommitInfo:
-    """One commit that makes the repository hold the folder; what an earlier push left and this one lacks goes.
-
-    Not `upload_folder`, which commits in parts when it uploads by Xet.
-    """
-    paths = sorted(path for path in folder.rglob("*") if path.is_file())
-    for path in paths:
-        if path.suffix != ".safetensors" and _TOKEN.search(path.read_bytes()):
-            raise ValueError(
-                f"{path.relative_to(folder)} holds what looks like a token of the Hub; nothing was pushed."
-            )
-    names = {path.relative_to(folder).as_posix(): path for path in paths}
+def _open_repository(repo_id: str, repo_type: str, private: bool | None, revision: str | None) -> tuple[str, str]:
+    """The full name of the repository, which is created if it is missing, and the last commit of the branch."""
     api = HfApi()
+    repo_id = api.create_repo(repo_id, repo_type=repo_type, private=private, exist_ok=True).repo_id
     if revision is not None:
         api.create_branch(repo_id, branch=revision, repo_type=repo_type, exist_ok=True)
-    there = api.list_repo_files(repo_id, repo_type=repo_type, revision=revision)
-    left = set(filter_repo_objects(there, allow_patterns=list(_PUSHED[repo_type]))) - set(names)
+    parent = api.repo_info(repo_id, repo_type=repo_type, revision=revision).sha
+    assert parent is not None
+    return repo_id, parent
+
+
+def _commit(folder: Path, repo_id: str, repo_type: str, revision: str | None, parent: str, message: str) -> CommitInfo:
+    """One commit after which the repository holds the folder. Files of an earlier push that it lacks are deleted.
+
+    `upload_folder` makes several commits if it uploads by Xet. With `parent`, the Hub refuses the commit if another
+    push came first.
+    """
+    check_secrets(folder)
+    names = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()}
+    api = HfApi()
+    existing = api.list_repo_files(repo_id, repo_type=repo_type, revision=parent)
+    stale = set(filter_repo_objects(existing, allow_patterns=list(PUSHED[repo_type]))) - set(names)
     return api.create_commit(
         repo_id,
-        [CommitOperationDelete(path_in_repo=name) for name in sorted(left)]
+        [CommitOperationDelete(path_in_repo=name) for name in sorted(stale)]
         + [CommitOperationAdd(path_in_repo=name, path_or_fileobj=str(path)) for name, path in names.items()],
         commit_message=message,
         repo_type=repo_type,
         revision=revision,
+        parent_commit=parent,
     )
 
 
 _REASONS = {
-    400: "The Hub does not accept what was sent; if it is the card, mend README.md of the folder.",
-    401: "The Hub does not know you: log in with `hf auth login`, or set HF_TOKEN.",
-    403: "The login may not write there: check the name, and that the token may write.",
-    404: "There is no such repository for this login: check the name, and that the token may write.",
+    400: "The Hub refused the files. If the card is named, correct README.md in the folder.",
+    401: "The Hub does not know this login. Log in with `hf auth login`, or set HF_TOKEN.",
+    403: "This login may not write there. Check the name, and that the token may write.",
+    404: "There is no such repository for this login. Check the name, and that the token may write.",
+    409: "Another push wrote to the repository at the same time.",
+    412: "Another push changed the repository while this one ran.",
 }
 
 
 @contextmanager
-def push_errors(repo_id: str, go_on: str) -> Iterator[None]:
-    """Failures of the client as a [`PushError`] that names the repository, what happened, and how to go on."""
+def push_errors(repo_id: str, command: str) -> Iterator[None]:
+    """Turn failures of the Hub's client into a [`PushError`] of one line.
+
+    Args:
+        repo_id (`str`): the repository, for the message.
+        command (`str`): the command to run again, for the message.
+
+    Raises:
+        PushError: if the client or the network fails.
+    """
     try:
         yield
     except Exception as error:
         status = _status(error)
-        if status is None and not _from_client(error):
+        if status is None and not _is_from_client(error):
             raise  # a fault of the folder, which has its own message
-        reason = _REASONS.get(status or 0, "Nothing may be wrong on this side: try again.")
+        reason = _REASONS.get(status or 0, "The Hub or the network may be temporarily unavailable.")
         raise PushError(
-            f"the push to {repo_id} failed ({_what(error)}). {reason} The repository has no half-made "
-            f"revision, and files that were uploaded are not sent again. To go on: {go_on}"
+            f"the push to {repo_id} failed ({_message(error)}). {reason} This push changed nothing in the repository; "
+            f"files that were uploaded are not sent again. Run again: {command}"
         ) from error
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    """The error and its causes."""
     while error is not None:
         yield error
         error = error.__cause__ or error.__context__
 
 
 def _status(error: BaseException) -> int | None:
-    """The HTTP status behind an error, if one is."""
-    statuses = (getattr(getattr(one, "response", None), "status_code", None) for one in _chain(error))
+    """The HTTP status that caused an error, if there is one."""
+    statuses = (getattr(getattr(cause, "response", None), "status_code", None) for cause in _chain(error))
     return next((status for status in statuses if status is not None), None)
 
 
-def _from_client(error: BaseException) -> bool:
-    """Whether the client or its HTTP library raised it, whichever that is in the installed version."""
-    return any(type(one).__module__.split(".")[0] in ("huggingface_hub", "httpx", "httpx2") for one in _chain(error))
+def _is_from_client(error: BaseException) -> bool:
+    """Whether the client or its HTTP library raised the error. The library depends on the version of the client."""
+    libraries = ("huggingface_hub", "httpx", "httpx2")
+    return any(type(cause).__module__.split(".")[0] in libraries for cause in _chain(error))
 
 
-def _what(error: BaseException) -> str:
-    """The error's message on one line; of the one behind it, if it has none."""
-    # Without the HTTP library's advice to read about status codes.
-    texts = [" ".join(str(one).split("For more information check:")[0].split()) for one in _chain(error)]
-    return next(filter(None, texts), type(error).__name__)[:400]
+def _message(error: BaseException) -> str:
+    """The first message of an error and its causes, on one line."""
+    # The HTTP library adds a link to a page on status codes.
+    texts = [str(cause).split("For more information check:")[0] for cause in _chain(error)]
+    return next((one_line(text) for text in texts if text.strip()), type(error).__name__)

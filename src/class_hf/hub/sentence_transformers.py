@@ -1,4 +1,4 @@
-"""The text tower as a folder of sentence-transformers."""
+"""Writes the text tower as a folder of sentence-transformers."""
 
 import copy
 import inspect
@@ -10,71 +10,74 @@ from huggingface_hub import ModelCard, ModelCardData
 from safetensors.torch import save_file
 from torch import nn
 
+from class_hf.hub.contents import remove_local_paths
 from class_hf.models.configuration_text_molecule import TOWER_CONFIGS
 from class_hf.models.modeling_text_molecule import TextMoleculeDualEncoderModel
 from class_hf.utils.files import atomic_folder, write_json
 
 
 def save_sentence_transformer(model: Any, processor: Any, folder: str | Path) -> None:
-    """Writes transformer, mean pooling, projection and normalisation so that `encode` gives `get_text_features`.
+    """Write transformer, mean pooling, projection and normalisation, so that `encode` equals `get_text_features`.
 
-    The files are those of sentence-transformers 2 to 6, written by hand: what 6 saves itself names its modules anew,
-    and text-embeddings-inference, which knows the old names only, would then leave the projection out with no more
-    than a warning.
+    The files are those of sentence-transformers 2 to 5. sentence-transformers 6 saves other module names, which
+    text-embeddings-inference does not know. It would skip the projection with only a warning.
 
     Args:
-        model: a [`TextMoleculeDualEncoderModel`] whose text tower is a transformer.
-        processor: its processor; captions are cut at its `max_text_length`.
-        folder: must not exist, or be empty; appears whole.
+        model ([`TextMoleculeDualEncoderModel`]): a dual encoder with a transformer as text tower.
+        processor ([`TextMoleculeProcessor`]): its processor. Captions are truncated to its `max_text_length`.
+        folder (`str` or `Path`): a new or empty folder. It is written completely or not at all.
 
     Raises:
-        ValueError: if the text tower is no transformer, the backbone does more to captions than those four steps.
+        ValueError: if the text tower is no transformer, or the model does more to captions than these four steps.
         FileExistsError: if the folder is not empty.
 
     Example:
 
     ```python
     save_sentence_transformer(model, processor, "exported")
-    SentenceTransformer("exported").encode(["The molecule is a primary alcohol."])  # (1, D), of length 1
+    SentenceTransformer("exported").encode(["The molecule is a primary alcohol."])  # (1, D), L2-normalised
     ```
     """
     _check_exportable(model)
-    with atomic_folder(folder) as aside:
-        _write(model, processor, aside)
+    with atomic_folder(folder) as unfinished:
+        _write(model, processor, unfinished)
+        remove_local_paths(unfinished)
 
 
 def _check_exportable(model: Any) -> None:
+    """Refuses a model whose text encoding is not transformer, mean pooling, projection and normalisation."""
     tower = model.text_model.config.model_type
     if tower in TOWER_CONFIGS:
         raise ValueError(
-            f"the text tower is {tower!r}, a bag of hashed n-grams: sentence-transformers and "
-            "text-embeddings-inference run transformers only. Serve it by class_hf itself (AutoModel and "
-            "get_text_features), or train with a transformer as text_model."
+            f"the text tower is {tower!r}, a bag of hashed n-grams; sentence-transformers and "
+            "text-embeddings-inference run transformers only. Use class_hf.Encoder, or train with a transformer as "
+            "text_model."
         )
     if model.config.read_names:
         raise ValueError(
-            "the model reads the structures that a caption names, which a sentence-transformers folder cannot say. "
-            "Train it without read_names to export its text tower."
+            "the model reads the structures that a caption names, which sentence-transformers cannot run. Train it "
+            "without read_names to export its text tower."
         )
     if type(model).get_text_features is not TextMoleculeDualEncoderModel.get_text_features:
         raise ValueError(
-            f"{type(model).__name__} does more to a caption than mean pooling, a projection and normalisation, "
-            "which is all that a sentence-transformers folder can say. Only the plain dual encoder can be exported so."
+            f"{type(model).__name__} does more to a caption than mean pooling, projection and normalisation, which "
+            "sentence-transformers cannot run. Only the plain dual encoder can be exported."
         )
 
 
 def _write(model: Any, processor: Any, folder: Path) -> None:
+    """Writes all files of the export into a folder."""
     weight = model.text_projection.weight.detach().float().cpu().contiguous()
     width, hidden = weight.shape
     model.text_model.save_pretrained(folder)
-    # A copy as it was loaded: what the last batch was cut and padded to is kept in the object.
+    # A copy without the truncation and padding of the last batch, which the tokenizer object keeps.
     tokenizer = copy.deepcopy(processor.tokenizer)
     tokenizer.model_max_length = processor.max_text_length
     if tokenizer.is_fast:
         tokenizer.backend_tokenizer.no_truncation()
         tokenizer.backend_tokenizer.no_padding()
     tokenizer.save_pretrained(folder)
-    # A tokenizer that was loaded with its processor names it, and would be loaded as it.
+    # A tokenizer that was loaded with its processor names the processor, which would then be loaded in its place.
     described = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
     described.pop("processor_class", None)
     write_json(folder / "tokenizer_config.json", described)
@@ -119,8 +122,9 @@ _CARD = """---
 
 # Text tower of a text-molecule dual encoder
 
-Brings descriptions of molecules to vectors of {width} numbers and length 1; captions are cut at {length} tokens. A
-description lies next to the vector of its molecule, which the molecule tower of the same `class_hf` model gives.
+Encodes descriptions of molecules as L2-normalised vectors of {width} numbers. Captions are truncated to {length}
+tokens. The vector of a description is close to the vector of its molecule, which the molecule tower of the same
+`class_hf` model computes.
 
 ```python
 from sentence_transformers import SentenceTransformer
@@ -135,5 +139,5 @@ text-embeddings-router --model-id . --dtype float32 --auto-truncate
 {note}"""
 
 _NO_POOLER = """
-On loading, transformers reports that the weights of a `pooler` are missing: mean pooling has no use for one.
+transformers reports that the weights of a `pooler` are missing. Mean pooling does not use them.
 """
