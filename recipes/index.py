@@ -2,6 +2,8 @@
 
     python recipes/index.py --model outputs/demo --demo
     python recipes/index.py --model MODEL --molecules chembl.csv --smiles_column canonical_smiles --output_dir INDEX
+    python recipes/index.py --append --molecules new.csv --output_dir INDEX
+    python recipes/index.py --delete ID1 ID2 --output_dir INDEX
     python recipes/index.py --verify INDEX
 
 The molecules are a table (CSV, TSV, Parquet, SDF, SMILES, a folder of `Dataset.save_to_disk`), or the candidate pool
@@ -33,8 +35,12 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("--verify", metavar="FOLDER", help="check all files of an index against their checksums")
     parser.add_argument("--model", help="folder or Hub id of a trained dual encoder")
+    change = parser.add_mutually_exclusive_group()
+    change.add_argument("--append", action="store_true", help="add --molecules to the index in --output_dir")
+    change.add_argument("--update", action="store_true", help="replace molecules of the same ids in the index")
+    change.add_argument("--delete", nargs="+", metavar="ID", help="delete molecules from the index by their ids")
+    change.add_argument("--verify", metavar="FOLDER", help="check all files of an index against their checksums")
     source = parser.add_mutually_exclusive_group()
     source.add_argument("--molecules", help=f"a table of molecules: {', '.join(FORMATS)}, or a saved data set")
     source.add_argument("--data_dir", help="a folder with pairs; their candidate pool is indexed")
@@ -64,10 +70,17 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     )
     add_table_arguments(parser)
     args = parser.parse_args(argv)
-    if args.verify is None:
+    has_source = bool(args.molecules or args.data_dir or args.dataset_name or args.demo)
+    if args.append or args.update:
+        if not args.molecules or args.store:
+            parser.error("--append and --update need --molecules and an index in --output_dir")
+    elif args.delete:
+        if has_source or args.store:
+            parser.error("--delete takes ids only, and an index in --output_dir")
+    elif args.verify is None:
         if args.model is None:
             parser.error("the following argument is required: --model")
-        if not (args.molecules or args.data_dir or args.dataset_name or args.demo):
+        if not has_source:
             parser.error("one of the arguments --molecules --data_dir --dataset_name --demo is required")
     return args
 
@@ -80,6 +93,9 @@ def main(argv: Sequence[str]) -> None:
     started = time.perf_counter()
     if args.verify is not None:
         print(verify(args.verify))
+        return
+    if args.append or args.update or args.delete:
+        print(change_index(args))
         return
     molecules, bank = read_source(args)
     settings = IndexSettings(
@@ -140,6 +156,24 @@ def print_report(config: dict) -> None:
     if duplicates["ids"]:
         ids = ", ".join(duplicates["first"])
         print(f"{duplicates['ids']:,} rows repeat the id of an earlier row and are kept; the first ids: {ids}")
+
+
+def change_index(args: argparse.Namespace) -> str:
+    """Adds, updates or deletes molecules. Returns a line about it.
+
+    Raises:
+        ValueError: If an id, a column or a row does not fit the index.
+    """
+    index = MoleculeIndex.load(args.output_dir, args.model)
+    before = len(index)
+    if args.delete:
+        index.delete(args.delete)
+        return f"{before - len(index):,} molecules deleted from {args.output_dir}; it has {len(index):,}"
+    molecules, _ = read_source(args)
+    change = index.add if args.append else index.update
+    change(molecules, on_error=args.on_error, batch_size=args.batch_size)
+    done = f"{len(index) - before:,} molecules added to" if args.append else f"{len(molecules):,} molecules updated in"
+    return f"{done} {args.output_dir}; it has {len(index):,}"
 
 
 def verify(location: str) -> str:

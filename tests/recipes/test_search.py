@@ -142,3 +142,87 @@ def test_bad_rows_are_listed(model, tmp_path, capsys):
         recipe("index").main(arguments)
     recipe("index").main([*arguments, "--on_error", "drop"])
     assert "1 rows dropped, the first:\n  molecules row 1 (id two" in capsys.readouterr().out
+
+
+def test_hits_in_files(search, index, tmp_path):
+    for suffix in (".csv", ".sdf", ".parquet", ".json"):
+        path = tmp_path / f"hits{suffix}"
+        out = search("a thiol", "--k", "3", "--output", str(path))
+        assert out.splitlines()[-1] == f"3 hits written to {path}" and path.stat().st_size > 100
+        with pytest.raises(FileExistsError, match="--overwrite"):
+            search("a thiol", "--output", str(path))
+    hits = index.search("a thiol", k=3, query_bank=False)
+    assert [row["id"] for row in json.loads((tmp_path / "hits.json").read_text())] == [hit.id for hit in hits]
+
+
+def test_a_file_of_queries(search, index, tmp_path):
+    (tmp_path / "queries.txt").write_text("a thiol\n\nan amine\n")
+    path = tmp_path / "hits.json"
+    out = search("--queries", str(tmp_path / "queries.txt"), "--k", "2", "--output", str(path))
+    assert out == f"4 hits written to {path}\n"
+    rows = json.loads(path.read_text())
+    assert [row["query"] for row in rows] == ["a thiol", "a thiol", "an amine", "an amine"]
+    assert [row["rank"] for row in rows] == [1, 2, 1, 2]
+    assert rows[2]["id"] == index.search("an amine", k=1, query_bank=False)[0].id
+    for argv in (["--queries", "nowhere.txt", "--output", "x.csv"], ["--queries", "x", "a thiol"], ["--queries", "x"]):
+        with pytest.raises(ValueError):
+            search(*argv)
+
+
+def test_filters_by_column_score_and_stereo(search):
+    found = json.loads(search("a thiol", "--json", "--where", "number >= 20 and number < 24"))
+    assert sorted(hit["fields"]["number"] for hit in found) == [20, 21, 22, 23]
+    assert json.loads(search("a thiol", "--json", "--min_score", "2")) == []
+    pattern = ["--substructure", "[C@H](N)(C)CCC"]
+    assert search("a thiol", *pattern) == "no molecule passes the filters\n"
+    with pytest.raises(ValueError, match="did you mean 'number'"):
+        search("a thiol", "--where", "numbers > 3")
+    with pytest.raises(ValueError, match="stereo marks inside"):
+        search("a thiol", "--substructure", "[$([C@H](N)(C)CCC)]")
+    search("a thiol", "--substructure", "[$([C@H](N)(C)CCC)]", "--ignore_stereo")
+
+
+def test_an_index_is_verified_and_changed(model, molecules, tmp_path, capsys):
+    molecules.select(range(20)).to_csv(tmp_path / "a.csv")
+    molecules.select(range(20, 28)).to_csv(tmp_path / "b.csv")
+    molecules.select([3]).to_csv(tmp_path / "c.csv")
+    folder = str(tmp_path / "index")
+
+    def run(*argv):
+        capsys.readouterr()
+        recipe("index").main([*argv, "--output_dir", folder])
+        return capsys.readouterr().out
+
+    run("--model", str(model), "--molecules", str(tmp_path / "a.csv"))
+    assert "is intact: 20 molecules" in run("--verify", folder)
+    assert run("--append", "--molecules", str(tmp_path / "b.csv")) == f"8 molecules added to {folder}; it has 28\n"
+    assert run("--update", "--molecules", str(tmp_path / "c.csv")) == f"1 molecules updated in {folder}; it has 28\n"
+    assert run("--delete", "m00", "m05") == f"2 molecules deleted from {folder}; it has 26\n"
+    assert "is intact: 26 molecules" in run("--verify", folder)
+    with pytest.raises(ValueError, match="'m00' is not in the index"):
+        run("--delete", "m00")
+    path = next(Path(folder).glob("data-*/molecules.npy"))
+    content = bytearray(path.read_bytes())
+    content[-5] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match="is damaged: the checksum of molecules.npy differs"):
+        run("--verify", folder)
+    for argv in (["--append"], ["--delete", "a", "--demo"], ["--append", "--update"]):
+        with pytest.raises(SystemExit):
+            run(*argv)
+
+
+def test_the_current_folder_is_no_place_for_an_index(model, molecules, tmp_path, monkeypatch):
+    molecules.to_csv(tmp_path / "a.csv")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match="is the current folder"):
+        recipe("index").main(["--model", str(model), "--molecules", "a.csv", "--output_dir", "."])
+
+
+def test_duplicates_are_reported(model, tmp_path, capsys):
+    (tmp_path / "a.csv").write_text("id,smiles\na,CCO\na,CCO\nb,CCN\nb,CCC\n")
+    arguments = ["--model", str(model), "--molecules", str(tmp_path / "a.csv"), "--output_dir", str(tmp_path / "i")]
+    recipe("index").main(arguments)
+    out = capsys.readouterr().out
+    assert "1 rows left out, because they repeat an earlier row in every column" in out
+    assert "1 rows repeat the id of an earlier row and are kept; the first ids: b" in out

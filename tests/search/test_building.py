@@ -145,3 +145,13 @@ def test_files_that_appear_during_a_build_are_kept(molecules, indexed_model, pro
     with pytest.raises(FileExistsError, match="was changed by another process in the meantime"):
         MoleculeIndex.build(molecules, indexed_model, processor, folder)
     assert [path.name for path in folder.iterdir()] == ["notes.txt"]
+
+
+def test_a_folder_is_refused_before_any_work(tmp_path, monkeypatch):
+    (tmp_path / "thesis.tex").write_text("years of work")
+    for overwrite in (False, True):
+        with pytest.raises(FileExistsError, match="thesis|not empty|not written by this recipe"):
+            MoleculeIndex.build(None, "no model", output_dir=tmp_path, overwrite=overwrite)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match="is the current folder"):
+        MoleculeIndex.build(None, "no model", output_dir=".")

@@ -21,7 +21,7 @@ from class_hf.search.vector_search import EXACT_UP_TO
 from class_hf.utils.protocols import Processor, RetrievalModel
 
 # Molecules that are embedded and stored at a time.
-_SHARD = 8_192
+SHARD = 8_192
 
 
 @dataclass(frozen=True)
@@ -90,23 +90,25 @@ def build_index(
         ValueError: If rows are refused, or the model cannot embed one side alone.
         FileExistsError: If the location is not empty.
     """
+    store, rest = store_class(location)
+    if hasattr(store, "check_location"):
+        store.check_location(rest, settings.overwrite)
     encoder = IndexEncoder.open(model, processor)
     table, report = describe(molecules, settings.num_proc, settings.on_error)
     captions, caption_rows = different_captions(table)
     probes = encoder.probes()
     dimension = len(probes["molecule"])
     bank = Bank.embed(encoder, settings)
-    store, rest = store_class(location)
     with store.create(rest, table, dimension, caption_rows, settings.overwrite) as writer:
         if bank is not None and hasattr(writer, "add_query_bank"):
             writer.add_query_bank(bank.vectors.numpy())
         prepared = encoder.prepare(table, settings.num_proc)
         for start in _shards(len(table), "Indexing molecules"):
-            shard = prepared.select(range(start, min(start + _SHARD, len(table))))
+            shard = prepared.select(range(start, min(start + SHARD, len(table))))
             vectors = encoder.molecules(shard, settings.batch_size)
             writer.add_molecules(start, vectors.numpy(), None if bank is None else bank.penalties(vectors))
         for start in _shards(len(captions), "Indexing captions"):
-            texts = captions[start : start + _SHARD]
+            texts = captions[start : start + SHARD]
             writer.add_captions(start, encoder.captions(texts, settings.batch_size))
         config = {
             "class_hf_version": __version__,
@@ -183,6 +185,6 @@ def _name_of(model: RetrievalModel | str) -> str | None:
 
 def _shards(count: int, description: str) -> Iterator[int]:
     with tqdm(total=count, desc=description, disable=None) as bar:
-        for start in range(0, count, _SHARD):
+        for start in range(0, count, SHARD):
             yield start
-            bar.update(min(_SHARD, count - start))
+            bar.update(min(SHARD, count - start))

@@ -10,7 +10,9 @@ from typing import Any, overload
 import numpy as np
 from datasets import Dataset
 
+from class_hf.data.validation import OnError
 from class_hf.search.building import IndexSettings, build_index
+from class_hf.search.changes import IndexChange, require_folder
 from class_hf.search.conditions import check_conditions
 from class_hf.search.encoder import IndexEncoder
 from class_hf.search.query import (
@@ -285,6 +287,51 @@ class MoleculeIndex:
         encoder = IndexEncoder.open(model, self._processor, revision)
         encoder.check_probes(self.config["probes"], self.config["model"])
         return encoder
+
+    def add(self, molecules: Dataset, *, on_error: OnError = "raise", batch_size: int = 256) -> None:
+        """Adds molecules to an index in a folder. The result equals an index of all molecules.
+
+        Each change writes all files again, so add many molecules at once. The index is the old or the new one whenever
+        the process ends. Other processes continue to search the old one until they open it again.
+
+        Args:
+            molecules: a table as for [`build`], with the columns `id` and `smiles`. Columns of the index that it lacks
+                are empty.
+            on_error (`str`, defaults to `"raise"`): As in [`~class_hf.search.building.IndexSettings`].
+            batch_size (`int`, defaults to 256): molecules that are embedded at a time.
+
+        Raises:
+            ValueError: If an id exists, a column does not, or rows are refused. Also if the store is not a folder.
+        """
+        self._change(batch_size).add(molecules, on_error)
+        self.config = self.store.config
+
+    def update(self, molecules: Dataset, *, on_error: OnError = "raise", batch_size: int = 256) -> None:
+        """Replaces molecules of an index in a folder by those with the same ids. See [`add`].
+
+        Args:
+            molecules, on_error, batch_size: As for [`add`].
+
+        Raises:
+            ValueError: If an id does not exist, or as for [`add`].
+        """
+        self._change(batch_size).update(molecules, on_error)
+        self.config = self.store.config
+
+    def delete(self, ids: Sequence[str]) -> None:
+        """Deletes molecules from an index in a folder. See [`add`].
+
+        Args:
+            ids (list of `str`): the ids.
+
+        Raises:
+            ValueError: If an id does not exist, or no molecule would be left. Also if the store is not a folder.
+        """
+        IndexChange(require_folder(self.store)).delete([ids] if isinstance(ids, str) else ids)
+        self.config = self.store.config
+
+    def _change(self, batch_size: int) -> IndexChange:
+        return IndexChange(require_folder(self.store), self.encoder(), batch_size)
 
     def verify(self) -> dict[str, int]:
         """Compares all files of an index in a folder with their checksums, and checks their values.

@@ -98,16 +98,9 @@ def atomic_folder(folder: str | Path, mark: str | None = None, overwrite: bool =
     ['a.txt']
     """
     folder = Path(folder).resolve()
-    if folder in (Path.cwd(), *Path.cwd().parents):
-        raise ValueError(f"{folder} is the current folder or contains it. Choose another --output_dir.")
     folder.parent.mkdir(parents=True, exist_ok=True)
     _remove_leftovers(folder)
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        if mark is None or not overwrite:
-            advice = "" if mark is None else ", or pass --overwrite"
-            raise FileExistsError(f"{folder} is not empty. Choose another --output_dir{advice}.")
-        if not (folder / mark).is_file():
-            raise FileExistsError(f"{folder} was not written by this recipe (it has no {mark}): not replaced.")
+    check_output_folder(folder, mark, overwrite)
     before = _snapshot(folder)
     # In the same parent folder, because a rename is atomic only within a file system.
     scratch = tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-", ignore_cleanup_errors=True)
@@ -116,6 +109,27 @@ def atomic_folder(folder: str | Path, mark: str | None = None, overwrite: bool =
         new.mkdir()
         yield new
         _replace(folder, new, Path(parent, "old"), before)
+
+
+def check_output_folder(folder: str | Path, mark: str | None = None, overwrite: bool = False) -> None:
+    """Checks that [`atomic_folder`] may write a folder. Call it before long work.
+
+    Args:
+        folder, mark, overwrite: As for [`atomic_folder`].
+
+    Raises:
+        ValueError: If the folder is the current folder, or contains it.
+        FileExistsError: If the folder is not empty, and lacks the mark or `overwrite` is not set.
+    """
+    folder = Path(folder).resolve()
+    if folder in (Path.cwd(), *Path.cwd().parents):
+        raise ValueError(f"{folder} is the current folder or contains it. Choose another --output_dir.")
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        if mark is None or not overwrite:
+            advice = "" if mark is None else ", or pass --overwrite"
+            raise FileExistsError(f"{folder} is not empty. Choose another --output_dir{advice}.")
+        if not (folder / mark).is_file():
+            raise FileExistsError(f"{folder} was not written by this recipe (it has no {mark}): not replaced.")
 
 
 _LOCK = "lock"
@@ -180,6 +194,26 @@ def _remove_leftovers(folder: Path) -> None:
                 shutil.rmtree(lock.parent, ignore_errors=True)
         except OSError:  # a running process holds the lock, or has just removed it
             continue
+
+
+@contextmanager
+def file_lock(path: str | Path, message: str) -> Iterator[None]:
+    """Holds a lock on a file. The system releases it when the process ends, however it ends.
+
+    Args:
+        path: the file. It is created, and stays.
+        message (`str`): the error if another process holds the lock.
+
+    Raises:
+        ValueError: If another process holds the lock.
+    """
+    with open(path, "a") as file:
+        if fcntl is not None:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise ValueError(message) from error
+        yield
 
 
 @contextmanager

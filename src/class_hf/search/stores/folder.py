@@ -1,5 +1,6 @@
 """The default store: one folder of memory-mapped arrays and an Arrow table."""
 
+import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -13,14 +14,15 @@ from class_hf.search.conditions import passing
 from class_hf.search.query import ELEMENTS, MoleculeFilter
 from class_hf.search.stores.arrays import allocate_array, open_array, save_array
 from class_hf.search.stores.base import Found, record_fields, upper_bound
-from class_hf.search.stores.manifest import CONFIG, Manifest
+from class_hf.search.stores.manifest import CONFIG, LOCK, Manifest
 from class_hf.search.substructure import requirements
 from class_hf.search.vector_search import Codes, code_width, encode, top_rows, top_rows_by_codes
-from class_hf.utils.files import atomic_folder, report_full_disk
+from class_hf.utils.files import atomic_folder, check_output_folder, file_lock, report_full_disk
 
 _FILES = {"molecule": "molecules", "text": "captions"}
 # The scores of this many queries with all candidates are in memory at a time.
 _QUERIES = 64
+_OPENING_TRIES = 5
 
 
 class FolderStore:
@@ -49,7 +51,19 @@ class FolderStore:
 
     def __init__(self, location: str | Path):
         self.folder = Path(location)
-        self._manifest = Manifest.read(location)
+        for remaining in reversed(range(_OPENING_TRIES)):
+            manifest = Manifest.read(location)
+            try:
+                self._open(manifest)
+            except ValueError:
+                # Another process may have changed the index after this one read `index.json`.
+                if not remaining or Manifest.read(location).files == manifest.files:
+                    raise
+            else:
+                return
+
+    def _open(self, manifest: Manifest) -> None:
+        self._manifest = manifest
         self._manifest.check_sizes()
         self.config: dict[str, Any] = self._manifest.config
         self.table = self._load_table()
@@ -96,10 +110,27 @@ class FolderStore:
             raise ValueError(f"the table {str(folder)!r} is damaged: it has the columns {table.column_names}.")
         return table
 
-    def _array(self, name: str) -> np.ndarray:
-        """An array, after a comparison with its checksum if it is small."""
-        self._manifest.check_content(f"{name}.npy")
+    def array(self, name: str) -> np.ndarray:
+        """An array by the name of its file, after a comparison with its checksum if it is small."""
+        # Of the mapped file: a change of the index may have removed its name since.
+        self._manifest.check_content(f"{name}.npy", self._arrays[name].base)
         return self._arrays[name]
+
+    def bank(self) -> np.ndarray:
+        """The vectors (M, D) of the query bank.
+
+        Raises:
+            ValueError: If the index has none, or the file is damaged.
+        """
+        path = self._manifest.data / "bank.npy"
+        self._manifest.check_content("bank.npy")
+        shape = (self.config["query_bank"]["captions"], self.config["dimension"])
+        return np.array(open_array(path, np.float32, shape))
+
+    @staticmethod
+    def check_location(location: str | Path, overwrite: bool = False) -> None:
+        """Checks that an index may be written to a folder, before any work. Raises the errors of [`create`]."""
+        check_output_folder(location, CONFIG, overwrite)
 
     @classmethod
     @contextmanager
@@ -120,6 +151,53 @@ class FolderStore:
         with atomic_folder(location, CONFIG, overwrite) as temporary, report_full_disk(location):
             yield FolderWriter(temporary, table, dimension, caption_rows)
 
+    def require_current(self) -> None:
+        """Checks that the index was not changed since it was opened.
+
+        Raises:
+            ValueError: If it was.
+        """
+        if Manifest.read(self.folder).files != self._manifest.files:
+            raise ValueError(f"another process has changed the index {str(self.folder)!r}; open it again.")
+
+    @contextmanager
+    def change(
+        self,
+        table: Dataset,
+        caption_rows: np.ndarray,
+        properties: dict[str, np.ndarray],
+        config: dict[str, Any],
+    ) -> Iterator["FolderWriter"]:
+        """Replaces the files of the index when the block ends. A killed process leaves the old or the new files.
+
+        Args:
+            table, caption_rows: As for [`create`].
+            properties (`dict`): `weights`, `elements` and `patterns` of the table.
+            config (`dict`): the new settings.
+
+        Raises:
+            ValueError: If another process changes the index, or has changed it since it was opened.
+            OSError: If the disk is full. The old index stays.
+        """
+        locked = f"another process changes the index {str(self.folder)!r}; try again later."
+        with file_lock(self.folder / LOCK, locked):
+            self.require_current()
+            old = self._manifest
+            old.remove_other_data()
+            new = Manifest(self.folder, config, None, old.next_data_name())
+            new.data.mkdir()
+            try:
+                with report_full_disk(self.folder):
+                    writer = FolderWriter(new.data, table, config["dimension"], caption_rows, properties)
+                    yield writer
+                    writer.write_files(config)
+                    new.write()
+            except BaseException:
+                shutil.rmtree(new.data, ignore_errors=True)
+                raise
+            old.remove_files()
+        self._open(Manifest.read(self.folder))
+
     def nearest(
         self,
         side: str,
@@ -132,9 +210,9 @@ class FolderStore:
 
         Of a substructure it uses the fingerprint only: all molecules that match are candidates, and some that do not.
         """
-        vectors = self._array(_FILES[side])
+        vectors = self.array(_FILES[side])
         rows = self._rows(filters) if filters else None
-        penalties = self._array("penalties") if use_penalties else None
+        penalties = self.array("penalties") if use_penalties else None
         candidates = len(vectors) if rows is None else len(rows)
         search = partial(top_rows, vectors)
         if candidates > self.config["exact_up_to"]:
@@ -148,10 +226,10 @@ class FolderStore:
 
     def codes(self, side: str) -> Codes:
         """The one-bit codes of a side's vectors. Only an index with more than `exact_up_to` of them has codes."""
-        return Codes(self._array(f"{_FILES[side]}_codes"), self._array(f"{_FILES[side]}_projection"))
+        return Codes(self.array(f"{_FILES[side]}_codes"), self.array(f"{_FILES[side]}_projection"))
 
     def _caption_rows(self) -> np.ndarray:
-        rows = self._array("caption_rows")
+        rows = self.array("caption_rows")
         if len(rows) and not 0 <= rows.min() <= rows.max() < self.config["molecules"]:
             raise ValueError(f"{str(self.folder / 'caption_rows.npy')!r} is damaged: a row is out of range.")
         return rows
@@ -170,15 +248,15 @@ class FolderStore:
         """(M,) the rows that can pass."""
         keep = np.ones(len(self.table), bool)
         if filters.min_weight is not None or filters.max_weight is not None:
-            weights = self._array("weights")
+            weights = self.array("weights")
             if not np.isfinite(weights).all():
                 raise ValueError(f"{str(self.folder / 'weights.npy')!r} is damaged: a value is not finite.")
             keep &= (weights >= (filters.min_weight or 0.0)) & (weights <= upper_bound(filters))
         if filters.elements:
-            keep &= _contains(self._array("elements"), element_bits([filters.elements])[0])
+            keep &= _contains(self.array("elements"), element_bits([filters.elements])[0])
         if filters.substructure is not None:
             pattern = np.frombuffer(requirements(filters.substructure, filters.time_limit)[0], np.uint64)
-            keep &= _contains(self._array("patterns"), pattern)
+            keep &= _contains(self.array("patterns"), pattern)
         for condition in filters.conditions:
             keep &= passing(self.table.data.column(condition.column), condition)
         return np.flatnonzero(keep)
@@ -221,10 +299,19 @@ class FolderWriter:
         table: as for [`~class_hf.search.stores.base.VectorStore.create`].
         dimension (`int`): D.
         caption_rows (`np.ndarray` (C,)): as for [`~class_hf.search.stores.base.VectorStore.create`].
+        properties (`dict`, *optional*): [`properties_of`] the table. Default: they are computed.
     """
 
-    def __init__(self, folder: Path, table: Dataset, dimension: int, caption_rows: np.ndarray):
+    def __init__(
+        self,
+        folder: Path,
+        table: Dataset,
+        dimension: int,
+        caption_rows: np.ndarray,
+        properties: dict[str, np.ndarray] | None = None,
+    ):
         self.folder = folder
+        self.properties = properties
         self.table = table
         self.caption_rows = caption_rows
         self._penalties: list[np.ndarray] = []
@@ -258,11 +345,7 @@ class FolderWriter:
         """Writes everything but the settings."""
         for array in self._arrays.values():
             array.flush()
-        arrays = {
-            "weights": np.asarray(self.table["_weight"][:], np.float64),
-            "elements": element_bits(self.table["_elements"][:]),
-            "patterns": np.frombuffer(b"".join(self.table["_pattern"][:]), np.uint64).reshape(len(self.table), -1),
-        }
+        arrays = dict(self.properties if self.properties is not None else properties_of(self.table))
         if len(self.caption_rows):
             arrays["caption_rows"] = self.caption_rows
         if self._penalties:
@@ -276,6 +359,15 @@ class FolderWriter:
                 save_array(self.folder / f"{name}_projection.npy", codes.projection)
         columns = [name for name in self.table.column_names if not name.startswith("_")]
         self.table.select_columns(columns).save_to_disk(self.folder / "table")
+
+
+def properties_of(table: Dataset) -> dict[str, np.ndarray]:
+    """The properties of a table as arrays: `weights` (N,), `elements` (N, 2) and `patterns` (N, 32)."""
+    return {
+        "weights": np.asarray(table["_weight"][:], np.float64),
+        "elements": element_bits(table["_elements"][:]),
+        "patterns": np.frombuffer(b"".join(table["_pattern"][:]), np.uint64).reshape(len(table), -1),
+    }
 
 
 def element_bits(symbols: Sequence[Sequence[str]]) -> np.ndarray:

@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +11,14 @@ from class_hf.search.stores.arrays import file_digest
 from class_hf.utils.files import write_text
 
 CONFIG = "index.json"
+LOCK = ".lock"  # held while the index is changed
 # 2: the files are in a subfolder, because the index was changed after it was built.
 FORMAT = 2
 # Files up to this many bytes are compared with their checksum before their first use, which takes about 30 ms each.
 # Larger files are compared by `verify`.
 CHECKED_BEFORE_USE = 32 << 20
+
+_DATA = "data-"
 
 _TYPES: dict[str, tuple[type, ...]] = {
     "class_hf_version": (str,),
@@ -72,7 +77,9 @@ class Manifest:
         checksum, files, data = content.pop("checksum", None), content.get("files"), content.get("data", ".")
         if (checksum is None) != (files is None) or (checksum is not None and checksum != _digest(content)):
             raise ValueError(f"the file {str(path)!r} is damaged: its checksum differs. Build the index again.")
-        config = {name: value for name, value in content.items() if name not in ("files", "data")}
+        if not isinstance(data, str) or not re.fullmatch(rf"\.|{_DATA}\d+", data):
+            raise ValueError(f"the file {str(path)!r} is damaged: data is {data!r}. Build the index again.")
+        config = {name: value for name, value in content.items() if name not in ("format", "files", "data")}
         for name, types in _TYPES.items():
             value = config.get(name)
             if (name not in config) or isinstance(value, bool) or not isinstance(value, types):
@@ -83,7 +90,8 @@ class Manifest:
 
     def write(self) -> None:
         """Lists the files of the data folder with their digests, and writes `index.json` as the last file."""
-        paths = sorted(path for path in self.data.rglob("*") if path.is_file() and path != self.folder / CONFIG)
+        ours = (self.folder / CONFIG, self.folder / LOCK)
+        paths = sorted(path for path in self.data.rglob("*") if path.is_file() and path not in ours)
         self.files = {
             path.relative_to(self.data).as_posix(): {"size": path.stat().st_size, "sha256": file_digest(path)}
             for path in paths
@@ -112,8 +120,12 @@ class Manifest:
                     f"{expected['size']:,}. Build the index again."
                 )
 
-    def check_content(self, name: str) -> None:
+    def check_content(self, name: str, content: Any = None) -> None:
         """Compares a small file with its checksum, once.
+
+        Args:
+            name (`str`): name of the file in the data folder.
+            content (buffer, *optional*): the mapped file. Default: the file is read.
 
         Raises:
             ValueError: If the file differs.
@@ -121,11 +133,32 @@ class Manifest:
         expected = (self.files or {}).get(name)
         if expected is None or expected["size"] > CHECKED_BEFORE_USE or name in self._checked:
             return
-        if file_digest(self.data / name) != expected["sha256"]:
+        digest = file_digest(self.data / name) if content is None else hashlib.sha256(content).hexdigest()
+        if digest != expected["sha256"]:
             raise ValueError(
                 f"the file {str(self.data / name)!r} is damaged: its checksum differs. Build the index again."
             )
         self._checked.add(name)
+
+    def next_data_name(self) -> str:
+        """The name of a new data folder."""
+        number = 0 if self.data_name == "." else int(self.data_name.removeprefix(_DATA))
+        return f"{_DATA}{number + 1}"
+
+    def remove_files(self) -> None:
+        """Removes the data folder, or the files of the list in the folder of the index."""
+        if self.data_name != ".":
+            shutil.rmtree(self.data, ignore_errors=True)
+            return
+        for name in self.files or [path.name for path in self.data.glob("*.npy")]:
+            (self.data / name).unlink(missing_ok=True)
+        shutil.rmtree(self.data / "table", ignore_errors=True)
+
+    def remove_other_data(self) -> None:
+        """Removes the data folders that changes of killed processes left."""
+        for path in self.folder.glob(f"{_DATA}*"):
+            if path.name != self.data_name and path.name.removeprefix(_DATA).isdigit():
+                shutil.rmtree(path, ignore_errors=True)
 
     def faults(self) -> list[str]:
         """Compares all files with their checksums. Returns one line for each file that differs."""

@@ -1,0 +1,190 @@
+"""Changed indexes: equal to a rebuild, crash-safe, and searched meanwhile.
+
+CLASS_HF_LONG_TESTS=1 kills a change at 20 moments in place of 4.
+"""
+
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from datasets import concatenate_datasets
+
+from class_hf import MoleculeFilter, MoleculeIndex
+
+TEXT = "The molecule is a carboxylic acid."
+LONG = bool(os.environ.get("CLASS_HF_LONG_TESTS"))
+
+
+def built(table, model, processor, folder, bank, exact_up_to=200_000):
+    return MoleculeIndex.build(table, model, processor, folder, query_bank=bank, exact_up_to=exact_up_to)
+
+
+@pytest.fixture
+def bank(pairs):
+    return pairs["description"][:12]
+
+
+def assert_same(index, other):
+    """All answers are equal, and so are the stored arrays up to rounding."""
+    assert len(index) == len(other) and index.config["captions"] == other.config["captions"]
+    for filters in (
+        None,
+        MoleculeFilter(elements="O", min_weight=40),
+        MoleculeFilter(substructure="CO", where="number > 2"),
+    ):
+        for query_bank in (True, False):
+            found, expected = (
+                some.search(TEXT, k=50, filters=filters, query_bank=query_bank) for some in (index, other)
+            )
+            assert [(hit.id, hit.smiles, hit.fields) for hit in found] == [
+                (hit.id, hit.smiles, hit.fields) for hit in expected
+            ]
+            assert [hit.score for hit in found] == pytest.approx([hit.score for hit in expected], abs=1e-6)
+    captions = [[(hit.id, hit.fields) for hit in some.search_captions("CCO", k=50)] for some in (index, other)]
+    assert captions[0] == captions[1]
+    for name, values in other.store._arrays.items():
+        np.testing.assert_allclose(index.store._arrays[name], values, atol=1e-6, err_msg=name)
+
+
+@pytest.mark.parametrize("exact_up_to", [200_000, 5])
+def test_changes_equal_a_rebuild(molecules, indexed_model, processor, bank, tmp_path, exact_up_to):
+    if exact_up_to == 5:
+        pytest.importorskip("faiss")
+    arguments = (indexed_model, processor)
+    index = built(molecules.select(range(10)), *arguments, tmp_path / "index", bank, exact_up_to)
+    index.add(molecules.select(range(10, 28)))
+    assert_same(index, built(molecules, *arguments, tmp_path / "all", bank, exact_up_to))
+
+    changed = molecules.select([3, 27, 11]).map(
+        lambda row: {"smiles": row["smiles"] + "C", "description": f"A new caption of {row['id']}.", "number": -1}
+    )
+    index.update(changed)
+    rows = [molecules.select([row]) for row in range(28)]
+    for place, row in zip((3, 27, 11), range(3), strict=True):
+        rows[place] = changed.select([row])
+    table = concatenate_datasets(rows)
+    assert_same(index, built(table, *arguments, tmp_path / "updated", bank, exact_up_to))
+
+    index.delete(["m01", "salt", "m03"])
+    kept = table.filter(lambda row: row["id"] not in ("m01", "salt", "m03"))
+    rebuilt = built(kept, *arguments, tmp_path / "deleted", bank, exact_up_to)
+    assert_same(index, rebuilt)
+    loaded = MoleculeIndex.load(tmp_path / "index", *arguments)
+    assert_same(loaded, rebuilt)
+    assert loaded.verify()["files"] >= 10
+    assert sorted(path.name for path in (tmp_path / "index").iterdir()) == [".lock", "data-3", "index.json"]
+
+
+def test_an_open_index_searches_on(molecules, indexed_model, processor, bank, tmp_path):
+    index = built(molecules.select(range(20)), indexed_model, processor, tmp_path / "index", bank)
+    reader = MoleculeIndex.load(tmp_path / "index", indexed_model, processor)
+    index.add(molecules.select(range(20, 28)))
+    index.delete(["m00"])
+    expected = built(molecules.select(range(20)), indexed_model, processor, tmp_path / "old", bank)
+    assert_same(reader, expected)
+    with pytest.raises(ValueError, match="another process has changed the index .*; open it again"):
+        reader.delete(["m01"])
+
+
+def test_wrong_changes_leave_the_index_as_it_is(molecules, indexed_model, processor, qdrant_index, tmp_path):
+    index = MoleculeIndex.build(molecules, indexed_model, processor, tmp_path / "index")
+    before = index.search(TEXT, k=50)
+    row = molecules.select([0])
+    renamed = row.remove_columns("id").add_column("id", ["new"])
+    cases = [
+        (index.add, row, "'m00' is in the index; update them"),
+        (index.add, row.remove_columns("id"), "lack the column 'id'"),
+        (index.add, renamed.add_column("numbers", [1]), "has no column 'numbers'; did you mean 'number'"),
+        (index.add, renamed.remove_columns("number").add_column("number", ["many"]), "column 'number' does not have"),
+        (index.add, renamed.remove_columns("smiles").add_column("smiles", ["C1CC("]), "cannot parse"),
+        (index.update, renamed, "'new' is not in the index; add them"),
+        (index.delete, ["m00", "m99"], "'m99' is not in the index"),
+        (index.delete, molecules["id"][:], "no molecule would be left"),
+        (qdrant_index.delete, ["m00"], "QdrantStore cannot be changed"),
+    ]
+    for change, argument, message in cases:
+        with pytest.raises(ValueError, match=message) as caught:
+            change(argument)
+        assert "\n" not in str(caught.value)
+    assert index.search(TEXT, k=50) == before
+    assert MoleculeIndex.load(tmp_path / "index", indexed_model, processor).search(TEXT, k=50) == before
+
+
+def test_one_process_changes_an_index_at_a_time(molecules, indexed_model, processor, tmp_path):
+    fcntl = pytest.importorskip("fcntl")
+    index = MoleculeIndex.build(molecules, indexed_model, processor, tmp_path / "index")
+    with (tmp_path / "index" / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(ValueError, match="another process changes the index"):
+            index.delete(["m00"])
+    index.delete(["m00"])
+
+
+def test_a_full_disk_keeps_the_old_index(molecules, indexed_model, processor, tmp_path, monkeypatch):
+    index = MoleculeIndex.build(molecules, indexed_model, processor, tmp_path / "index")
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("class_hf.search.stores.folder.save_array", full)
+    with pytest.raises(OSError, match="cannot be written: the disk is full"):
+        index.delete(["m00"])
+    assert len(MoleculeIndex.load(tmp_path / "index")) == 28 and not (tmp_path / "index" / "data-1").exists()
+
+
+KILLED = """
+import sys
+sys.path.insert(0, sys.argv[2])
+from class_hf import MoleculeIndex
+from datasets import load_from_disk, disable_progress_bars
+disable_progress_bars()
+index = MoleculeIndex.load(sys.argv[1], sys.argv[3])
+index.encoder()
+print("ready", flush=True)
+index.add(load_from_disk(sys.argv[4]))
+index.delete(["m01"])
+print("done", flush=True)
+"""
+
+
+def test_a_killed_change_leaves_the_old_or_the_new_index(molecules, indexed_model, processor, tmp_path):
+    indexed_model.save_pretrained(tmp_path / "model")
+    processor.save_pretrained(tmp_path / "model")
+    MoleculeIndex.build(molecules.select(range(20)), str(tmp_path / "model"), output_dir=tmp_path / "before")
+    molecules.select(range(20, 28)).save_to_disk(str(tmp_path / "more"))
+    shutil.copytree(tmp_path / "before", tmp_path / "copy")
+    index = MoleculeIndex.load(tmp_path / "copy", str(tmp_path / "model"))
+    states = {20: index.search(TEXT, k=50)}
+    index.add(molecules.select(range(20, 28)))
+    states[28] = index.search(TEXT, k=50)
+    index.delete(["m01"])
+    states[27] = index.search(TEXT, k=50)
+    generator = random.Random(0)
+    for moment in range(20 if LONG else 4):
+        folder = tmp_path / f"index_{moment}"
+        shutil.copytree(tmp_path / "before", folder)
+        arguments = [folder, os.path.dirname(os.path.dirname(__file__)), tmp_path / "model", tmp_path / "more"]
+        process = subprocess.Popen(
+            [sys.executable, "-c", KILLED, *map(str, arguments)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+        )
+        assert process.stdout.readline() == "ready\n"
+        time.sleep(generator.uniform(0, 0.4))
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        process.stdout.close()
+        index = MoleculeIndex.load(folder, str(tmp_path / "model"))
+        assert index.search(TEXT, k=50) == states[len(index)]
+        index.verify()
+        index.delete(["m02"])  # cleans up
+        names = [path.name for path in folder.iterdir()]
+        assert len(names) == 3 and sum(name.startswith("data-") for name in names) == 1
