@@ -131,14 +131,14 @@ def test_indexing_needs_one_source_and_training_captions(model, tmp_path, capsys
             recipe("index").main(argv)
     with pytest.raises(ValueError, match="--query_bank needs training captions"):
         recipe("index").main(["--model", str(model), "--molecules", "x.csv", "--query_bank"])
-    with pytest.raises(ValueError, match="'x.csv' does not exist"):
+    with pytest.raises(FileNotFoundError, match="'x.csv' does not exist"):
         recipe("index").main(["--model", str(model), "--molecules", "x.csv"])
 
 
 def test_bad_rows_are_listed(model, tmp_path, capsys):
     (tmp_path / "a.csv").write_text("name,smiles\none,CCO\ntwo,C1CC\n")
     arguments = ["--model", str(model), "--molecules", str(tmp_path / "a.csv"), "--output_dir", str(tmp_path / "i")]
-    with pytest.raises(ValueError, match=r"row 1 \(id two, table\): RDKit cannot parse the SMILES 'C1CC'"):
+    with pytest.raises(ValueError, match=r"row 1 \(id two, a.csv line 3\): RDKit cannot parse the SMILES 'C1CC'"):
         recipe("index").main(arguments)
     recipe("index").main([*arguments, "--on_error", "drop"])
     assert "1 rows dropped, the first:\n  molecules row 1 (id two" in capsys.readouterr().out

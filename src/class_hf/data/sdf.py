@@ -16,6 +16,8 @@ _PROPERTY = re.compile(r"^>.*?<([^<>]*)>")
 _PUBCHEM_SMILES = ("PUBCHEM_SMILES", "PUBCHEM_OPENEYE_ISO_SMILES")
 _ID_NAMES = {name: rank for rank, (name,) in enumerate(SYNONYMS["id"])}
 _TITLE = 60  # characters of a title in an error
+_REASON = 200  # characters of RDKit's message in an error
+_VIOLATION = re.compile(r"Violation (.+?) Violation occurred")
 
 
 class SdfRecord(NamedTuple):
@@ -185,4 +187,6 @@ def _reason(block: str) -> str:
         log.handlers = handlers
         # RDKit's default: standard error; in a notebook, the standard error of Python.
         (rdBase.LogToPythonStderr if "ipykernel" in sys.modules else rdBase.LogToCppStreams)()
-    return " ".join(" ".join(messages.texts).split()) or "no reason given"
+    text = " ".join(" ".join(messages.texts).split())
+    violation = _VIOLATION.search(text)  # a failed check in RDKit's code is reported with its file and stack
+    return (violation.group(1) if violation else text)[:_REASON] or "no reason given"
