@@ -65,7 +65,7 @@ def split_arguments(text: str) -> str:
     def split(match: re.Match) -> str:
         return "".join(f"{match[1]}{name}: {match[3]}" for name in match[2].split(", "))
 
-    return re.sub(r"^( +)(\w+(?:, \w+)+): ((?:.*\n?)(?:\1 +.*\n?)*)", split, text, flags=re.MULTILINE)
+    return re.sub(r"^( +)(\*{0,2}\w+(?:, \*{0,2}\w+)+): ((?:.*\n?)(?:\1 +.*\n?)*)", split, text, flags=re.MULTILINE)
 
 
 class Docstrings(griffe.Extension):
