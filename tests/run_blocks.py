@@ -1,7 +1,7 @@
 """Run the code blocks of a page in one process, in the current folder, and print what each prints as JSON.
 
 python tests/run_blocks.py < BLOCKS.json, a list of (language, code). One process imports torch once: a shell line that
-starts with `class-hf` runs here, and another line in bash.
+starts with `class-hf` runs here. A line with another command or with redirections runs in bash.
 """
 
 import contextlib
@@ -17,8 +17,9 @@ from class_hf import cli
 
 def run_command(line: str) -> None:
     words = shlex.split(line)
-    if words[0] != "class-hf":
-        subprocess.run(["bash", "-euo", "pipefail", "-c", line], check=True, capture_output=True)
+    if words[0] != "class-hf" or "||" in words:
+        run = subprocess.run(["bash", "-euo", "pipefail", "-c", line], check=True, capture_output=True, text=True)
+        sys.stdout.write(run.stdout)
         return
     try:
         cli.main(words[1:])
