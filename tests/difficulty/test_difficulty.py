@@ -411,3 +411,21 @@ def test_wrong_batches(scorer):
 
 def test_an_empty_batch_gives_empty_scores(scorer):
     assert scorer({"id": [], "smiles": [], "description": []}) == {score: [] for score in COLUMNS}
+
+
+def test_captions_of_one_molecule_can_share_its_id():
+    rows = {
+        "id": ["a", "a", "b", "c"],
+        "smiles": ["CCO", "OCC", "CCN", "CCC"],
+        "description": ["an alcohol", "ethanol, the solvent", "an amine", "an alkane"],
+    }
+    apart = {**rows, "id": ["a", "a2", "b", "c"]}
+    scores = [DifficultyScorer("complexity").fit(table)(table) for table in (rows, apart)]
+    assert scores[0] == scores[1] and scores[0]["difficulty"][0] != scores[0]["difficulty"][1]
+    with pytest.raises(ValueError, match="rows 0 and 1 share the id 'a'. Only other captions of the same molecule"):
+        DifficultyScorer("complexity").fit({**rows, "smiles": ["CCO", "CCS", "CCN", "CCC"]})
+    with pytest.raises(ValueError, match="rows 0 and 1 share the id 'a'"):
+        DifficultyScorer("complexity").fit({**rows, "description": ["an alcohol", "an alcohol", "x", "y"]})
+    # Another caption of a molecule with several is a new pair.
+    new = {"id": ["a"], "smiles": ["CCO"], "description": ["drinking alcohol"]}
+    assert len(DifficultyScorer("complexity").fit(rows)(new)["difficulty"]) == 1

@@ -6,6 +6,7 @@ from hashlib import blake2b
 from typing import Any, Literal
 
 import numpy as np
+from rdkit import Chem, rdBase
 
 from class_hf.difficulty.definitions import (
     DEFINITIONS,
@@ -126,6 +127,7 @@ class DifficultyScorer:
         if not 0 <= text_weight <= 1:
             raise ValueError(f"text_weight={text_weight}: expected a number in [0, 1].")
         self._ids: np.ndarray | None = None
+        self._repeated: list[str] = []
 
     @property
     def settings(self) -> DifficultySettings:
@@ -163,16 +165,17 @@ class DifficultyScorer:
             The scorer.
 
         Raises:
-            ValueError: if a column is missing, the data set is empty or too small for the definition, an id occurs
-                twice, a value is no string, a caption has no word or a SMILES cannot be parsed. The message names the
-                row and its id.
+            ValueError: if a column is missing, the data set is empty or too small for the definition, an id has two
+                molecules, a pair occurs twice, a value is no string, a caption has no word or a SMILES cannot be
+                parsed. The message names the row and its id.
             ImportError: if there are more pairs than `exact_up_to` and faiss is not installed.
         """
         names = getattr(ds, "column_names", None) or list(ds)
         ids, smiles, descriptions = _columns(ds, names)
-        _check_unique(ids)
         if not ids:
             raise ValueError("The data set is empty. Fit the scorer on the training pairs.")
+        self._repeated = _repeated_ids(ids, smiles, descriptions)
+        ids = _name_pairs(ids, smiles, descriptions, self._repeated)
         for name in self.definition:
             check_size(name, len(ids), self.settings)
         # In the order of their ids, so that shuffled rows give the same state, bit for bit.
@@ -236,6 +239,7 @@ class DifficultyScorer:
         if self._ids is None:
             raise RuntimeError("The scorer is not fitted: call scorer.fit(training_pairs) first.")
         ids, smiles, descriptions = _columns(batch, list(batch))
+        ids = _name_pairs(ids, smiles, descriptions, self._repeated)
         places = np.minimum(np.searchsorted(self._ids, ids), len(self._ids) - 1) if ids else np.zeros(0, int)
         seen = np.array([self._ids[place] == name for place, name in zip(places, ids, strict=True)], bool)
         changed = seen & (self._contents[places] != _digests(smiles, descriptions))
@@ -330,13 +334,48 @@ def _columns(rows: Any, names: Sequence[str]) -> tuple[list[str], list[str], lis
     return ids, smiles, descriptions
 
 
-def _check_unique(ids: Sequence[str]) -> None:
-    """Raise ValueError if an id occurs twice."""
+def _repeated_ids(ids: Sequence[str], smiles: Sequence[str], descriptions: Sequence[str]) -> list[str]:
+    """The ids of several pairs, sorted. These must be captions of one molecule.
+
+    Raises:
+        ValueError: if an id has two molecules, or a pair occurs twice.
+    """
     first: dict[str, int] = {}
-    for row, name in enumerate(ids):
+    pairs: dict[tuple[str, str], int] = {}
+    repeated: set[str] = set()
+    for row, (name, caption) in enumerate(zip(ids, descriptions, strict=True)):
         if name in first:
-            raise ValueError(f"rows {first[name]} and {row} share the id {name!r}. Give each pair its own id.")
-        first[name] = row
+            repeated.add(name)
+            earlier = pairs.get((name, caption))
+            if earlier is not None or not _same_molecule(smiles[row], smiles[first[name]]):
+                earlier = first[name] if earlier is None else earlier
+                raise ValueError(
+                    f"rows {earlier} and {row} share the id {name!r}. Only other captions of the same molecule can "
+                    "share an id: give each pair its own id, or remove the copy."
+                )
+        first.setdefault(name, row)
+        pairs.setdefault((name, caption), row)
+    return sorted(repeated)
+
+
+def _same_molecule(smiles: str, other: str) -> bool:
+    """Whether two SMILES are spellings of one molecule."""
+    if smiles == other:
+        return True
+    with rdBase.BlockLogs():
+        molecules = [Chem.MolFromSmiles(text) for text in (smiles, other)]
+    return None not in molecules and len({Chem.MolToSmiles(molecule) for molecule in molecules}) == 1
+
+
+def _name_pairs(
+    ids: list[str], smiles: Sequence[str], descriptions: Sequence[str], repeated: Sequence[str]
+) -> list[str]:
+    """A name for each pair: its id, or its id and a digest of its content if the id is repeated."""
+    if not repeated:
+        return ids
+    known = set(repeated)
+    digests = _digests(smiles, descriptions).tolist()
+    return [f"{name} ({digest:016x})" if name in known else name for name, digest in zip(ids, digests, strict=True)]
 
 
 def _digests(smiles: Sequence[str], descriptions: Sequence[str]) -> np.ndarray:
