@@ -63,7 +63,7 @@ ALLOWED: dict[str, set[str]] = {
     "config": {"difficulty", "utils"},
     "evaluation": {"data", "models", "utils"},
     "losses": {"curriculum", "models", "utils"},
-    "hub": {"curriculum", "data", "models", "utils", "_version"},
+    "hub": {"curriculum", "data", "evaluation", "models", "utils", "_version"},
     "backbones": {"config", "hub", "losses", "models", "utils"},
     "training": {"curriculum", "data", "difficulty", "evaluation", "hub", "losses", "utils"},
     "search": {"data", "evaluation", "hub", "models", "utils", "_version"},

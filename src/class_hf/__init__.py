@@ -24,6 +24,7 @@ _PUBLIC = {
     "evaluation.evaluate_evaluator": ["TextMoleculeRetrievalEvaluator"],
     "evaluation.evaluate_metric": ["TextMoleculeRetrieval"],
     "evaluation.retrieval_evaluator": ["RetrievalEvaluator"],
+    "hub.encoder": ["Encoder"],
     "hub.sentence_transformers": ["save_sentence_transformer"],
     "losses.aman": ["AmanLoss"],
     "losses.contrastive": ["ContrastiveLoss"],

@@ -113,7 +113,7 @@ def test_the_recipe_re_scores(data, tmp_path, capsys):
     script.main([*map(str, arguments), "--rescore_top_k", "3", "--bootstrap_samples", "0"])
     report = json.loads((tmp_path / "m.json").read_text())
     assert report["rescored_top_k"] == 3 and set(report["pools_before_rescoring"]) == {"full", "split"}
-    assert "with the first 3 re-scored" in capsys.readouterr().out
+    assert "with the first 3 re-ranked" in capsys.readouterr().out
 
 
 def test_a_model_without_a_full_score(data, model, prepared, processor):

@@ -32,7 +32,7 @@ def test_figures_of_a_run(tmp_path):
 
 def test_a_failed_write_leaves_the_old_figure(tmp_path):
     class Broken:
-        def savefig(self, path, format):
+        def savefig(self, path, **options):
             path.write_bytes(b"half")
             raise OSError("No space left on device")
 

@@ -112,13 +112,19 @@ def plot_validation(
     return save_figure(figure, path)
 
 
-def plot_ranks(ranks: Mapping[str, Mapping[str, tuple[np.ndarray, int]]], path: str | Path, split: str) -> Path:
+def plot_ranks(
+    ranks: Mapping[str, Mapping[str, tuple[np.ndarray, int]]],
+    path: str | Path,
+    split: str,
+    metadata: Mapping[str, str] | None = None,
+) -> Path:
     """Draws Hits@k for every k: the share of queries whose true candidate is among the first k.
 
     Args:
         ranks: by pool and direction, the ranks (Q,) and the number of candidates.
         path: the PNG file.
         split: name of the evaluated split, for the title.
+        metadata: text chunks of the PNG file.
 
     Returns:
         The path.
@@ -141,7 +147,7 @@ def plot_ranks(ranks: Mapping[str, Mapping[str, tuple[np.ndarray, int]]], path: 
     axes.set_xlim(left=1)
     axes.set_ylim(0, 1.02)
     axes.legend(loc="lower right", frameon=False)
-    return save_figure(figure, path)
+    return save_figure(figure, path, metadata)
 
 
 def plot_run(

@@ -3,6 +3,7 @@
 import io
 import os
 import textwrap
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -70,12 +71,13 @@ def hide_spines(axes: "Axes") -> None:
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def save_figure(figure: "Figure", path: str | Path) -> Path:
+def save_figure(figure: "Figure", path: str | Path, metadata: Mapping[str, str] | None = None) -> Path:
     """Writes a figure as PNG. The old file is replaced only after the new one is complete.
 
     Args:
         figure: the figure to write.
         path: the PNG file. Missing parent folders are created.
+        metadata: text chunks of the PNG file. Default: those of matplotlib.
 
     Returns:
         The path.
@@ -84,7 +86,7 @@ def save_figure(figure: "Figure", path: str | Path) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        figure.savefig(partial, format="png")
+        figure.savefig(partial, format="png", metadata=metadata)
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
