@@ -1,4 +1,4 @@
-"""What a trainer shares: the model card, and the push to the Hub."""
+"""The model card of a trainer, and its push to the Hub."""
 
 from functools import partial
 from pathlib import Path
@@ -25,20 +25,23 @@ class PublishingTrainer(Trainer):
         super().__init__(*args, **kwargs)
 
     def create_model_card(self, *args: Any, metrics: dict[str, Any] | None = None, **kwargs: Any) -> None:
-        """Writes `README.md` into the output folder. What an earlier call was given, and a later one is not, stays.
+        """Writes the model card `README.md` into the output folder.
+
+        Values of an earlier call are kept, unless a later call sets them.
 
         Args:
-            *args: as of the Trainer; `language`, `license`, `tags`, `model_name`, `finetuned_from`, `tasks`,
-                `dataset_tags`, `dataset` in this order.
-            metrics: the report of a [`RetrievalEvaluator`], for the tables and the `model-index`.
-            **kwargs: the same by name; `command`, `synthetic` and `summary`, see [`model_card`].
+            *args: `language`, `license`, `tags`, `model_name`, `finetuned_from`, `tasks`, `dataset_tags`, `dataset`, in
+                this order, as for `transformers.Trainer`.
+            metrics: *optional*, the report of a [`RetrievalEvaluator`], for the tables and the `model-index`.
+            **kwargs: the same by name, and `command`, `synthetic` and `summary` of
+                [`~class_hf.hub.model_card.model_card`].
         """
         if not self.is_world_process_zero():
             return
         names = ("language", "license", "tags", "model_name", "finetuned_from", "tasks", "dataset_tags", "dataset")
-        given = dict(zip(names, args, strict=False)) | kwargs | {"metrics": metrics}
-        # A push writes the card once more, knowing nothing of the metrics.
-        self._card |= {name: value for name, value in given.items() if value is not None}
+        values = dict(zip(names, args, strict=False)) | kwargs | {"metrics": metrics}
+        # A push writes the card again, without the metrics.
+        self._card |= {name: value for name, value in values.items() if value is not None}
         if "finetuned_from" in self._card:
             self._card["base_model"] = self._card.pop("finetuned_from")
         known = (
@@ -52,13 +55,21 @@ class PublishingTrainer(Trainer):
             "synthetic",
             "summary",
         )
-        values = {name: self._card[name] for name in known if name in self._card}
+        fields = {name: self._card[name] for name in known if name in self._card}
         folder = Path(str(self.args.output_dir))
-        text = model_card(self.model, plan=self.plan, log_history=self.state.log_history, folder=folder, **values)
+        text = model_card(self.model, plan=self.plan, log_history=self.state.log_history, folder=folder, **fields)
         write_text(folder / "README.md", text)
 
     def init_hf_repo(self, token: str | None = None, private: bool | None = None) -> None:
-        """As the Trainer's; it runs before the training, so that a wrong login or name costs none."""
+        """Creates the repository before training, so that a wrong login or name is found early.
+
+        Args:
+            token: *optional*, must be None; the login of `hf auth login` is used.
+            private: *optional*, as for `transformers.Trainer`.
+
+        Raises:
+            PushError: if the Hub refuses, or the network fails.
+        """
         _refuse_token(token)
         name = self.args.hub_model_id or Path(str(self.args.output_dir)).absolute().name
         with push_errors(name, "the same command; or leave out --push_to_hub, and push with recipes/push.py later"):
@@ -73,19 +84,19 @@ class PublishingTrainer(Trainer):
         private: bool | None = None,
         **kwargs: Any,
     ) -> Any:
-        """Pushes what [`~class_hf.hub.push.push_model`] does, as one commit: towers, card, plots and records too.
+        """Pushes the model, its card, pictures and records as one commit, see [`~class_hf.hub.push.push_model`].
 
         Args:
-            commit_message, blocking, revision, private: as of the Trainer.
-            token: must be None; the client's own login serves.
+            commit_message, blocking, revision, private: as for `transformers.Trainer`.
+            token: *optional*, must be None; the login of `hf auth login` is used.
             **kwargs: of [`create_model_card`].
 
         Returns:
-            the commit, or a future of it if not `blocking`; None on the other processes.
+            The commit, or a future of it if not `blocking`. None on all processes but the first.
 
         Raises:
-            PushError: if the Hub or the network fails; the model is then in the output folder, and the message says
-                how to push it.
+            PushError: if the Hub or the network fails. The model is then in the output folder, and the message says how
+                to push it.
         """
         _refuse_token(token)
         self.callback_handler.on_push_begin(self.args, self.state, self.control)
@@ -94,7 +105,7 @@ class PublishingTrainer(Trainer):
         self.save_model(_internal_call=True)
         if not self.is_world_process_zero():
             return None
-        assert self.hub_model_id is not None  # the repository's full name, since it was made
+        assert self.hub_model_id is not None  # set by init_hf_repo
         self.create_model_card(**{"model_name": self.hub_model_id.split("/")[-1], **kwargs})
         push = partial(
             push_model,
@@ -110,4 +121,4 @@ class PublishingTrainer(Trainer):
 
 def _refuse_token(token: str | None) -> None:
     if token is not None:
-        raise ValueError("a token is given; log in with `hf auth login`, or set HF_TOKEN in the environment.")
+        raise ValueError("token is set. Log in with `hf auth login`, or set HF_TOKEN in the environment instead.")

@@ -1,4 +1,4 @@
-"""Collectives with the right gradient."""
+"""Operations over all processes of a run, with exact gradients."""
 
 from typing import Any
 
@@ -7,19 +7,27 @@ import torch.distributed as dist
 
 
 def world_size() -> int:
-    """Number of processes, 1 without `torch.distributed`."""
+    """Number of processes; 1 without `torch.distributed`.
+
+    >>> world_size()
+    1
+    """
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
 def rank() -> int:
-    """Index of this process, 0 without `torch.distributed`."""
+    """Index of this process; 0 without `torch.distributed`.
+
+    >>> rank()
+    0
+    """
     return dist.get_rank() if dist.is_available() and dist.is_initialized() else 0
 
 
 class _GatherWithGradient(torch.autograd.Function):
-    """Forward: all-gather. Backward: sum every process's gradient, keep the own rows.
+    """Forward: all-gather. Backward: sum the gradients of all processes, and keep the rows of this process.
 
-    torch deprecates its own differentiable gathers (2.13), and `accelerator.gather` has no gradient.
+    torch 2.13 deprecates its differentiable gathers, and `accelerator.gather` has no gradient.
     """
 
     @staticmethod
@@ -29,21 +37,35 @@ class _GatherWithGradient(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> torch.Tensor:
-        total = gradients[0].clone(memory_format=torch.contiguous_format)  # autograd may own the original
+        total = gradients[0].clone(memory_format=torch.contiguous_format)  # autograd may still use the original
         dist.all_reduce(total)
         return total[rank() * ctx.rows : (rank() + 1) * ctx.rows]
 
 
 def gather_with_gradient(local: torch.Tensor) -> torch.Tensor:
-    """All processes' rows, in the order of the ranks: (b, ...) to (b W, ...), with the exact gradient.
+    """Gathers the rows of all processes, in the order of their ranks, with the exact gradient.
 
-    Every process must hold the same number of rows. With one process `local` comes back as it is.
+    Args:
+        local: (b, ...) rows of this process; b must be equal on all processes.
+
+    Returns:
+        (b W, ...) rows of all W processes. With one process, `local` itself.
+
+    >>> gather_with_gradient(torch.ones(2, 3)).shape
+    torch.Size([2, 3])
     """
     return local if world_size() == 1 else _GatherWithGradient.apply(local)
 
 
 def gather(local: torch.Tensor) -> torch.Tensor:
-    """All processes' rows, in the order of the ranks, without a gradient: (b, ...) to (b W, ...)."""
+    """Gathers the rows of all processes, in the order of their ranks, without a gradient.
+
+    Args:
+        local: (b, ...) rows of this process; b must be equal on all processes.
+
+    Returns:
+        (b W, ...) rows of all W processes. With one process, `local` itself.
+    """
     if world_size() == 1:
         return local
     local = local.detach().contiguous()
@@ -53,7 +75,17 @@ def gather(local: torch.Tensor) -> torch.Tensor:
 
 
 def global_sum(value: torch.Tensor) -> torch.Tensor:
-    """Sum of `value` over all processes, without a gradient."""
+    """Sums a tensor over all processes, without a gradient.
+
+    Args:
+        value: a tensor of the same shape on all processes.
+
+    Returns:
+        The sum, as a new tensor.
+
+    >>> global_sum(torch.tensor(2.0))
+    tensor(2.)
+    """
     total = value.detach().clone()
     if world_size() > 1:
         dist.all_reduce(total)

@@ -1,11 +1,17 @@
-"""Reads a model's output, whatever form it has."""
+"""Reads the output of a model in any of the usual forms."""
 
 from collections.abc import Mapping
 from typing import Any
 
 
 def output_fields(outputs: Any) -> dict[str, Any]:
-    """The fields of a mapping (`ModelOutput` is one), a named tuple, or an object with attributes.
+    """The fields of a model's output, by name.
+
+    Args:
+        outputs: a mapping (such as a `ModelOutput`), a named tuple, or an object with attributes.
+
+    Returns:
+        The fields as a dictionary.
 
     >>> output_fields({"text_embeds": 1})
     {'text_embeds': 1}
