@@ -116,8 +116,15 @@ def check_fields(argument: str, fields: Iterable[str], known: Iterable[str]) -> 
 
 
 def run_script(main: Callable[[list[str]], None]) -> None:
-    """Runs the `main` of a command on the command line. A user's error ends it with one line and status 1."""
+    """Runs the `main` of a command on the command line.
+
+    A user's error ends it with one line and status 1, Ctrl-C with one line and status 130.
+    """
     try:
         main(sys.argv[1:])
     except USER_ERRORS as error:
         sys.exit(f"error: {error}")
+    except KeyboardInterrupt as error:
+        message = f"interrupted: {error}" if str(error) else "interrupted"
+        sys.stderr.write(f"\n{message}\n")
+        sys.exit(130)

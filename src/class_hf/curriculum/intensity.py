@@ -1,7 +1,9 @@
 """Intensity: how strongly each step trains. It increases during the curriculum."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, NamedTuple, get_args
+
+from class_hf.curriculum.pacing import rule_name
 
 IntensityMode = Literal["constant", "scheduled", "adaptive"]
 IntensityAction = Literal["sharpness", "focus", "step_size"]
@@ -33,10 +35,10 @@ class IntensitySchedule:
     - `step_size`: the learning rate is multiplied by kappa.
 
     kappa depends on the mode. `constant`: it is 1. `scheduled`: it follows the competence. `adaptive`: it increases
-    with the running in-batch accuracy and never decreases.
+    with the running in-batch accuracy and never decreases. A function: it is the function's value at the competence.
 
     Args:
-        mode: `constant`, `scheduled` or `adaptive`.
+        mode: `constant`, `scheduled`, `adaptive`, or a function of the competence with values in (0, 1].
         actions: any of `sharpness`, `focus`, `step_size`. Without actions the intensity has no effect.
         start: kappa at the start, in (0, 1].
         gamma: exponent of the focus weights at kappa = 1, 0 or more.
@@ -54,14 +56,14 @@ class IntensitySchedule:
 
     def __init__(
         self,
-        mode: IntensityMode = "constant",
+        mode: IntensityMode | Callable[[float], float] = "constant",
         *,
         actions: Sequence[IntensityAction] = (),
         start: float = 0.5,
         gamma: float = 1.0,
         momentum: float = 0.95,
     ):
-        if mode not in get_args(IntensityMode):
+        if not callable(mode) and mode not in get_args(IntensityMode):
             raise ValueError(f"intensity {mode!r} is not known; choose one of {', '.join(get_args(IntensityMode))}.")
         unknown = sorted(set(actions) - set(get_args(IntensityAction)))
         if unknown:
@@ -89,6 +91,11 @@ class IntensitySchedule:
             competence: share of the pairs that the current epoch admits.
             start_competence: share of the pairs that the first epoch admits.
         """
+        if callable(self.mode):
+            value = float(self.mode(competence))
+            if not 0.0 < value <= 1.0:
+                raise ValueError(f"the intensity function is {value} at competence {competence:g}; expected (0, 1].")
+            return value
         if self.mode == "constant":
             return 1.0
         if self.mode == "adaptive":
@@ -100,6 +107,8 @@ class IntensitySchedule:
 
     def at(self, competence: float, start_competence: float) -> Intensity:
         """The effect of the intensity at a competence. The arguments are those of `kappa`."""
+        if not self.actions:
+            return Intensity()
         kappa = self.kappa(competence, start_competence)
         return Intensity(
             sharpness=kappa if "sharpness" in self.actions else 1.0,
@@ -127,7 +136,7 @@ class IntensitySchedule:
     def settings(self) -> dict[str, Any]:
         """The arguments of the schedule, under the names that they have in a run's arguments."""
         return {
-            "intensity_mode": self.mode,
+            "intensity_mode": rule_name(self.mode),
             "intensity_actions": list(self.actions),
             "intensity_start": self.start,
             "intensity_gamma": self.gamma,

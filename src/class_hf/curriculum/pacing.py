@@ -1,9 +1,11 @@
 """Pacing: how fast the curriculum admits the training pairs."""
 
 import math
+from collections.abc import Callable
 from typing import Literal, get_args
 
-Pacing = Literal["root", "linear", "geometric", "stages"]
+PacingName = Literal["root", "linear", "geometric", "stages"]
+Pacing = PacingName | Callable[[float], float]
 
 
 def competence(
@@ -25,10 +27,11 @@ def competence(
     - `geometric`: c(t) = c0^(1 - t) c1^t. The log of the share grows linearly, so most pairs are admitted late (the
       geometric progression of Penha & Hauff, 2020).
     - `stages`: c(t) = c0 + (c1 - c0) floor(t k) / k for k stages, the baby steps of Spitkovsky et al. (2010).
+    - a function: c(t) is its value, in (0, 1]. The other arguments have no effect.
 
     Args:
         progress: position t in the pacing span, 0 at its start and 1 at its end. Larger values count as 1.
-        pacing: the rule.
+        pacing: the name of the rule, or a function of t.
         start: share c0 admitted at t = 0, in (0, 1].
         power: exponent p of `root`, at least 1. A larger exponent admits more pairs early.
         stages: number k of stages of `stages`, at least 1.
@@ -36,7 +39,7 @@ def competence(
             above the end counts as the end.
 
     Returns:
-        c(t) in [start, end]. It never decreases with t.
+        c(t) in [start, end]. For the named rules it never decreases with t.
 
     Raises:
         ValueError: if an argument is out of range.
@@ -45,11 +48,20 @@ def competence(
     [0.3, 0.74, 1.0]
     >>> [round(competence(t, pacing="linear", end=0.6), 2) for t in (0, 0.5, 1)]
     [0.3, 0.45, 0.6]
+    >>> competence(0.5, pacing=lambda t: max(0.1, t**2))
+    0.25
     """
     check_pacing(pacing, start, power, stages, end)
     if not progress >= 0:  # also refuses NaN
         raise ValueError(f"`progress` is {progress}; expected 0 or more.")
     t = min(1.0, float(progress))
+    if callable(pacing):
+        share = float(pacing(t))
+        if not 0.0 < share <= 1.0:
+            raise ValueError(
+                f"the pacing function {rule_name(pacing)} is {share} at {t:g}; expected a share in (0, 1]."
+            )
+        return share
     if t == 1.0:
         return end  # exactly; the formulas may round
     start = min(start, end)
@@ -63,7 +75,18 @@ def competence(
     return min(end, max(start, share))
 
 
-def check_pacing(pacing: str, start: float, power: float, stages: int, end: float = 1.0) -> None:
+def rule_name(rule: str | Callable[[float], float]) -> str:
+    """The name of a rule, or of a function with its module.
+
+    >>> rule_name("root"), rule_name(math.sqrt)
+    ('root', 'math.sqrt')
+    """
+    if isinstance(rule, str):
+        return rule
+    return f"{getattr(rule, '__module__', '')}.{getattr(rule, '__qualname__', type(rule).__name__)}"
+
+
+def check_pacing(pacing: Pacing, start: float, power: float, stages: int, end: float = 1.0) -> None:
     """Check the settings of [`competence`].
 
     Raises:
@@ -73,8 +96,8 @@ def check_pacing(pacing: str, start: float, power: float, stages: int, end: floa
     Traceback (most recent call last):
     ValueError: the number of stages is 0; expected at least 1.
     """
-    if pacing not in get_args(Pacing):
-        raise ValueError(f"pacing {pacing!r} is not known; choose one of {', '.join(get_args(Pacing))}.")
+    if not callable(pacing) and pacing not in get_args(PacingName):
+        raise ValueError(f"pacing {pacing!r} is not known; choose one of {', '.join(get_args(PacingName))}.")
     if not 0.0 < start <= 1.0:
         raise ValueError(f"the start share is {start}; expected a share in (0, 1], for instance 0.3.")
     if not power >= 1.0:

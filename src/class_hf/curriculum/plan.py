@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from class_hf.curriculum.grouping import group_similar
-from class_hf.curriculum.pacing import competence
+from class_hf.curriculum.pacing import competence, rule_name
 from class_hf.curriculum.settings import Order, PlanSettings
 
 
@@ -218,7 +218,11 @@ class CurriculumPlan:
             )
         self.batch_size = settings.batch_size
         self._settings = settings
-        self.settings: dict[str, Any] = {**asdict(settings), "num_pairs": self.num_pairs}
+        self.settings: dict[str, Any] = {
+            **asdict(settings),
+            "pacing": rule_name(settings.pacing),
+            "num_pairs": self.num_pairs,
+        }
         if settings.end == 1.0:
             # As before version 0.2, so that the fingerprints of its checkpoints are still valid.
             del self.settings["end"]
@@ -329,6 +333,8 @@ class CurriculumPlan:
         digest.update(np.ascontiguousarray(self.ranking, dtype="<i8").tobytes())
         if self.vectors is not None:
             digest.update(np.ascontiguousarray(self.vectors, dtype="<f4").tobytes())
+        if callable(self._settings.pacing):
+            digest.update(json.dumps(self.pool_sizes).encode())  # its name does not tell what it computes
         return digest.hexdigest()[:16]
 
     def table(self) -> list[dict[str, Any]]:

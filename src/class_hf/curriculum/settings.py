@@ -17,7 +17,8 @@ class PlanSettings:
         batch_size: global batch size: pairs per optimizer step over all processes and accumulation steps.
         order: which pairs come first. `easy_first` is the curriculum. `random` (the same pool sizes, random members)
             and `hard_first` are its controls. `none` draws all pairs in each epoch.
-        pacing: how the pool grows, see [`competence`][class_hf.curriculum.pacing.competence].
+        pacing: how the pool grows: a name, or a function c(t) of the progress t in [0, 1], see
+            [`competence`][class_hf.curriculum.pacing.competence].
         start: share of the pairs in the first epoch, in (0, 1].
         power: exponent of `root` pacing, 1 or more.
         stages: number of stages of `stages` pacing, at least 1.

@@ -170,6 +170,11 @@ class CurriculumTrainingArguments(TrainingArguments):
         """
         check_numbers(self)
         check_unused(self)
+        if callable(self.curriculum_pacing):
+            raise ValueError(
+                "curriculum_pacing is a function, which cannot be saved with the arguments. Pass "
+                "plan=CurriculumPlan(..., pacing=function) to the trainer."
+            )
         check_pacing(self.curriculum_pacing, self.curriculum_start, self.curriculum_power, self.curriculum_stages)
         _ = self.end_share
         self.intensity_schedule()

@@ -30,8 +30,8 @@ class PublishingTrainer(Trainer):
         Values of an earlier call are kept, unless a later call sets them.
 
         Args:
-            *args: `language`, `license`, `tags`, `model_name`, `finetuned_from`, `tasks`, `dataset_tags`, `dataset`, in
-                this order, as for `transformers.Trainer`.
+            *args: `language`, `license`, `tags`, `model_name`, `finetuned_from`, `tasks`, `dataset_tags`, `dataset`,
+                in this order, as for `transformers.Trainer`.
             metrics: *optional*, the report of a [`RetrievalEvaluator`], for the tables and the `model-index`.
             **kwargs: the same by name, and `command`, `synthetic` and `summary` of
                 [`~class_hf.hub.model_card.model_card`].
@@ -95,8 +95,8 @@ class PublishingTrainer(Trainer):
             The commit, or a future of it if not `blocking`. None on all processes but the first.
 
         Raises:
-            PushError: if the Hub or the network fails. The model is then in the output folder, and the message says how
-                to push it.
+            PushError: if the Hub or the network fails. The model is then in the output folder, and the message says
+                how to push it.
         """
         _refuse_token(token)
         self.callback_handler.on_push_begin(self.args, self.state, self.control)
