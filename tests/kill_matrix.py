@@ -186,8 +186,9 @@ def write_data(folder: Path) -> None:
 def arguments(data: Path, output: Path, processes: int, *further: str) -> list[str]:
     """The arguments of one run."""
     settings = {
-        "data_dir": data, "output_dir": output, "text_config": TOWER, "molecule_config": TOWER, "sentence_dropout": 0.3,
-        "difficulty_definition": "complexity", "num_train_epochs": 4, "learning_rate": 1e-2, "logging_steps": 1,
+        "data_dir": data, "output_dir": output, "text_config": TOWER, "molecule_config": TOWER,
+        "sentence_dropout": 0.3, "difficulty_definition": "complexity", "num_train_epochs": 4,
+        "learning_rate": 1e-2, "logging_steps": 1,
         "per_device_train_batch_size": 4 // processes, "save_strategy": "steps", "save_steps": 3, "use_cpu": "true",
         "curriculum_start": 0.5, "intensity_mode": "adaptive", "intensity_momentum": 0.5, "seed": 3,
         "report_to": "none", "eval_strategy": "epoch", "curriculum_span": 0.7,

@@ -2,9 +2,10 @@
 
     python tests/run_trainer.py SETTINGS.json
 
-`settings` holds `args` (of CurriculumTrainingArguments), `resume`, `kill_at` (a step, before whose end the process
-kills itself), `trace` (a file prefix for the rows that each rank draws) and `dropout`. The final weights go to
-`output_dir/final.pt`, the number of all-reduces of each step under DDP to `output_dir/reductions.json`.
+`settings` holds `args` (of CurriculumTrainingArguments), `resume`, `kill_at` and `interrupt_at` (a step, before whose
+end the process kills or interrupts itself), `trace` (a file prefix for the rows that each rank draws) and `dropout`.
+The final weights go to `output_dir/final.pt`, the number of all-reduces of each step under DDP to
+`output_dir/reductions.json`.
 """
 
 import json
@@ -33,15 +34,16 @@ from class_hf import (
 )
 
 
-class KillAt(TrainerCallback):
-    """Ends the process the hard way in the middle of a step."""
+class SignalAt(TrainerCallback):
+    """Sends a signal to the process in the middle of a step."""
 
-    def __init__(self, step):
+    def __init__(self, step, number):
         self.step = step
+        self.number = number
 
     def on_pre_optimizer_step(self, args, state, control, **kwargs):
         if state.global_step == self.step:
-            os.kill(os.getpid(), signal.SIGKILL)
+            os.kill(os.getpid(), self.number)
 
 
 class CountReductions(TrainerCallback):
@@ -91,7 +93,8 @@ def build(settings):
         seed=args.seed,
         path=f"{trace}{args.process_index}" if trace else None,
     )
-    callbacks = [KillAt(settings["kill_at"])] if settings.get("kill_at") is not None else []
+    signals = {"kill_at": signal.SIGKILL, "interrupt_at": signal.SIGINT}
+    callbacks = [SignalAt(settings[name], number) for name, number in signals.items() if name in settings]
     counter = CountReductions()
     trainer = CurriculumTrainer(
         model=tiny_model(dropout=dropout),

@@ -226,22 +226,129 @@ def test_two_processes(recipe, data_dir, tmp_path):
     assert done.stdout.count("text to molecule, full") == 1
 
 
+@pytest.mark.parametrize(
+    ("address", "message"),
+    [
+        ("127.0.0.1", r"asked for several processes and started one.*cpu_2_processes.yaml --num_processes N"),
+        ("10.0.0.1", r"asked for several hosts \(main_process_ip 10.0.0.1\).*each host would train its own model"),
+    ],
+)
+def test_processes_that_accelerate_did_not_start_are_missed(address, message, recipe, data_dir, tmp_path, monkeypatch):
+    """What `accelerate launch` sets for the one process that it starts on a CPU, on one host and on two."""
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "no")
+    monkeypatch.setenv("MASTER_ADDR", address)
+    with pytest.raises(ValueError, match=message):
+        train(recipe, data_dir=data_dir, output_dir=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.slow
 @pytest.mark.distributed
-def test_two_processes_by_the_flag_alone(recipe, data_dir, tmp_path):
-    """On a CPU accelerate starts one process for it; the recipe starts them all."""
-    arguments = flags(data_dir=data_dir, output_dir=tmp_path, per_device_train_batch_size=2, max_steps=2)
-    done = launch("-m", "accelerate.commands.launch", "--num_processes", "2", "recipes/train.py", recipe, *arguments)
-    assert done.returncode == 0, done.stderr
-    assert json.loads((tmp_path / "train_summary.json").read_text())["processes"] == 2
+@pytest.mark.parametrize("hosts", (1, 2))
+def test_accelerates_separate_processes_are_refused_in_one_line(hosts, recipe, data_dir, tmp_path):
+    """`--num_processes 2`, and `--cpu` with the configuration of several hosts; each would train alone."""
+    options = ["--num_processes", "2"]
+    if hosts == 2:
+        options = ["--config_file", "recipes/accelerate/several_hosts.yaml", "--cpu", "--machine_rank", "0",
+                   "--main_process_ip", "192.0.2.1", "--mixed_precision", "no"]  # fmt: skip
+    arguments = flags(data_dir=data_dir, output_dir=tmp_path / "out", per_device_train_batch_size=2, max_steps=2)
+    done = launch("-m", "accelerate.commands.launch", "--quiet", *options, "recipes/train.py", recipe, *arguments)
+    lines = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert done.returncode == 1 and len(lines) == 1 and "Traceback" not in done.stderr, done.stderr
+    assert ("each host would train its own model" in lines[0]) == (hosts == 2)
+    assert not (tmp_path / "out").exists()
 
 
-def test_processes_that_accelerate_did_not_start_are_missed(recipe, data_dir, tmp_path, monkeypatch):
-    """What `accelerate launch --num_processes 2` sets for the one process that it starts on a CPU."""
-    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "no")
-    monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
-    with pytest.raises(ValueError, match="asked for several processes and started one"):
-        train(recipe, data_dir=data_dir, output_dir=tmp_path)
+def test_a_folder_with_other_files_needs_overwrite(recipe, data_dir, tmp_path):
+    (tmp_path / "notes.txt").write_text("mine")
+    (tmp_path / "model.safetensors").write_text("another model")
+    given = {"data_dir": data_dir, "output_dir": tmp_path, "max_steps": 2}
+    with pytest.raises(ValueError, match="holds other files"):
+        train(recipe, **given)
+    assert (tmp_path / "model.safetensors").read_text() == "another model"
+    train(recipe, "--overwrite", **given)
+    assert (tmp_path / "notes.txt").read_text() == "mine" and (tmp_path / "train_summary.json").is_file()
+    first = (tmp_path / "model.safetensors").read_bytes()
+    train(recipe, "--overwrite", **given, seed=4)
+    assert (tmp_path / "model.safetensors").read_bytes() != first
+
+
+def test_the_current_folder_is_refused_before_work(recipe, data_dir, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match="is the current folder"):
+        train(recipe, data_dir=data_dir, output_dir=".")
+    assert not list(tmp_path.iterdir())
+
+
+def test_resume_without_a_checkpoint_starts_from_the_beginning(recipe, data_dir, tmp_path, monkeypatch, caplog):
+    """As after a kill while the first checkpoint was saved; twice the same command is no error."""
+    given = {"data_dir": data_dir, "save_strategy": "steps", "save_steps": 2, "max_steps": 4}
+    train(recipe, **given, output_dir=tmp_path / "straight")
+    killed = tmp_path / "killed"
+    (killed / "checkpoint-2").mkdir(parents=True)
+    (killed / "checkpoint-2" / "model.safetensors").write_text("half a file")
+    with pytest.raises(ValueError, match="holds an unfinished run. Resume it with --resume_from_checkpoint true"):
+        train(recipe, **given, output_dir=killed)
+    train(recipe, **given, output_dir=killed, resume_from_checkpoint="true")
+    assert "manifest.json is missing" in caplog.text and "the run starts from the beginning" in caplog.text
+    for folder in (killed, tmp_path / "new"):
+        train(recipe, **given, output_dir=folder, resume_from_checkpoint="true")
+        weights = [path / "model.safetensors" for path in (folder, tmp_path / "straight")]
+        assert weights[0].read_bytes() == weights[1].read_bytes()
+    for name, value in {"learning_rate": 0.5, "sentence_dropout": 0.5, "difficulty_combination": "max"}.items():
+        with pytest.raises(ValueError, match=f"made with other settings .*{name}.* -> '?{value}"):
+            train(recipe, **given, output_dir=killed, resume_from_checkpoint="true", **{name: value})
+
+
+def test_a_damaged_checkpoint_is_found_before_data_is_scored(recipe, data_dir, tmp_path, monkeypatch):
+    train(recipe, data_dir=data_dir, output_dir=tmp_path, save_strategy="steps", save_steps=2, max_steps=2)
+    checkpoint = tmp_path / "checkpoint-2"
+    (checkpoint / "optimizer.pt").write_bytes((checkpoint / "optimizer.pt").read_bytes()[:99])
+    monkeypatch.setattr(TRAIN, "load_splits", lambda *args, **kwargs: pytest.fail("the data was loaded"))
+    with pytest.raises(ValueError, match="optimizer.pt has 99 bytes instead of"):
+        train(recipe, data_dir=data_dir, output_dir=tmp_path, resume_from_checkpoint=checkpoint)
+
+
+@pytest.mark.slow
+def test_ctrl_c_and_a_full_disk_end_in_one_line(recipe, data_dir, tmp_path):
+    """SIGINT while training leaves a checkpoint; so does a limit of the file size, from which the run resumes."""
+    code = """
+import os, runpy, signal, sys
+from transformers import TrainerCallback
+import class_hf.training.callbacks as callbacks
+plain = callbacks.CurriculumCallback.on_pre_optimizer_step
+def interrupt(self, args, state, control, **kwargs):
+    if state.global_step == 3:
+        os.kill(os.getpid(), signal.SIGINT)
+    return plain(self, args, state, control, **kwargs)
+callbacks.CurriculumCallback.on_pre_optimizer_step = interrupt
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+    arguments = flags(data_dir=data_dir, output_dir=tmp_path / "run", save_strategy="no")
+    done = launch("-c", code, "recipes/train.py", recipe, *arguments)
+    assert done.returncode == 130 and "Traceback" not in done.stderr
+    assert done.stderr.strip().splitlines()[-1] == f"interrupted: a checkpoint of step 4 is in {tmp_path / 'run'}"
+    assert (tmp_path / "run" / "checkpoint-4" / "manifest.json").is_file()
+    code = """
+import resource, runpy, sys
+import class_hf.training.resuming as resuming
+plain = resuming.ResumingTrainer._save_checkpoint
+def limited(self, *args):
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, resource.RLIM_INFINITY))
+    return plain(self, *args)
+resuming.ResumingTrainer._save_checkpoint = limited
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+    arguments = flags(data_dir=data_dir, output_dir=tmp_path / "full", save_strategy="epoch")
+    done = launch("-c", code, "recipes/train.py", recipe, *arguments)
+    assert done.returncode == 1 and "Traceback" not in done.stderr, done.stderr
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith("error: ") and "cannot be written: the disk is full" in last
+    train(
+        recipe, data_dir=data_dir, output_dir=tmp_path / "full", save_strategy="epoch", resume_from_checkpoint="true"
+    )
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)

@@ -104,7 +104,7 @@ def check_numbers(args: Any) -> None:
             raise ValueError(f"{name} is {value!r}; expected a number in {allowed}.")
         if not allowed.holds(float(value)):
             raise ValueError(f"{name} is {value}; expected a number in {allowed}.")
-    if args.max_steps != -1 and not _COUNT.holds(args.max_steps):
+    if args.max_steps != -1 and not (isinstance(args.max_steps, Real) and _COUNT.holds(float(args.max_steps))):
         raise ValueError(f"max_steps is {args.max_steps}; expected a number in {_COUNT}, or -1 for num_train_epochs.")
 
 

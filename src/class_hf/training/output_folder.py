@@ -76,7 +76,7 @@ def check_output_folder(folder: Path, *, resume: bool, overwrite: bool) -> None:
         raise OutputFolderError(
             f"{folder} already holds a finished run. Choose another --output_dir, or pass --overwrite."
         )
-    elif checkpoints:
+    elif checkpoints or ((folder / "plan.json").is_file() and set(present) & set(_RESULTS)):
         raise OutputFolderError(
             f"{folder} holds an unfinished run. Resume it with --resume_from_checkpoint true, choose another "
             "--output_dir, or pass --overwrite."

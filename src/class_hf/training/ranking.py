@@ -26,8 +26,9 @@ class RankingTrainer(PublishingTrainer):
         """Retrieval metrics over complete pools, not an in-batch loss.
 
         Args:
-            eval_dataset: *optional*; prepared pairs, which are ranked among each other, or several of them by name.
-                Default: the evaluator of the trainer.
+            eval_dataset: *optional*; prepared pairs, which are ranked among each other, or several data sets by name.
+                Then the keys have the names, and `eval_mrr` and its like are means over the data sets. Default: the
+                evaluator of the trainer.
             ignore_keys: not used; part of the Trainer's signature.
             metric_key_prefix: *optional*, defaults to `"eval"`; start of each key.
 
@@ -46,6 +47,9 @@ class RankingTrainer(PublishingTrainer):
             metrics: dict[str, float] = {}
             for name, pairs in eval_dataset.items():
                 metrics |= self.evaluate(pairs, ignore_keys, f"{metric_key_prefix}_{name}")
+            for metric in METRICS:
+                values = [metrics[f"{metric_key_prefix}_{name}_{metric}"] for name in eval_dataset]
+                metrics[f"{metric_key_prefix}_{metric}"] = sum(values) / len(values)
             return metrics
         if eval_dataset is not None:
             evaluator = RetrievalEvaluator(

@@ -150,7 +150,8 @@ def check_selection(
         )
     name = (args.metric_for_best_model or "").removeprefix("eval_")
     selects = stops or args.load_best_model_at_end or args.save_strategy == SaveStrategy.BEST
-    if selects and not own_metrics and name not in METRICS and not name.endswith("_mrr"):
+    known = any(name == metric or name.endswith(f"_{metric}") for metric in METRICS)
+    if selects and not own_metrics and not known:
         raise ValueError(
             f"metric_for_best_model is {args.metric_for_best_model!r}, which no evaluation computes; "
             f"{did_you_mean(name, METRICS)}"
