@@ -32,7 +32,7 @@ FIXED_ARGUMENTS = (
 _PLAN_ARGUMENTS = ["num_train_epochs", "max_steps", "seed", "data_seed", "global_batch_size"]
 _PLAN_ARGUMENTS += [
     f"curriculum_{name}"
-    for name in ("order", "pacing", "start", "power", "stages", "span", "group_size", "group_from")
+    for name in ("order", "pacing", "start", "power", "stages", "span", "end", "group_size", "group_from")
 ]
 # Arguments of `Trainer` that have no effect here.
 _REFUSED = {
