@@ -8,7 +8,6 @@ import torch
 from huggingface_hub.errors import StrictDataclassClassValidationError, StrictDataclassFieldValidationError
 from rdkit import Chem
 
-from class_hf.models import feature_extraction_graph
 from class_hf.models.configuration_graph import (
     ATOM_FEATURES,
     BOND_FEATURES,
@@ -158,11 +157,12 @@ def test_content_does_not_depend_on_how_the_smiles_is_written(extractor, smiles)
     assert all(content(extractor, writing) == content(extractor, smiles) for writing in writings)
 
 
-def test_labels_when_the_cip_labeler_gives_up(extractor, monkeypatch):
-    monkeypatch.setattr(feature_extraction_graph, "_MAX_CIP_ITERATIONS", 1)
-    smiles = "C[C@@H](O)[C@H](Cl)/C=C/C=C\\C[C@H]1CC[C@H](C)CC1"
+def test_labels_when_the_cip_labeler_gives_up(extractor):
+    """The second fragment is so symmetric that RDKit's labeler exceeds its iterations, for the first fragment too."""
+    symmetric = "[C@@H]1(C)" + "[C@H](C)" * 60 + "[C@@H]1C"
+    smiles = f"C[C@@H](O)[C@H](Cl)/C=C/C=C\\C.{symmetric}"
     assert atom_column(extractor, smiles, "chirality")[:4] == [0, 1, 0, 1]
-    assert set(atom_column(extractor, smiles, "chirality")[4:]) == {0, 5}  # there are no older labels r and s
+    assert set(atom_column(extractor, smiles, "chirality")[4:]) <= {0, 5}  # there are no older labels r and s
     assert bond_column(extractor, smiles, "stereo")[4:9] == [0, 1, 0, 2, 0]
 
 

@@ -1,6 +1,7 @@
 """The lexical tokenizer and its tower."""
 
 import pickle
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -135,10 +136,16 @@ def test_long_captions_are_refused_before_they_take_memory():
             assert len(str(error.value)) < 200
 
 
-def test_long_words_are_not_cached():
+def test_long_words_do_not_fill_the_memory():
     tokenizer = LexicalTokenizer()
-    first = tokenizer("a" * 20_000)["input_ids"]
-    assert tokenizer("a" * 20_000)["input_ids"] == first and len(tokenizer._word_cache) == 0
+    expected = tokenizer("a" * 20_000)["input_ids"]
+    tracemalloc.start()
+    for letter in "bcdefghijk":
+        tokenizer.encode_sentences(letter * 20_000)
+    kept, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert kept < 100_000  # bytes; the ids of the ten words take 3 MB
+    assert tokenizer("a" * 20_000)["input_ids"] == expected
 
 
 def test_ids_beyond_the_table_are_named():
