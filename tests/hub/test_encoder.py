@@ -3,8 +3,10 @@
 import numpy as np
 import pytest
 import torch
+import yaml
 from conftest import tiny_bert, tiny_model
-from transformers import AutoTokenizer
+from tiny_orma import tiny_orma
+from transformers import AutoTokenizer, pipeline
 
 from class_hf import (
     Encoder,
@@ -13,6 +15,7 @@ from class_hf import (
     TextMoleculeDualEncoderModel,
     TextMoleculeProcessor,
 )
+from class_hf.hub.model_card import model_card
 
 
 @pytest.fixture(scope="module")
@@ -150,3 +153,16 @@ def test_the_mode_of_the_model_is_kept(processor):
     assert (encoder.encode_text(["an acid"]) == encoder.encode_text(["an acid"])).all() and model.training
     with pytest.raises(ValueError, match="k is 0"):
         encoder.rank("an acid", ["CCO"], k=0)
+
+
+def test_the_tag_of_the_card_works_as_a_pipeline(encoder, bert_encoder, tmp_path):
+    """`pipeline("feature-extraction")` of transformers gives the vectors of captions."""
+    for name, kind in (("lexical", encoder), ("bert", bert_encoder)):
+        kind.model.save_pretrained(tmp_path / name), kind.processor.save_pretrained(tmp_path / name)
+        assert yaml.safe_load(model_card(kind.model).split("---")[1])["pipeline_tag"] == "feature-extraction"
+        extract = pipeline("feature-extraction", model=str(tmp_path / name), device="cpu")
+        texts = ["The molecule is a thiol.", "It has a role as a metabolite."]
+        vectors = np.concatenate([np.array(vector) for vector in extract(texts)])
+        np.testing.assert_allclose(vectors, kind.encode_text(texts), atol=1e-6)
+    # The captions of ORMA come without padding, which this pipeline does not know.
+    assert "pipeline_tag" not in yaml.safe_load(model_card(tiny_orma()).split("---")[1])

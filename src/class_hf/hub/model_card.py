@@ -34,6 +34,10 @@ _TRAINING_PICTURES = {
 }
 
 
+# Models whose captions `pipeline("feature-extraction")` cannot encode.
+_WITHOUT_PIPELINE = ("orma",)
+
+
 @dataclass(frozen=True)
 class CardMetadata:
     """The metadata of a model card.
@@ -121,7 +125,7 @@ def model_card(
     tags += [metadata.tags] if isinstance(metadata.tags, str) else list(metadata.tags or [])
     data = ModelCardData(
         library_name="class_hf",
-        pipeline_tag="feature-extraction",
+        pipeline_tag=None if _model_type(model) in _WITHOUT_PIPELINE else "feature-extraction",
         **license_fields(metadata.license or source.license),
         language="en",
         datasets=hub_ids(datasets) or None,
@@ -247,6 +251,11 @@ def _pictures(folder: str | Path | None, captions: Mapping[str, str]) -> str:
     """The pictures that exist in the folder."""
     existing = [name for name in captions if folder is not None and (Path(folder) / "plots" / f"{name}.png").is_file()]
     return "\n\n".join(f"![{captions[name]}](plots/{name}.png)" for name in existing)
+
+
+def _model_type(model: Any) -> str | None:
+    """The type of the model in its configuration."""
+    return getattr(getattr(model, "config", None), "model_type", None)
 
 
 def _towers(model: Any) -> str:

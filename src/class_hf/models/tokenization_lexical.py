@@ -211,11 +211,21 @@ class LexicalTokenizer(PreTrainedTokenizer):
             sentences.append(np.concatenate(pieces))
         return sentences
 
-    def _encode_plus(self, text: Any, *args: Any, **kwargs: Any) -> BatchEncoding:
-        """Tokenizes one caption or several. A bag of n-grams needs no padding, truncation or special tokens."""
+    def _encode_plus(self, text: Any, *args: Any, return_tensors: Any = None, **kwargs: Any) -> BatchEncoding:
+        """Tokenizes one caption or several. A bag of n-grams needs no padding, truncation or special tokens.
+
+        With `return_tensors`, the result is the input of the tower: all ids in a row (T,), and the place where each
+        caption begins (B + 1,). `pipeline("feature-extraction")` uses it.
+        """
         if isinstance(text, str):
-            return BatchEncoding({"input_ids": np.concatenate(self.encode_sentences(text)).tolist()})
-        if isinstance(text, list | tuple) and all(isinstance(caption, str) for caption in text):
-            ids = [np.concatenate(self.encode_sentences(caption)).tolist() for caption in text]
-            return BatchEncoding({"input_ids": ids})
-        raise ValueError(f"`text` is a {type(text).__name__}; expected a string or a list of strings.")
+            rows = [np.concatenate(self.encode_sentences(text))]
+        elif isinstance(text, list | tuple) and all(isinstance(caption, str) for caption in text):
+            rows = [np.concatenate(self.encode_sentences(caption)) for caption in text]
+        else:
+            raise ValueError(f"`text` is a {type(text).__name__}; expected a string or a list of strings.")
+        if return_tensors is None:
+            ids = [row.tolist() for row in rows]
+            return BatchEncoding({"input_ids": ids[0] if isinstance(text, str) else ids})
+        offsets = np.cumsum([0, *map(len, rows)], dtype=np.int32)
+        arrays = {"input_ids": np.concatenate([np.empty(0, np.int32), *rows]), "text_offsets": offsets}
+        return BatchEncoding(arrays, tensor_type=return_tensors)
