@@ -61,7 +61,17 @@ def write_index(folder: Path, vectors: np.ndarray) -> None:
             "_pattern": [bytes(256)] * rows,
         }
     )
-    config = {"molecules": rows, "captions": 0, "exact_up_to": 200_000, "query_bank": None, "class_hf_version": ""}
+    config = {
+        "class_hf_version": "",
+        "model": None,
+        "revision": None,
+        "dimension": vectors.shape[1],
+        "molecules": rows,
+        "captions": 0,
+        "exact_up_to": 200_000,
+        "query_bank": None,
+        "probes": {},
+    }
     with FolderStore.create(folder, table, vectors.shape[1], np.empty(0, np.int64), overwrite=True) as writer:
         writer.add_molecules(0, vectors)
         writer.finish(config)
