@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 import class_hf
 from class_hf import load_demo
@@ -34,6 +35,17 @@ def test_every_page_is_in_the_navigation() -> None:
     navigation = (ROOT / "mkdocs.yml").read_text(encoding="utf-8").partition("nav:")[2]
     for page in DOCS.rglob("*.md"):
         assert f" {page.relative_to(DOCS).as_posix()}\n" in navigation
+
+
+def test_community_files_fit_the_package() -> None:
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert citation["version"] == class_hf.__version__.partition(".dev")[0]
+    assert f"\n## {citation['version']}\n" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    for path in sorted((ROOT / ".github").rglob("*.yml")):
+        assert yaml.safe_load(path.read_text(encoding="utf-8")), path
+    supported = re.search(r"requires-python = \">=3\.(\d+)\"", (ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    versions = yaml.safe_load((ROOT / ".github/workflows/ci.yml").read_text())["jobs"]["checks"]["strategy"]["matrix"]
+    assert supported and versions["python"][0] == f"3.{supported[1]}"
 
 
 def walk_throughs() -> list[tuple[str, str]]:
