@@ -30,7 +30,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from class_hf.config.parsing import run_script
+from class_hf.config.command import CommandParser, run_script
+from class_hf.config.numbers import non_negative_integer
 from class_hf.config.recipe_files import find_file, program
 from class_hf.studies.definition import read_study
 from class_hf.studies.results import write_report
@@ -67,18 +68,19 @@ def main(argv: list[str]) -> None:
 
 def parse(argv: list[str]) -> argparse.Namespace:
     """Parses the command line."""
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog=program("ablate"),
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
     parser.add_argument("study", type=Path, help="YAML file of the study, or the name of a shipped one")
     parser.add_argument("--data_dir", help="folder with the pairs, or a Hub id (default: the source in the recipe)")
     parser.add_argument("--output_dir", type=Path, required=True, help="folder for the runs and the report")
     parser.add_argument("--launch", help="command that starts a run (default: one process of this Python)")
     parser.add_argument("--arms", nargs="+", help="run only these arms; the report has all finished runs")
-    parser.add_argument("--seeds", nargs="+", type=int, help="run these seeds instead of those of the study")
+    parser.add_argument(
+        "--seeds", nargs="+", type=non_negative_integer, help="run these seeds instead of those of the study"
+    )
     parser.add_argument("--report_only", action="store_true", help="write the report of the finished runs only")
     parser.add_argument(
         "--keep_models", action="store_true", help="keep weights and checkpoints of finished runs (default: delete)"

@@ -16,7 +16,8 @@ from pathlib import Path
 import transformers
 
 from class_hf._version import __version__
-from class_hf.config.parsing import run_script
+from class_hf.config.command import CommandParser, run_script
+from class_hf.config.numbers import port_number
 from class_hf.config.recipe_files import program
 from class_hf.page.answers import open_pools
 from class_hf.page.app import build_page, launch
@@ -26,11 +27,10 @@ DEFAULT_INDEX = "outputs/index"
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog=program("app"),
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
     source = parser.add_mutually_exclusive_group()
     source.add_argument(
@@ -53,7 +53,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         help="link each molecule to PubChem by its InChIKey; following a link tells PubChem the compound",
     )
     parser.add_argument("--host", help="address to listen on (default: this machine only)")
-    parser.add_argument("--port", type=int, help="port (default: the first free one from 7860)")
+    parser.add_argument("--port", type=port_number, help="port (default: the first free one from 7860)")
     parser.add_argument("--export_space", metavar="FOLDER", help="write a Hugging Face Space, and serve nothing")
     parser.add_argument(
         "--package",

@@ -14,7 +14,8 @@ import torch
 import transformers
 
 from class_hf._version import __version__
-from class_hf.config.parsing import run_script
+from class_hf.config.command import CommandParser, run_script
+from class_hf.config.numbers import non_negative_integer, positive_integer
 from class_hf.config.recipe_files import program
 from class_hf.data.columns import add_table_arguments, table_options
 from class_hf.data.prepare import prepare_molecules, prepare_pairs
@@ -32,7 +33,7 @@ from class_hf.utils.files import write_arrays, write_json
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(prog=program("evaluate"), description=__doc__.splitlines()[0], allow_abbrev=False)
+    parser = CommandParser(prog=program("evaluate"), description=__doc__.splitlines()[0])
     parser.add_argument(
         "--model",
         required=True,
@@ -60,17 +61,19 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         action="store_true",
         help="replace existing files that no evaluation wrote",
     )
-    parser.add_argument("--batch_size", type=int, default=256, help="rows embedded at a time (default: %(default)s)")
+    parser.add_argument(
+        "--batch_size", type=positive_integer, default=256, help="rows embedded at a time (default: %(default)s)"
+    )
     parser.add_argument("--bf16", action="store_true", help="embed in bf16; ranks are always computed in float64")
     parser.add_argument(
         "--bootstrap_samples",
-        type=int,
+        type=non_negative_integer,
         default=1000,
         help="resamples of the 95 %% intervals; 0: no intervals (default: %(default)s)",
     )
     parser.add_argument(
         "--rescore_top_k",
-        type=int,
+        type=positive_integer,
         help="re-rank this number of first candidates by the pair score of the model, if it has one",
     )
     parser.add_argument(
@@ -84,7 +87,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         default="softmax",
         help="how the penalties of the query bank are computed (default: %(default)s)",
     )
-    parser.add_argument("--num_proc", type=int, help="processes that prepare the data")
+    parser.add_argument("--num_proc", type=positive_integer, help="processes that prepare the data")
     add_table_arguments(parser)
     return parser.parse_args(argv)
 

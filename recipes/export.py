@@ -15,7 +15,7 @@ from transformers import AutoProcessor
 from transformers.utils.peft_utils import find_adapter_config_file
 
 from class_hf.backbones.adapters import load_adapter, merge_adapter
-from class_hf.config.parsing import run_script
+from class_hf.config.command import CommandParser, run_script
 from class_hf.config.recipe_files import program
 from class_hf.hub.contents import remove_local_paths
 from class_hf.hub.loading import load_pretrained, model_errors
@@ -25,7 +25,7 @@ from class_hf.utils.files import atomic_folder
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(prog=program("export"), description=__doc__.splitlines()[0], allow_abbrev=False)
+    parser = CommandParser(prog=program("export"), description=__doc__.splitlines()[0])
     parser.add_argument("--model", required=True, help="folder or Hub id of a trained dual encoder, or of an adapter")
     parser.add_argument("--subfolder", help="subfolder of --model, such as adapter")
     parser.add_argument("--revision", help="revision of --model on the Hub")

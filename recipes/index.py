@@ -18,7 +18,8 @@ from collections.abc import Sequence
 import datasets
 import transformers
 
-from class_hf.config.parsing import run_script
+from class_hf.config.command import CommandParser, run_script
+from class_hf.config.numbers import positive_integer
 from class_hf.config.recipe_files import program
 from class_hf.data.columns import add_table_arguments, table_options
 from class_hf.data.molecule_tables import read_molecules
@@ -29,11 +30,10 @@ from class_hf.search.index import MoleculeIndex
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog=program("index"),
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
     parser.add_argument("--model", help="folder or Hub id of a trained dual encoder")
     change = parser.add_mutually_exclusive_group()
@@ -57,8 +57,10 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument(
         "--on_error", choices=("raise", "drop"), default="raise", help="stop at a bad row, or leave it out"
     )
-    parser.add_argument("--batch_size", type=int, default=256, help="molecules that are embedded at a time")
-    parser.add_argument("--num_proc", type=int, help="processes that read and featurise the molecules")
+    parser.add_argument(
+        "--batch_size", type=positive_integer, default=256, help="molecules that are embedded at a time"
+    )
+    parser.add_argument("--num_proc", type=positive_integer, help="processes that read and featurise the molecules")
     parser.add_argument(
         "--query_bank",
         action="store_true",

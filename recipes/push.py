@@ -15,18 +15,17 @@ import datasets
 import transformers
 from huggingface_hub.utils import disable_progress_bars
 
-from class_hf.config.parsing import run_script
+from class_hf.config.command import CommandParser, run_script
 from class_hf.config.recipe_files import program
 from class_hf.hub.push import push_dataset, push_model
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog=program("push"),
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--model", help="output folder of class-hf train")

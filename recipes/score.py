@@ -19,7 +19,8 @@ from typing import Literal
 
 from datasets import DatasetDict, disable_progress_bars
 
-from class_hf.config.parsing import run_script
+from class_hf.config.command import CommandParser, run_script
+from class_hf.config.numbers import non_negative_integer, positive_integer, share
 from class_hf.config.recipe_files import program
 from class_hf.data.columns import add_table_arguments, table_options
 from class_hf.data.source import load_data
@@ -30,13 +31,13 @@ from class_hf.utils.files import atomic_folder
 
 
 def neighbours(text: str) -> int | Literal["all"]:
-    """The value of --neighbours. argparse names this function in its error."""
-    return "all" if text == "all" else int(text)
+    """The value of --neighbours: a number, or all."""
+    return "all" if text == "all" else positive_integer(text)
 
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """Parse the command line."""
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog=program("score"), description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     source = parser.add_mutually_exclusive_group(required=True)
@@ -57,7 +58,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
         help="how text and molecule are combined: mean, max, product, text or molecule (default: %(default)s)",
     )
     parser.add_argument(
-        "--text_weight", type=float, default=0.5, help="weight of the text in the mean, 0 to 1 (default: %(default)s)"
+        "--text_weight", type=share, default=0.5, help="weight of the text in the mean, 0 to 1 (default: %(default)s)"
     )
     parser.add_argument(
         "--neighbours",
@@ -73,20 +74,23 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     )
     parser.add_argument(
         "--exact_up_to",
-        type=int,
+        type=non_negative_integer,
         default=100_000,
         help="of confusability: with more training pairs, faiss finds the neighbours (default: %(default)s)",
     )
     parser.add_argument(
-        "--seed", type=int, default=0, help="of alignment: seed of its reference models (default: %(default)s)"
+        "--seed",
+        type=non_negative_integer,
+        default=0,
+        help="of alignment: seed of its reference models (default: %(default)s)",
     )
     parser.add_argument(
         "--reference_steps",
-        type=int,
+        type=positive_integer,
         default=150,
         help="of alignment: training steps of each of its two reference models (default: %(default)s)",
     )
-    parser.add_argument("--num_proc", type=int, help="processes that score (default: one)")
+    parser.add_argument("--num_proc", type=positive_integer, help="processes that score (default: one)")
     parser.add_argument(
         "--on_error",
         choices=("raise", "drop"),

@@ -18,7 +18,8 @@ from pathlib import Path
 
 import transformers
 
-from class_hf.config.parsing import run_script
+from class_hf.config.command import CommandParser, run_script
+from class_hf.config.numbers import number, positive, positive_integer
 from class_hf.config.recipe_files import program
 from class_hf.plots.hits import draw_hits
 from class_hf.search.index import MoleculeIndex
@@ -29,11 +30,10 @@ DEFAULT_INDEX = "outputs/index"
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog=program("search"),
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
     parser.add_argument("text", nargs="?", help="description of the molecules, in quotes")
     parser.add_argument("--smiles", help="search by this molecule in place of a description")
@@ -41,18 +41,18 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--captions", action="store_true", help="search captions, not molecules; needs --smiles")
     parser.add_argument("--index", default=DEFAULT_INDEX, help="folder or URL of the index (default: %(default)s)")
     parser.add_argument("--model", help="folder or Hub id of the index's model, if it moved")
-    parser.add_argument("--k", type=int, default=10, help="number of hits (default: %(default)s)")
+    parser.add_argument("--k", type=positive_integer, default=10, help="number of hits (default: %(default)s)")
     filters = parser.add_argument_group("filters")
-    filters.add_argument("--min_weight", type=float, help="smallest molecular weight in Da")
-    filters.add_argument("--max_weight", type=float, help="largest molecular weight in Da")
+    filters.add_argument("--min_weight", type=number, help="smallest molecular weight in Da")
+    filters.add_argument("--max_weight", type=number, help="largest molecular weight in Da")
     filters.add_argument("--elements", help="elements that the molecules must contain, such as N,Cl")
     filters.add_argument("--substructure", help="SMARTS that the molecules must match")
     filters.add_argument("--ignore_stereo", action="store_true", help="ignore the stereo marks of the substructure")
     filters.add_argument(
-        "--time_limit", type=float, default=10.0, help="seconds for the substructure (default: %(default)s)"
+        "--time_limit", type=positive, default=10.0, help="seconds for the substructure (default: %(default)s)"
     )
     filters.add_argument("--where", help="comparisons on columns of the table, such as 'logS < -2 and vendor = \"x\"'")
-    filters.add_argument("--min_score", type=float, help="smallest score of a hit")
+    filters.add_argument("--min_score", type=number, help="smallest score of a hit")
     parser.add_argument("--no_query_bank", action="store_true", help="do not subtract the query bank's penalties")
     parser.add_argument("--draw", metavar="FILE.png", help="draw the hits")
     parser.add_argument("--json", action="store_true", help="print the hits as JSON")

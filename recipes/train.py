@@ -25,7 +25,8 @@ from class_hf import CurriculumTrainer, CurriculumTrainingArguments, RetrievalEv
 from class_hf.backbones.adapters import check_same_adapter, merge_adapter, save_adapter, trainable_parameters
 from class_hf.backbones.registry import build_loss, build_model
 from class_hf.config.arguments import DataArguments, ModelArguments
-from class_hf.config.parsing import parse_recipe, run_script
+from class_hf.config.command import run_script
+from class_hf.config.parsing import parse_recipe
 from class_hf.config.recipe_files import program
 from class_hf.data.collator import TextMoleculeCollator
 from class_hf.data.columns import table_options

@@ -9,7 +9,7 @@ import pytest
 import torch
 from conftest import CHAINS, rows_of_pairs
 
-from class_hf.config.parsing import USER_ERRORS
+from class_hf.config.command import USER_ERRORS
 from class_hf.hub.loading import load_model
 from class_hf.models import chemical_names
 

@@ -14,7 +14,7 @@ from conftest import rows_of_pairs
 from transformers import AutoModel, AutoProcessor
 
 import class_hf  # noqa: F401  (registers the model with AutoModel)
-from class_hf.config.parsing import USER_ERRORS
+from class_hf.config.command import USER_ERRORS
 
 ROOT = Path(__file__).parents[2]
 # A study names a recipe and its arms; tests/recipes/test_ablate.py reads it.

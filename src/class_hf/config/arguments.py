@@ -1,10 +1,11 @@
 """The arguments of a training run that describe the data and the model."""
 
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from class_hf.config.json_objects import parse_json_object
+from class_hf.config.numbers import positive_integer, probability, share
 from class_hf.difficulty.definitions import DEFINITIONS, check_definition
 from class_hf.utils.plugins import is_object_path
 from class_hf.utils.suggestions import did_you_mean
@@ -44,7 +45,7 @@ class DataArguments:
 
     >>> DataArguments(sentence_dropout=1.0)
     Traceback (most recent call last):
-    ValueError: sentence_dropout is 1.0; expected a probability in [0, 1).
+    ValueError: sentence_dropout is 1.0; expected a number in [0, 1).
     """
 
     data_dir: str | None = field(
@@ -97,18 +98,14 @@ class DataArguments:
     num_proc: int | None = field(default=None, metadata={"help": "Processes that prepare the data."})
 
     def __post_init__(self) -> None:
-        if not 0.0 <= self.sentence_dropout < 1.0:
-            raise ValueError(f"sentence_dropout is {self.sentence_dropout}; expected a probability in [0, 1).")
-        if not 0.0 <= self.difficulty_text_weight <= 1.0:
-            raise ValueError(f"difficulty_text_weight is {self.difficulty_text_weight}; expected a share in [0, 1].")
+        probability.check("sentence_dropout", self.sentence_dropout)
+        share.check("difficulty_text_weight", self.difficulty_text_weight)
         for name in self.difficulty_definition:
             if name not in DEFINITIONS and not is_object_path(name):
                 raise ValueError(f"unknown difficulty_definition {name!r}; {did_you_mean(name, DEFINITIONS)}")
             check_definition(name)  # imports a definition of the user's own
         for key in ("max_train_pairs", "eval_pairs", "eval_pool", "num_proc"):
-            value = getattr(self, key)
-            if value is not None and value < 1:
-                raise ValueError(f"{key} is {value}; expected a whole number of at least 1.")
+            positive_integer.check(key, getattr(self, key))
 
     def source(self) -> dict[str, Any]:
         """The arguments of [`~class_hf.training.preparation.load_splits`]."""
@@ -240,10 +237,8 @@ class ModelArguments:
     def __post_init__(self) -> None:
         if self.backbone not in BACKBONE_NAMES and not is_object_path(self.backbone):
             raise ValueError(f"unknown backbone {self.backbone!r}; {did_you_mean(self.backbone, BACKBONE_NAMES)}")
-        if self.early_stopping_patience is not None and self.early_stopping_patience < 1:
-            raise ValueError(
-                f"early_stopping_patience is {self.early_stopping_patience}; expected a whole number of at least 1."
-            )
+        positive_integer.check("early_stopping_patience", self.early_stopping_patience)
+        positive_integer.check("max_text_length", self.max_text_length)
         if self.text_from_scratch and (self.text_model == "lexical" or self.text_adapter is not None):
             raise ValueError(
                 "text_from_scratch needs a transformer as text_model and no text_adapter; text_model is "
@@ -277,13 +272,7 @@ class ModelArguments:
             ValueError: if the argument is not a JSON object.
         """
         text = getattr(self, name)
-        try:
-            value = json.loads(text) if text is not None else {}
-        except json.JSONDecodeError as error:
-            raise ValueError(f"{name} is {text!r}; expected JSON such as '{{\"hidden_size\": 256}}'.") from error
-        if not isinstance(value, dict):
-            raise ValueError(f"{name} is {text!r}; expected a JSON object of fields and values.")
-        return value
+        return {} if text is None else parse_json_object(name, text)
 
 
 JSON_ARGUMENTS = (

@@ -1,20 +1,20 @@
 """Parses the arguments of a run: a recipe file, and a command line that overrides it."""
 
 import json
-import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub.errors import StrictDataclassError
 from transformers import HfArgumentParser
 
+from class_hf.config.command import CommandParser
 from class_hf.config.recipe_files import find_file
 from class_hf.config.yaml_files import read_mapping
 from class_hf.utils.suggestions import did_you_mean
 
-# Errors that a user can cause. A command prints their message in one line, without a traceback.
-USER_ERRORS = (ValueError, OSError, ImportError, StrictDataclassError)
+
+class RecipeParser(CommandParser, HfArgumentParser):
+    """A parser of dataclasses whose errors take one line."""
 
 
 def parse_recipe(argv: Sequence[str], argument_classes: Sequence[type], prog: str) -> tuple[Any, ...]:
@@ -32,7 +32,7 @@ def parse_recipe(argv: Sequence[str], argument_classes: Sequence[type], prog: st
         ValueError: if the recipe is missing or not a mapping, or an argument is unknown.
         SystemExit: with argparse's message, if a value has the wrong type or is not one of the choices.
     """
-    parser = HfArgumentParser(list(argument_classes), prog=prog, allow_abbrev=False)  # type: ignore[arg-type]
+    parser = RecipeParser(list(argument_classes), prog=prog)
     parser.add_argument("recipe", help="YAML file, or the name of a shipped one. It is always the first argument.")
     if not argv or argv[0] in ("-h", "--help"):
         parser.parse_args(argv or ["--help"])
@@ -113,18 +113,3 @@ def check_fields(argument: str, fields: Iterable[str], known: Iterable[str]) -> 
     for field in fields:
         if field not in known:
             raise ValueError(f"{argument} has the unknown field {field!r}; {did_you_mean(field, sorted(known))}")
-
-
-def run_script(main: Callable[[list[str]], None]) -> None:
-    """Runs the `main` of a command on the command line.
-
-    A user's error ends it with one line and status 1, Ctrl-C with one line and status 130.
-    """
-    try:
-        main(sys.argv[1:])
-    except USER_ERRORS as error:
-        sys.exit(f"error: {error}")
-    except KeyboardInterrupt as error:
-        message = f"interrupted: {error}" if str(error) else "interrupted"
-        sys.stderr.write(f"\n{message}\n")
-        sys.exit(130)
