@@ -4,6 +4,8 @@ from pathlib import Path
 
 from class_hf.utils.suggestions import did_you_mean
 
+MAX_CHARACTERS = 1000  # of a name that a user gives
+
 # The console command sets it, so that messages of a recipe name the command that the user typed.
 is_console_command = False
 
@@ -63,10 +65,14 @@ def find_file(name: str | Path, kind: str = "recipe") -> Path:
     Traceback (most recent call last):
     ValueError: the recipe 'demoo' does not exist; did you mean 'demo'?
     """
+    name = str(name)
+    if not name.strip() or len(name) > MAX_CHARACTERS or "\0" in name:
+        shown = name if len(name) <= 40 else f"{name[:40]}..."
+        raise ValueError(f"the {kind} is {shown!r}; expected the path of a YAML file, or the name of a shipped one.")
     for folder in (Path(), recipes_folder()):
         for path in (folder / name, folder / f"{name}.yaml"):
             if path.is_file():
                 return path
     listed = "`class-hf --help` lists the shipped files."
-    hint = did_you_mean(Path(name).with_suffix("").as_posix(), shipped_files(), otherwise=listed)
-    raise ValueError(f"the {kind} {str(name)!r} does not exist; {hint}")
+    hint = did_you_mean(name.removesuffix(".yaml"), shipped_files(), otherwise=listed)
+    raise ValueError(f"the {kind} {name!r} does not exist; {hint}")

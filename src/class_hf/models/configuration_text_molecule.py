@@ -48,6 +48,12 @@ class BagConfig(PreTrainedConfig):
     token_dropout: float | int = 0.0
     initializer_range: float = 0.02
 
+    def validate_sizes(self):
+        """Checks the sizes; called by `@strict`."""
+        for name in ("num_buckets", "embedding_size", "hidden_size", "intermediate_size"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"`{name}` is {getattr(self, name)}; expected at least 1.")
+
     def validate_probabilities(self):
         """Checks the ranges of all values; called by `@strict`."""
         for name in ("num_buckets", "embedding_size", "hidden_size", "intermediate_size"):
