@@ -41,6 +41,7 @@ from class_hf.training.planning import outline_plan
 from class_hf.training.preparation import load_splits, prepare_splits
 from class_hf.training.records import evaluate_run, write_plan, write_records
 from class_hf.training.scoring import DIFFICULTY_FILE, add_difficulty
+from class_hf.training.trainer_checks import check_selection
 from class_hf.utils.files import write_json
 
 
@@ -72,6 +73,8 @@ def main(argv: list[str]) -> None:
     output = Path(args.output_dir)
     resume = launch.parse_resume(args.resume_from_checkpoint)
     launch.check_launch(args)
+    stopping = [EarlyStoppingCallback()] if model_args.early_stopping_patience is not None else []
+    check_selection(args, stopping, own_metrics=False)
     launch.warn_of_one_thread(args)
     launch.limit_progress_bars(args)
     check_output_folder(output, resume=resume is not None, overwrite=run_args.overwrite or run_args.dry_run)

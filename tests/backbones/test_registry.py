@@ -1,6 +1,7 @@
 """A backbone of the user's own is one file, named in a recipe or registered in a process."""
 
 import json
+import runpy
 import sys
 
 import pytest
@@ -11,6 +12,7 @@ from class_hf.backbones import registry
 from class_hf.backbones.registry import BACKBONES, Backbone, build_loss, build_model, find_backbone, register_backbone
 from class_hf.config import arguments
 from class_hf.config.arguments import BACKBONE_NAMES, ModelArguments
+from class_hf.config.recipe_files import recipes_folder
 
 
 @pytest.fixture
@@ -71,8 +73,6 @@ def test_wrong_backbones(module):
 
 
 def test_train_runs_a_named_backbone(module, tmp_path):
-    from test_train import TRAIN
-
     rows = rows_of_pairs(24)
     lines = ["CID\tSMILES\tsplit\thas_description"]
     for split, indices in {"train": range(16), "validation": range(16, 24)}.items():
@@ -85,6 +85,8 @@ def test_train_runs_a_named_backbone(module, tmp_path):
         "per_device_train_batch_size": 4, "num_train_epochs": 2, "save_strategy": "no", "report_to": "none",
     }  # fmt: skip
     (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe))
-    TRAIN.main([str(tmp_path / "recipe.yaml"), "--output_dir", str(tmp_path / "out")])
+    runpy.run_path(str(recipes_folder() / "train.py"), run_name="train_recipe")["main"](
+        [str(tmp_path / "recipe.yaml"), "--output_dir", str(tmp_path / "out")]
+    )
     pools = json.loads((tmp_path / "out" / "metrics.json").read_text())["pools"]
     assert 0 < pools["full"]["text_to_molecule"]["mrr"] <= 1

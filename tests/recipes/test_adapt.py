@@ -207,7 +207,7 @@ def test_the_backbone_comes_with_the_model(tmp_path):
         ({"molecule_model": "graph"}, "Leave out molecule_model"),
         ({"backbone": "orma"}, "Leave out backbone"),
         ({"text_config": '{"dropou": 1}'}, "unknown field 'dropou'"),
-        ({"dual_encoder_config": '{"projection_dim": 3}'}, "sizes stay as they were trained"),
+        ({"dual_encoder_config": '{"projection_dim": 3}'}, "must keep the sizes of the trained model"),
         ({"model_name_or_path": "nobody/nothing"}, "neither a folder with a model nor reachable"),
         ({"model_name_or_path": "BERT"}, "is a 'bert', no trained dual encoder"),
     ],

@@ -152,7 +152,7 @@ def contradictions() -> Iterator[Case]:
         (here / "output" / "thesis.tex").write_text("years of work")
 
     for command in ("train", "score", "index", "export"):
-        yield Case(f"{command}: output holds other files", command, COMMANDS[command], "output|empty", filled)
+        yield Case(f"{command}: output holds other files", command, COMMANDS[command], "output|empty|lexical", filled)
     for command, words, culprit in (
         ("evaluate", (*EVALUATE, "--demo"), "source|demo"),
         ("evaluate", (*EVALUATE, "--dataset_name", "a/b"), "source|dataset_name"),
@@ -179,7 +179,7 @@ def contradictions() -> Iterator[Case]:
         ("app", ("--index", "{index}", "--export_space", "{table}"), "table"),
         ("push", ("--model", "{here}", "--repo_id", "a/b"), "here|config"),
         ("push", ("--model", "/no/such", "--repo_id", "a/b"), "such"),
-        ("push", ("--dataset", "{here}", "--repo_id", "a/b"), "here|dataset|summary"),
+        ("push", ("--dataset", "{here}", "--repo_id", "a/b"), "data set|dataset"),
         ("push", ("--dataset", "{here}", "--repo_id", "a/b", "--trust_remote_code_export"), "trust_remote_code"),
         ("push", ("--model", "{model}", "--repo_id", "a b/c d/e"), "a b/c d/e|repo"),
         ("push", ("--model", "{model}", "--dataset", "{here}", "--repo_id", "a/b"), "dataset|model"),

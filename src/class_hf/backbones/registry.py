@@ -7,14 +7,14 @@ from inspect import signature
 
 import torch
 from torch import nn
-from transformers import AutoConfig, AutoModel, AutoProcessor, PreTrainedModel
+from transformers import AutoConfig, PreTrainedModel
 
 from class_hf.backbones.dual_encoder import build_dual_encoder
 from class_hf.backbones.orma import build_orma
 from class_hf.backbones.text2mol import build_text2mol
 from class_hf.config.arguments import BACKBONE_NAMES, ModelArguments
 from class_hf.config.parsing import check_fields
-from class_hf.hub.loading import model_errors
+from class_hf.hub.loading import load_pretrained, model_errors
 from class_hf.losses.aman import AmanLoss
 from class_hf.losses.contrastive import ContrastiveLoss
 from class_hf.losses.orma import OrmaLoss
@@ -276,15 +276,17 @@ def _load_trained(name: str, arguments: ModelArguments) -> tuple[PreTrainedModel
         for field, value in fields.items():
             setattr(part, field, value)
     config.validate()
-    with model_errors("model_name_or_path", name):
-        try:
-            model = AutoModel.from_pretrained(name, config=config, dtype=torch.float32)
-        except RuntimeError as error:
-            raise ValueError(
-                f"model_name_or_path {name!r} cannot be loaded with the changed fields; its sizes stay as they were "
-                f"trained. {error}"
-            ) from error
-        return model, AutoProcessor.from_pretrained(name)
+    try:
+        return load_pretrained(name, argument="model_name_or_path", config=config, dtype=torch.float32)
+    except ValueError as error:
+        changed = [
+            part for part in ("text_config", "molecule_config", "dual_encoder_config") if arguments.as_dict(part)
+        ]
+        if not changed:
+            raise
+        raise ValueError(
+            f"{error} The fields of {', '.join(changed)} must keep the sizes of the trained model."
+        ) from error
 
 
 # Arguments that describe a new model, and have no meaning for a trained one.

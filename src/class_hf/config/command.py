@@ -26,7 +26,7 @@ class CommandParser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Prints one line and exits with status 2."""
-        self.exit(2, f"error: {one_line(message)}. See {self.prog} --help\n")
+        self.exit(2, f"error: {one_line(message).rstrip('.')}. See {self.prog} --help\n")
 
 
 def run_script(main: Callable[[list[str]], None]) -> None:
@@ -111,20 +111,17 @@ def describe_error(error: BaseException) -> str:
         return message
     if isinstance(error, MemoryError):
         return f"out of memory. {message}".strip()
-    return (
-        f"{type(error).__name__}{f': {message}' if message else ''}{_place(error)}. Run the command again with "
-        "--debug to see the traceback."
-    )
+    kind = f"{type(error).__name__}: {message.rstrip('.')}" if message else type(error).__name__
+    return f"{kind}{_place(error)}. Run the command again with --debug to see the traceback."
 
 
 def one_line(message: object) -> str:
-    """The text of a message or error in one line, without a full stop at its end.
+    """The text of a message or error in one line.
 
     >>> one_line("two\\n  lines.")
-    'two lines'
+    'two lines.'
     """
-    text = " ".join(str(message).split())
-    return text[:-1] if text.endswith(".") and not text.endswith("..") else text
+    return " ".join(str(message).split())
 
 
 def _name(path: object) -> str:

@@ -43,8 +43,8 @@ def parse_json_object(name: str, text: str) -> dict[str, Any]:
 
     try:
         value = json.loads(text, object_pairs_hook=build, parse_constant=refuse)
-    except _WrongObject:
-        raise
+    except _WrongObject as error:
+        raise ValueError(str(error)) from None
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{name} is {shown!r}; expected JSON such as '{{\"hidden_size\": 256}}'.") from error
     if not isinstance(value, dict):

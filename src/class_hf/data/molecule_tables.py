@@ -78,6 +78,8 @@ def read_molecules(
     mapping = _merge(column_mapping, smiles_column, id_column, description_column)
     if path.is_dir():
         return _named_columns(path.name, _read_folder(path, split), mapping)
+    if split is not None:
+        raise ValueError(f"{str(path)!r} is a file, which has no splits; remove --split {split!r}.")
     file = source_file(path, encoding, on_error)
     if find_format(file) == "parquet":
         check_parquet(file)

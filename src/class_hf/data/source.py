@@ -44,6 +44,8 @@ def load_data(
     if demo:
         _refuse_options(named, "the demo set")
         return load_demo(), None
+    if data_dir == "":
+        raise ValueError("--data_dir is empty; expected a folder or a file with pairs.")
     if data_dir is not None:
         for folder in (Path(data_dir), Path(data_dir) / "dataset"):
             if (folder / "dataset_dict.json").is_file():

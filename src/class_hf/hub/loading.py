@@ -68,7 +68,12 @@ def load_model(name: str, revision: str | None = None) -> tuple[Any, Any]:
 
 
 def load_pretrained(
-    name: str, *, argument: str = "--model", revision: str | None = None, subfolder: str | None = None
+    name: str,
+    *,
+    argument: str = "--model",
+    revision: str | None = None,
+    subfolder: str | None = None,
+    **options: Any,
 ) -> tuple[Any, Any]:
     """Load a trained model and its processor, and check that every weight of the model was in the files.
 
@@ -79,6 +84,7 @@ def load_pretrained(
         argument (`str`, *optional*, defaults to `"--model"`): name of the argument, for errors.
         revision (`str`, *optional*): branch, tag or commit of a model on the Hub.
         subfolder (`str`, *optional*): subfolder of `name` with the model.
+        **options: further arguments of `AutoModel.from_pretrained`, such as `config` and `dtype`.
 
     Returns:
         The model and its processor, on the CPU.
@@ -95,7 +101,7 @@ def load_pretrained(
     place = {"revision": revision, "subfolder": subfolder or ""}
     with _complete(argument, name), _quiet_loading() as reports:
         try:
-            model, info = AutoModel.from_pretrained(name, output_loading_info=True, **place)
+            model, info = AutoModel.from_pretrained(name, output_loading_info=True, **options, **place)
         except RuntimeError as error:
             raise ValueError(_mismatch(reports) or str(error)) from error
         _check_weights(info)

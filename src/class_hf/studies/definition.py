@@ -80,9 +80,9 @@ def read_study(path: Path) -> Study:
     if not isinstance(recipe, str):
         raise ValueError(f"{path}: recipe is {recipe!r}; expected the path of a recipe, relative to the study.")
     seeds = values.get("seeds", [0, 1, 2])
-    are_integers = isinstance(seeds, list) and all(type(seed) is int for seed in seeds)
+    are_integers = isinstance(seeds, list) and all(type(seed) is int and seed >= 0 for seed in seeds)
     if not are_integers or not seeds or len(set(seeds)) < len(seeds):
-        raise ValueError(f"{path}: seeds is {seeds!r}; expected a list of different integers.")
+        raise ValueError(f"{path}: seeds is {seeds!r}; expected a list of different integers of at least 0.")
     arms = values.get("arms")
     if not isinstance(arms, dict) or not arms:
         raise ValueError(f"{path}: arms is {arms!r}; expected a mapping of names to arguments.")
