@@ -136,7 +136,10 @@ def test_without_a_cache(tmp_path):
             "smiles,SMILES\nCCO,CCN\n",
             r"t.csv: the columns \['smiles', 'SMILES'\] could each be 'smiles'.*--smiles_column",
         ),
-        ("CCO,1\nCCN,2\n", "t.csv has no header: its first line .* holds the SMILES 'CCO'"),
+        (
+            "CCO,1\nCCN,2\n",
+            "t.csv has no header: its first line .* holds the SMILES 'CCO'. Add a line with column names",
+        ),
         ("id,smiles\n", "t.csv has a header and no rows; expected molecules"),
         ("", "t.csv is empty"),
         ("\n \n", "t.csv is empty"),
@@ -145,6 +148,7 @@ def test_without_a_cache(tmp_path):
         ("id,smiles\n1," + "C" * 10_000_000, "t.csv line 2 has more than 1,000,000 characters"),
         ("id,smiles\n1,CCO\0\n2,CCN\n", "t.csv line 2 holds a zero byte"),
         ("id,smiles\n1,0.1 0.2,An alcohol.\n", "t.csv line 2 has 3 fields"),
+        (",".join(f"column {row}" for row in range(50_000)) + "\n", "its columns are .* and 49,980 more"),
         ("1\t0.1 0.2\tAn alcohol.\n", "t.csv is in Text2Mol's format, which has no SMILES"),
     ],
 )

@@ -67,7 +67,8 @@ def test_an_sdf_with_captions_holds_pairs(tmp_path):
     from rdkit import Chem
 
     block = Chem.MolToMolBlock(Chem.MolFromSmiles("CCO")).split("\n", 1)[1]
-    put(tmp_path / "a.sdf", f"ethanol\n{block}>  <caption>\nAn alcohol.\n\n$$$$\n")
+    fields = ">  <caption>\nAn alcohol.\n\n>  <isomeric_smiles>\nCCN\n\n"
+    put(tmp_path / "a.sdf", f"ethanol\n{block}{fields}$$$$\n")
     assert read(tmp_path / "a.sdf") == {"id": ["ethanol"], "smiles": ["CCO"], "description": ["An alcohol."]}
 
 

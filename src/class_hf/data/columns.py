@@ -53,6 +53,16 @@ def is_smiles_name(name: str) -> bool:
     return any(normalise(name) in group for group in SYNONYMS["smiles"])
 
 
+def shown(header: Sequence[str]) -> str:
+    """A header in an error: at most 20 columns, at most 60 characters each.
+
+    >>> shown(["id", "smiles"])
+    "['id', 'smiles']"
+    """
+    names = ", ".join(repr(name) if len(name) <= 60 else f"{name[:60]!r}..." for name in header[:20])
+    return f"[{names}{f', and {len(header) - 20:,} more' if len(header) > 20 else ''}]"
+
+
 def candidates(header: Sequence[str], column: str, column_mapping: Mapping[str, str]) -> list[int]:
     """Positions in a header of the columns that could be `column`: mapped ones, else the best group of usual names."""
     mapped = [position for position, name in enumerate(header) if column_mapping.get(name) == column]
@@ -92,7 +102,7 @@ def pick_columns(
         names = [header[position] for position in positions]
         if not positions:
             raise ValueError(
-                f"{where} has no column for {column!r}; its columns are {list(header)}. {_advice(column, '<NAME>')}"
+                f"{where} has no column for {column!r}; its columns are {shown(header)}. {_advice(column, '<NAME>')}"
             )
         if len(positions) > 1:
             raise ValueError(f"{where}: the columns {names} could each be {column!r}. {_advice(column, names[0])}")
@@ -121,9 +131,10 @@ def check_mapping(column_mapping: Mapping[str, str], headers: Mapping[str, Seque
     known = {name for header in headers.values() for name in header}
     for name in column_mapping:
         if name not in known:
+            near = did_you_mean(name, sorted(known), otherwise="use one of these.")
             raise ValueError(
-                f"{' and '.join(headers)} has no column {name!r}; its columns are {sorted(known)}. "
-                f"Correct the name in --column_mapping or --*_column: {did_you_mean(name, sorted(known))}"
+                f"{' and '.join(headers)} has no column {name!r}; its columns are {shown(sorted(known))}. Correct the "
+                f"name in --column_mapping or --*_column: {near}"
             )
 
 

@@ -1,6 +1,7 @@
 """Reads tables of delimited text: CSV with commas or semicolons, TSV with or without quotes."""
 
 import csv
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import NamedTuple
@@ -103,9 +104,9 @@ def check_header(name: str, fields: Sequence[str], place: str) -> list[str]:
     ['column_1', 'id', 'smiles']
     """
     header = [text.strip() or f"column_{number}" for number, text in enumerate(fields, start=1)]
-    for column in header:
-        if header.count(column) > 1:
-            raise ValueError(f"{name} {place} has {header.count(column)} columns {column!r}; rename all but one.")
+    column, count = Counter(header).most_common(1)[0]
+    if count > 1:
+        raise ValueError(f"{name} {place} has {count} columns {column!r}; rename all but one.")
     return header
 
 
@@ -119,7 +120,10 @@ def _separator(line: str) -> str:
     """Comma or semicolon, whichever makes more known columns of the header; a comma if both make the same."""
 
     def score(separator: str) -> tuple[int, bool, bool]:
-        fields = next(csv.reader([line], delimiter=separator, skipinitialspace=True), [])
+        try:
+            fields = next(csv.reader([line], delimiter=separator, skipinitialspace=True), [])
+        except csv.Error:  # a field is too long
+            fields = []
         return sum(normalise(text) in _KNOWN for text in fields), len(fields) > 1, separator == ","
 
     return max(",;", key=score)

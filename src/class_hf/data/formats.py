@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from class_hf.data.columns import PAIR_COLUMNS, POOL_COLUMNS, candidates
+from class_hf.data.columns import PAIR_COLUMNS, POOL_COLUMNS
 from class_hf.data.sdf import pubchem_smiles
 from class_hf.data.tables import (
     PAIR_FORMATS,
@@ -15,6 +15,7 @@ from class_hf.data.tables import (
     choose_columns,
     read_table,
     source_file,
+    structure_first,
     warn_flat,
 )
 from class_hf.data.text_files import SourceFile
@@ -134,7 +135,8 @@ def _pair_table(
     source: FileTable, wanted: Sequence[str], optional: Sequence[str], column_mapping: Mapping[str, str]
 ) -> Table:
     """The wanted columns of a file."""
-    chosen = choose_columns(source.name, source.header, wanted, optional, column_mapping)
+    mapping = structure_first(source.format, column_mapping)
+    chosen = choose_columns(source.name, source.header, wanted, optional, mapping)
     names = {column: source.header[position] for column, position in chosen.items()}
     columns: dict[str, list[str]] = {column: [] for column in names}
     places: list[str] = []
@@ -149,8 +151,9 @@ def _pair_table(
         raise ValueError(f"{source.name} has a header and no rows; remove the file, or add rows.")
     if "id" not in columns and "id" in (*wanted, *optional):
         columns["id"] = [str(number) for number in range(1, len(places) + 1)]
-    stereo = any(mark in smiles for smiles in columns["smiles"] for mark in "@/\\")
-    warn_flat(source.name, names["smiles"], stereo)
+    if source.format != "sdf":
+        stereo = any(mark in smiles for smiles in columns["smiles"] for mark in "@/\\")
+        warn_flat(source.name, names["smiles"], stereo)
     notes = tuple(f"{source.name}: {message}" for message in source.notes.messages())
     return Table(source.name, columns, tuple(source.header), places, faults, notes)
 
@@ -175,15 +178,6 @@ def table_from_dataset(dataset: Any, where: str, wanted: Sequence[str], column_m
         column: [as_text(value) or "" for value in dataset[header[position]][:]] for column, position in chosen.items()
     }
     return Table(where, columns, tuple(header))
-
-
-def has_column(column: str, header: Sequence[str], column_mapping: Mapping[str, str]) -> bool:
-    """Whether a header has a column of this package.
-
-    >>> has_column("id", ["CID", "smiles"], {})
-    True
-    """
-    return bool(candidates(header, column, column_mapping))
 
 
 def _find_smiles(file: SourceFile, pool: Table | None) -> dict[str, str]:

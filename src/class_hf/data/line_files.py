@@ -130,11 +130,12 @@ def _json_record(file: SourceFile, place: str, text: str) -> Record:
 
 def _parse(text: str) -> Any:
     """Parse JSON with a limit on its depth; a repeated key is an error."""
-    depth = 0
-    for character in text:
-        depth += (character in "[{") - (character in "]}")
-        if depth > _MAX_DEPTH:
-            raise RecursionError
+    if text.count("[") + text.count("{") > _MAX_DEPTH:
+        depth = 0
+        for character in text:
+            depth += (character in "[{") - (character in "]}")
+            if depth > _MAX_DEPTH:
+                raise RecursionError
     return json.loads(text, object_pairs_hook=_unique)
 
 

@@ -16,7 +16,16 @@ from rdkit import rdBase
 
 from class_hf.data.columns import check_mapping, checked_mapping
 from class_hf.data.smiles import ASCII_SPACE
-from class_hf.data.tables import FileTable, as_text, choose_columns, find_format, read_table, source_file, warn_flat
+from class_hf.data.tables import (
+    FileTable,
+    as_text,
+    choose_columns,
+    find_format,
+    read_table,
+    source_file,
+    structure_first,
+    warn_flat,
+)
 from class_hf.data.text_files import Notes, OnError, Record, SourceFile
 
 logger = logging.getLogger(__name__)
@@ -156,9 +165,7 @@ def _read_file(file: SourceFile, mapping: dict[str, str]) -> Dataset:
     check_mapping(mapping, {file.name: table.header})
     if table.is_text2mol:
         raise ValueError(f"{file.name} is in Text2Mol's format, which has no SMILES. Name a table with SMILES.")
-    if table.format == "sdf":
-        # The structure and the title of a record have priority over its properties.
-        mapping = {column: column for column in ("smiles", "id") if column not in mapping.values()} | mapping
+    mapping = structure_first(table.format, mapping)
     chosen = choose_columns(file.name, table.header, ("smiles",), ("id", "description"), mapping)
     names = _new_names(table.header, chosen, table.notes)
     folder = Path(datasets.config.HF_DATASETS_CACHE, "class_hf_tables")

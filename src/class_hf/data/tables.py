@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from class_hf.data.columns import SYNONYMS, candidates, normalise, pick_columns
-from class_hf.data.delimited import read_delimited
+from class_hf.data.columns import SYNONYMS, candidates, normalise, pick_columns, shown
+from class_hf.data.delimited import check_header, read_delimited
 from class_hf.data.line_files import read_json_lines, read_smiles_file
 from class_hf.data.sdf import read_sdf
 from class_hf.data.smiles import smiles_fault
@@ -129,10 +129,7 @@ def _read_parquet(file: SourceFile, notes: Notes) -> FileTable:
         except (pa.ArrowException, OSError) as error:
             raise ValueError(f"{file.name} cannot be read as Parquet: {first_line(error)}") from error
 
-    header = parquet.schema_arrow.names
-    for name in header:
-        if header.count(name) > 1:
-            raise ValueError(f"{file.name} has {header.count(name)} columns {name!r}; rename all but one.")
+    header = check_header(file.name, parquet.schema_arrow.names, "its schema")
     return FileTable(file.name, "parquet", header, records(), notes)
 
 
@@ -159,10 +156,21 @@ def choose_columns(
         molecule = next((text for text in header if len(text) > 1 and smiles_fault(text) is None), None)
         if molecule is not None:
             raise ValueError(
-                f"{name} has no header: its first line {list(header)} holds the SMILES {molecule!r}. Add a first line "
+                f"{name} has no header: its first line {shown(header)} holds the SMILES {molecule!r}. Add a line "
                 "with column names, such as smiles and id."
             )
     return pick_columns(name, header, wanted, column_mapping)
+
+
+def structure_first(format_: str, column_mapping: Mapping[str, str]) -> dict[str, str]:
+    """The column mapping of a file. In an SDF file, structure and title have priority over unmapped properties.
+
+    >>> structure_first("sdf", {"PUBCHEM_SMILES": "smiles"})
+    {'id': 'id', 'PUBCHEM_SMILES': 'smiles'}
+    """
+    mapped = column_mapping.values()
+    fixed = {column: column for column in ("smiles", "id") if format_ == "sdf" and column not in mapped}
+    return fixed | dict(column_mapping)
 
 
 def warn_flat(name: str, column: str, has_stereo: bool) -> None:

@@ -73,10 +73,8 @@ def format_summary(summary: Mapping[str, Any], train: Any) -> str:
             rho = numbers["spearman_text_molecule"]
             shown = "-" if rho is None else f"{rho:.2f}"
             lines.append(f"{split:<12}{numbers['rows']:>8,}{text:>8.2f}{molecule:>10.2f}{combined:>8.2f}{shown:>10}")
-    rows = {name: row for row, name in enumerate(train["id"][:])}
-    for end in ("easiest", "hardest"):
+    for end, rows in find_extremes(train, 5).items():
         lines.append(f"\n{end} training pairs")
-        for name in summary[end][:5]:
-            lines.append(f"  {name:<12} {train[rows[name]]['description'][:90]}")
+        lines += [f"  {train[row]['id']:<12} {train[row]['description'][:90]}" for row in rows]
     lines.append("\nseconds: " + ", ".join(f"{part} {spent:.1f}" for part, spent in summary["seconds"].items()))
     return "\n".join(lines)
