@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from common import Timing, arguments, bar, best_of, finish
 
-from class_hf.evaluation.ranks import rank_in_pools, rank_partners
+from class_hf.evaluation.ranks import TIE_TOLERANCE, rank_in_pools, rank_partners
 
 DIMENSION = 256
 SORTED_QUERIES = 256
@@ -41,7 +41,7 @@ def counted_in_float64(queries: torch.Tensor, candidates: torch.Tensor, gold: to
     """Ranks with mean ranks of ties, from the complete matrix in float64."""
     scores = queries.double() @ candidates.double().T
     gaps = scores - scores.gather(1, gold[:, None])
-    gaps[gaps.abs() < 1e-12] = 0.0
+    gaps[gaps.abs() <= TIE_TOLERANCE] = 0.0
     return ((gaps > 0).sum(1) + ((gaps == 0).sum(1) + 1) / 2).numpy()
 
 

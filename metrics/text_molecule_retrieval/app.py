@@ -14,7 +14,7 @@ def compute(scores: str, true: str) -> dict:
     try:
         metric = TextMoleculeRetrieval(keep_in_memory=True)
         return metric.compute(predictions=json.loads(scores), references=json.loads(true))
-    except ValueError as error:
+    except (ValueError, TypeError) as error:
         raise gr.Error(str(error)) from error
 
 

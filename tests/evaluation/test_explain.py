@@ -82,11 +82,11 @@ def cosine(model, processor, smiles, text):
 def test_occurrences_are_what_is_counted(molecules):
     for smiles in molecules:
         molecule = Chem.MolFromSmiles(smiles)
-        one_by_one = Counter(name for name, _ in occurrences(molecule, 2))
-        assert one_by_one == environments(molecule, 2), smiles
+        counts = Counter(name for name, _ in occurrences(molecule, 2))
+        assert counts == environments(molecule, 2), smiles
         for further, count in COUNTERS.items():
-            found = Counter(name for name, _ in occurrences(molecule, 2, [further])) - one_by_one
-            assert found == count(molecule), (smiles, further)
+            further_counts = Counter(name for name, _ in occurrences(molecule, 2, [further])) - counts
+            assert further_counts == count(molecule), (smiles, further)
 
 
 def test_environments_cover_all_atoms_within_their_radius(molecules):
@@ -94,25 +94,25 @@ def test_environments_cover_all_atoms_within_their_radius(molecules):
         molecule = Chem.MolFromSmiles(smiles)
         within = [set(np.flatnonzero(row <= 2)) for row in Chem.GetDistanceMatrix(molecule)]
         balls = {frozenset(np.flatnonzero(row <= r)) for row in Chem.GetDistanceMatrix(molecule) for r in (0, 1, 2)}
-        found = {frozenset(atoms) for _, atoms in occurrences(molecule, 2)}
-        assert found <= balls, smiles
-        # A whole fragment may be reached sooner, and is counted once.
-        assert set().union(*found) == set().union(*within) == set(range(molecule.GetNumAtoms()))
+        environments_found = {frozenset(atoms) for _, atoms in occurrences(molecule, 2)}
+        assert environments_found <= balls, smiles
+        # A small fragment is reached at a smaller radius, and is counted once.
+        assert set().union(*environments_found) == set().union(*within) == set(range(molecule.GetNumAtoms()))
 
 
 def test_fingerprint_contributions_are_scores_of_smaller_bags(fingerprint):
     model, processor = fingerprint
     extractor = processor.feature_extractor
-    found = atom_contributions(model, processor, ASPIRIN, text=TEXT)
+    contributions = atom_contributions(model, processor, ASPIRIN, text=TEXT)
     molecule = Chem.MolFromSmiles(ASPIRIN)
-    whole = cosine(model, processor, ASPIRIN, TEXT)
+    complete = cosine(model, processor, ASPIRIN, TEXT)
     text = model.get_text_features(**processor(text=TEXT))[0]
     for atom in range(molecule.GetNumAtoms()):
         seen = Counter(n for n, atoms in occurrences(molecule, 2, extractor.substructures) if atom not in atoms)
         blob = extractor.pack(seen)
         with torch.no_grad():
             without = model.get_molecule_features(**processor.collate_molecules([blob]))[0] @ text
-        assert found[atom] == pytest.approx(whole - float(without), abs=1e-6)
+        assert contributions[atom] == pytest.approx(complete - float(without), abs=1e-6)
 
 
 def test_packing_all_occurrences_is_encoding(fingerprint, molecules):
@@ -124,31 +124,31 @@ def test_packing_all_occurrences_is_encoding(fingerprint, molecules):
 
 def test_graph_contributions_are_scores_with_a_wildcard(graph):
     model, processor = graph
-    found = atom_contributions(model, processor, "CC(=O)Oc1ccccc1", text=TEXT)
+    contributions = atom_contributions(model, processor, "CC(=O)Oc1ccccc1", text=TEXT)
     by_hand = [
         *("*C(=O)Oc1ccccc1", "C*(=O)Oc1ccccc1", "CC(=*)Oc1ccccc1", "CC(=O)*c1ccccc1", "CC(=O)O*1ccccc1"),
         *("CC(=O)Oc1*cccc1", "CC(=O)Oc1c*ccc1", "CC(=O)Oc1cc*cc1", "CC(=O)Oc1ccc*c1", "CC(=O)Oc1cccc*1"),
     ]
-    whole = cosine(model, processor, "CC(=O)Oc1ccccc1", TEXT)
-    expected = [whole - cosine(model, processor, smiles, TEXT) for smiles in by_hand]
-    np.testing.assert_allclose(found, expected, atol=1e-5)
+    complete = cosine(model, processor, "CC(=O)Oc1ccccc1", TEXT)
+    expected = [complete - cosine(model, processor, smiles, TEXT) for smiles in by_hand]
+    np.testing.assert_allclose(contributions, expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("tower", ["fingerprint", "graph", "fused"])
-def test_atoms_that_are_alike_contribute_alike_however_it_is_written(tower, request):
+def test_equivalent_atoms_contribute_equally_in_any_notation(tower, request):
     model, processor = request.getfixturevalue(tower)
     benzene = atom_contributions(model, processor, "c1ccccc1", text=TEXT)
     np.testing.assert_allclose(benzene, benzene[0], atol=1e-6)
-    one, other = (atom_contributions(model, processor, smiles, text=TEXT) for smiles in ("CCO", "OCC"))
-    np.testing.assert_allclose(one, other[::-1], atol=1e-6)
-    assert np.abs(one).max() > 1e-4
+    ethanol, reversed_ethanol = (atom_contributions(model, processor, smiles, text=TEXT) for smiles in ("CCO", "OCC"))
+    np.testing.assert_allclose(ethanol, reversed_ethanol[::-1], atol=1e-6)
+    assert np.abs(ethanol).max() > 1e-4
 
 
 def test_every_molecule_can_lose_every_atom_in_a_graph(graph, molecules):
     model, processor = graph
     for smiles in molecules[:60]:
-        found = atom_contributions(model, processor, smiles, like="CCO")
-        assert found.shape == (Chem.MolFromSmiles(smiles).GetNumAtoms(),) and np.isfinite(found).all()
+        contributions = atom_contributions(model, processor, smiles, like="CCO")
+        assert contributions.shape == (Chem.MolFromSmiles(smiles).GetNumAtoms(),) and np.isfinite(contributions).all()
 
 
 def test_training_mode_and_batches_change_nothing(fingerprint):
@@ -156,8 +156,8 @@ def test_training_mode_and_batches_change_nothing(fingerprint):
     model.eval()
     expected = atom_contributions(model, processor, ASPIRIN, like="c1ccccc1O")
     model.train()
-    found = atom_contributions(model, processor, ASPIRIN, like="c1ccccc1O", batch_size=3)
-    np.testing.assert_allclose(found, expected, atol=1e-6)
+    contributions = atom_contributions(model, processor, ASPIRIN, like="c1ccccc1O", batch_size=3)
+    np.testing.assert_allclose(contributions, expected, atol=1e-6)
     assert model.training
 
 

@@ -42,10 +42,10 @@ def test_ranks_of_scores_are_ranks_of_cosines(vectors):
 def test_the_script_is_the_packages_metric(metric, vectors):
     queries, candidates, true = vectors
     assert metric.name == "text_molecule_retrieval"
-    given = {"predictions": queries, "references": true}
-    at_once = metric.compute(**given, candidates=candidates, bootstrap_samples=50)
+    inputs = {"predictions": queries, "references": true}
+    at_once = metric.compute(**inputs, candidates=candidates, bootstrap_samples=50)
     assert at_once == TextMoleculeRetrieval(keep_in_memory=True).compute(
-        **{name: value.tolist() for name, value in given.items()}, candidates=candidates.numpy(), bootstrap_samples=50
+        **{name: value.tolist() for name, value in inputs.items()}, candidates=candidates.numpy(), bootstrap_samples=50
     )
     assert at_once["mrr"] == (1 / rank_partners(*vectors)).mean() and len(at_once["interval_95"]["mrr"]) == 2
     for part in (slice(0, 3), slice(3, 7)):
@@ -94,7 +94,7 @@ def test_evaluator_gives_the_numbers_of_the_package(pairs, processor, metric):
     assert same["mrr"] == expected["split"]["molecule_to_text"]["mrr"] and "interval_95" not in same
 
 
-def test_evaluator_refuses_what_does_not_fit(pairs, processor):
+def test_evaluator_refuses_wrong_inputs(pairs, processor):
     pipe = pipeline("molecule-feature-extraction", model=tiny_model(), processor=processor, device="cpu")
     evaluator, few = TextMoleculeRetrievalEvaluator(), pairs.select(range(4))
     for arguments, message in (

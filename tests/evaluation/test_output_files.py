@@ -1,10 +1,13 @@
-"""`class-hf evaluate` never replaces a file of another origin, and says so before it works."""
+"""Files of `class-hf evaluate`: none replaces a file of another origin, and metrics can be recomputed from them."""
 
 import importlib.util
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import rows_of_pairs, tiny_model
+from datasets import Dataset, DatasetDict
 
 from class_hf.evaluation.output_files import PNG_METADATA, check_output_files
 from class_hf.plots.run import plot_ranks
@@ -69,3 +72,43 @@ def test_paths_that_cannot_be_written(recipe, tmp_path):
     for name in ("broken.json", "broken.npz", "file"):
         with pytest.raises(FileExistsError):
             check_output_files({"--output": tmp_path / name})
+
+
+def test_metrics_can_be_recomputed_from_saved_embeddings(recipe, processor, tmp_path):
+    """With NumPy alone, all four rankings, to every digit. Molecules and captions have twins."""
+    rows = rows_of_pairs(24)
+    rows["smiles"][9], rows["smiles"][20] = rows["smiles"][8], rows["smiles"][3]
+    rows["description"][10] = rows["description"][2]
+    data = Dataset.from_dict(rows)
+    splits = {"train": data.select(range(8)), "validation": data.select(range(8, 24)), "pool": data}
+    DatasetDict(splits).save_to_disk(str(tmp_path / "data"))
+    tiny_model().save_pretrained(tmp_path / "model"), processor.save_pretrained(tmp_path / "model")
+    arguments = ["--model", tmp_path / "model", "--data_dir", tmp_path / "data", "--output", tmp_path / "m.json"]
+    results = []
+    for batch_size in (3, 256):
+        more = ["--save_embeddings", tmp_path / "e.npz", "--batch_size", batch_size, "--bootstrap_samples", 0]
+        recipe.main([str(argument) for argument in (*arguments, *more)])
+        results.append(json.loads((tmp_path / "m.json").read_text())["pools"])
+        with np.load(tmp_path / "e.npz") as arrays:
+            texts, molecules, gold, further = (
+                arrays[name] for name in ("text_embeds", "molecule_embeds", "gold", "caption_embeds")
+            )
+        partners, each, captions = molecules[gold], np.arange(len(texts)), np.concatenate([texts, further])
+        rankings = {
+            ("full", "text_to_molecule"): (texts, molecules, gold),
+            ("full", "molecule_to_text"): (partners, captions, each),
+            ("split", "text_to_molecule"): (texts, partners, each),
+            ("split", "molecule_to_text"): (partners, texts, each),
+        }
+        for (pool, direction), (queries, candidates, true) in rankings.items():
+            left, right = (
+                vectors.astype(np.float64) / np.linalg.norm(vectors.astype(np.float64), axis=1, keepdims=True)
+                for vectors in (queries, candidates)
+            )
+            cosines = left @ right.T
+            gaps = cosines - cosines[np.arange(len(left)), true][:, None]
+            ranks = (gaps > 1e-7).sum(1) + ((np.abs(gaps) <= 1e-7).sum(1) + 1) / 2
+            row = results[-1][pool][direction]
+            assert row["mrr"] == (1 / ranks).mean() and row["mean_rank"] == ranks.mean(), (pool, direction)
+            assert pool == "split" or (ranks % 1 != 0).any()  # there are ties
+    assert results[0] == results[1]

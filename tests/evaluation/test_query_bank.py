@@ -71,8 +71,8 @@ def test_penalties_move_ranks_as_a_full_sort_says(penalised):
     gold = torch.arange(20)
     penalties = {"text": random(50, 1, seed=3).flatten(), "molecule": random(50, 1, seed=4).flatten()}
     penalties["molecule"][3] = penalties["molecule"][2]
-    given = {f"{side}_penalties": penalties[side] for side in penalised}
-    ranks = rank_in_pools(texts, molecules, gold, further, block_size=7, **given)
+    chosen = {f"{side}_penalties": penalties[side] for side in penalised}
+    ranks = rank_in_pools(texts, molecules, gold, further, block_size=7, **chosen)
 
     zero = np.zeros(50)
     a, b = (penalties[side].double().numpy() if side in penalised else zero for side in ("text", "molecule"))

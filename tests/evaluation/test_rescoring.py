@@ -48,7 +48,7 @@ def full_matrix(model, texts, molecules):
 
 
 @pytest.mark.parametrize("batch_size", (3, 256))
-def test_the_whole_pool_re_scored_is_the_ranking_by_the_full_score(data, batch_size):
+def test_the_complete_pool_re_scored_is_the_ranking_by_the_full_score(data, batch_size):
     model = tiny_orma().eval()
     evaluation = evaluator(data, k=100, batch_size=batch_size)
     embeddings = evaluation.embeddings(model)
@@ -137,8 +137,8 @@ def test_shortlists_in_blocks_agree_with_the_ranks():
     gold = torch.randint(0, 90, (40,), generator=generator)
     ranks = rank_partners(queries, candidates, gold)
     for block_size in (1, 512):
-        found, _ = shortlist(queries, candidates, gold, 20, block_size)
-        assert np.bincount(found, minlength=40).tolist() == [20 if rank <= 20 else 0 for rank in ranks]
+        selected, _ = shortlist(queries, candidates, gold, 20, block_size)
+        assert np.bincount(selected, minlength=40).tolist() == [20 if rank <= 20 else 0 for rank in ranks]
 
 
 def test_ties_among_the_re_scored_get_their_mean_rank():
@@ -164,8 +164,8 @@ def test_pairs_are_scored_once_and_outer_members_encoded_once(held_batches):
         scored.append(len(outer_places))
         return outer["value"][outer_places] * 100 + inner["value"][inner_places]
 
-    found = score_pairs(score, encode_outer, encode, outer_rows, inner_rows, 4, held_batches)
-    np.testing.assert_array_equal(found, outer_rows * 100 + inner_rows)
+    scores = score_pairs(score, encode_outer, encode, outer_rows, inner_rows, 4, held_batches)
+    np.testing.assert_array_equal(scores, outer_rows * 100 + inner_rows)
     assert sorted(seen) == sorted(set(outer_rows)) and sum(scored) == len(
         set(zip(outer_rows, inner_rows, strict=True))
     )

@@ -1,4 +1,4 @@
-"""The text tower in sentence-transformers gives our text vectors."""
+"""sentence-transformers encodes captions as the model does, from the exported text tower."""
 
 import json
 
@@ -48,7 +48,7 @@ def processor(bert):
 @pytest.fixture(scope="module")
 def exported(model, processor, tmp_path_factory):
     folder = tmp_path_factory.mktemp("exported") / "text"
-    processor(text=CAPTIONS)  # leaves its cut in the tokenizer
+    processor(text=CAPTIONS)  # changes the truncation of the tokenizer
     save_sentence_transformer(model, processor, folder)
     return folder
 
@@ -59,25 +59,25 @@ def expected(model, processor):
         return model.get_text_features(**processor(text=CAPTIONS)).numpy()
 
 
-def test_encode_is_ours(exported, expected, tmp_path):
+def test_encode_equals_the_model(exported, expected, tmp_path):
     sentence_transformers = pytest.importorskip("sentence_transformers")
     loaded = sentence_transformers.SentenceTransformer(str(exported), device="cpu")
     assert loaded.max_seq_length == 20
     assert np.abs(loaded.encode(CAPTIONS) - expected).max() < 1e-5
-    # One by one, so that nothing is padded; and from the folder that sentence-transformers writes of it itself.
+    # Without padding, and from the folder that sentence-transformers saves.
     assert np.abs(loaded.encode(CAPTIONS, batch_size=1) - expected).max() < 1e-5
     loaded.save(str(tmp_path), create_model_card=False)
-    again = sentence_transformers.SentenceTransformer(str(tmp_path), device="cpu")
-    assert np.abs(again.encode(CAPTIONS) - expected).max() < 1e-5
+    reloaded = sentence_transformers.SentenceTransformer(str(tmp_path), device="cpu")
+    assert np.abs(reloaded.encode(CAPTIONS) - expected).max() < 1e-5
 
 
 def test_the_files_are_what_servers_read(exported, model):
-    """The names that text-embeddings-inference looks for, which are not those that sentence-transformers 6 writes."""
+    """text-embeddings-inference needs these names. sentence-transformers 6 writes others."""
     modules = json.loads((exported / "modules.json").read_text())
-    assert [one["type"].removeprefix("sentence_transformers.models.") for one in modules] == [
+    assert [module["type"].removeprefix("sentence_transformers.models.") for module in modules] == [
         "Transformer", "Pooling", "Dense", "Normalize",
     ]  # fmt: skip
-    assert all((exported / one["path"]).is_dir() for one in modules)
+    assert all((exported / module["path"]).is_dir() for module in modules)
     assert json.loads((exported / "1_Pooling" / "config.json").read_text())["pooling_mode_mean_tokens"] is True
     dense = json.loads((exported / "2_Dense" / "config.json").read_text())
     assert dense["activation_function"] == "torch.nn.modules.linear.Identity"
@@ -87,7 +87,7 @@ def test_the_files_are_what_servers_read(exported, model):
     assert json.loads((exported / "config.json").read_text())["dtype"] == "float32"
 
 
-def test_what_cannot_be_exported(model, processor, tmp_path):
+def test_other_models_are_refused(model, processor, tmp_path):
     with pytest.raises(ValueError, match="the text tower is 'lexical'"):
         save_sentence_transformer(tiny_model(), processor, tmp_path / "a")
     aman = AmanModel.from_towers(text=model.text_model, molecule=model.molecule_model, projection_dim=12)
@@ -100,7 +100,7 @@ def test_what_cannot_be_exported(model, processor, tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["b"]
 
 
-def test_a_folder_appears_whole_or_not_at_all(tmp_path):
+def test_a_folder_is_written_completely_or_not_at_all(tmp_path):
     with pytest.raises(KeyError), atomic_folder(tmp_path / "new" / "folder") as aside:
         (aside / "half").touch()
         raise KeyError

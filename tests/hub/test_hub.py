@@ -130,7 +130,7 @@ def folder(tmp_path_factory, processor) -> Path:
 
 @pytest.fixture(scope="module")
 def pushed(hub, folder, tmp_path_factory) -> dict[str, list[list[float]]]:
-    """The embeddings of what was pushed, by repository: the plain backbone as `org/plain`, then all others."""
+    """The embeddings of each pushed model, by repository."""
     expected = {}
     with client_here(hub):
         push_model(folder, "org/plain", private=True, remote_code=True)
@@ -154,7 +154,7 @@ def python(code: str, environment: dict[str, str], *options: str, cwd: Path | No
     return done.stdout
 
 
-# -S reads no `.pth` file and -I no PYTHONPATH. If the package is found anyway, its import fails.
+# -S reads no `.pth` file and -I no PYTHONPATH. If the package is embeddings anyway, its import fails.
 WITHOUT_PACKAGE = f"""
 import sys
 sys.path += {[sysconfig.get_path("purelib"), sysconfig.get_path("platlib")]!r}
@@ -183,11 +183,11 @@ def test_every_backbone_loads_without_the_package(hub, pushed, folder, tmp_path)
     code = f"""{WITHOUT_PACKAGE}{EMBED}
 from transformers import AutoModel, AutoProcessor, AutoTokenizer
 
-found = {{}}
+embeddings = {{}}
 for name in {names!r}:
     model = AutoModel.from_pretrained(name, trust_remote_code=True)
     processor = AutoProcessor.from_pretrained(name, trust_remote_code=True)
-    found[name] = embeddings_of(model, processor)
+    embeddings[name] = embeddings_of(model, processor)
     for side, subfolder in (("text", "text_encoder"), ("molecule", "molecule_encoder")):
         alone = AutoModel.from_pretrained(name, subfolder=subfolder, trust_remote_code=True).state_dict()
         inside = getattr(model, f"{{side}}_model").state_dict()
@@ -195,17 +195,17 @@ for name in {names!r}:
     alone = AutoTokenizer.from_pretrained(name, subfolder="text_encoder", trust_remote_code=True)
     assert alone({TEXTS[0]!r})["input_ids"] == processor.tokenizer({TEXTS[0]!r})["input_ids"]
 assert not [name for name in sys.modules if name.split(".")[0] == "class_hf"]
-print(json.dumps(found))
+print(json.dumps(embeddings))
 """
-    found = json.loads(python(code, client_environment(hub, tmp_path / "home"), "-I", "-S").splitlines()[-1])
-    found["org/plain, local"] = found.pop(str(tmp_path / "local"))
-    assert_close(found, {**pushed, "org/plain, local": pushed["org/plain"]})
+    embeddings = json.loads(python(code, client_environment(hub, tmp_path / "home"), "-I", "-S").splitlines()[-1])
+    embeddings["org/plain, local"] = embeddings.pop(str(tmp_path / "local"))
+    assert_close(embeddings, {**pushed, "org/plain, local": pushed["org/plain"]})
     assert hub.unknown == []
 
 
-def assert_close(found, expected) -> None:
-    """Up to the last bits, in which processes differ."""
-    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-6)
+def assert_close(embeddings, expected) -> None:
+    """Equal up to the rounding in which processes differ."""
+    torch.testing.assert_close(embeddings, expected, rtol=1e-4, atol=1e-6)
 
 
 def snippets(card: str) -> list[str]:
@@ -264,7 +264,7 @@ def test_a_branch(hub, folder):
         assert "config.json" not in HfApi().list_repo_files("org/branches")
 
 
-# -- failures -------------------------------------------------------------------------------------------------------
+# Failures -------------------------------------------------------------------------------------------------------
 
 FAULTS = {
     "no access": ("POST", "/preupload/", 404, 1, "There is no such repository for this login"),
