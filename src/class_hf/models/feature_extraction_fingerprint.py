@@ -21,7 +21,7 @@ from .substructures import COUNTERS, environments
 MAX_SMILES_CHARACTERS = 50_000
 MAX_ATOMS = 2_000  # with hydrogens that are written as atoms
 MAX_RINGS = 300  # bonds - atoms + fragments
-MAX_NEIGHBOURS = 16  # checked for molecules with more than 100 rings; uranocene's uranium has 16
+MAX_NEIGHBOURS = 12  # of one atom; checked for molecules with more than 100 rings
 _FEW_RINGS = 100
 
 COUNT_THRESHOLDS = (*range(1, 33), 36, 40, 48, 56, 64, 80, 96, 128)
