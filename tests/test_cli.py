@@ -37,7 +37,7 @@ def test_help_names_commands_and_recipes(capsys):
     text = capsys.readouterr().out
     cli.main([])
     assert capsys.readouterr().out == text
-    for name in (*cli.RECIPES, "chebi20/fast_cpu", "studies/demo", str(shipped.recipes_folder())):
+    for name in (*cli.COMMANDS, "chebi20/fast_cpu", "studies/demo", str(shipped.recipes_folder())):
         assert name in text
 
 
@@ -53,6 +53,14 @@ def test_help_and_errors_load_nothing_heavy():
     assert version.startswith("class-hf 0.")
     assert error == "error: there is no command 'trian'; did you mean 'train'?"
     assert loaded == "[]"
+
+
+def test_env_describes_the_machine(capsys):
+    cli.main(["env"])
+    text = capsys.readouterr().out
+    for words in ("- class_hf: ", "- Python: ", " cores, ", "- accelerator: ", "torch ", "- environment: "):
+        assert words in text
+    assert str(Path.home()) not in text
 
 
 def test_an_unknown_command_lists_those_there_are():

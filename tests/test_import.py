@@ -60,7 +60,7 @@ ALLOWED: dict[str, set[str]] = {
     "data": {"models", "utils", "_version"},
     "difficulty": {"models", "utils"},
     "curriculum": {"difficulty", "utils"},
-    "config": {"difficulty", "utils"},
+    "config": {"difficulty", "utils", "_version"},
     "evaluation": {"data", "models", "utils"},
     "losses": {"curriculum", "models", "utils"},
     "hub": {"curriculum", "data", "evaluation", "models", "utils", "_version"},

@@ -9,6 +9,7 @@ from class_hf._version import __version__
 from class_hf.config import recipe_files
 from class_hf.utils.suggestions import did_you_mean
 
+# Commands that are scripts in the folder `recipes`.
 RECIPES = {
     "score": "score the difficulty of pairs",
     "train": "train a model with a curriculum",
@@ -20,16 +21,17 @@ RECIPES = {
     "export": "export a text tower for sentence-transformers, or merge an adapter into its model",
     "ablate": "train the arms of a study and compare them",
 }
+COMMANDS = {**RECIPES, "env": "describe this machine and its libraries for a bug report"}
 
 
 def help_text() -> str:
     """The text of `class-hf --help`: commands, shipped recipes, and how several processes are launched."""
-    commands = "\n".join(f"  {name:<10} {text}" for name, text in RECIPES.items())
+    commands = "\n".join(f"  {name:<10} {text}" for name, text in COMMANDS.items())
     names = ", ".join(recipe_files.shipped_files())
     files = textwrap.fill(names, 100, initial_indent="  ", subsequent_indent="  ", break_on_hyphens=False)
     return f"""usage: class-hf COMMAND [ARGUMENTS]
 
-Curriculum learning for text-molecule retrieval. Each command is a script in the folder `recipes`.
+Curriculum learning for text-molecule retrieval.
 
 commands:
 {commands}
@@ -66,8 +68,12 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(help_text())
     elif name in ("-V", "--version"):
         print(f"class-hf {__version__}")
-    elif name not in RECIPES:
-        sys.exit(f"error: there is no command {name!r}; {did_you_mean(name, RECIPES)}")
+    elif name not in COMMANDS:
+        sys.exit(f"error: there is no command {name!r}; {did_you_mean(name, COMMANDS)}")
+    elif name == "env":
+        from class_hf.config.bug_report import describe_machine  # not needed by the other commands
+
+        print(describe_machine())
     else:
         recipe_files.is_console_command = True
         sys.argv[1:] = words[1:]

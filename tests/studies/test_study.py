@@ -187,10 +187,13 @@ def test_report(summary):
               "missing": ["late seed 1", "never seed 0", "never seed 1"], **summary}  # fmt: skip
     text = study_markdown(report, ["curves.png"])
     for words in ("# Study small", "DATA; 64 training pairs", "40 validation queries, 9,000 candidates", "a CPU",
-                  "`python x`", "**Missing runs:** late seed 1.", "**Arms not run:** never.",
+                  "`python x`", "**Missing runs:** late seed 1.", "## Verdict",
+                  "- `random` is not distinguishable from `none`: MRR", "- `easy` is better than `none`: MRR +",
+                  "- `late` is worse than `random`: MRR -", "one seed, so the spread over seeds is unknown.",
                   "## Difference to `random`",
                   "not reached", "3 of 3 seeds", "![curves.png](curves.png)"):  # fmt: skip
         assert words in text
+    assert "never" not in text and text.index("## Verdict") < text.index("## Quality and cost")
     for table in text.split("\n\n"):
         widths = {line.count("|") for line in table.splitlines() if line.startswith("|")}
         assert len(widths) <= 1, table

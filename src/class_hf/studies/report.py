@@ -5,6 +5,8 @@ from typing import Any
 
 from class_hf.studies.statistics import PRIMARY
 
+LEVEL = 0.05  # of the adjusted p-value, below which the verdict is better or worse
+
 _METHOD = """\
 - MRR, Hits@1 and Hits@10: text to molecule in the full pool, all validation queries, after training. Mean over seeds.
 - sd: standard deviation of a single run over the seeds. Interval over seeds: Student's t for the mean. Interval over
@@ -13,6 +15,7 @@ _METHOD = """\
 - Tests: difference of the reciprocal ranks of the same query and seed. Interval and p: seeds and queries are resampled
   together (pigeonhole bootstrap, two-sided). p (Holm): adjusted for all arms tested against that baseline. p (seeds):
   paired t-test over the seeds alone.
+- Verdict: better or worse if p (Holm) is below 0.05.
 - With few seeds the t-test is weak and the interval of the bootstrap is too narrow. With one seed the interval covers
   the queries only. No bootstrap p is below 0.0002.
 - Quality during training (curves, time to reach) is measured in the evaluations during training, on the sample of
@@ -32,6 +35,7 @@ def study_markdown(report: Mapping[str, Any], pictures: Sequence[str] = ()) -> s
         The report as Markdown.
     """
     parts = [f"# Study {report['name']}", _origin(report)]
+    parts += ["## Verdict", _verdict(report["tests"])]
     parts += _missing(report["missing"], report["arms"])
     parts += ["## Quality and cost", _quality(report["arms"])]
     for baseline, tests in report["tests"].items():
@@ -51,6 +55,39 @@ def study_markdown(report: Mapping[str, Any], pictures: Sequence[str] = ()) -> s
     parts += [f"![{name}]({name})" for name in pictures]
     parts += ["## How the numbers are made", _METHOD]
     return "\n\n".join(parts) + "\n"
+
+
+def _verdict(tests: Mapping[str, Mapping[str, Any]]) -> str:
+    """One sentence for each arm and baseline."""
+    lines = [f"- {verdict(arm, baseline, test)}" for baseline, by_arm in tests.items() for arm, test in by_arm.items()]
+    return (
+        "\n".join(lines) or "No arm can be compared: a baseline and another arm need finished runs of the same seed."
+    )
+
+
+def verdict(arm: str, baseline: str, test: Mapping[str, Any]) -> str:
+    """The outcome of the test of an arm against a baseline, in one sentence.
+
+    An arm is better or worse if its p-value, adjusted for all arms tested against the baseline, is below 0.05.
+
+    Args:
+        arm: name of the arm.
+        baseline: name of the baseline.
+        test: result of [`class_hf.studies.statistics.compare`], with `p_holm`.
+
+    >>> test = {"difference": 0.02, "interval_95": [0.01, 0.03], "p_holm": 0.0006, "seeds": 3}
+    >>> verdict("easy", "none", test)
+    '`easy` is better than `none`: MRR +0.0200 (95 % +0.0100 to +0.0300), p (Holm) 0.0006, 3 seeds.'
+    """
+    if test["p_holm"] >= LEVEL:
+        outcome = "is not distinguishable from"
+    else:
+        outcome = "is better than" if test["difference"] > 0 else "is worse than"
+    seeds = f"{test['seeds']} seeds" if test["seeds"] > 1 else "one seed, so the spread over seeds is unknown"
+    return (
+        f"`{arm}` {outcome} `{baseline}`: MRR {_number(test['difference'], '+.4f')} "
+        f"(95 % {_interval(test['interval_95'], '+.4f')}), p (Holm) {_number(test['p_holm'], '.2g')}, {seeds}."
+    )
 
 
 def _origin(report: Mapping[str, Any]) -> str:
@@ -169,9 +206,6 @@ def _pools(arms: Mapping[str, Any]) -> str:
 
 
 def _missing(runs: Sequence[str], finished: Mapping[str, Any]) -> list[str]:
-    """The missing runs (`"arm seed 0"`) of finished arms, and the arms without any finished run."""
-    pairs = [run.rsplit(" seed ", 1) for run in runs]
-    not_run = list(dict.fromkeys(arm for arm, _ in pairs if arm not in finished))
-    single = [run for run, (arm, _) in zip(runs, pairs, strict=True) if arm in finished]
-    lines = [f"**Missing runs:** {'; '.join(single)}."] if single else []
-    return lines + ([f"**Arms not run:** {', '.join(not_run)}."] if not_run else [])
+    """The missing runs (`"arm seed 0"`) of arms with finished runs. Other arms do not appear in the report."""
+    missing = [run for run in runs if run.rsplit(" seed ", 1)[0] in finished]
+    return [f"**Missing runs:** {'; '.join(missing)}."] if missing else []
