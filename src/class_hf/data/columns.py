@@ -25,8 +25,8 @@ SYNONYMS: dict[str, tuple[tuple[str, ...], ...]] = {
     ),
     # PubChem's canonical (or connectivity) SMILES has no stereochemistry: it is taken only without a better column.
     "smiles": (
-        ("smiles", "isomeric_smiles", "isosmiles", "isomericsmiles", "molecule"),
-        ("canonical_smiles", "canonicalsmiles", "structure"),
+        ("smiles", "isomeric_smiles", "isosmiles", "isomericsmiles"),
+        ("canonical_smiles", "canonicalsmiles", "structure", "molecule"),
         ("connectivity_smiles", "connectivitysmiles"),
     ),
     "description": (("description", "desc", "caption", "text"), ("definition",)),

@@ -11,14 +11,13 @@ from class_hf.data.sdf import pubchem_smiles
 from class_hf.data.tables import (
     PAIR_FORMATS,
     FileTable,
-    as_text,
     choose_columns,
     read_table,
     source_file,
     structure_first,
     warn_flat,
 )
-from class_hf.data.text_files import SourceFile
+from class_hf.data.text_files import SourceFile, as_text
 
 logger = logging.getLogger(__name__)
 

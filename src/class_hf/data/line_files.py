@@ -1,14 +1,13 @@
 """Reads files with a molecule on each line: SMILES files and JSON Lines."""
 
 import json
-import math
 from collections.abc import Iterator
 from typing import Any
 
 from class_hf.data.columns import is_smiles_name
 from class_hf.data.delimited import check_header, read_delimited
 from class_hf.data.smiles import smiles_fault, split_name
-from class_hf.data.text_files import Line, Notes, Record, SourceFile, read_lines
+from class_hf.data.text_files import Line, Notes, Record, SourceFile, as_text, read_lines
 
 _CHECKED = 10  # first lines of a SMILES file in which the order of the fields is checked
 _MAX_DEPTH = 100
@@ -162,6 +161,6 @@ def _json_array(file: SourceFile, notes: Notes) -> Iterator[Record]:
 
 def _as_text(value: Any) -> str | None:
     """A JSON value as text; null and NaN are None."""
-    if value is None or (isinstance(value, float) and math.isnan(value)):
-        return None
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    if isinstance(value, (str, int, float, type(None))) and not isinstance(value, bool):
+        return as_text(value)
+    return json.dumps(value, ensure_ascii=False)

@@ -18,15 +18,15 @@ from class_hf.data.columns import check_mapping, checked_mapping
 from class_hf.data.smiles import ASCII_SPACE
 from class_hf.data.tables import (
     FileTable,
-    as_text,
     choose_columns,
     find_format,
     read_table,
+    refuse_encoding,
     source_file,
     structure_first,
     warn_flat,
 )
-from class_hf.data.text_files import Notes, OnError, Record, SourceFile
+from class_hf.data.text_files import Notes, OnError, Record, SourceFile, as_text
 
 logger = logging.getLogger(__name__)
 
@@ -86,11 +86,13 @@ def read_molecules(
     path = Path(path).expanduser()
     mapping = _merge(column_mapping, smiles_column, id_column, description_column)
     if path.is_dir():
+        refuse_encoding(path.name, encoding)
         return _named_columns(path.name, _read_folder(path, split), mapping)
     if split is not None:
         raise ValueError(f"{str(path)!r} is a file, which has no splits; remove --split {split!r}.")
     file = source_file(path, encoding, on_error)
     if find_format(file) == "parquet":
+        refuse_encoding(file.name, encoding)
         check_parquet(file)
         return _named_columns(file.name, Dataset.from_parquet(str(path)), mapping)
     return _read_file(file, mapping)
@@ -102,7 +104,10 @@ def _merge(column_mapping: Mapping[str, str] | None, *names: str | None) -> dict
     for column, name in zip(("smiles", "id", "description"), names, strict=True):
         if name is not None:
             mapping[name] = column
-    return checked_mapping(mapping)
+    mapping = checked_mapping(mapping)
+    if "split" in mapping.values():
+        raise ValueError(f"column_mapping is {mapping}; a table of molecules has no column of splits. Leave it out.")
+    return mapping
 
 
 def check_parquet(file: SourceFile) -> None:
@@ -128,6 +133,8 @@ def _read_folder(path: Path, split: str | None) -> Dataset:
 
 def _named_columns(where: str, table: Dataset, mapping: Mapping[str, str]) -> Dataset:
     """A typed table with this package's column names; smiles, ids and captions as text."""
+    if not len(table):
+        raise ValueError(f"{where} has no rows; expected molecules.")
     check_mapping(mapping, {where: table.column_names})
     chosen = choose_columns(where, table.column_names, ("smiles",), ("id", "description"), mapping)
     notes = Notes()

@@ -15,6 +15,7 @@ _PROPERTY = re.compile(r"^>.*?<([^<>]*)>")
 # Older and newer PubChem exports. Each is PubChem's isomeric SMILES.
 _PUBCHEM_SMILES = ("PUBCHEM_SMILES", "PUBCHEM_OPENEYE_ISO_SMILES")
 _ID_NAMES = {name: rank for rank, (name,) in enumerate(SYNONYMS["id"])}
+_MAX_LINES = 1_000_000  # of a record
 _TITLE = 60  # characters of a title in an error
 _REASON = 200  # characters of RDKit's message in an error
 _VIOLATION = re.compile(r"Violation (.+?) Violation occurred")
@@ -133,6 +134,10 @@ def split_records(file: SourceFile, notes: Notes) -> Iterator[SdfRecord]:
                 lines = []
             else:
                 lines.append(line.text)
+                if len(lines) > _MAX_LINES:
+                    raise ValueError(
+                        f"{file.name} record {number} has more than {_MAX_LINES:,} lines; expected an SDF file."
+                    )
     except ValueError as error:
         if "is not UTF-8" not in str(error):
             raise

@@ -45,11 +45,12 @@ def read_single_file(file: SourceFile, column_mapping: Mapping[str, str]) -> dic
                     f"{file.name} {place}: the split {name!r} is none of train, validation and test. Correct it, or "
                     "rename the column `split` so that the molecules decide."
                 )
-            splits[row] = "train"  # a refused row needs a split too, for the report
             table.faults.setdefault(row, f"its split {name!r} is none of train, validation and test")
     else:
         with rdBase.BlockLogs():
             splits = [split_of_molecule(smiles) for smiles in table.columns["smiles"]]
+    for row in table.faults:  # a refused row needs a split too, for the report; each file has training pairs
+        splits[row] = "train"
     counts = {split: splits.count(split) for split in _SPLITS}
     if not (counts["train"] and counts["validation"]):
         raise ValueError(

@@ -11,12 +11,12 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from class_hf.data.columns import SYNONYMS, candidates, normalise, pick_columns, shown
+from class_hf.data.columns import candidates, normalise, pick_columns, shown
 from class_hf.data.delimited import check_header, read_delimited
 from class_hf.data.line_files import read_json_lines, read_smiles_file
 from class_hf.data.sdf import read_sdf
 from class_hf.data.smiles import smiles_fault
-from class_hf.data.text_files import Notes, Record, SourceFile, open_binary, read_sample
+from class_hf.data.text_files import Notes, Record, SourceFile, as_text, open_binary, read_sample
 
 logger = logging.getLogger(__name__)
 
@@ -111,6 +111,7 @@ def read_table(file: SourceFile) -> FileTable:
 
 def _read_parquet(file: SourceFile, notes: Notes) -> FileTable:
     """A Parquet file, its values as text."""
+    refuse_encoding(file.name, file.encoding)
     try:
         with open_binary(file) as stream:
             compressed = isinstance(stream, gzip.GzipFile)
@@ -175,7 +176,7 @@ def structure_first(format_: str, column_mapping: Mapping[str, str]) -> dict[str
 
 def warn_flat(name: str, column: str, has_stereo: bool) -> None:
     """Warn if SMILES come from a column that has no stereochemistry in the files of PubChem."""
-    if normalise(column) not in SYNONYMS["smiles"][0] and not has_stereo:
+    if normalise(column).startswith(("canonical", "connectivity")) and not has_stereo:
         logger.warning(
             "%s: the SMILES are taken from the column %r and have no stereochemistry. Name a better column with "
             "--smiles_column if there is one.",
@@ -184,19 +185,10 @@ def warn_flat(name: str, column: str, has_stereo: bool) -> None:
         )
 
 
-def as_text(value: Any) -> str | None:
-    """A value as text; None and NaN are None.
-
-    A column of integers with a missing value is stored as floats by many tools, so 2244.0 is read as 2244.
-
-    >>> as_text(2244.0), as_text("CCO"), as_text(float("nan"))
-    ('2244', 'CCO', None)
-    """
-    if value is None or value != value:
-        return None
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    return str(value)
+def refuse_encoding(name: str, encoding: str | None) -> None:
+    """Refuse an encoding for a source that is no text file, because it would have no effect."""
+    if encoding is not None:
+        raise ValueError(f"--encoding is {encoding!r}, but {name} is no text file. Leave the argument out.")
 
 
 def first_line(error: BaseException) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Literal, NamedTuple, cast
+from typing import IO, Any, Literal, NamedTuple, cast
 
 OnError = Literal["raise", "drop"]
 
@@ -203,6 +203,10 @@ def _utf8_lines(file: SourceFile, stream: IO[bytes], head: bytes, notes: Notes) 
     for number, raw in enumerate(_split(file, stream, b"\r" if carriage_returns else b"\n"), start=1):
         if number == 1:
             raw = raw.removeprefix(codecs.BOM_UTF8)
+        if b"\0" in raw:
+            if file.on_error == "raise":
+                raise ValueError(f"{file.name} line {number} holds a zero byte; expected a text file.")
+            raw = raw.replace(b"\0", "\ufffd".encode())
         try:
             yield Line(number, raw.decode("utf-8"))
         except UnicodeDecodeError as error:
@@ -247,3 +251,18 @@ def _check_length(file: SourceFile, number: int, line: str | bytes) -> None:
     """Refuse a line that is too long."""
     if len(line) > MAX_LINE + 1:
         raise ValueError(f"{file.name} line {number} has more than {MAX_LINE:,} characters; expected a table.")
+
+
+def as_text(value: Any) -> str | None:
+    """A value as text; None and NaN are None.
+
+    A column of integers with a missing value is stored as floats by many tools, so 2244.0 is read as 2244.
+
+    >>> as_text(2244.0), as_text("CCO"), as_text(float("nan"))
+    ('2244', 'CCO', None)
+    """
+    if value is None or value != value:
+        return None
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return str(value)
