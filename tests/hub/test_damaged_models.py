@@ -10,7 +10,13 @@ from conftest import tiny_bert, tiny_model
 from safetensors.torch import load_file, save_file
 from transformers import AutoTokenizer
 
-from class_hf import TextMoleculeDualEncoderModel, TextMoleculeProcessor
+from class_hf import (
+    TextMoleculeDualEncoderModel,
+    TextMoleculeProcessor,
+    add_adapters,
+    load_adapter,
+    save_adapter,
+)
 from class_hf.hub.loading import load_model
 
 PROJECTION = "text_projection.weight"
@@ -160,3 +166,23 @@ def test_from_pretrained_alone_would_continue_with_random_weights(saved, tmp_pat
     shutil.copytree(saved, tmp_path / "model")
     tensors(lambda state: state.pop(PROJECTION))(Path(tmp_path / "model"))
     TextMoleculeDualEncoderModel.from_pretrained(tmp_path / "model")
+
+
+def test_a_damaged_adapter_or_base_is_refused(saved, processor, tmp_path):
+    adapted = add_adapters(TextMoleculeDualEncoderModel.from_pretrained(saved), text={"peft_type": "LORA", "r": 2})
+    shutil.copytree(saved, tmp_path / "base")
+    save_adapter(adapted, tmp_path / "adapter", base=str(tmp_path / "base"), processor=processor)
+    load_adapter(tmp_path / "adapter")
+    file = tmp_path / "adapter" / "adapter_model.safetensors"
+    state = load_file(file)
+    lost = min(state)
+    save_file({name: tensor for name, tensor in state.items() if name != lost}, file, metadata={"format": "pt"})
+    with pytest.raises(ValueError, match="does not fit the base .*: its file lacks"):
+        load_adapter(tmp_path / "adapter")
+    file.write_bytes(file.read_bytes()[:-10])
+    with pytest.raises(ValueError, match="does not fit the base .*: .*header"):
+        load_adapter(tmp_path / "adapter")
+    save_file(state, file, metadata={"format": "pt"})
+    tensors(lambda weights: weights.pop(PROJECTION))(tmp_path / "base")
+    with pytest.raises(ValueError, match=f"the base .* lacks {PROJECTION}"):
+        load_adapter(tmp_path / "adapter")

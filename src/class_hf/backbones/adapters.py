@@ -11,13 +11,14 @@ from typing import Any
 from peft import PeftConfig, PeftModel, get_peft_model
 from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
 from peft.utils import CONFIG_NAME, ModulesToSaveWrapper, get_peft_model_state_dict, load_peft_weights
+from safetensors import SafetensorError
 from torch import nn
 from transformers import AutoConfig, AutoModel, PreTrainedModel
 from transformers.utils import cached_file
 
 from class_hf.backbones.adapter_card import adapter_card
 from class_hf.config.parsing import check_fields
-from class_hf.hub.loading import package_model
+from class_hf.hub.loading import load_weights, one_line, package_model
 from class_hf.models.configuration_text_molecule import SHORT_NAMES
 from class_hf.models.modeling_towers import resolve_tower
 from class_hf.utils.files import write_json, write_text
@@ -276,8 +277,7 @@ def load_adapter(
         The dual encoder with the adapter.
 
     Raises:
-        ValueError: if there is no adapter, or it does not fit the base.
-        OSError: if the base is not found.
+        ValueError: if there is no adapter, the base is not found or damaged, or the adapter does not fit the base.
 
     Example:
 
@@ -296,16 +296,21 @@ def load_adapter(
     if base is None:
         raise ValueError(f"the adapter {name!r} does not name its base; pass the dual encoder as base.")
     where = type(base).__name__ if isinstance(base, nn.Module) else repr(str(base))
-    model = base if isinstance(base, nn.Module) else AutoModel.from_pretrained(str(base))
+    model = base if isinstance(base, nn.Module) else load_weights(str(base), argument="the base")
     try:
         with _ignore_peft_deprecation():
             adapted = PeftModel.from_pretrained(model, name, is_trainable=is_trainable, **location)
         # peft ignores tensors that have no place in the base.
-        ignored = load_peft_weights(name, device="cpu", **location).keys() - _saved_names(adapted)
+        tensors = load_peft_weights(name, device="cpu", **location).keys()
+        ignored, missing = tensors - _saved_names(adapted), _saved_names(adapted) - tensors
         if ignored:
             raise ValueError(f"{len(ignored)} tensors have no place in the base, such as {min(ignored)}.")
-    except (ValueError, RuntimeError) as error:
-        raise ValueError(f"the adapter {name!r} does not fit the base {where}: {error}") from error
+        if missing:
+            raise ValueError(f"its file lacks {len(missing)} tensors, such as {min(missing)}.")
+    except KeyError as error:
+        raise ValueError(f"the adapter {name!r} does not fit the base {where}: its file lacks {error}.") from error
+    except (ValueError, RuntimeError, SafetensorError) as error:
+        raise ValueError(f"the adapter {name!r} does not fit the base {where}: {one_line(error)}") from error
     return adapted
 
 

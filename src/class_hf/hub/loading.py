@@ -17,6 +17,11 @@ from transformers.utils import SAFE_WEIGHTS_NAME, cached_file
 from class_hf.utils.protocols import Processor
 
 _SHOWN = 400  # characters of another library's message
+# Arguments of `cached_file` for a file that may be missing, such as the weights of a model in several files.
+_OPTIONAL_FILE: dict[str, Any] = {
+    "_raise_exceptions_for_missing_entries": False,
+    "_raise_exceptions_for_connection_errors": False,
+}
 
 
 @contextmanager
@@ -92,25 +97,52 @@ def load_pretrained(
     Raises:
         ValueError: as for [`load_model`].
     """
+    place = {"revision": revision, "subfolder": subfolder}
+    model = load_weights(name, argument=argument, **place, **options)
+    with _complete(argument, str(name)), _quiet_loading():
+        processor = AutoProcessor.from_pretrained(str(name), revision=revision, subfolder=subfolder or "")
+        _check_kind(model, processor)
+    return model, processor
+
+
+def load_weights(
+    name: str,
+    *,
+    argument: str = "--model",
+    revision: str | None = None,
+    subfolder: str | None = None,
+    **options: Any,
+) -> Any:
+    """Load a trained model without its processor, and check it as [`load_pretrained`] does.
+
+    Args:
+        name (`str`): a folder or a Hub id.
+        argument (`str`, *optional*, defaults to `"--model"`): name of the argument, for errors.
+        revision (`str`, *optional*): as for [`load_pretrained`].
+        subfolder (`str`, *optional*): as for [`load_pretrained`].
+        **options: further arguments of `AutoModel.from_pretrained`.
+
+    Returns:
+        The model, on the CPU.
+
+    Raises:
+        ValueError: as for [`load_model`].
+    """
     name = str(name)
     folder = Path(name, subfolder or "")
     if Path(name).is_dir() and not (folder / "config.json").is_file():
         raise ValueError(
             f"{argument} {str(folder)!r} holds no model (no config.json). Give the output folder of a training."
         )
-    place = {"revision": revision, "subfolder": subfolder or ""}
+    place: dict[str, Any] = {"revision": revision, "subfolder": subfolder or ""}
     with _complete(argument, name), _quiet_loading() as reports:
         try:
             model, info = AutoModel.from_pretrained(name, output_loading_info=True, **options, **place)
         except RuntimeError as error:
             raise ValueError(_mismatch(reports) or str(error)) from error
         _check_weights(info)
-        _check_values(
-            model, cached_file(name, SAFE_WEIGHTS_NAME, _raise_exceptions_for_missing_entries=False, **place)
-        )
-        processor = AutoProcessor.from_pretrained(name, **place)
-        _check_kind(model, processor)
-    return model, processor
+        _check_values(model, cached_file(name, SAFE_WEIGHTS_NAME, **_OPTIONAL_FILE, **place))
+    return model
 
 
 @contextmanager
