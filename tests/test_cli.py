@@ -64,7 +64,7 @@ def test_env_describes_the_machine(capsys):
 
 
 def test_an_unknown_command_lists_those_there_are():
-    with pytest.raises(SystemExit, match="no command 'xyzzy'; expected one of score, train"):
+    with pytest.raises(SystemExit, match="no command 'xyzzy'; expected one of score, suspects, train"):
         cli.main(["xyzzy"])
 
 

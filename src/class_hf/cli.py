@@ -12,6 +12,7 @@ from class_hf.utils.suggestions import did_you_mean
 # Commands that are scripts in the folder `recipes`.
 RECIPES = {
     "score": "score the difficulty of pairs",
+    "suspects": "find the pairs that are most likely wrong",
     "train": "train a model with a curriculum",
     "evaluate": "evaluate trained models on candidate pools",
     "index": "build an index of molecules",

@@ -20,6 +20,7 @@ from class_hf.difficulty.definitions import (
 )
 from class_hf.difficulty.pair_features import PairFeatures
 from class_hf.difficulty.ranks import rank_among
+from class_hf.difficulty.suspects import Suspects, find_suspects
 
 __all__ = ["COLUMNS", "DEFINITIONS", "DIFFICULTY_COLUMNS", "WRONG_PROBABILITY", "DifficultyScorer", "score_dataset"]
 
@@ -233,6 +234,35 @@ class DifficultyScorer:
             for name in self.definition
             for column, modality in enumerate(("text", "molecule"))
         }
+
+    def suspects(self, ds: Any, **options: Any) -> Suspects:
+        """Find the pairs of a data set that are most likely wrong. The scorer need not be fitted.
+
+        Args:
+            ds: N rows with string columns `id`, `smiles`, `description`, at least 50.
+            options: arguments of [`~class_hf.difficulty.suspects.find_suspects`]: `cross_fits`, `rounds`,
+            `max_listed`.
+
+        Returns:
+            [`~class_hf.difficulty.suspects.Suspects`], in the order of the rows.
+
+        Raises:
+            ValueError: as for `fit`, and if there are fewer than 50 pairs.
+
+        Example:
+
+        ```python
+        suspects = DifficultyScorer().suspects(ds["train"])
+        print(suspects)  # how many, and the estimated share of wrong pairs
+        ds["train"] = ds["train"].add_column("wrong_probability", suspects.wrong_probability.tolist())
+        ```
+        """
+        ids, smiles, descriptions = _columns(ds, getattr(ds, "column_names", None) or list(ds))
+        order = np.array(sorted(range(len(ids)), key=lambda i: (ids[i], descriptions[i])), np.int64)
+        ids, smiles, descriptions = ([column[i] for i in order] for column in (ids, smiles, descriptions))
+        pairs = PairFeatures(ids, descriptions, smiles, order.tolist())
+        options = {"seed": self.seed, "reference_steps": self.reference_steps, **options}
+        return find_suspects(pairs, **options).reorder(order)
 
     def _raw_scores(self, batch: Mapping[str, Sequence[str]]) -> dict[str, np.ndarray]:
         """(B, 2) raw scores of text and molecule, by definition."""
