@@ -17,7 +17,8 @@ from pathlib import Path
 
 from datasets import disable_progress_bars
 
-from class_hf.config.parsing import run_script
+from class_hf.config.command import CommandParser, run_script
+from class_hf.config.numbers import non_negative_integer, positive_integer
 from class_hf.config.recipe_files import program
 from class_hf.data.columns import add_table_arguments, table_options
 from class_hf.data.source import load_data
@@ -29,7 +30,7 @@ from class_hf.utils.spreadsheets import format_csv
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """Parse the command line."""
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog=program("suspects"),
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -42,15 +43,21 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     parser.add_argument("--output_dir", type=Path, required=True, help="folder to write; must be new or empty")
     parser.add_argument("--overwrite", action="store_true", help="replace output_dir if this command wrote it")
     parser.add_argument(
-        "--max_listed", type=int, default=1000, help="suspects in the table and the SDF (default: %(default)s)"
+        "--max_listed",
+        type=positive_integer,
+        default=1000,
+        help="suspects in the table and the SDF (default: %(default)s)",
     )
     parser.add_argument(
         "--cross_fits",
-        type=int,
-        default=1,
-        help="cross-fits of small reference models; 0 uses similar pairs only and is faster (default: %(default)s)",
+        type=non_negative_integer,
+        default=0,
+        help="cross-fits of small reference models as further judges, at most 8; each takes about 20 CPU seconds for "
+        "11,000 pairs (default: %(default)s)",
     )
-    parser.add_argument("--seed", type=int, default=0, help="seed of the judges (default: %(default)s)")
+    parser.add_argument(
+        "--seed", type=non_negative_integer, default=0, help="seed of the judges (default: %(default)s)"
+    )
     parser.add_argument(
         "--on_error",
         choices=("raise", "drop"),
