@@ -44,7 +44,7 @@ def call(client, data, name="find", **fields):
 
 def values_of(label, **changed):
     values = {"label": label, "text": TEXT, "k": 3, "colour": False, "bank": True}
-    values |= dict.fromkeys(("min_weight", "max_weight", "elements", "smarts", "where"))
+    values |= dict.fromkeys(("min_weight", "max_weight", "elements", "smarts", "ignore_stereo", "where"))
     return list({**values, **changed}.values())
 
 

@@ -1,6 +1,9 @@
 """The page: its answers, two hundred malformed inputs, and all of it in a real browser."""
 
+import base64
+import csv
 import importlib.util
+import io
 import json
 import re
 import runpy
@@ -49,12 +52,12 @@ def call(pool):
 
 
 def find(call, *, label="tiny", text=TEXT, k=5, colour=False, bank=True, **filters):
-    names = ("min_weight", "max_weight", "elements", "substructure", "where")
+    names = ("min_weight", "max_weight", "elements", "substructure", "ignore_stereo", "where")
     return call["find"](label, text, k, colour, bank, *(filters.get(name) for name in names))
 
 
 def from_molecule(call, smiles, *, wanted="captions", k=5, colour=False, label="tiny"):
-    return call["from_molecule"](label, smiles, wanted, k, colour, *[None] * 5)
+    return call["from_molecule"](label, smiles, wanted, k, colour, *[None] * 6)
 
 
 def ids_of(html):
@@ -210,7 +213,7 @@ def test_in_a_browser(browser, address, index, width):
     page.get_by_text("the description is empty").wait_for()
 
     page.locator("#text textarea").fill(TEXT)
-    page.get_by_role("button", name="Find molecules").click()
+    page.locator("#text textarea").press("Enter")
     page.locator("#results .hit").nth(11).wait_for()
     scores = page.locator("#results .score").all_inner_texts()
     assert scores == [f"{hit.score:.3f}" for hit in index.search(TEXT, k=12)]
@@ -224,7 +227,12 @@ def test_in_a_browser(browser, address, index, width):
     page.get_by_role("button", name="Find molecules").click()
     page.get_by_text("1 of 28 molecules").wait_for()
 
+    page.get_by_label("Where").fill("number < 0")
+    page.get_by_role("button", name="Find molecules").click()
+    page.get_by_text("No molecule passes the filters").wait_for()
+
     page.get_by_role("tab", name="Draw or paste").click()
+    assert page.get_by_text("No molecule passes the filters").is_hidden()
     page.locator("#smiles textarea").fill("C1CC")
     page.get_by_text("RDKit cannot parse the SMILES").wait_for()
     page.locator("#smiles textarea").fill("CC(=O)O")
@@ -233,14 +241,15 @@ def test_in_a_browser(browser, address, index, width):
     page.locator("#molecule_results .captions").wait_for()
     assert width_of(page) <= width
 
-    # One click of the sketcher's tool for bonds makes ethane.
+    # The pasted molecule is in the sketcher. A click next to it with the tool for bonds adds ethane.
     page.get_by_text("Draw it").click()
     canvas = page.locator("#sketch canvas").last
     canvas.wait_for()
     box = canvas.bounding_box()
-    canvas.click(position={"x": box["width"] * 0.6, "y": box["height"] * 0.5})
-    page.wait_for_function("document.querySelector('#smiles textarea').value === 'CC'")
-    page.get_by_text("C2H6 · 30.1 Da").wait_for()
+    page.wait_for_timeout(1000)
+    canvas.click(position={"x": box["width"] * 0.9, "y": box["height"] * 0.15})
+    page.wait_for_function("document.querySelector('#smiles textarea').value === 'CC.CC(O)=O'")
+    page.get_by_text("C4H10O2 · 90.1 Da").wait_for()
     assert width_of(page) <= width
     assert faults == []
     assert [url for url in asked if not url.startswith((address, "data:", "blob:"))] == []
@@ -273,3 +282,25 @@ def test_gradio_is_asked_for_by_name(pool, monkeypatch):
 
 def test_examples_are_molecules():
     assert all(Chem.MolFromSmiles(smiles) for smiles in app.MOLECULES)
+
+
+def test_pubchem_is_linked_only_if_asked_for(index, indexed_model, processor):
+    for link in (False, True):
+        pool = answers.Pool("tiny", index, indexed_model, processor, None, link_pubchem=link)
+        html = find(answers.build_answers([pool]))
+        assert ("pubchem" in html.lower()) == link
+
+
+def test_hits_are_saved_from_the_page(call, index):
+    links = re.findall(r'download="(hits\.\w+)" href="data:[^;]+;base64,([^"]+)"', find(call, k=3))
+    assert [name for name, _ in links] == ["hits.csv", "hits.sdf"]
+    rows = list(csv.DictReader(io.StringIO(base64.b64decode(links[0][1]).decode())))
+    assert [row["id"] for row in rows] == [hit.id for hit in index.search(TEXT, k=3)]
+    assert base64.b64decode(links[1][1]).count(b"$$$$") == 3
+
+
+def test_stereo_and_columns_on_the_page(call):
+    assert "No molecule passes" in find(call, substructure="[C@H](N)(C)CC")
+    assert "stereo marks inside" in find(call, substructure="[$([C@H](N)(C)CC)]")
+    assert "4 of 28" in find(call, where="number >= 20 and number < 24", k=50)
+    assert "did you mean &#x27;number&#x27;?" in find(call, where="numbers = 3")

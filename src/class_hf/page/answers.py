@@ -109,12 +109,12 @@ def build_answers(pools: Sequence[Pool]) -> dict[str, Callable[..., str]]:
         return by_label[label]
 
     @report_user_errors
-    def find(label, text, k, colour, bank, min_weight, max_weight, elements, smarts, where):
+    def find(label, text, k, colour, bank, *filter_values):
         pool = pool_of(label)
         if is_empty(text):
             raise ValueError("the description is empty; describe the molecule in words, or take an example.")
         has_bank = pool.index.config["query_bank"] is not None
-        filters = read_filters(min_weight, max_weight, elements, smarts, where)
+        filters = read_filters(*filter_values)
         hits = pool.index.search(
             text, k=number_of_results(k), filters=filters, query_bank=bool(bank) if has_bank else None
         )
@@ -123,14 +123,14 @@ def build_answers(pools: Sequence[Pool]) -> dict[str, Callable[..., str]]:
         return show_hits(pool, text, hits, colour, {"text": text}, f"Scores are {scores}.")
 
     @report_user_errors
-    def from_molecule(label, smiles, wanted, k, colour, min_weight, max_weight, elements, smarts, where):
+    def from_molecule(label, smiles, wanted, k, colour, *filter_values):
         pool = pool_of(label)
         if is_empty(smiles):
             raise ValueError("there is no molecule; paste a SMILES, draw a molecule, or take an example.")
         if wanted not in (CAPTIONS, SIMILAR):
             raise ValueError(f"find is {str(wanted)[:60]!r}; expected {CAPTIONS!r} or {SIMILAR!r}.")
         if wanted == SIMILAR:
-            filters = read_filters(min_weight, max_weight, elements, smarts, where)
+            filters = read_filters(*filter_values)
             hits = pool.index.search(smiles=smiles, k=number_of_results(k), filters=filters)
             return show_hits(pool, smiles.strip(), hits, colour, {"like": smiles.strip()}, "Scores are cosines.")
         hits = pool.index.search_captions(smiles, number_of_results(k))
@@ -190,7 +190,9 @@ def is_empty(text: Any) -> bool:
     return text is None or (isinstance(text, str) and not text.strip())
 
 
-def read_filters(min_weight: Any, max_weight: Any, elements: Any, smarts: Any, where: Any) -> MoleculeFilter:
+def read_filters(
+    min_weight: Any, max_weight: Any, elements: Any, smarts: Any, ignore_stereo: Any, where: Any
+) -> MoleculeFilter:
     """The filters from the fields of the page. An empty field is no condition."""
     if not is_empty(elements) and not isinstance(elements, str):
         raise ValueError("elements is not a text; expected symbols such as N, Cl.")
@@ -200,5 +202,6 @@ def read_filters(min_weight: Any, max_weight: Any, elements: Any, smarts: Any, w
         elements=None if is_empty(elements) else elements,
         substructure=None if is_empty(smarts) else smarts,
         time_limit=TIME_LIMIT,
+        use_stereo=not ignore_stereo,
         where=None if is_empty(where) else where,
     )

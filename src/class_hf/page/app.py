@@ -7,6 +7,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from class_hf.page.answers import CAPTIONS, MAX_RESULTS, SIMILAR, Pool, build_answers
+from class_hf.page.cards import is_error
 from class_hf.page.guard import Calls, RequestGuard
 from class_hf.page.style import CARD_STYLE, PAGE_STYLE
 from class_hf.search.conditions import MAX_WHERE
@@ -32,13 +33,21 @@ SKETCH = '<div class="sketcher" aria-label="sketcher"></div>'
 SKETCH_JS = """
 const host = element.querySelector('.sketcher');
 const start = async () => {
-  const { CanvasEditor } = await import(new URL(props.module, document.baseURI).href);
+  const { CanvasEditor, Molecule } = await import(new URL(props.module, document.baseURI).href);
   const editor = new CanvasEditor(host, { initialMode: 'molecule' });
+  let drawn = '';
   editor.setOnChangeListener(({ type, isUserEvent }) => {
     if (type !== 'molecule' || !isUserEvent) return;
-    props.value = editor.getMolecule().toIsomericSmiles();
+    drawn = props.value = editor.getMolecule().toIsomericSmiles();
     trigger('change');
   });
+  const show = () => {
+    if (!props.value || props.value === drawn) return;
+    try { editor.setMolecule(Molecule.fromSmiles(props.value)); } catch { return; }
+    drawn = props.value;
+  };
+  watch('value', show);
+  show();
 };
 new IntersectionObserver((entries, observer) => {
   if (entries.some((entry) => entry.isIntersecting)) { observer.disconnect(); start(); }
@@ -79,8 +88,12 @@ def build_page(pools: Sequence[Pool]) -> "gradio.Blocks":
                 smarts = gr.Textbox(
                     label="With the substructure (SMARTS)", placeholder="C(=O)[OH]", max_length=MAX_SMARTS
                 )
+                ignore_stereo = gr.Checkbox(False, label="Ignore stereo marks of the substructure", min_width=130)
                 where = gr.Textbox(
-                    label="Where", placeholder='logS < -2 and vendor = "x"', max_length=MAX_WHERE, elem_id="where"
+                    label="Where (columns of the table)",
+                    placeholder='logS < -2 and vendor = "x"',
+                    max_length=MAX_WHERE,
+                    elem_id="where",
                 )
             gr.Markdown("Filters apply to molecules. Captions are not filtered.")
         # Each tab has its own results, so that they are never shown next to another query.
@@ -103,7 +116,7 @@ def build_page(pools: Sequence[Pool]) -> "gradio.Blocks":
             ask = gr.Button("Find", variant="primary", elem_id="ask")
             gr.Examples([[example] for example in MOLECULES], inputs=[smiles], cache_examples=False)
             molecule_results = gr.HTML(elem_id="molecule_results")
-        filters = [min_weight, max_weight, elements, smarts, where]
+        filters = [min_weight, max_weight, elements, smarts, ignore_stereo, where]
         # The functions check their values, with better messages than those of the fields.
         queue: dict[str, Any] = {"concurrency_limit": RUNNING, "concurrency_id": "search", "preprocess": False}
         gr.on(
@@ -122,10 +135,15 @@ def build_page(pools: Sequence[Pool]) -> "gradio.Blocks":
             api_name="from_molecule",
             **queue,
         )
+
+        def show_and_sketch(value: Any) -> tuple[str, str]:
+            html = answers["show"](value)
+            return html, value.strip() if html and not is_error(html) else ""
+
         smiles.change(
-            answers["show"],
+            show_and_sketch,
             smiles,
-            shown,
+            [shown, sketch],
             trigger_mode="always_last",
             show_progress="hidden",
             api_name="show",

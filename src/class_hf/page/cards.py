@@ -154,6 +154,11 @@ def message(text: str, is_error: bool = False) -> str:
     return f'<div class="message{" error" if is_error else ""}" role="alert">{escape(text)}</div>'
 
 
+def is_error(html: str) -> bool:
+    """Whether HTML is an error from [`message`]."""
+    return html.startswith('<div class="message error"')
+
+
 def _save_links(query: str, hits: Sequence[Hit]) -> str:
     """Links that save the hits. They carry the files, so that the server keeps none."""
     links = []
