@@ -14,6 +14,7 @@ from test_train import ROOT, load_recipe_script
 
 from class_hf.studies import runner
 from class_hf.studies.definition import read_study
+from class_hf.training.checkpoints import write_manifest
 
 ABLATE = load_recipe_script("ablate")
 STUDIES = sorted((ROOT / "recipes" / "studies").glob("*.yaml"))
@@ -193,6 +194,7 @@ def begin(folder: Path) -> None:
     (checkpoint / "curriculum_state.json").write_text('{"processes": 1}')
     with zipfile.ZipFile(checkpoint / "rng_state.pth", "w"):
         pass
+    write_manifest(checkpoint)
 
 
 def test_a_begun_run_is_resumed_or_started_anew(place):

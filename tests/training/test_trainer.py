@@ -324,7 +324,7 @@ def test_a_foreign_backbone_is_evaluated_and_selected(pairs, tmp_path):
         RetrievalEvaluator(pairs)
     blind = ForeignBackbone()
     blind.forward = lambda **inputs: SimpleNamespace(text_embeds=None, molecule_embeds=None)
-    with pytest.raises(ValueError, match="gave no text_embeds for that side alone"):
+    with pytest.raises(ValueError, match="returned no text_embeds for a batch with one side"):
         evaluator(blind)
 
 
