@@ -23,6 +23,8 @@ OUTPUT/ARM/seed_S. Difficulty is scored once for all runs that need the same. Th
 report.json and PNG files.
 """
 
+from __future__ import annotations
+
 import argparse
 import os
 import shlex
@@ -30,13 +32,15 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from class_hf.config.command import CommandParser, run_script
+from class_hf.config.command import CommandParser, asks_for_help, run_script
 from class_hf.config.numbers import non_negative_integer
 from class_hf.config.recipe_files import find_file, program
-from class_hf.studies.definition import read_study
-from class_hf.studies.results import write_report
-from class_hf.studies.runner import refuse_changed, run_all, same_study, score_reference
 from class_hf.utils.suggestions import did_you_mean
+
+if not asks_for_help():  # these imports take seconds, and the help needs none of them
+    from class_hf.studies.definition import read_study
+    from class_hf.studies.results import write_report
+    from class_hf.studies.runner import refuse_changed, run_all, same_study, score_reference
 
 
 def main(argv: list[str]) -> None:

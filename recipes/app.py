@@ -7,21 +7,25 @@
 recipes/index.py builds an index. The page needs no internet. It loads nothing from other hosts.
 """
 
+from __future__ import annotations
+
 import argparse
 import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import transformers
-
 from class_hf._version import __version__
-from class_hf.config.command import CommandParser, run_script
+from class_hf.config.command import CommandParser, asks_for_help, run_script
 from class_hf.config.numbers import port_number
 from class_hf.config.recipe_files import program
-from class_hf.page.answers import open_pools
-from class_hf.page.app import build_page, launch
-from class_hf.page.space import export_space
+
+if not asks_for_help():  # these imports take seconds, and the help needs none of them
+    import transformers
+
+    from class_hf.page.answers import open_pools
+    from class_hf.page.app import build_page, launch
+    from class_hf.page.space import export_space
 
 DEFAULT_INDEX = "outputs/index"
 

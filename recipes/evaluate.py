@@ -3,32 +3,36 @@
 class-hf evaluate --model O [O2 ...] --data_dir D --split validation --output metrics.json [--query_bank]
 """
 
+from __future__ import annotations
+
 import argparse
 import sys
 import time
 from collections.abc import Sequence
 from typing import Any
 
-import datasets
-import torch
-import transformers
-
 from class_hf._version import __version__
-from class_hf.config.command import CommandParser, run_script
+from class_hf.config.command import CommandParser, asks_for_help, run_script
 from class_hf.config.numbers import non_negative_integer, positive_integer
 from class_hf.config.recipe_files import program
 from class_hf.data.columns import add_table_arguments, table_options
-from class_hf.data.prepare import prepare_molecules, prepare_pairs
-from class_hf.data.source import load_data
-from class_hf.evaluation.ensemble import join_embeddings
-from class_hf.evaluation.output_files import EMBEDDINGS, PNG_METADATA, check_output_files
-from class_hf.evaluation.rescoring import check_rescoring
-from class_hf.evaluation.retrieval_evaluator import RetrievalEvaluator, captions_of_other_splits
-from class_hf.evaluation.settings import EvaluationSettings
-from class_hf.hub.loading import load_model
-from class_hf.plots.run import plot_ranks
-from class_hf.plots.tables import summary_table
-from class_hf.utils.files import write_arrays, write_json
+
+if not asks_for_help():  # these imports take seconds, and the help needs none of them
+    import datasets
+    import torch
+    import transformers
+
+    from class_hf.data.prepare import prepare_molecules, prepare_pairs
+    from class_hf.data.source import load_data
+    from class_hf.evaluation.ensemble import join_embeddings
+    from class_hf.evaluation.output_files import EMBEDDINGS, PNG_METADATA, check_output_files
+    from class_hf.evaluation.rescoring import check_rescoring
+    from class_hf.evaluation.retrieval_evaluator import RetrievalEvaluator, captions_of_other_splits
+    from class_hf.evaluation.settings import EvaluationSettings
+    from class_hf.hub.loading import load_model
+    from class_hf.plots.run import plot_ranks
+    from class_hf.plots.tables import summary_table
+    from class_hf.utils.files import write_arrays, write_json
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:

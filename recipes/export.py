@@ -4,23 +4,27 @@ class-hf export --model O --output_dir X --format sentence-transformers
 class-hf export --model O/adapter --output_dir X --format merged
 """
 
+from __future__ import annotations
+
 import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import transformers
-from transformers import AutoProcessor
-from transformers.utils.peft_utils import find_adapter_config_file
-
-from class_hf.backbones.adapters import load_adapter, merge_adapter
-from class_hf.config.command import CommandParser, run_script
+from class_hf.config.command import CommandParser, asks_for_help, run_script
 from class_hf.config.recipe_files import program
-from class_hf.hub.contents import remove_local_paths
-from class_hf.hub.loading import load_pretrained, model_errors
-from class_hf.hub.sentence_transformers import save_sentence_transformer
-from class_hf.utils.files import atomic_folder
+
+if not asks_for_help():  # these imports take seconds, and the help needs none of them
+    import transformers
+    from transformers import AutoProcessor
+    from transformers.utils.peft_utils import find_adapter_config_file
+
+    from class_hf.backbones.adapters import load_adapter, merge_adapter
+    from class_hf.hub.contents import remove_local_paths
+    from class_hf.hub.loading import load_pretrained, model_errors
+    from class_hf.hub.sentence_transformers import save_sentence_transformer
+    from class_hf.utils.files import atomic_folder
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:

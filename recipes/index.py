@@ -10,23 +10,26 @@ The molecules are a table (CSV, TSV, Parquet, SDF, SMILES, a folder of `Dataset.
 of a data set of pairs with the captions of its pairs. recipes/search.py searches the index.
 """
 
+from __future__ import annotations
+
 import argparse
 import sys
 import time
 from collections.abc import Sequence
 
-import datasets
-import transformers
-
-from class_hf.config.command import CommandParser, run_script
+from class_hf.config.command import CommandParser, asks_for_help, run_script
 from class_hf.config.numbers import positive_integer
 from class_hf.config.recipe_files import program
 from class_hf.data.columns import add_table_arguments, table_options
-from class_hf.data.molecule_tables import read_molecules
-from class_hf.data.source import load_data
-from class_hf.data.tables import FORMATS
-from class_hf.search.building import IndexSettings
-from class_hf.search.index import MoleculeIndex
+
+if not asks_for_help():  # these imports take seconds, and the help needs none of them
+    import datasets
+    import transformers
+
+    from class_hf.data.molecule_tables import read_molecules
+    from class_hf.data.source import load_data
+    from class_hf.search.building import IndexSettings
+    from class_hf.search.index import MoleculeIndex
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
@@ -42,7 +45,10 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     change.add_argument("--delete", nargs="+", metavar="ID", help="delete molecules from the index by their ids")
     change.add_argument("--verify", metavar="FOLDER", help="check all files of an index against their checksums")
     source = parser.add_mutually_exclusive_group()
-    source.add_argument("--molecules", help=f"a table of molecules: {', '.join(FORMATS)}, or a saved data set")
+    source.add_argument(
+        "--molecules",
+        help="a table of molecules (.csv, .tsv, .smi, .sdf, .jsonl or .parquet) or a saved data set",
+    )
     source.add_argument("--data_dir", help="a folder with pairs; their candidate pool is indexed")
     source.add_argument("--dataset_name", help="Hub id of a data set of pairs; its candidate pool is indexed")
     source.add_argument("--demo", action="store_true", help="index the synthetic data set of the package")

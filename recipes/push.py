@@ -7,17 +7,21 @@ Log in first, with `hf auth login` or HF_TOKEN. A push that fails leaves the rep
 again to repeat it.
 """
 
+from __future__ import annotations
+
 import argparse
 import sys
 from collections.abc import Sequence
 
-import datasets
-import transformers
-from huggingface_hub.utils import disable_progress_bars
-
-from class_hf.config.command import CommandParser, run_script
+from class_hf.config.command import CommandParser, asks_for_help, run_script
 from class_hf.config.recipe_files import program
-from class_hf.hub.push import push_dataset, push_model
+
+if not asks_for_help():  # these imports take seconds, and the help needs none of them
+    import datasets
+    import transformers
+    from huggingface_hub.utils import disable_progress_bars
+
+    from class_hf.hub.push import push_dataset, push_model
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:

@@ -8,6 +8,8 @@ datasets.load_from_disk), summary.json and plots/. It is written completely, or 
 uploads it.
 """
 
+from __future__ import annotations
+
 import argparse
 import json
 import shlex
@@ -17,17 +19,20 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from datasets import DatasetDict, disable_progress_bars
-
-from class_hf.config.command import CommandParser, run_script
+from class_hf.config.arguments import DIFFICULTY_NAMES
+from class_hf.config.command import CommandParser, asks_for_help, run_script
 from class_hf.config.numbers import non_negative_integer, positive_integer, share
 from class_hf.config.recipe_files import program
 from class_hf.data.columns import add_table_arguments, table_options
-from class_hf.data.source import load_data
-from class_hf.difficulty.scorer import DEFINITIONS, DIFFICULTY_COLUMNS, DifficultyScorer, score_dataset
-from class_hf.difficulty.summary import find_extremes, format_summary, summarise_scores
-from class_hf.plots.difficulty import draw_pairs, plot_histograms, plot_text_against_molecule
-from class_hf.utils.files import atomic_folder
+
+if not asks_for_help():  # these imports take seconds, and the help needs none of them
+    from datasets import DatasetDict, disable_progress_bars
+
+    from class_hf.data.source import load_data
+    from class_hf.difficulty.scorer import DIFFICULTY_COLUMNS, DifficultyScorer, score_dataset
+    from class_hf.difficulty.summary import find_extremes, format_summary, summarise_scores
+    from class_hf.plots.difficulty import draw_pairs, plot_histograms, plot_text_against_molecule
+    from class_hf.utils.files import atomic_folder
 
 
 def neighbours(text: str) -> int | Literal["all"]:
@@ -49,8 +54,8 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
         "--definition",
         type=lambda names: names.split(","),
         default=["alignment"],
-        help=f"one or several, separated by commas, of {', '.join(DEFINITIONS)}, or your own as package.module:Name "
-        "(default: alignment)",
+        help=f"one or several, separated by commas, of {', '.join(DIFFICULTY_NAMES)}, or your own as "
+        "package.module:Name (default: alignment)",
     )
     parser.add_argument(
         "--combination",

@@ -9,6 +9,8 @@
 recipes/index.py builds the index.
 """
 
+from __future__ import annotations
+
 import argparse
 import json
 import shutil
@@ -16,15 +18,17 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-import transformers
-
-from class_hf.config.command import CommandParser, run_script
+from class_hf.config.command import CommandParser, asks_for_help, run_script
 from class_hf.config.numbers import number, positive, positive_integer
 from class_hf.config.recipe_files import program
-from class_hf.plots.hits import draw_hits
-from class_hf.search.index import MoleculeIndex
-from class_hf.search.query import Hit, MoleculeFilter
-from class_hf.search.results import FORMATS, check_output, read_queries, write_hits
+
+if not asks_for_help():  # these imports take seconds, and the help needs none of them
+    import transformers
+
+    from class_hf.plots.hits import draw_hits
+    from class_hf.search.index import MoleculeIndex
+    from class_hf.search.query import Hit, MoleculeFilter
+    from class_hf.search.results import FORMATS, check_output, read_queries, write_hits
 
 DEFAULT_INDEX = "outputs/index"
 
@@ -56,7 +60,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--no_query_bank", action="store_true", help="do not subtract the query bank's penalties")
     parser.add_argument("--draw", metavar="FILE.png", help="draw the hits")
     parser.add_argument("--json", action="store_true", help="print the hits as JSON")
-    parser.add_argument("--output", metavar="FILE", help=f"write the hits to a file: {', '.join(FORMATS)}")
+    parser.add_argument("--output", metavar="FILE", help="write the hits to a file: .csv, .json, .parquet or .sdf")
     parser.add_argument("--overwrite", action="store_true", help="replace existing files of --output and --draw")
     return parser.parse_args(argv)
 

@@ -5,12 +5,14 @@
 
 The first form runs one process, which uses all CPU cores or one GPU. The second form runs several processes; the
 folder recipes/accelerate has a FILE for each case. The recipe is the first argument. The command line overrides it.
-`--help` lists all arguments. `--dry_run` shows the plan and trains nothing.
+`--help` lists the arguments, `--help_all` also those of transformers. `--dry_run` shows the plan and trains nothing.
 
 The output folder holds the model and its processor, metrics.json, ranks.npz (one rank for each query), plan.json,
 train_summary.json, plots/ and a model card (README.md). A run with an adapter saves the merged model there, and the
 adapter in adapter/.
 """
+
+from __future__ import annotations
 
 import os
 import shlex
@@ -18,31 +20,34 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from peft import PeftModel
-from transformers import EarlyStoppingCallback, set_seed
-
-from class_hf import CurriculumTrainer, CurriculumTrainingArguments, RetrievalEvaluator
-from class_hf.backbones.adapters import check_same_adapter, merge_adapter, save_adapter, trainable_parameters
-from class_hf.backbones.registry import build_loss, build_model
 from class_hf.config.arguments import DataArguments, ModelArguments
-from class_hf.config.command import run_script
-from class_hf.config.parsing import parse_recipe
+from class_hf.config.command import asks_for_help, run_script
 from class_hf.config.recipe_files import program
-from class_hf.data.collator import TextMoleculeCollator
+from class_hf.config.training_help import training_help
 from class_hf.data.columns import table_options
-from class_hf.hub.data_source import card_fields
-from class_hf.plots.run import plot_plan, plot_run
-from class_hf.plots.tables import metrics_line, plan_table, summary_table
-from class_hf.training import launch
-from class_hf.training.checkpoints import choose_checkpoint
-from class_hf.training.launch import print_once
-from class_hf.training.output_folder import check_output_folder, remove_earlier_run, run_lock
-from class_hf.training.planning import outline_plan
-from class_hf.training.preparation import load_splits, prepare_splits
-from class_hf.training.records import evaluate_run, write_plan, write_records
-from class_hf.training.scoring import DIFFICULTY_FILE, add_difficulty
-from class_hf.training.trainer_checks import check_selection
-from class_hf.utils.files import write_json
+
+if not asks_for_help():  # these imports take seconds, and the help needs none of them
+    from peft import PeftModel
+    from transformers import EarlyStoppingCallback, set_seed
+
+    from class_hf import CurriculumTrainer, CurriculumTrainingArguments, RetrievalEvaluator
+    from class_hf.backbones.adapters import check_same_adapter, merge_adapter, save_adapter, trainable_parameters
+    from class_hf.backbones.registry import build_loss, build_model
+    from class_hf.config.parsing import parse_recipe
+    from class_hf.data.collator import TextMoleculeCollator
+    from class_hf.hub.data_source import card_fields
+    from class_hf.plots.run import plot_plan, plot_run
+    from class_hf.plots.tables import metrics_line, plan_table, summary_table
+    from class_hf.training import launch
+    from class_hf.training.checkpoints import choose_checkpoint
+    from class_hf.training.launch import print_once
+    from class_hf.training.output_folder import check_output_folder, remove_earlier_run, run_lock
+    from class_hf.training.planning import outline_plan
+    from class_hf.training.preparation import load_splits, prepare_splits
+    from class_hf.training.records import evaluate_run, write_plan, write_records
+    from class_hf.training.scoring import DIFFICULTY_FILE, add_difficulty
+    from class_hf.training.trainer_checks import check_selection
+    from class_hf.utils.files import write_json
 
 
 @dataclass
@@ -66,6 +71,9 @@ def main(argv: list[str]) -> None:
     Args:
         argv: the recipe, then arguments that override it.
     """
+    if not argv or argv[0] in ("-h", "--help"):
+        print(training_help(program("train"), RunArguments))
+        return
     classes = (DataArguments, ModelArguments, RunArguments, CurriculumTrainingArguments)
     recipe, data_args, model_args, run_args, args = parse_recipe(argv, classes, prog=program("train"))
     if args.output_dir in (None, "trainer_output"):  # the second is the default of transformers

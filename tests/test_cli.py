@@ -3,6 +3,7 @@
 import ast
 import subprocess
 import sys
+from dataclasses import make_dataclass
 from pathlib import Path
 
 import pytest
@@ -106,3 +107,33 @@ def test_a_shipped_recipe_runs_from_another_folder(tmp_path):
     done = console("train", "demo", "--max_steps", "2", "--dry_run", "--output_dir", "out", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "out" / "plots" / "dry_run_plan.png").is_file()
+
+
+def test_help_of_each_command_loads_nothing_heavy():
+    code = (
+        "import contextlib, io, sys\n"
+        "from class_hf.cli import RECIPES, main\n"
+        "for name in RECIPES:\n"
+        "    sys.argv = ['class-hf', name, '--help']\n"
+        "    printed = io.StringIO()\n"
+        "    with contextlib.redirect_stdout(printed), contextlib.suppress(SystemExit):\n"
+        "        main([name, '--help'])\n"
+        "    assert printed.getvalue().startswith('usage: class-hf ' + name), name\n"
+        "print([name for name in ('torch', 'transformers', 'datasets', 'numpy', 'rdkit') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stdout.strip() == "[]", done.stderr
+
+
+def test_help_of_train_lists_every_argument_of_this_package():
+    from class_hf import CurriculumTrainingArguments
+    from class_hf.config.arguments import DIFFICULTY_NAMES, DataArguments, ModelArguments
+    from class_hf.config.training_help import _FIXED, training_help
+    from class_hf.difficulty.definitions import DEFINITIONS
+
+    assert sorted(DIFFICULTY_NAMES) == sorted(DEFINITIONS)
+    text = training_help("class-hf train", make_dataclass("RunArguments", []))
+    own = {name for name in CurriculumTrainingArguments.__annotations__ if name not in _FIXED}
+    for name in (*own, *DataArguments.__annotations__, *ModelArguments.__annotations__, "learning_rate", "output_dir"):
+        assert f"  --{name} " in text, name
+    assert text.index("curriculum:") < text.index("data:") < text.index("model:") < text.index("training:")

@@ -6,12 +6,13 @@ from typing import Any, Literal
 
 from class_hf.config.json_objects import parse_json_object
 from class_hf.config.numbers import positive_integer, probability, share
-from class_hf.difficulty.definitions import DEFINITIONS, check_definition
 from class_hf.utils.plugins import is_object_path
 from class_hf.utils.suggestions import did_you_mean
 
 # Names of the backbones in `backbones/registry.py`; `register_backbone` adds to them.
 BACKBONE_NAMES = ["dual_encoder", "aman", "orma", "text2mol"]
+# Names of the definitions in `difficulty/definitions.py`, which takes long to import.
+DIFFICULTY_NAMES = ("alignment", "complexity", "confusability")
 
 
 @dataclass
@@ -75,8 +76,8 @@ class DataArguments:
     difficulty_definition: list[str] = field(
         default_factory=lambda: ["alignment"],
         metadata={
-            "help": f"Difficulty definitions for pairs that are not scored yet: any of {', '.join(DEFINITIONS)}, or "
-            "package.module:Name of your own."
+            "help": "Difficulty definitions for pairs that are not scored yet: any of "
+            f"{', '.join(DIFFICULTY_NAMES)}, or package.module:Name of your own."
         },
     )
     difficulty_combination: Literal["mean", "max", "product", "text", "molecule"] = field(
@@ -100,6 +101,8 @@ class DataArguments:
     def __post_init__(self) -> None:
         probability.check("sentence_dropout", self.sentence_dropout)
         share.check("difficulty_text_weight", self.difficulty_text_weight)
+        from class_hf.difficulty.definitions import DEFINITIONS, check_definition  # not needed by the help
+
         for name in self.difficulty_definition:
             if name not in DEFINITIONS and not is_object_path(name):
                 raise ValueError(f"unknown difficulty_definition {name!r}; {did_you_mean(name, DEFINITIONS)}")

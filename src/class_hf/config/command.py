@@ -29,6 +29,14 @@ class CommandParser(argparse.ArgumentParser):
         self.exit(2, f"error: {one_line(message).rstrip('.')}. See {self.prog} --help\n")
 
 
+def asks_for_help() -> bool:
+    """Whether the command line of this process asks for the help of a command.
+
+    The recipes skip their heavy imports then, so that the help takes a fraction of a second.
+    """
+    return any(word in ("-h", "--help") for word in sys.argv[1:])
+
+
 def run_script(main: Callable[[list[str]], None]) -> None:
     """Runs the `main` of a command with the words of the command line, and exits with its status.
 

@@ -34,8 +34,8 @@ def parse_recipe(argv: Sequence[str], argument_classes: Sequence[type], prog: st
     """
     parser = RecipeParser(list(argument_classes), prog=prog)
     parser.add_argument("recipe", help="YAML file, or the name of a shipped one. It is always the first argument.")
-    if not argv or argv[0] in ("-h", "--help"):
-        parser.parse_args(argv or ["--help"])
+    if not argv or argv[0] in ("-h", "--help", "--help_all"):
+        parser.parse_args(["--help"])
     if argv[0].startswith("-"):
         raise ValueError(f"the first argument is {argv[0]!r}; expected the recipe: {prog} RECIPE.yaml [--name value].")
     recipe = find_file(argv[0])
