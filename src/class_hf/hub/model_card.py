@@ -263,7 +263,7 @@ def _towers(model: Any) -> str:
     config = getattr(model, "config", None)
     names = [getattr(getattr(config, f"{side}_config", None), "model_type", "custom") for side in ("text", "molecule")]
     parameters = sum(parameter.numel() for parameter in model.parameters())
-    return f"text tower {code(names[0])}, molecule tower {code(names[1])}, {parameters:,} parameters"
+    return f"text tower {code(names[0])}, a molecule tower {code(names[1])} and {parameters:,} parameters"
 
 
 def _plan(plan: CurriculumPlan | None) -> str:
