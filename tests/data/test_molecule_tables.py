@@ -373,6 +373,13 @@ def test_sdf_records_that_cannot_be_read_are_named(tmp_path, capfd):
     assert capfd.readouterr().err == ""
 
 
+def test_other_characters_in_a_mol_block_are_refused(tmp_path):
+    record = sdf_record("CCO", "a").replace("  3  2  0", "\u200b  3  2  0")
+    molecules = read_molecules(put(tmp_path / "a.sdf", record + sdf_record("CCN", "\u03b2-amine")))
+    assert molecules["smiles"][:] == [None, "CCN"] and molecules["id"][:] == ["a", "\u03b2-amine"]
+    assert molecules[FAULT][0].startswith("RDKit cannot read the mol block (")
+
+
 def test_mol_blocks_without_a_separator_are_found(tmp_path):
     blocks = "".join(Chem.MolToMolBlock(Chem.MolFromSmiles(smiles)) for smiles in ("CCO", "CCN", "CCC"))
     put(tmp_path / "a.sdf", blocks)

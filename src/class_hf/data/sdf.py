@@ -187,7 +187,8 @@ def _reason(block: str) -> str:
     handlers, log.handlers = log.handlers, [messages]
     rdBase.LogToPythonLogger()
     try:
-        Chem.MolFromMolBlock(block)
+        # RDKit cuts its message by bytes, so other characters than ASCII could come out broken.
+        Chem.MolFromMolBlock(block.encode("ascii", "replace").decode())
     finally:
         log.handlers = handlers
         # RDKit's default: standard error; in a notebook, the standard error of Python.
