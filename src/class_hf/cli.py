@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from class_hf._version import __version__
 from class_hf.config import recipe_files
+from class_hf.config.command import INTERRUPTED
 from class_hf.utils.suggestions import did_you_mean
 
 # Commands that are scripts in the folder `recipes`.
@@ -78,5 +79,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     else:
         recipe_files.is_console_command = True
         sys.argv[1:] = words[1:]
-        # Run as `__main__`, so that pickles, launchers and `ablate` find the same module names as with the script.
-        runpy.run_path(str(recipe_files.recipes_folder() / f"{name}.py"), run_name="__main__")
+        try:
+            # Run as `__main__`, so that pickles, launchers and `ablate` find the same module names as with the script.
+            runpy.run_path(str(recipe_files.recipes_folder() / f"{name}.py"), run_name="__main__")
+        except KeyboardInterrupt:  # while the recipe imports its modules; later it handles Ctrl-C
+            print("interrupted", file=sys.stderr)
+            sys.exit(INTERRUPTED)

@@ -111,8 +111,9 @@ def describe_error(error: BaseException) -> str:
     "KeyError: 'id'. Run the command again with --debug to see the traceback."
     """
     message = one_line(error)
-    if isinstance(error, OSError) and error.filename is not None and error.strerror:
-        return f"{_name(error.filename)}: {one_line(error.strerror)}"
+    if isinstance(error, OSError) and error.strerror:
+        cause = one_line(error.strerror)
+        return cause if error.filename is None else f"{_name(error.filename)}: {cause}"
     hub_errors = sys.modules.get("huggingface_hub.errors")  # not imported here, since it takes long
     strict = getattr(hub_errors, "StrictDataclassError", ())
     if message and isinstance(error, (*USER_ERRORS, argparse.ArgumentTypeError, *((strict,) if strict else ()))):
@@ -139,6 +140,6 @@ def _name(path: object) -> str:
 def _place(error: BaseException) -> str:
     """The last line of this package in the traceback of an error."""
     for frame in reversed(traceback.extract_tb(error.__traceback__)):
-        if frame.filename.startswith(_PACKAGE):
+        if frame.filename.startswith(_PACKAGE) and frame.filename != __file__:
             return f" (in class_hf/{os.path.relpath(frame.filename, _PACKAGE)}, line {frame.lineno})"
     return ""
