@@ -1,4 +1,4 @@
-"""The index: equal to a search over all pairs, saved and loaded, in a folder and in Qdrant."""
+"""The index equals a search over all pairs, loads after it was saved, and is the same in a folder and in Qdrant."""
 
 import json
 
@@ -105,7 +105,7 @@ def test_folder_and_qdrant_agree(index, qdrant_index):
     assert {**qdrant_index.config, "format": 0} == {**index.config, "format": 0}
 
 
-def test_query_bank_takes_its_penalties_off_unless_told_otherwise(index, indexed_model, processor, molecules, pairs):
+def test_query_bank_penalties_are_subtracted_by_default(index, indexed_model, processor, molecules, pairs):
     with torch.no_grad():
         candidates = indexed_model(**processor(smiles=molecules["smiles"][:])).molecule_embeds
         bank = indexed_model(**processor(text=pairs["description"][:12])).text_embeds
@@ -136,7 +136,7 @@ def test_captions_are_found_once_each(index, indexed_model, processor, molecules
 
 
 def test_saved_model_and_loaded_index(molecules, indexed_model, processor, tmp_path):
-    """An index names its model, opens without it, and finds the same as at its building."""
+    """An index names its model, opens without it, and finds the same as the index that was built."""
     indexed_model.save_pretrained(tmp_path / "model")
     processor.save_pretrained(tmp_path / "model")
     built = MoleculeIndex.build(molecules, str(tmp_path / "model"), output_dir=tmp_path / "index")
@@ -149,7 +149,7 @@ def test_saved_model_and_loaded_index(molecules, indexed_model, processor, tmp_p
         loaded.search(TEXT, query_bank=True)
 
 
-# The client that is refused leaves its lock's file to the garbage collector.
+# The refused client leaves the file of its lock to the garbage collector.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning")
 def test_qdrant_in_a_folder(molecules, indexed_model, processor, tmp_path):
     pytest.importorskip("qdrant_client")

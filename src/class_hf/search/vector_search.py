@@ -19,6 +19,7 @@ def top_rows(
     k: int,
     rows: np.ndarray | None = None,
     penalties: np.ndarray | None = None,
+    block_size: int = _BLOCK,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Finds the k rows with the largest products.
 
@@ -28,6 +29,7 @@ def top_rows(
         k (`int`): number of rows. Fewer are returned if there are fewer candidates.
         rows (`np.ndarray` (M,), *optional*): the candidate rows in increasing order. Default: all rows.
         penalties (`np.ndarray` (N,), *optional*): numbers that are subtracted from the products of each row.
+        block_size (`int`, defaults to 65,536): rows that are multiplied at a time. It has no effect on the result.
 
     Returns:
         `tuple`: products (B, k') `float32` in decreasing order, and their rows (B, k') `int64`, where k' is the
@@ -42,8 +44,8 @@ def top_rows(
     """
     count = len(vectors) if rows is None else len(rows)
     scores = np.empty((len(queries), count), np.float32)
-    for start in range(0, count, _BLOCK):
-        block = slice(start, min(start + _BLOCK, count))
+    for start in range(0, count, block_size):
+        block = slice(start, min(start + block_size, count))
         chosen = block if rows is None else rows[block]
         with np.errstate(all="ignore"):  # checked below
             np.matmul(queries, vectors[chosen].T, out=scores[:, block])

@@ -1,13 +1,12 @@
-"""Exact search against a full sort; codes against exact search."""
+"""Exact search equals a full sort, and codes find what exact search finds."""
 
 import numpy as np
 import pytest
+from datasets import Dataset
 
 from class_hf import MoleculeFilter, MoleculeIndex
-from class_hf.search import vector_search
 from class_hf.search.query import ELEMENTS
-from class_hf.search.stores import folder
-from class_hf.search.stores.folder import element_bits
+from class_hf.search.stores.folder import FolderStore, element_bits
 from class_hf.search.vector_search import encode, top_rows, top_rows_by_codes
 
 
@@ -19,8 +18,7 @@ def unit(count, dimension=32, seed=0):
 @pytest.mark.parametrize("chosen", [None, [3, 4, 50, 51, 52, 90]])
 @pytest.mark.parametrize("penalised", [False, True])
 @pytest.mark.parametrize("k", [1, 7, 500])
-def test_exact_search_is_a_stable_sort(monkeypatch, chosen, penalised, k):
-    monkeypatch.setattr(vector_search, "_BLOCK", 17)
+def test_exact_search_is_a_stable_sort(chosen, penalised, k):
     vectors, queries = unit(100), unit(3, seed=1)
     vectors[60:90] = vectors[0]  # ties
     rows = None if chosen is None else np.array(chosen)
@@ -28,7 +26,7 @@ def test_exact_search_is_a_stable_sort(monkeypatch, chosen, penalised, k):
     products = queries @ vectors.T - (0 if penalties is None else penalties)
     products = products.round(6)
     among = np.arange(100) if rows is None else rows
-    scores, found = top_rows(vectors, queries, k, rows, penalties)
+    scores, found = top_rows(vectors, queries, k, rows, penalties, block_size=17)
     assert found.shape == scores.shape == (3, min(k, len(among)))
     for query in range(3):
         wanted = among[np.argsort(-products[query, among], kind="stable")][:k]
@@ -64,9 +62,9 @@ def test_codes_find_the_exact_neighbours():
     penalties[:40] = 9.0
     _, others = top_rows_by_codes(vectors, codes, queries, 10, None, penalties)
     assert (others[:, :9] >= 40).all(), "what is penalised comes last"
-    # So many candidates that all rows are scored exactly: the same, whatever the codes say.
-    whole, _ = top_rows_by_codes(vectors, codes, queries, 500)
-    np.testing.assert_allclose(whole, top_rows(vectors, queries, 500)[0], atol=1e-6)
+    # With ten times 500 candidates all rows are scored exactly.
+    every_score, _ = top_rows_by_codes(vectors, codes, queries, 500)
+    np.testing.assert_allclose(every_score, top_rows(vectors, queries, 500)[0], atol=1e-6)
 
 
 def test_an_index_with_codes_equals_an_exact_one(molecules, indexed_model, processor, index, tmp_path):
@@ -88,4 +86,32 @@ def test_every_element_has_a_bit_of_its_own():
     bits = element_bits([[symbol] for symbol in ELEMENTS])
     assert len(ELEMENTS) == 118 and len({tuple(row) for row in bits.tolist()}) == 118
     assert element_bits([ELEMENTS])[0].tolist() == np.bitwise_or.reduce(bits).tolist()
-    assert folder._contains(bits, element_bits([["Og"]])[0]).nonzero()[0].tolist() == [117]
+
+
+def test_a_filter_finds_each_element(tmp_path):
+    """One molecule of one atom for each element."""
+    table = Dataset.from_dict(
+        {
+            "id": ELEMENTS,
+            "smiles": [f"[{symbol}]" for symbol in ELEMENTS],
+            "_weight": [1.0] * 118,
+            "_elements": [[symbol] for symbol in ELEMENTS],
+            "_pattern": [bytes(256)] * 118,
+        }
+    )
+    config = dict.fromkeys(("model", "revision", "query_bank"))
+    config |= {
+        "class_hf_version": "",
+        "dimension": 32,
+        "molecules": 118,
+        "captions": 0,
+        "exact_up_to": 999,
+        "probes": {},
+    }
+    with FolderStore.create(tmp_path / "index", table, 32, np.empty(0, np.int64)) as writer:
+        writer.add_molecules(0, unit(118))
+        writer.finish(config)
+    store = FolderStore(tmp_path / "index")
+    for symbol in ELEMENTS:
+        [found] = store.nearest("molecule", unit(1), 118, MoleculeFilter(elements=[symbol]))
+        assert [result.id for result in found] == [symbol]
