@@ -1,4 +1,4 @@
-"""The console command runs the recipes as they are, from any folder, and finds what is shipped."""
+"""The console command runs the recipes from any folder, and finds the shipped files."""
 
 import ast
 import subprocess

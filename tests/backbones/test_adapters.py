@@ -1,4 +1,4 @@
-"""Adapters: what learns, what is saved, and that adapter, merged model and resumed run are the trained one."""
+"""Adapters: trained and saved weights, and that adapter, merged model and resumed run equal the trained model."""
 
 import json
 

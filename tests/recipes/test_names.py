@@ -92,5 +92,5 @@ def test_what_is_missing_is_said(folder, tmp_path, monkeypatch):
 
     monkeypatch.setattr(chemical_names, "_ask_opsin", missing)
     with pytest.raises(USER_ERRORS, match="needs Java"):
-        train(folder, tmp_path / "run", featurizer_config='{"radius": 1}')  # prepared anew
+        train(folder, tmp_path / "run", featurizer_config='{"radius": 1}')  # prepared again
     assert not (tmp_path / "run" / "train_summary.json").exists()

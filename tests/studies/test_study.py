@@ -54,8 +54,8 @@ def test_p_over_many_queries_is_that_of_the_paired_t_test():
     assert compare(arm, baseline)["p"] == pytest.approx(stats.ttest_rel(arm[0], baseline[0]).pvalue, abs=0.01)
 
 
-def test_seeds_and_queries_are_resampled_at_once():
-    """Against draws of indices, one at a time."""
+def test_seeds_and_queries_are_resampled_together():
+    """Compared with direct draws of indices."""
     generator = np.random.default_rng(0)
     difference = generator.normal(0.05, 0.2, (4, 1)) + generator.normal(0, 0.3, (4, 30))
     drawn = [
@@ -68,8 +68,8 @@ def test_seeds_and_queries_are_resampled_at_once():
     assert found["p_seeds"] == pytest.approx(expected)
 
 
-def test_what_seeds_disagree_on_is_not_significant():
-    """Every query agrees within a seed; only the seeds can say how sure the difference is."""
+def test_a_difference_on_which_seeds_disagree_is_not_significant():
+    """All queries agree within a seed, so only the seeds show the spread."""
     difference = np.repeat([[0.3], [-0.1], [0.2]], 500, axis=1)
     found = compare(difference, np.zeros_like(difference))
     assert found["p"] > 0.05 and found["p_seeds"] > 0.05
@@ -103,7 +103,7 @@ def test_quartiles_go_by_difficulty():
     assert len(by_quartile(arm[:, :3], baseline[:, :3], difficulty[:3])) == 3
 
 
-def test_evaluations_are_taken_off_the_time():
+def test_evaluations_are_subtracted_from_the_time():
     logs = [
         {"eval_mrr": 0.1, "eval_runtime": 2.0, "wall_seconds": 7.0, "step": 10},
         {"loss": 1.0, "wall_seconds": 9.0, "step": 15},
@@ -125,7 +125,7 @@ def test_reach_interpolates():
 
 
 def runs_of(arms: dict[str, float], seeds: int = 3, queries: int = 40) -> list[Run]:
-    """Runs whose reciprocal ranks differ by arm, and a curve that ends at that of the arm."""
+    """Runs whose reciprocal ranks and curves differ by arm."""
     ids = np.array([f"q{index}" for index in range(queries)])
     runs = []
     for arm, factor in arms.items():

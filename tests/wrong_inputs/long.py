@@ -1,4 +1,4 @@
-"""The long form of the wrong inputs: each case in its own process, with bounds of 30 s and of 1 GB of memory.
+"""The long form of the wrong inputs: each case in its own process, within 30 s of CPU and 1 GB of memory.
 
     python tests/wrong_inputs/long.py [--only REGULAR_EXPRESSION] [--every N]
 
@@ -40,7 +40,7 @@ def run(case: Case, workshop: Workshop, here: Path) -> list[str]:
                 process.kill()
             time.sleep(0.02)
         _, status, usage = waited
-        seconds, megabytes = time.perf_counter() - started, usage.ru_maxrss / 1000
+        seconds, megabytes = usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1000
         printed.seek(0)
         text = printed.read().decode(errors="replace")
     problems = faults(case, os.waitstatus_to_exitcode(status), text, seconds, before, listing(here))
