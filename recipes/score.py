@@ -28,10 +28,11 @@ from class_hf.data.columns import add_table_arguments, table_options
 if not asks_for_help():  # these imports take seconds, and the help needs none of them
     from datasets import DatasetDict, disable_progress_bars
 
+    from class_hf.data.keep import drop_marked
     from class_hf.data.source import load_data
-    from class_hf.difficulty.scorer import DIFFICULTY_COLUMNS, DifficultyScorer, score_dataset
-    from class_hf.difficulty.summary import find_extremes, format_summary, summarise_scores
-    from class_hf.plots.difficulty import draw_pairs, plot_histograms, plot_text_against_molecule
+    from class_hf.difficulty.scorer import WRONG_PROBABILITY, DifficultyScorer, score_dataset
+    from class_hf.difficulty.summary import format_summary, summarise_scores
+    from class_hf.plots.difficulty import write_figures
     from class_hf.utils.files import atomic_folder
 
 
@@ -95,6 +96,12 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
         default=150,
         help="of alignment: training steps of each of its two reference models (default: %(default)s)",
     )
+    parser.add_argument(
+        "--suspects", action="store_true", help="also add wrong_probability to the training pairs, for class-hf train"
+    )
+    parser.add_argument(
+        "--drop_suspects", help="table of class-hf suspects: training pairs whose column keep is no are left out"
+    )
     parser.add_argument("--num_proc", type=positive_integer, help="processes that score (default: one)")
     parser.add_argument(
         "--on_error",
@@ -130,8 +137,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         clock["fit"] = time.perf_counter()
         scored = score_splits(data, scorer, args.num_proc)
         clock["score"] = time.perf_counter()
+        if args.suspects:
+            suspects = scorer.suspects(data["train"], max_listed=1)
+            print(suspects)
+            probabilities = suspects.wrong_probability.tolist()
+            scored["train"] = scored["train"].add_column(WRONG_PROBABILITY, probabilities)
         scored.save_to_disk(folder / "dataset")
-        draw(scored, scorer, folder / "plots")
+        write_figures(scored, scorer, folder / "plots")
         clock["write"] = time.perf_counter()
         times = list(clock.items())
         summary = {
@@ -155,6 +167,10 @@ def load(args: argparse.Namespace) -> DatasetDict:
         print(report)
     if "train" not in data:
         raise ValueError(f"no train split, only {', '.join(data)}. The scorer is fitted on training pairs: add them.")
+    if args.drop_suspects is not None:
+        pairs = len(data["train"])
+        data["train"] = drop_marked(data["train"], args.drop_suspects)
+        print(f"{pairs - len(data['train']):,} of {pairs:,} training pairs left out by {args.drop_suspects}")
     return data
 
 
@@ -163,26 +179,6 @@ def score_splits(data: DatasetDict, scorer: DifficultyScorer, num_proc: int | No
     return DatasetDict(
         {split: ds if split == "pool" else score_dataset(ds, scorer, num_proc=num_proc) for split, ds in data.items()}
     )
-
-
-def draw(scored: DatasetDict, scorer: DifficultyScorer, folder: Path) -> None:
-    """Write the figures as PNG."""
-    folder.mkdir()
-    pairs = {split: ds for split, ds in scored.items() if split != "pool"}
-    train = scored["train"]
-    shown = min(8, len(train))
-    ends = find_extremes(train, shown)
-    figures = {
-        "raw_scores": plot_histograms({split: scorer.raw_scores(ds[:]) for split, ds in pairs.items()}),
-        "difficulty": plot_histograms(
-            {split: {score: ds[score][:] for score in DIFFICULTY_COLUMNS} for split, ds in pairs.items()}, bins=20
-        ),
-        "text_against_molecule": plot_text_against_molecule(train),
-        "easiest": draw_pairs(train, ends["easiest"], title=f"The {shown} easiest training pairs"),
-        "hardest": draw_pairs(train, ends["hardest"], title=f"The {shown} hardest training pairs, hardest first"),
-    }
-    for name, figure in figures.items():
-        figure.savefig(folder / f"{name}.png")
 
 
 if __name__ == "__main__":

@@ -35,6 +35,7 @@ if not asks_for_help():  # these imports take seconds, and the help needs none o
     from class_hf.backbones.registry import build_loss, build_model
     from class_hf.config.parsing import parse_recipe
     from class_hf.data.collator import TextMoleculeCollator
+    from class_hf.difficulty.scorer import WRONG_PROBABILITY
     from class_hf.hub.data_source import card_fields
     from class_hf.plots.run import plot_plan, plot_run
     from class_hf.plots.tables import metrics_line, plan_table, summary_table
@@ -45,7 +46,7 @@ if not asks_for_help():  # these imports take seconds, and the help needs none o
     from class_hf.training.planning import outline_plan
     from class_hf.training.preparation import load_splits, prepare_splits
     from class_hf.training.records import evaluate_run, write_plan, write_records
-    from class_hf.training.scoring import DIFFICULTY_FILE, add_difficulty
+    from class_hf.training.scoring import DIFFICULTY_FILE, add_difficulty, add_suspects
     from class_hf.training.trainer_checks import check_selection
     from class_hf.utils.files import write_json
 
@@ -91,6 +92,8 @@ def main(argv: list[str]) -> None:
         plan = outline_plan(args, len(data["train"]))
         if args.should_save:
             print(plan_table(plan))
+            if args.end_share is None:
+                print("curriculum_end is auto: the run finds the suspects first and leaves out those likely wrong")
             print(f"drawn in {plot_plan(plan, output / 'plots' / 'dry_run_plan.png')}")
         return
     with run_lock(output) if args.process_index == 0 else nullcontext():
@@ -121,6 +124,9 @@ def train(
     if args.curriculum_order in ("easy_first", "hard_first") and "difficulty" not in prepared["train"].column_names:
         saved = output / DIFFICULTY_FILE if checkpoint is not None else None
         prepared |= add_difficulty(prepared, args, **data_args.scoring(), saved=saved)
+    if args.needs_suspects and WRONG_PROBABILITY not in prepared["train"].column_names:
+        saved = output / DIFFICULTY_FILE if checkpoint is not None else None
+        prepared |= add_suspects(prepared, args, saved=saved)
     trainer = CurriculumTrainer(
         model=model,
         args=args,

@@ -150,7 +150,7 @@ def test_an_error_leaves_nothing_behind(recipe, folder, tmp_path, monkeypatch):
     def fail(*_):
         raise OSError("disk full")
 
-    monkeypatch.setattr(recipe, "draw", fail)
+    monkeypatch.setattr(recipe, "write_figures", fail)
     with pytest.raises(OSError, match="disk full"):
         recipe.main(arguments(folder, tmp_path / "out" / "scored"))
     assert list((tmp_path / "out").iterdir()) == []

@@ -28,6 +28,7 @@ class DataArguments:
         smiles_column, text_column, id_column (`str`, *optional*): columns of the table, if they have unusual names.
         column_mapping (`str`, *optional*): several columns, as JSON: `{"THEIR NAME": "smiles"}`.
         encoding (`str`, *optional*): encoding of text files, such as `cp1252`. Default: UTF-8.
+        drop_suspects (`str`, *optional*): table of `class-hf suspects`; pairs whose column `keep` is no are left out.
         max_train_pairs (`int`, *optional*): train on the first pairs only, at most this many.
         difficulty_definition (`list[str]`, *optional*, defaults to `["alignment"]`):
             Difficulty definitions for pairs that are not scored yet; a name or `package.module:Name`.
@@ -69,6 +70,10 @@ class DataArguments:
     )
     encoding: str | None = field(
         default=None, metadata={"help": "Encoding of text files, such as cp1252 or utf-16; UTF-8 if not set."}
+    )
+    drop_suspects: str | None = field(
+        default=None,
+        metadata={"help": "Table of class-hf suspects; training pairs whose column keep is no are left out."},
     )
     max_train_pairs: int | None = field(
         default=None, metadata={"help": "Train on the first pairs only, at most this many."}
@@ -112,7 +117,7 @@ class DataArguments:
 
     def source(self) -> dict[str, Any]:
         """The arguments of [`~class_hf.training.preparation.load_splits`]."""
-        names = ("data_dir", "dataset_name", "demo", "on_error", "max_train_pairs")
+        names = ("data_dir", "dataset_name", "demo", "on_error", "max_train_pairs", "drop_suspects")
         return {name: getattr(self, name) for name in names}
 
     def scoring(self) -> dict[str, Any]:

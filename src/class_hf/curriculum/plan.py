@@ -278,6 +278,11 @@ class CurriculumPlan:
         )
 
     @property
+    def end(self) -> float:
+        """Share of the pairs that is admitted at the end."""
+        return self._settings.end
+
+    @property
     def left_out(self) -> np.ndarray:
         """Rows that `end` leaves out, the least suspect first: (num_left_out,) int64. They are never drawn."""
         return self.ranking[self.num_pairs - self.num_left_out :]

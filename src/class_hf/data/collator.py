@@ -9,6 +9,9 @@ import torch
 from class_hf.data.prepare import MOLECULE_FEATURES, PAIR_KEYS, POOLED, TEXT_FEATURES, pair_keys
 from class_hf.utils.protocols import Processor
 
+# The column of the suspects, see `difficulty/scorer.py`.
+WRONG_PROBABILITY = "wrong_probability"
+
 
 class TextMoleculeCollator:
     """Collate rows of [`prepare_pairs`] or [`prepare_molecules`] into a batch of tensors.
@@ -49,7 +52,8 @@ class TextMoleculeCollator:
             features: B prepared rows with the same columns.
 
         Returns:
-            The tensors of the processor, and `pair_keys` (B, 2) int64 if the rows have keys.
+            The tensors of the processor, `pair_keys` (B, 2) int64 if the rows have keys, and `pair_weights` (B,)
+            float32, the probability that each pair is right, if the rows have a `wrong_probability`.
 
         Raises:
             KeyError: if the rows hold no prepared features, or if sentence dropout needs keys that they lack.
@@ -86,6 +90,9 @@ class TextMoleculeCollator:
             batch |= self.processor.collate_molecules([feature[MOLECULE_FEATURES] for feature in features])
         if keys is not None:
             batch["pair_keys"] = torch.from_numpy(keys)
+        if WRONG_PROBABILITY in first:
+            probabilities = np.array([feature[WRONG_PROBABILITY] for feature in features], np.float32)
+            batch["pair_weights"] = torch.from_numpy(1 - probabilities)
         return batch
 
 

@@ -137,7 +137,8 @@ def find_suspects(
             np.concatenate([observed, observed_reference, context[0], context[1]], axis=1),
             np.concatenate([wrong, wrong_reference, context[0], context[1][partners]], axis=1),
         )
-        probabilities = wrong_probabilities(ratios, share.value)
+        # At least a tenth of a pair, so that the probabilities order the pairs also where none seems wrong.
+        probabilities = wrong_probabilities(ratios, max(share.value, 0.1 / len(pairs)))
         trust = 1 - probabilities
     listed = np.lexsort((np.asarray(pairs.ids), -ratios))[:max_listed]
     details = _describe(votes, pairs, listed, probabilities)

@@ -133,7 +133,7 @@ class AmanLoss(nn.Module):
             losses = torch.where(negatives.exist, hinges, 0.0).view(2, -1).mean(0)  # (b,)
             partner_probabilities = ((far - near).detach() / self.margin).sigmoid()
             probabilities = torch.where(negatives.exist, partner_probabilities, 1.0).view(2, -1).mean(0)
-            loss = focal_mean(losses, probabilities, intensity.focus)
+            loss = focal_mean(losses, probabilities, intensity.focus, pair_weights=intensity.pair_weights)
             if self.adversarial_weight > 0.0:
                 if self.training and torch.is_grad_enabled():
                     self.critic.update(all_texts.detach(), all_molecules.detach())

@@ -116,7 +116,7 @@ class ContrastiveLoss(nn.Module):
                 pairs = tiled_pair_losses(texts, molecules, pair_keys, self.label_smoothing, self.tile_size)
             else:
                 pairs = dense_pair_losses(texts, molecules, pair_keys, self.label_smoothing)
-            loss = focal_mean(pairs.losses, pairs.probabilities, intensity.focus)
+            loss = focal_mean(pairs.losses, pairs.probabilities, intensity.focus, pair_weights=intensity.pair_weights)
         return LossOutput(loss, pairs.losses.detach(), global_sum(pairs.hits.sum()) / total)
 
 

@@ -22,9 +22,13 @@ class LossOutput(NamedTuple):
 
 
 def focal_mean(
-    losses: torch.Tensor, probabilities: torch.Tensor, focus: float, factor: torch.Tensor | float = 1.0
+    losses: torch.Tensor,
+    probabilities: torch.Tensor,
+    focus: float,
+    factor: torch.Tensor | float = 1.0,
+    pair_weights: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """Averages losses over the global batch with the weights w_i = (1 - p_i) ** focus.
+    """Averages losses over the global batch with the weights w_i = a_i (1 - p_i) ** focus.
 
     The weights are normalised by their sum over all processes. The value is multiplied by the number of processes,
     because DDP averages gradients. The gradient is therefore that of one process with the complete batch.
@@ -36,6 +40,7 @@ def focal_mean(
         probabilities: (b,) probability of the true match, detached.
         focus: the exponent; 0 gives the plain mean.
         factor: multiplies the value. Default 1.
+        pair_weights: (b,) the weights a_i, 0 or more, for instance the probability that a pair is right. Default: 1.
 
     Returns:
         ().
@@ -44,7 +49,11 @@ def focal_mean(
 
     >>> focal_mean(torch.tensor([1.0, 3.0]), torch.tensor([0.5, 0.0]), focus=1.0)  # weights 0.5 and 1
     tensor(2.3333)
+    >>> focal_mean(torch.tensor([1.0, 3.0]), torch.zeros(2), focus=0.0, pair_weights=torch.tensor([0.5, 1.0]))
+    tensor(2.3333)
     """
     # A lower bound, so that a batch of certain pairs does not divide by zero.
     weights = (1.0 - probabilities).clamp(min=1e-6) ** focus
+    if pair_weights is not None:
+        weights = weights * pair_weights.clamp(min=1e-6)
     return factor * (weights * losses).sum() / global_sum(weights.sum()) * world_size()

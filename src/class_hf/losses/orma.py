@@ -118,7 +118,9 @@ class OrmaLoss(nn.Module):
             for weight, *directions in zip(level_weights, text_scores, molecule_scores, strict=True):
                 logits = [scale * scores for scores in directions]
                 level = score_losses(logits, targets, excluded, self.label_smoothing)
-                loss = loss + focal_mean(level.losses, level.probabilities, intensity.focus, factor=weight)
+                loss = loss + focal_mean(
+                    level.losses, level.probabilities, intensity.focus, weight, intensity.pair_weights
+                )
                 per_pair = per_pair + weight * level.losses.detach()
             weights = level_weights[:, None, None]
             full_scores = [(weights * scores.detach()).sum(0) for scores in (text_scores, molecule_scores)]

@@ -1,11 +1,14 @@
 """Figures of difficulty: the distribution of scores, text against molecule, the easiest and the hardest pairs."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from class_hf.difficulty.ranks import spearman
+from class_hf.difficulty.scorer import DIFFICULTY_COLUMNS, DifficultyScorer
+from class_hf.difficulty.summary import find_extremes
 from class_hf.plots.style import (
     BLUE,
     DARK_GREY,
@@ -148,3 +151,29 @@ def _heading(pair: Mapping[str, Any]) -> str:
     name = pair["id"] if len(pair["id"]) <= 40 else pair["id"][:37] + "..."
     scores = pair["text_difficulty"], pair["molecule_difficulty"], pair["difficulty"]
     return f"{name}\n" + "text {:.2f}  molecule {:.2f}  both {:.2f}".format(*scores)
+
+
+def write_figures(scored: Mapping[str, Any], scorer: DifficultyScorer, folder: Path) -> None:
+    """Writes the figures of a scored data set as PNG.
+
+    Args:
+        scored: data sets by split, with the difficulty columns; `pool` is ignored.
+        scorer: the fitted scorer.
+        folder: a folder to create.
+    """
+    folder.mkdir()
+    pairs = {split: ds for split, ds in scored.items() if split != "pool"}
+    train = scored["train"]
+    shown = min(8, len(train))
+    ends = find_extremes(train, shown)
+    figures = {
+        "raw_scores": plot_histograms({split: scorer.raw_scores(ds[:]) for split, ds in pairs.items()}),
+        "difficulty": plot_histograms(
+            {split: {score: ds[score][:] for score in DIFFICULTY_COLUMNS} for split, ds in pairs.items()}, bins=20
+        ),
+        "text_against_molecule": plot_text_against_molecule(train),
+        "easiest": draw_pairs(train, ends["easiest"], title=f"The {shown} easiest training pairs"),
+        "hardest": draw_pairs(train, ends["hardest"], title=f"The {shown} hardest training pairs, hardest first"),
+    }
+    for name, figure in figures.items():
+        figure.savefig(folder / f"{name}.png")

@@ -39,6 +39,8 @@ class CurriculumTrainingArguments(TrainingArguments):
             in (0, 1], or `"auto"`. The other pairs are never trained on: those with the largest `wrong_probability` if
             the training set has that column, else the last ones of the order. `"auto"` leaves out the pairs that are
             more likely wrong than right; with clean data it leaves out almost none.
+        suspect_weights (`bool`, *optional*, defaults to `False`): weight each pair in the loss by the probability that
+            it is right, 1 - `wrong_probability`. An alternative to `curriculum_end`.
         curriculum_group_size (`int`, *optional*, defaults to 1): similar pairs that a batch holds together, as harder
             negatives. 1 draws all pairs at random.
         curriculum_group_from (`float`, *optional*, defaults to 0.0): share of the run after which similar pairs are
@@ -90,6 +92,9 @@ class CurriculumTrainingArguments(TrainingArguments):
     curriculum_end: str = field(
         default="1",
         metadata={"help": "Share of the pairs that is ever admitted, (0, 1]; or auto: leave out pairs likely wrong."},
+    )
+    suspect_weights: bool = field(
+        default=False, metadata={"help": "Weight each pair in the loss by the probability that it is right."}
     )
     curriculum_group_size: int = field(
         default=1, metadata={"help": "Similar pairs that a batch holds together, as harder negatives; 1 for none."}
@@ -219,6 +224,11 @@ class CurriculumTrainingArguments(TrainingArguments):
         if not 0.0 < share <= 1.0:
             raise ValueError(f"curriculum_end is {self.curriculum_end!r}; expected a share in (0, 1], or auto.")
         return share
+
+    @property
+    def needs_suspects(self) -> bool:
+        """Whether the run needs the probability that each training pair is wrong."""
+        return self.suspect_weights or self.end_share != 1.0
 
     def intensity_schedule(self) -> IntensitySchedule:
         """The [`IntensitySchedule`] that the arguments describe.

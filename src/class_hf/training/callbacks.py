@@ -41,7 +41,8 @@ class CurriculumCallback(TrainerCallback):
 
     def at(self, step: int) -> Intensity:
         """The intensity of step `step`, counted from 0."""
-        return self.intensity.at(self.plan.competence(self.plan.epoch_at(step)), self.plan.competence(0))
+        end = self.plan.end  # the intensity is complete when all pairs are admitted that ever are
+        return self.intensity.at(self.plan.competence(self.plan.epoch_at(step)) / end, self.plan.competence(0) / end)
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object

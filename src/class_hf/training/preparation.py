@@ -10,6 +10,7 @@ from transformers import TrainingArguments
 
 from class_hf.data.demo.dataset import DEMO_DESCRIPTION
 from class_hf.data.frozen_towers import cache_frozen
+from class_hf.data.keep import drop_marked
 from class_hf.data.prepare import prepare_molecules, prepare_pairs
 from class_hf.data.source import load_data
 from class_hf.data.validation import LoadReport
@@ -24,6 +25,7 @@ def load_splits(
     demo: bool = False,
     on_error: Literal["raise", "drop"] = "raise",
     max_train_pairs: int | None = None,
+    drop_suspects: str | None = None,
     column_mapping: Mapping[str, str] | None = None,
     encoding: str | None = None,
 ) -> tuple[DatasetDict, LoadReport | None]:
@@ -33,6 +35,7 @@ def load_splits(
         args: the arguments of the run.
         data_dir, dataset_name, demo, on_error: see [`~class_hf.data.source.load_data`].
         column_mapping, encoding: see [`~class_hf.data.source.load_data`].
+        drop_suspects: *optional*, a table of suspects, see [`~class_hf.data.keep.drop_marked`].
         max_train_pairs: *optional*, keep only the first training pairs. Default: all.
 
     Returns:
@@ -46,6 +49,10 @@ def load_splits(
     missing = [name for name in ("train", "validation", "pool") if name not in data]
     if missing:
         raise ValueError(f"the data has no {missing}; it has {sorted(data)}. Training needs train and validation.")
+    if drop_suspects is not None:
+        pairs = len(data["train"])
+        data["train"] = drop_marked(data["train"], drop_suspects)
+        print_once(args, f"{pairs - len(data['train']):,} of {pairs:,} training pairs left out by {drop_suspects}")
     if max_train_pairs is not None:
         data["train"] = data["train"].select(range(min(max_train_pairs, len(data["train"]))))
     sizes = [len(data[name]) for name in ("train", "validation", "pool")]

@@ -36,7 +36,7 @@ def write_plan(
     write_json(folder / "plan.json", plan.to_dict())
     if load_report is not None:
         write_text(folder / "load_report.json", load_report.to_json() + "\n")
-    if "difficulty" in prepared["train"].column_names:
+    if difficulty_arrays(prepared):
         # A resumed run must read the same numbers, also on another machine.
         write_arrays(folder / DIFFICULTY_FILE, **difficulty_arrays(prepared))
     if plan.num_left_out:

@@ -45,6 +45,7 @@ _KEPT_ARGUMENTS = (
     "tf32",
     "full_determinism",
     "contrastive_label_smoothing",
+    "suspect_weights",
     "gradient_accumulation_steps",
 )
 # Fields of a model's configuration that do not change what it computes.

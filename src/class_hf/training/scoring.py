@@ -39,6 +39,36 @@ def difficulty_arrays(prepared: Mapping[str, Dataset]) -> dict[str, np.ndarray]:
     }
 
 
+def add_suspects(
+    prepared: Mapping[str, Dataset], args: TrainingArguments, *, saved: Path | None = None
+) -> dict[str, Dataset]:
+    """Adds `wrong_probability` to the training pairs, and prints how many are suspect.
+
+    Args:
+        prepared: pairs by split, with `id`, `smiles` and `description`; must hold `train`.
+        args: the arguments of the run. `seed` is the seed of the judges.
+        saved: *optional*, a file of [`difficulty_arrays`] to read, if it has the probabilities.
+
+    Returns:
+        The training pairs with the column.
+    """
+    message: list[Any] = [None]
+    if args.process_index == 0:
+        name = f"train.{WRONG_PROBABILITY}"
+        if saved is not None and saved.is_file():
+            with np.load(saved) as arrays:
+                message = [arrays[name] if name in arrays else None]
+        if message[0] is None:
+            started = time.perf_counter()
+            pairs = prepared["train"].select_columns(list(COLUMNS))
+            suspects = DifficultyScorer(seed=args.seed).suspects(pairs, max_listed=1)
+            message = [suspects.wrong_probability]
+            print_once(args, f"{suspects}; found in {time.perf_counter() - started:.1f} s")
+    if world_size() > 1:
+        broadcast_object_list(message)
+    return {"train": prepared["train"].add_column(WRONG_PROBABILITY, list(message[0]))}
+
+
 def add_difficulty(
     prepared: Mapping[str, Dataset],
     args: TrainingArguments,

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from class_hf.curriculum.intensity import IntensitySchedule
+from class_hf.curriculum.intensity import Intensity, IntensitySchedule
 from class_hf.curriculum.plan import CurriculumPlan
 from class_hf.curriculum.sampler import CurriculumSampler
 from class_hf.data.collator import ChunkedCollator, TextMoleculeCollator
@@ -298,17 +298,19 @@ class CurriculumTrainer(ResumingTrainer):
         """Runs the model, then the loss at the intensity of the step. A batch of chunks is run chunk by chunk."""
         if "chunks" not in inputs:
             outputs = model(**_without_keys(inputs))
-            result = self._loss_of(self._fields(outputs), inputs.get("pair_keys"))
+            result = self._loss_of(self._fields(outputs), inputs.get("pair_keys"), inputs.get("pair_weights"))
             loss = result.loss
         else:
             chunks = inputs["chunks"]
             keys = [chunk["pair_keys"] for chunk in chunks if "pair_keys" in chunk]
             pair_keys = torch.cat(keys) if keys else None
+            weights = [chunk["pair_weights"] for chunk in chunks if "pair_weights" in chunk]
+            pair_weights = torch.cat(weights) if weights else None
             outputs = None
             result, loss = cached_gradient_loss(
                 lambda chunk: self._fields(model(**_without_keys(chunk))),
                 chunks,
-                lambda fields: self._loss_of(fields, pair_keys),
+                lambda fields: self._loss_of(fields, pair_keys, pair_weights),
                 backward=lambda part: self.accelerator.backward(part / self.current_gradient_accumulation_steps),
                 no_sync=lambda: self.accelerator.no_sync(model),
             )
@@ -332,9 +334,11 @@ class CurriculumTrainer(ResumingTrainer):
         further = self._loss_arguments - {*_CONTRACT, "intensity", "pair_keys"}
         return {name: value for name, value in fields.items() if name in _CONTRACT or name in further}
 
-    def _loss_of(self, fields: dict[str, Any], pair_keys: Any) -> Any:
+    def _loss_of(self, fields: dict[str, Any], pair_keys: Any, pair_weights: Any) -> Any:
         """The loss at the intensity of the step."""
         intensity = self.curriculum.at(self.state.global_step) if self.curriculum is not None else None
+        if self.args.suspect_weights and pair_weights is not None:
+            intensity = (intensity or Intensity())._replace(pair_weights=pair_weights)
         return self.loss(**fields, intensity=intensity, pair_keys=pair_keys)
 
     def get_decay_parameter_names(self, model: nn.Module) -> list[str]:
@@ -390,4 +394,4 @@ class CurriculumTrainer(ResumingTrainer):
 
 def _without_keys(batch: dict[str, Any]) -> dict[str, Any]:
     """The model's part of a batch."""
-    return {name: value for name, value in batch.items() if name != "pair_keys"}
+    return {name: value for name, value in batch.items() if name not in ("pair_keys", "pair_weights")}
