@@ -2,7 +2,7 @@
 
     class-hf ablate studies/demo --output_dir outputs/study
     class-hf ablate studies/chebi20_fast --data_dir DATA --output_dir OUTPUT \\
-        --launch "accelerate launch --config_file recipes/accelerate/cpu.yaml"
+        --launch "accelerate launch --quiet --config_file recipes/accelerate/cpu.yaml"
 
 A study is a YAML file:
 

@@ -22,14 +22,17 @@ def parameters(function: Callable) -> list[str]:
 # (method of transformers.Trainer, parameters that are passed or overridden, file that relies on it)
 TRAINER_METHODS = [
     ("_get_train_sampler", ["train_dataset"], "training/trainer.py: the plan's sampler takes its place"),
-    ("_save_checkpoint", ["model", "trial"], "training/trainer.py: the curriculum's state is saved with it"),
-    ("_get_output_dir", ["trial"], "training/trainer.py: where a checkpoint goes"),
-    ("_save", ["output_dir", "state_dict"], "training/trainer.py: the arguments are saved as JSON"),
+    ("_save_checkpoint", ["model", "trial"], "training/resuming.py: the curriculum's state and the manifest"),
+    ("_get_output_dir", ["trial"], "training/resuming.py: where a checkpoint goes"),
+    ("_save", ["output_dir", "state_dict"], "training/resuming.py: the arguments are saved as JSON"),
+    ("_load_best_model", [], "training/resuming.py: a damaged checkpoint is refused"),
+    ("_hp_search_setup", ["trial"], "training/trainer.py: the plan follows the arguments of a trial"),
+    ("hyperparameter_search", ["hp_space", "compute_objective", "n_trials", "direction"], "training/trainer.py"),
     ("compute_loss", ["model", "inputs", "return_outputs", "num_items_in_batch"], "training/trainer.py"),
     ("create_optimizer", ["model"], "training/trainer.py: the text tower's learning rate"),
     ("get_decay_parameter_names", ["model"], "training/trainer.py: the logit scale does not decay"),
     ("log", ["logs", "start_time"], "training/trainer.py: the curriculum's log values"),
-    ("evaluate", ["eval_dataset", "ignore_keys", "metric_key_prefix"], "training/trainer.py"),
+    ("evaluate", ["eval_dataset", "ignore_keys", "metric_key_prefix"], "training/ranking.py"),
     ("save_model", ["output_dir", "_internal_call"], "training/publishing.py: saves without a push"),
     ("init_hf_repo", ["token", "private"], "training/publishing.py: a wrong login fails before the training"),
     ("push_to_hub", ["commit_message", "blocking", "token", "revision"], "training/publishing.py"),
@@ -49,6 +52,17 @@ def test_order_of_create_model_card():
     """`publishing.py` names the positional arguments itself."""
     order = ["language", "license", "tags", "model_name", "finetuned_from", "tasks", "dataset_tags", "dataset"]
     assert parameters(Trainer.create_model_card)[1 : 1 + len(order)] == order
+
+
+def test_checkpoints_of_the_trainer():
+    from transformers.trainer_callback import TrainerState
+    from transformers.trainer_utils import rotate_checkpoints
+
+    expected = ["output_dir", "save_total_limit", "best_model_checkpoint", "use_mtime"]
+    assert set(expected) <= set(parameters(rotate_checkpoints)), "training/resuming.py removes old checkpoints by it."
+    assert parameters(TrainerState.compute_steps)[1:] == ["args", "max_steps"], "training/callbacks.py calls it."
+    train = inspect.getsource(Trainer.train)
+    assert "self._hp_search_setup(trial)" in train, "training/trainer.py makes the plan of a trial there."
 
 
 def test_attributes_that_the_trainer_reads_and_sets():

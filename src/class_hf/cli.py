@@ -45,7 +45,7 @@ RECIPE.yaml and STUDY.yaml are your own files, or names of files that come with 
 in {recipe_files.recipes_folder()}
 
 Several processes or GPUs:
-  accelerate launch [--config_file FILE] -m class_hf train RECIPE [ARGUMENTS]
+  accelerate launch --quiet [--config_file FILE] -m class_hf train RECIPE [ARGUMENTS]
 with your own FILE, or one from the folder `accelerate` in the same place"""
 
 

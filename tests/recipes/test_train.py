@@ -146,7 +146,7 @@ def test_evaluate_with_a_query_bank_and_several_models(trained, data_dir, tmp_pa
              "--bank_method", "nearest", "--bootstrap_samples", 0)  # fmt: skip
     metrics, before = (json.loads(path.read_text()) for path in (output, trained / "metrics.json"))
     assert metrics["model"] == [str(trained), str(trained)]
-    for pool, directions in before["pools"].items():  # an ensemble of equal models ranks as one of them
+    for pool, directions in before["pools"].items():  # a model averaged with itself ranks as it does alone
         for direction, row in directions.items():
             assert metrics["pools"][pool][direction]["mrr"] == pytest.approx(row["mrr"])
     assert metrics["query_bank"]["method"] == "nearest" and metrics["query_bank"]["pairs"] == 16

@@ -1,4 +1,4 @@
-"""A run that was killed and resumed ends with the weights of one that was not; two processes equal one."""
+"""A killed and resumed run ends with the weights of an uninterrupted run. Two processes train as one."""
 
 import json
 import os
@@ -58,10 +58,10 @@ def logged(folder: Path, key: str) -> list[float]:
     return [entry[key] for entry in json.loads((folder / "log.json").read_text()) if key in entry]
 
 
-def assert_same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> None:
-    assert one.keys() == other.keys()
-    for name in one:
-        assert torch.equal(one[name], other[name]), name
+def assert_same(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> None:
+    assert first.keys() == second.keys()
+    for name in first:
+        assert torch.equal(first[name], second[name]), name
 
 
 CASES = {
@@ -120,7 +120,7 @@ def test_two_processes_draw_the_plan_and_train_as_one(tmp_path):
     assert done.returncode == 0, done.stderr
     ranks = [[json.loads(line) for line in (tmp_path / f"rank{rank}").read_text().splitlines()] for rank in (0, 1)]
     ranks = [[batch for batch in rank if len(batch) == 2] for rank in ranks]
-    drawn = [one for first, second in zip(*ranks, strict=True) for one in (*first, *second)]
+    drawn = [row for first, second in zip(*ranks, strict=True) for row in (*first, *second)]
     assert drawn == ids
 
 
@@ -136,10 +136,10 @@ def test_accumulation_and_workers_draw_the_plan(tmp_path):
         trainer = build({**settings, "trace": str(tmp_path / f"rows{number}_")})
         trainer.train()
         lines = (tmp_path / f"rows{number}_0").read_text().splitlines()
-        assert [one for line in lines for one in json.loads(line)] == [f"m{row:02d}" for row in trainer.plan.order()]
+        assert [row for line in lines for row in json.loads(line)] == [f"m{row:02d}" for row in trainer.plan.order()]
 
 
-def test_a_checkpoint_that_was_not_written_to_its_end_is_passed_over(tmp_path, caplog):
+def test_a_checkpoint_that_was_not_written_to_its_end_is_skipped(tmp_path, caplog):
     settings = settings_for(tmp_path, save_steps=3)
     straight = build(settings)
     straight.train()
@@ -189,7 +189,7 @@ CHUNKED = {
 
 @pytest.mark.distributed
 @pytest.mark.parametrize("case", CHUNKED)
-def test_chunked_batches_train_as_whole_ones(case, tmp_path):
+def test_chunked_batches_train_as_complete_ones(case, tmp_path):
     """Cached gradients through the Trainer, ragged molecules included; one all-reduce a step, not one a chunk."""
     processes, args = CHUNKED[case]
     same = {"save_strategy": "no", "logging_steps": 1, "intensity_mode": "scheduled"}

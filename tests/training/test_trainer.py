@@ -204,25 +204,25 @@ def test_bf16(trainer_for):
     assert {parameter.dtype for parameter in trainer.model.parameters()} == {torch.float32}
 
 
-def test_the_text_tower_has_a_rate_of_its_own(trainer_for, tmp_path):
-    given = dict(learning_rate=0.01, text_learning_rate=0.001, weight_decay=0.1, lr_scheduler_type="linear")
-    trainer = trainer_for(**given, save_strategy="steps", save_steps=3)
+def test_the_text_tower_has_its_own_learning_rate(trainer_for, tmp_path):
+    settings = dict(learning_rate=0.01, text_learning_rate=0.001, weight_decay=0.1, lr_scheduler_type="linear")
+    trainer = trainer_for(**settings, save_strategy="steps", save_steps=3)
     assert trainer.create_optimizer() is trainer.create_optimizer()  # split once
     decayed = trainer.get_decay_parameter_names(trainer.model)
-    found = {id(one): group for group in trainer.optimizer.param_groups for one in group["params"]}
+    groups = {id(parameter): group for group in trainer.optimizer.param_groups for parameter in group["params"]}
     for name, parameter in trainer.model.named_parameters():
-        group = found.pop(id(parameter))
+        group = groups.pop(id(parameter))
         assert group["lr"] == (0.001 if name.startswith("text_model.") else 0.01), name
         assert group["weight_decay"] == (0.1 if name in decayed else 0.0), name
-    assert not found
+    assert not groups
     trainer.train()
     assert [group["lr"] for group in trainer.optimizer.param_groups] == [0.0] * 4
     logs = {entry["step"]: entry for entry in trainer.state.log_history if "loss" in entry}
     assert logs[1]["learning_rate"] == 0.01
-    again = trainer_for(**given)
-    again.train(str(tmp_path / "checkpoint-3"))
-    for one, other in zip(trainer.model.parameters(), again.model.parameters(), strict=True):
-        assert torch.equal(one, other)
+    resumed = trainer_for(**settings)
+    resumed.train(str(tmp_path / "checkpoint-3"))
+    for first, second in zip(trainer.model.parameters(), resumed.model.parameters(), strict=True):
+        assert torch.equal(first, second)
 
 
 def test_a_rate_for_no_text_tower(trainer_for):

@@ -113,11 +113,11 @@ class CurriculumTrainer(ResumingTrainer):
             args.accelerator_config = dispatch
         self.resume_settings = {}
         self.train_seconds = 0.0
-        self._rows, self._given_plan, self._given_intensity = train_dataset, plan, intensity
+        self._rows, self._passed_plan, self._passed_intensity = train_dataset, plan, intensity
         self._default_loss = loss is None
         self.plan: CurriculumPlan | None = None
         self._plan_key: tuple[Any, ...] = ()
-        self._own_max_steps = args.max_steps  # while a training runs, args.max_steps is that of the plan
+        self._requested_max_steps = args.max_steps  # while a training runs, args.max_steps is that of the plan
         self._made_optimizer: torch.optim.Optimizer | None = None
         self._no_progress = NoProgressWarning()
         if train_dataset is not None:
@@ -177,19 +177,19 @@ class CurriculumTrainer(ResumingTrainer):
         key = plan_key(args)
         if self.plan is not None and key == self._plan_key:
             return self.plan
-        if self._given_plan is not None and self._plan_key:
+        if self._passed_plan is not None and self._plan_key:
             raise ValueError(
                 "arguments of the plan were changed, but the trainer was made with plan=. Make a new trainer."
             )
-        plan = self._given_plan if self._given_plan is not None else plan_from_arguments(args, self._rows)
+        plan = self._passed_plan if self._passed_plan is not None else plan_from_arguments(args, self._rows)
         check_plan(plan, args, self._rows)
         self._plan_key = key
         return plan
 
     def _make_intensity(self) -> IntensitySchedule:
         """A schedule at its start."""
-        given = self._given_intensity
-        return self.args.intensity_schedule() if given is None else copy.deepcopy(given)
+        passed = self._passed_intensity
+        return self.args.intensity_schedule() if passed is None else copy.deepcopy(passed)
 
     def _follow_arguments(self) -> None:
         """Makes everything again that depends on arguments which may have changed since the last training."""
@@ -218,10 +218,10 @@ class CurriculumTrainer(ResumingTrainer):
 
     def _hp_search_setup(self, trial: Any) -> None:
         if trial is not None:
-            self.args.max_steps = self._own_max_steps
+            self.args.max_steps = self._requested_max_steps
         super()._hp_search_setup(trial)  # sets the arguments of a trial
         if trial is not None:
-            self._own_max_steps = self.args.max_steps
+            self._requested_max_steps = self.args.max_steps
             self._follow_arguments()
 
     def hyperparameter_search(
@@ -267,7 +267,7 @@ class CurriculumTrainer(ResumingTrainer):
         if self.plan is None or self.curriculum is None:
             raise ValueError("there is nothing to train on: pass `train_dataset=` to the trainer.")
         lock = run_lock(Path(str(self.args.output_dir))) if self.is_world_process_zero() else nullcontext()
-        self._own_max_steps = self.args.max_steps
+        self._requested_max_steps = self.args.max_steps
         try:
             with lock, self._interrupt:
                 self._follow_arguments()
@@ -282,7 +282,7 @@ class CurriculumTrainer(ResumingTrainer):
                 return output
         finally:
             self.is_in_train = False
-            self.args.max_steps = self._own_max_steps
+            self.args.max_steps = self._requested_max_steps
 
     def _get_train_sampler(self, train_dataset: Any = None) -> CurriculumSampler:
         assert self.plan is not None  # made from the training set in __init__
