@@ -241,7 +241,7 @@ class DifficultyScorer:
         Args:
             ds: N rows with string columns `id`, `smiles`, `description`, at least 50.
             options: arguments of [`~class_hf.difficulty.suspects.find_suspects`]: `cross_fits`, `rounds`,
-            `max_listed`.
+                `max_listed`.
 
         Returns:
             [`~class_hf.difficulty.suspects.Suspects`], in the order of the rows.
