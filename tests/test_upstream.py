@@ -200,3 +200,20 @@ def test_accelerate_names_its_launch_in_the_environment():
 
 def test_the_gather_of_torch_takes_a_list():
     assert parameters(torch.distributed.all_gather)[:2] == ["tensor_list", "tensor"], "utils/distributed.py"
+
+
+# (object, attribute, file that relies on it)
+@pytest.mark.parametrize(
+    ("name", "used_by"),
+    [
+        ("transformers.modeling_layers.GradientCheckpointingLayer", "models/modeling_graph.py"),
+        ("transformers.PreTrainedModel._keep_in_fp32_modules_strict", "models/: parts that stay in float32"),
+        ("transformers.AutoModel._model_mapping", "models/: whether a tower is known"),
+    ],
+)
+def test_attributes_exist(name, used_by):
+    path, attribute = name.rsplit(".", 1)
+    module, _, owner = path.rpartition(".") if path.rsplit(".", 1)[-1][0].isupper() else (path, "", "")
+    holder = importlib.import_module(module)
+    holder = getattr(holder, owner) if owner else holder
+    assert hasattr(holder, attribute), f"{name} is gone; {used_by} uses it."
