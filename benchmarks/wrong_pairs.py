@@ -2,21 +2,22 @@
 
     python benchmarks/wrong_pairs.py --data_dir DATA --output_dir RUNS --among random --share 0.4 --seeds 0 1 2
 
-A share of the training captions is exchanged (`class_hf.data.exchange_captions`, data seed = training seed). Every arm
+A share of the training captions is exchanged (`class_hf.data.exchange_captions`, with the training seed). Every arm
 trains the towers of `recipes/chebi20/fast_cpu.yaml` with embedding tables of half the width, at a global batch of
-1,024, and is ranked on the whole validation split in both pools. One JSON file is written for each run; runs that exist
-are skipped, so that the command can be repeated. `--report` reads all runs and writes `results/wrong_pairs.json`.
+1,024, and is ranked on the complete validation split in both pools. One JSON file is written for each run. Runs that
+exist are skipped, so that the command can be repeated.
 
-The arms and what they know:
+The arms, and what they know:
 
-- `none`: all pairs, full epochs. `none_equal_steps`: the same, with the steps of the winning arm.
-- `random`, `easy_first`, `hard_first`: a growing pool that admits all pairs at the end.
-- `end_auto`, `end_oracle`: easy first, without the most suspect pairs; their share is estimated or known.
-- `cut_auto`, `cut_oracle`: full epochs over the least suspect pairs, without growth.
-- `weights`: full epochs; each pair weighs its estimated probability of being right.
-- `smoothing`, `clip`, `small_loss`: know nothing of a curriculum: label smoothing .4; losses clipped at 5; after a fifth
-  of the run, the pairs with the largest losses of each batch are left out (their share is known).
-- `oracle`: full epochs over the right pairs only.
+- `none`: all pairs, full epochs.
+- `random`: a growing pool of random pairs that admits all pairs at the end.
+- `cut_auto`: no growth. The pairs that `DifficultyScorer.suspects` finds more likely wrong than right are left out.
+- `end_auto`: the same pairs are left out, and the pool grows from the least to the most suspect of the others.
+- `smoothing`, `clip`, `small_loss`: know nothing of a curriculum. Label smoothing .4; losses clipped at 5; after a
+  fifth of the run, the pairs with the largest losses of each batch are left out (the share of wrong pairs is known).
+- `oracle`: the right pairs only, with the steps of full epochs.
+
+`cut_auto` and `end_auto` take .9 of the steps of full epochs.
 """
 
 import argparse
@@ -40,6 +41,8 @@ from class_hf.config.arguments import ModelArguments
 from class_hf.data.collator import TextMoleculeCollator
 from class_hf.data.exchange import exchange_captions
 from class_hf.data.prepare import prepare_molecules, prepare_pairs
+from class_hf.difficulty.scorer import DifficultyScorer
+from class_hf.difficulty.suspects import Suspects
 from class_hf.evaluation.retrieval_evaluator import captions_of_other_splits
 from class_hf.losses.contrastive import LossOutput, dense_pair_losses
 
@@ -76,6 +79,7 @@ class Study:
 
     def __init__(self, data_dir: Path, among: str, share: float, seed: int):
         self.share, self.seed, self.among = share, seed, among
+        self._suspects: Suspects | None = None
         data = common.load(data_dir)
         train = data["train"]
         if share > 0:
@@ -98,19 +102,21 @@ class Study:
     def model_arguments() -> ModelArguments:
         return ModelArguments(text_config=json.dumps(TOWER), molecule_config=json.dumps(TOWER))
 
-    def judge(self) -> dict[str, Any]:
-        """The suspicion of every pair and the estimated share of wrong pairs."""
-        if not hasattr(self, "_judged"):
-            from class_hf.difficulty.scorer import DifficultyScorer
-
-            started = time.process_time()
-            self._judged = DifficultyScorer(seed=self.seed).fit_judge(self.raw)  # placeholder: set by the judge's API
-            self._judged["cpu_seconds"] = time.process_time() - started
-        return self._judged
+    def suspects(self) -> Suspects:
+        """The suspects among the training pairs, found once for all arms."""
+        if self._suspects is None:
+            self._suspects = DifficultyScorer(seed=self.seed).suspects(self.raw)
+        return self._suspects
 
     def run(self, rows: np.ndarray | None = None, loss: Any = None, **settings: Any) -> dict[str, Any]:
         """Trains one arm on the rows, and ranks the validation split."""
         train = self.train if rows is None else self.train.select(rows)
+        if settings.get("curriculum_end") == "auto":
+            suspects = self.suspects()
+            ranks = np.empty(len(train))
+            ranks[suspects.ranking[::-1]] = np.arange(len(train)) / len(train)
+            train = train.add_column("difficulty", ranks.tolist())
+            train = train.add_column("wrong_probability", suspects.wrong_probability.tolist())
         torch.manual_seed(self.seed)
         model, _ = build_model(self.model_arguments())
         with tempfile.TemporaryDirectory() as folder:
@@ -148,7 +154,7 @@ class Study:
         ranks = {pool: directions["text_to_molecule"] for pool, directions in pools.items()}
         return {
             "steps": trainer.plan.total_steps,
-            "pairs": len(train),
+            "pairs": max(trainer.plan.pool_sizes),
             "seconds": round(seconds, 1),
             "cpu_seconds": round(cpu_seconds, 1),
             **{pool: {name: row[name] for name in ("hits@1", "hits@10", "mrr")} for pool, row in ranks.items()},
@@ -164,6 +170,11 @@ class Study:
         if name == "oracle":
             # As many steps as full epochs take: the oracle knows which pairs are right, and nothing of a budget.
             return self.run(right, max_steps=steps, epochs=math.ceil(steps / (len(right) // BATCH)))
+        if name in ("cut_auto", "end_auto"):
+            order = "none" if name == "cut_auto" else "easy_first"
+            # Epochs enough for the steps; the plan stops at `max_steps`.
+            fewer = {"max_steps": int(0.9 * steps), "epochs": 3 * EPOCHS}
+            return self.run(curriculum_order=order, curriculum_end="auto", **fewer)
         if name == "smoothing":
             return self.run(smoothing=0.4)
         if name == "clip":
