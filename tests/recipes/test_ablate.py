@@ -1,4 +1,4 @@
-"""A study is checked before it starts, goes on where it stopped, and reports what is there."""
+"""A study is checked before it starts, continues where it stopped, and reports the finished runs."""
 
 import json
 import sys
@@ -20,7 +20,7 @@ ABLATE = load_recipe_script("ablate")
 STUDIES = sorted((ROOT / "recipes" / "studies").glob("*.yaml"))
 QUERIES = 8
 
-# Takes the place of recipes/train.py's launcher: writes what a report reads, in a tenth of a second.
+# Replaces the launcher of recipes/train.py. It writes the files that a report reads, in a tenth of a second.
 STUB = """
 import json, pathlib, sys
 import numpy as np
@@ -32,9 +32,9 @@ with (here / "calls").open("a") as calls:
 if name in (here / "fail").read_text().split():
     (folder / "half").mkdir(parents=True)
     sys.exit("error: out of luck")
-given = dict(line.split(": ", 1) for line in values.splitlines() if ": " in line)
-steps = int(given.get("max_steps", 8 if given["curriculum_order"] == "none" else 6))
-ranks = 1.0 + np.arange(8) * (1 + (given["curriculum_order"] == "none"))
+settings = dict(line.split(": ", 1) for line in values.splitlines() if ": " in line)
+steps = int(settings.get("max_steps", 8 if settings["curriculum_order"] == "none" else 6))
+ranks = 1.0 + np.arange(8) * (1 + (settings["curriculum_order"] == "none"))
 (folder / "checkpoint-1").mkdir(parents=True, exist_ok=True)
 (folder / "model.safetensors").write_text("heavy")
 np.savez(folder / "ranks.npz", **{"id": np.array([f"v{i}" for i in range(8)]), "full.text_to_molecule": ranks})
@@ -58,7 +58,7 @@ ARMS = {
 
 
 class Place:
-    """A study in a folder of its own, with a stub for the training."""
+    """A study in a temporary folder, with a stub for the training."""
 
     def __init__(self, folder: Path):
         self.folder, self.output = folder, folder / "out"
@@ -78,11 +78,11 @@ class Place:
 
     def run(self, *arguments: str) -> None:
         launch = f"{sys.executable} {self.folder / 'stub.py'}"
-        given = ["--data_dir", str(self.folder), "--output_dir", str(self.output), "--launch", launch]
-        ABLATE.main([str(self.folder / "small.yaml"), *given, *arguments])
+        words = ["--data_dir", str(self.folder), "--output_dir", str(self.output), "--launch", launch]
+        ABLATE.main([str(self.folder / "small.yaml"), *words, *arguments])
 
     def calls(self) -> list[str]:
-        """What was trained since the last call."""
+        """The runs that were trained since the last call."""
         path = self.folder / "calls"
         lines = path.read_text().splitlines() if path.exists() else []
         path.unlink(missing_ok=True)
@@ -117,22 +117,22 @@ def test_runs_every_arm_and_reports(place, capsys):
     assert report["arms"]["none"]["seconds"]["mean"] == 14.0 and report["queries"] == QUERIES
     assert report["environments"][0]["runs"] == 8 and report["candidates"] == 900
     assert report["command"].startswith("python recipes/ablate.py") and "--data_dir DATA" in report["command"]
-    # Nothing heavy stays; what a run was given does.
+    # Weights and checkpoints are deleted, the settings of a run are kept.
     assert not list(place.output.rglob("*.safetensors")) and not list(place.output.rglob("checkpoint-*"))
-    given = yaml.safe_load((place.output / "equal" / "seed_1.yaml").read_text())
-    assert given["max_steps"] == 6 and given["seed"] == 1 and given["learning_rate"] == "1e-3"
-    assert "same_steps_as" not in given and given["num_train_epochs"] == 2
+    settings = yaml.safe_load((place.output / "equal" / "seed_1.yaml").read_text())
+    assert settings["max_steps"] == 6 and settings["seed"] == 1 and settings["learning_rate"] == "1e-3"
+    assert "same_steps_as" not in settings and settings["num_train_epochs"] == 2
 
 
-def test_difficulty_is_scored_once_for_all_that_need_the_same(place):
+def test_difficulty_is_scored_once_for_all_runs_that_need_it(place):
     place.run()
     folder = place.output / "difficulty"
     assert sorted(path.name for path in folder.iterdir()) == ["alignment-mean-seed_0", "complexity-text"]
     options = json.loads((folder / "complexity-text" / "summary.json").read_text())
     assert options[2:] == ["--definition", "complexity", "--combination", "text"]
     for arm, name in (("none", "alignment-mean-seed_0"), ("easy", "complexity-text")):
-        given = yaml.safe_load((place.output / arm / "seed_1.yaml").read_text())
-        assert given["data_dir"] == str(folder / name)
+        settings = yaml.safe_load((place.output / arm / "seed_1.yaml").read_text())
+        assert settings["data_dir"] == str(folder / name)
 
 
 def test_alignment_is_scored_by_seed(place):
@@ -167,14 +167,14 @@ def test_report_only(place):
     assert json.loads((place.output / "report.json").read_text()) == json.loads(before)
 
 
-def test_a_failed_run_is_reported_and_the_others_go_on(place, capsys):
+def test_a_failed_run_is_reported_and_the_others_still_run(place, capsys):
     place.fail("random/seed_0")
     with pytest.raises(SystemExit) as ended:
         place.run()
     assert ended.value.code == 1
     printed = capsys.readouterr().out
     assert "random seed 0: FAILED: status 1; the end of" in printed and "error: out of luck" in printed
-    # `equal` takes its steps of the plan that failed before it was made.
+    # `equal` takes its steps from the plan of the failed run, which was not written.
     assert "equal seed 0: FAILED: it takes the steps of arm 'random'" in printed
     report = json.loads((place.output / "report.json").read_text())
     assert report["missing"] == ["random seed 0", "equal seed 0"]
@@ -185,8 +185,8 @@ def test_a_failed_run_is_reported_and_the_others_go_on(place, capsys):
     assert not (place.output / "random" / "seed_0" / "half").exists()
 
 
-def begin(folder: Path) -> None:
-    """A run that was killed after its first checkpoint."""
+def interrupt(folder: Path) -> None:
+    """Makes a finished run look like one that was killed after its first checkpoint."""
     checkpoint = folder / "checkpoint-4"
     checkpoint.mkdir()
     (folder / "train_summary.json").unlink()
@@ -200,15 +200,15 @@ def begin(folder: Path) -> None:
 def test_an_unfinished_run_is_resumed_or_started_again(place):
     place.run("--arms", "none", "--seeds", "0")
     folder = place.output / "none" / "seed_0"
-    begin(folder), place.calls()
+    interrupt(folder), place.calls()
     place.run("--arms", "none", "--seeds", "0")
     assert place.calls() == ["none/seed_0 --resume_from_checkpoint true"]
     # Without a complete checkpoint, and with other settings, it starts again.
-    begin(folder)
+    interrupt(folder)
     (folder / "checkpoint-4" / "trainer_state.json").write_text("{")
     place.run("--arms", "none", "--seeds", "0")
     assert place.calls() == ["none/seed_0"]
-    begin(folder)
+    interrupt(folder)
     place.write(common={"num_train_epochs": 3})
     place.run("--arms", "none", "--seeds", "0")
     assert place.calls() == ["none/seed_0"] and not (folder / "checkpoint-4").exists()
@@ -239,12 +239,12 @@ def test_data_and_launcher_are_those_of_the_study(place):
 
 
 def test_a_folder_of_another_kind_is_not_removed(place, capsys):
-    own = place.output / "none" / "seed_0"
-    own.mkdir(parents=True)
-    (own / "thesis.tex").write_text("years of work")
+    folder = place.output / "none" / "seed_0"
+    folder.mkdir(parents=True)
+    (folder / "thesis.tex").write_text("years of work")
     with pytest.raises(SystemExit):
         place.run("--arms", "none")
-    assert "is not a run of this study" in capsys.readouterr().out and (own / "thesis.tex").exists()
+    assert "is not a run of this study" in capsys.readouterr().out and (folder / "thesis.tex").exists()
 
 
 BAD = {
@@ -261,7 +261,7 @@ BAD = {
                  r"arm 'a': unknown argument 'curiculum_order'; did you mean 'curriculum_order'\?$"),
     "common argument": ({"common": {"learning_rat": 1}}, "unknown argument 'learning_rat'"),
     "choice": ({"arms": {"a": {"curriculum_order": "sideways"}}}, "arm 'a': .*invalid choice: 'sideways'"),
-    "own": ({"arms": {"a": {"seed": 3}}}, "arm 'a' sets seed, which the study sets"),
+    "set by the study": ({"arms": {"a": {"seed": 3}}}, "arm 'a' sets seed, which the study sets"),
     "data of an arm": ({"arms": {"a": {"demo": True}}}, "arm 'a' sets demo"),
     "name": ({"arms": {"a/b": {}}}, "'a/b' cannot be the name of an arm"),
     "steps": ({"arms": {"a": {"same_steps_as": "b"}, "b": {}}}, r"same_steps_as 'b'; expected an arm above it"),
@@ -289,7 +289,7 @@ def test_wrong_command_lines(place, monkeypatch):
         place.run()
 
 
-def test_a_launcher_that_is_not_there(place, capsys):
+def test_a_missing_launcher(place, capsys):
     with pytest.raises(ValueError, match="no run in .* is finished"):
         place.run("--launch", "/no/such/program", "--arms", "none", "--seeds", "0")
     assert "'/no/such/program' cannot be started" in capsys.readouterr().out
@@ -298,8 +298,8 @@ def test_a_launcher_that_is_not_there(place, capsys):
 @pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
 def test_every_study_parses(path):
     study = read_study(path)
-    orders = {name: given.get("curriculum_order") for name, given in study.arms.items()}
-    # No curriculum without the control of the same growth; full epochs too, but for a question that leaves them out.
+    orders = {name: arguments.get("curriculum_order") for name, arguments in study.arms.items()}
+    # A curriculum is compared with the same growth in random order, and with full epochs where the study has them.
     assert "easy_first" in orders.values() and "random" in [orders[name] for name in study.baselines]
     assert study.baselines[0] == "none" or "none" not in orders
 
@@ -320,8 +320,8 @@ def test_a_small_study_with_the_real_recipes(tmp_path, monkeypatch):
     (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe))
     study = {"recipe": "recipe.yaml", "seeds": [0], "arms": {"random": {"curriculum_order": "random"}}}
     (tmp_path / "study.yaml").write_text(yaml.safe_dump(study))
-    given = ["--data_dir", str(tmp_path), "--output_dir", str(tmp_path / "out")]
-    ABLATE.main([str(tmp_path / "study.yaml"), *given])
+    words = ["--data_dir", str(tmp_path), "--output_dir", str(tmp_path / "out")]
+    ABLATE.main([str(tmp_path / "study.yaml"), *words])
     report = json.loads((tmp_path / "out" / "report.json").read_text())
     assert report["queries"] == 6 and report["candidates"] == 24 and report["training_pairs"] == 18
     assert len(report["curves"]["random"]["mrr"]) == 3 and report["environments"][0]["versions"]["torch"]
