@@ -173,7 +173,7 @@ def test_a_failed_run_is_reported_and_the_others_still_run(place, capsys):
         place.run()
     assert ended.value.code == 1
     printed = capsys.readouterr().out
-    assert "random seed 0: FAILED: status 1; the end of" in printed and "error: out of luck" in printed
+    assert "random seed 0: FAILED: status 1; the last line of" in printed and "error: out of luck" in printed
     # `equal` takes its steps from the plan of the failed run, which was not written.
     assert "equal seed 0: FAILED: it takes the steps of arm 'random'" in printed
     report = json.loads((place.output / "report.json").read_text())

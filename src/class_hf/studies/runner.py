@@ -24,7 +24,7 @@ TRAIN, SCORE = (recipes_folder() / name for name in ("train.py", "score.py"))
 
 
 class RunFailed(ValueError):
-    """A run or a scoring failed. The message has the path of its log and the last lines."""
+    """A run or a scoring failed. The message has the path of its log and the last line."""
 
 
 def data_source(study: Study, data_dir: str | None) -> list[str]:
@@ -305,7 +305,7 @@ def execute(command: list[str], log: Path, append: bool = False) -> None:
         append: whether the log of an earlier run is continued.
 
     Raises:
-        RunFailed: if the command fails, with the last lines of the log.
+        RunFailed: if the command fails, with the last line of the log.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("a" if append else "w", encoding="utf-8") as file:
@@ -316,5 +316,5 @@ def execute(command: list[str], log: Path, append: bool = False) -> None:
         except OSError as error:
             raise RunFailed(f"{command[0]!r} cannot be started: {error}") from error
     if status != 0:
-        tail = log.read_text(encoding="utf-8", errors="replace").splitlines()[-12:]
-        raise RunFailed(f"status {status}; the end of {log}:\n" + "\n".join(f"    {line}" for line in tail))
+        lines = [line for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
+        raise RunFailed(f"status {status}; the last line of {log} is: {lines[-1] if lines else ''}")
