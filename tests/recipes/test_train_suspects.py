@@ -11,7 +11,6 @@ import pytest
 import torch
 from datasets import Dataset, load_from_disk
 
-from class_hf.curriculum.intensity import Intensity
 from class_hf.data.collator import TextMoleculeCollator
 from class_hf.losses.contrastive import ContrastiveLoss
 
@@ -126,11 +125,11 @@ def test_weights_are_those_of_a_weighted_mean():
     weights = torch.tensor([1.0, 0.5, 0.0, 1.0, 0.25, 1.0])
     loss = ContrastiveLoss()
     plain = loss(texts, molecules, 10.0)
-    weighted = loss(texts, molecules, 10.0, Intensity(pair_weights=weights))
+    weighted = loss(texts, molecules, 10.0, pair_weights=weights)
     torch.testing.assert_close(weighted.per_pair, plain.per_pair)
     expected = (weights * plain.per_pair).sum() / weights.sum()
     torch.testing.assert_close(weighted.loss, expected, rtol=1e-4, atol=1e-4)
-    equal = loss(texts, molecules, 10.0, Intensity(pair_weights=torch.ones(6)))
+    equal = loss(texts, molecules, 10.0, pair_weights=torch.ones(6))
     torch.testing.assert_close(equal.loss, plain.loss)
 
 

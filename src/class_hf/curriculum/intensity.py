@@ -16,13 +16,11 @@ class Intensity(NamedTuple):
         sharpness: factor of the logits, in (0, 1].
         focus: exponent of the pair weights `w_i = (1 - p_i) ** focus`, 0 or more.
         step_size: factor of the learning rate, in (0, 1].
-        pair_weights: (b,) tensor of weights of this process's pairs, which multiply the weights of the focus; or None.
     """
 
     sharpness: float = 1.0
     focus: float = 0.0
     step_size: float = 1.0
-    pair_weights: Any = None
 
 
 class IntensitySchedule:

@@ -98,6 +98,7 @@ class AmanLoss(nn.Module):
         logit_scale: torch.Tensor | float | None = None,
         intensity: Intensity | None = None,
         pair_keys: torch.Tensor | None = None,
+        pair_weights: torch.Tensor | None = None,
     ) -> LossOutput:
         """Computes the loss of this process's b pairs, after the critic's updates.
 
@@ -107,6 +108,7 @@ class AmanLoss(nn.Module):
             logit_scale: not used; distances have no factor.
             intensity: sharpness and focus. Default: both without effect.
             pair_keys: (b, 2) integers, a key of the caption and a key of the molecule. None masks nothing.
+            pair_weights: (b,) weights of the pairs, for instance the probability that each is right. Default: 1.
 
         Returns:
             [`LossOutput`].
@@ -133,7 +135,7 @@ class AmanLoss(nn.Module):
             losses = torch.where(negatives.exist, hinges, 0.0).view(2, -1).mean(0)  # (b,)
             partner_probabilities = ((far - near).detach() / self.margin).sigmoid()
             probabilities = torch.where(negatives.exist, partner_probabilities, 1.0).view(2, -1).mean(0)
-            loss = focal_mean(losses, probabilities, intensity.focus, pair_weights=intensity.pair_weights)
+            loss = focal_mean(losses, probabilities, intensity.focus, pair_weights=pair_weights)
             if self.adversarial_weight > 0.0:
                 if self.training and torch.is_grad_enabled():
                     self.critic.update(all_texts.detach(), all_molecules.detach())

@@ -85,6 +85,7 @@ class ContrastiveLoss(nn.Module):
         logit_scale: torch.Tensor | float,
         intensity: Intensity | None = None,
         pair_keys: torch.Tensor | None = None,
+        pair_weights: torch.Tensor | None = None,
     ) -> LossOutput:
         """Computes the loss of this process's b pairs.
 
@@ -94,6 +95,7 @@ class ContrastiveLoss(nn.Module):
             logit_scale: (), factor of the similarities, not its logarithm.
             intensity: sharpness and focus. Default: both without effect.
             pair_keys: (b, 2) integers, a key of the caption and a key of the molecule. None masks nothing.
+            pair_weights: (b,) weights of the pairs, for instance the probability that each is right. Default: 1.
 
         Returns:
             [`LossOutput`].
@@ -116,7 +118,7 @@ class ContrastiveLoss(nn.Module):
                 pairs = tiled_pair_losses(texts, molecules, pair_keys, self.label_smoothing, self.tile_size)
             else:
                 pairs = dense_pair_losses(texts, molecules, pair_keys, self.label_smoothing)
-            loss = focal_mean(pairs.losses, pairs.probabilities, intensity.focus, pair_weights=intensity.pair_weights)
+            loss = focal_mean(pairs.losses, pairs.probabilities, intensity.focus, pair_weights=pair_weights)
         return LossOutput(loss, pairs.losses.detach(), global_sum(pairs.hits.sum()) / total)
 
 

@@ -83,6 +83,7 @@ class OrmaLoss(nn.Module):
         level_weights: torch.Tensor,
         intensity: Intensity | None = None,
         pair_keys: torch.Tensor | None = None,
+        pair_weights: torch.Tensor | None = None,
     ) -> LossOutput:
         """Computes the loss of this process's b pairs.
 
@@ -98,6 +99,7 @@ class OrmaLoss(nn.Module):
             level_weights: (3,) weights of the levels sentence-molecule, multi-token-motif and token-atom.
             intensity: sharpness and focus. Default: both without effect.
             pair_keys: (b, 2) integers, a key of the caption and a key of the molecule. None masks nothing.
+            pair_weights: (b,) weights of the pairs, for instance the probability that each is right. Default: 1.
 
         Returns:
             [`LossOutput`].
@@ -118,9 +120,7 @@ class OrmaLoss(nn.Module):
             for weight, *directions in zip(level_weights, text_scores, molecule_scores, strict=True):
                 logits = [scale * scores for scores in directions]
                 level = score_losses(logits, targets, excluded, self.label_smoothing)
-                loss = loss + focal_mean(
-                    level.losses, level.probabilities, intensity.focus, weight, intensity.pair_weights
-                )
+                loss = loss + focal_mean(level.losses, level.probabilities, intensity.focus, weight, pair_weights)
                 per_pair = per_pair + weight * level.losses.detach()
             weights = level_weights[:, None, None]
             full_scores = [(weights * scores.detach()).sum(0) for scores in (text_scores, molecule_scores)]

@@ -46,6 +46,7 @@ class Text2MolLoss(ContrastiveLoss):
         logit_scale: torch.Tensor | float,
         intensity: Intensity | None = None,
         pair_keys: torch.Tensor | None = None,
+        pair_weights: torch.Tensor | None = None,
         text_vectors: torch.Tensor | None = None,
         molecule_vectors: torch.Tensor | None = None,
     ) -> LossOutput:
@@ -54,7 +55,7 @@ class Text2MolLoss(ContrastiveLoss):
         Args:
             text_embeds, molecule_embeds: not used; every backbone returns them.
             logit_scale: (), factor of the dot products, not its logarithm.
-            intensity, pair_keys: as for [`ContrastiveLoss`].
+            intensity, pair_keys, pair_weights: as for [`ContrastiveLoss`].
             text_vectors: (b, D) caption vectors.
             molecule_vectors: (b, D) molecule vectors; row i belongs to caption i.
 
@@ -69,5 +70,5 @@ class Text2MolLoss(ContrastiveLoss):
                 "text_vectors and molecule_vectors (b, D) are missing; expected vectors that are not normalised. Use "
                 "a backbone that returns them, such as Text2MolModel, or ContrastiveLoss."
             )
-        out = super().forward(text_vectors, molecule_vectors, logit_scale, intensity, pair_keys)
+        out = super().forward(text_vectors, molecule_vectors, logit_scale, intensity, pair_keys, pair_weights)
         return out._replace(loss=2 * out.loss, per_pair=2 * out.per_pair)

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from class_hf.curriculum.intensity import Intensity, IntensitySchedule
+from class_hf.curriculum.intensity import IntensitySchedule
 from class_hf.curriculum.plan import CurriculumPlan
 from class_hf.curriculum.sampler import CurriculumSampler
 from class_hf.data.collator import ChunkedCollator, TextMoleculeCollator
@@ -331,14 +331,19 @@ class CurriculumTrainer(ResumingTrainer):
                 f"the model's output lacks {missing}: forward(**batch) must return text_embeds (B, D), "
                 "molecule_embeds (B, D) and logit_scale ()."
             )
-        further = self._loss_arguments - {*_CONTRACT, "intensity", "pair_keys"}
+        further = self._loss_arguments - {*_CONTRACT, "intensity", "pair_keys", "pair_weights"}
         return {name: value for name, value in fields.items() if name in _CONTRACT or name in further}
 
     def _loss_of(self, fields: dict[str, Any], pair_keys: Any, pair_weights: Any) -> Any:
         """The loss at the intensity of the step."""
         intensity = self.curriculum.at(self.state.global_step) if self.curriculum is not None else None
         if self.args.suspect_weights and pair_weights is not None:
-            intensity = (intensity or Intensity())._replace(pair_weights=pair_weights)
+            if "pair_weights" not in self._loss_arguments:
+                raise ValueError(
+                    f"suspect_weights is set, but {type(self.loss).__name__} takes no pair_weights. Add the argument "
+                    "to its forward, or set suspect_weights to false."
+                )
+            fields = {**fields, "pair_weights": pair_weights}
         return self.loss(**fields, intensity=intensity, pair_keys=pair_keys)
 
     def get_decay_parameter_names(self, model: nn.Module) -> list[str]:
