@@ -43,7 +43,7 @@ from class_hf.data.exchange import exchange_captions
 from class_hf.data.prepare import prepare_molecules, prepare_pairs
 from class_hf.difficulty.scorer import DifficultyScorer
 from class_hf.difficulty.suspects import Suspects
-from class_hf.evaluation.retrieval_evaluator import captions_of_other_splits
+from class_hf.evaluation.embedding import captions_of_other_splits
 from class_hf.losses.contrastive import LossOutput, dense_pair_losses
 
 TOWER = {"dropout": 0.3, "token_dropout": 0.2, "intermediate_size": 512, "embedding_size": 128}

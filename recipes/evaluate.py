@@ -24,10 +24,11 @@ if not asks_for_help():  # these imports take seconds, and the help needs none o
 
     from class_hf.data.prepare import prepare_molecules, prepare_pairs
     from class_hf.data.source import load_data
+    from class_hf.evaluation.embedding import captions_of_other_splits
     from class_hf.evaluation.ensemble import join_embeddings
     from class_hf.evaluation.output_files import EMBEDDINGS, PNG_METADATA, check_output_files
     from class_hf.evaluation.rescoring import check_rescoring
-    from class_hf.evaluation.retrieval_evaluator import RetrievalEvaluator, captions_of_other_splits
+    from class_hf.evaluation.retrieval_evaluator import RetrievalEvaluator
     from class_hf.evaluation.settings import EvaluationSettings
     from class_hf.hub.loading import load_model
     from class_hf.plots.run import plot_ranks

@@ -128,6 +128,15 @@ def test_at_most_eight_files_lie_flat():
     assert len(flat) <= 8, sorted(flat)
 
 
+def test_files_have_at_most_400_lines():
+    """One idea a file. A longer file stands here with its reason."""
+    allowed: dict[str, str] = {}
+    paths = [*SOURCE.rglob("*.py"), *(SOURCE.parents[1] / "recipes").glob("*.py")]
+    lengths = {path.as_posix(): len(path.read_text(encoding="utf-8").splitlines()) for path in paths}
+    long = {path: length for path, length in lengths.items() if length > 400 and not path.endswith(tuple(allowed))}
+    assert not long, f"split these files, or list them with the reason: {long}"
+
+
 def test_models_are_portable():
     """Files that travel to the Hub import only their neighbours, in the form that works there."""
     for path in (SOURCE / "models").glob("*.py"):

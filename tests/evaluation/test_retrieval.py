@@ -6,9 +6,8 @@ import torch
 from conftest import tiny_model
 
 from class_hf import RetrievalEvaluator
-from class_hf.evaluation.embedding import embed
+from class_hf.evaluation.embedding import captions_of_other_splits, embed
 from class_hf.evaluation.query_bank import bank_penalties
-from class_hf.evaluation.retrieval_evaluator import captions_of_other_splits
 from class_hf.evaluation.settings import EvaluationSettings
 
 

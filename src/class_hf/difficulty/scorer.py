@@ -2,11 +2,9 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
-from hashlib import blake2b
 from typing import Any, Literal
 
 import numpy as np
-from rdkit import Chem, rdBase
 
 from class_hf.difficulty.definitions import (
     DEFINITIONS,
@@ -18,13 +16,12 @@ from class_hf.difficulty.definitions import (
     fit_definition,
     short_name,
 )
+from class_hf.difficulty.pair_columns import COLUMNS, content_digests, name_pairs, pair_columns, repeated_ids
 from class_hf.difficulty.pair_features import PairFeatures
 from class_hf.difficulty.ranks import rank_among
 from class_hf.difficulty.suspects import Suspects, find_suspects
 
 __all__ = ["COLUMNS", "DEFINITIONS", "DIFFICULTY_COLUMNS", "WRONG_PROBABILITY", "DifficultyScorer", "score_dataset"]
-
-COLUMNS = ("id", "smiles", "description")
 # The columns that scoring adds.
 DIFFICULTY_COLUMNS = ("text_difficulty", "molecule_difficulty", "difficulty")
 # The column that finding the suspects adds.
@@ -172,11 +169,11 @@ class DifficultyScorer:
             ImportError: if there are more pairs than `exact_up_to` and faiss is not installed.
         """
         names = getattr(ds, "column_names", None) or list(ds)
-        ids, smiles, descriptions = _columns(ds, names)
+        ids, smiles, descriptions = pair_columns(ds, names)
         if not ids:
             raise ValueError("The data set is empty. Fit the scorer on the training pairs.")
-        self._repeated = _repeated_ids(ids, smiles, descriptions)
-        ids = _name_pairs(ids, smiles, descriptions, self._repeated)
+        self._repeated = repeated_ids(ids, smiles, descriptions)
+        ids = name_pairs(ids, smiles, descriptions, self._repeated)
         for name in self.definition:
             check_size(name, len(ids), self.settings)
         # In the order of their ids, so that shuffled rows give the same state, bit for bit.
@@ -191,7 +188,7 @@ class DifficultyScorer:
         means = self._mean_ranks(self._raw)
         self._ascending_means = np.sort(means, axis=0)
         self._ascending_difficulty = np.sort(self._combine(self._rank_modalities(means)))
-        self._contents = _digests(pairs.smiles, pairs.descriptions)
+        self._contents = content_digests(pairs.smiles, pairs.descriptions)
         self._ids = np.array(pairs.ids)
         return self
 
@@ -257,7 +254,7 @@ class DifficultyScorer:
         ds["train"] = ds["train"].add_column("wrong_probability", suspects.wrong_probability.tolist())
         ```
         """
-        ids, smiles, descriptions = _columns(ds, getattr(ds, "column_names", None) or list(ds))
+        ids, smiles, descriptions = pair_columns(ds, getattr(ds, "column_names", None) or list(ds))
         order = np.array(sorted(range(len(ids)), key=lambda i: (ids[i], descriptions[i])), np.int64)
         ids, smiles, descriptions = ([column[i] for i in order] for column in (ids, smiles, descriptions))
         pairs = PairFeatures(ids, descriptions, smiles, order.tolist())
@@ -268,11 +265,11 @@ class DifficultyScorer:
         """(B, 2) raw scores of text and molecule, by definition."""
         if self._ids is None:
             raise RuntimeError("The scorer is not fitted: call scorer.fit(training_pairs) first.")
-        ids, smiles, descriptions = _columns(batch, list(batch))
-        ids = _name_pairs(ids, smiles, descriptions, self._repeated)
+        ids, smiles, descriptions = pair_columns(batch, list(batch))
+        ids = name_pairs(ids, smiles, descriptions, self._repeated)
         places = np.minimum(np.searchsorted(self._ids, ids), len(self._ids) - 1) if ids else np.zeros(0, int)
         seen = np.array([self._ids[place] == name for place, name in zip(places, ids, strict=True)], bool)
-        changed = seen & (self._contents[places] != _digests(smiles, descriptions))
+        changed = seen & (self._contents[places] != content_digests(smiles, descriptions))
         if changed.any():
             name = ids[int(changed.argmax())]
             raise ValueError(
@@ -340,76 +337,3 @@ def score_dataset(
 def _rank_columns(values: np.ndarray, ascending: np.ndarray) -> np.ndarray:
     """(B, 2) rank of each value in its column of the training pairs."""
     return np.stack([rank_among(values[:, c], ascending[:, c]) for c in range(2)], axis=1)
-
-
-def _columns(rows: Any, names: Sequence[str]) -> tuple[list[str], list[str], list[str]]:
-    """The columns id, smiles and description, checked."""
-    missing = [column for column in COLUMNS if column not in names]
-    if missing:
-        raise ValueError(
-            f"missing columns: {', '.join(missing)}. A pairs data set has {', '.join(COLUMNS)}; "
-            f"this one has {', '.join(names)}. Rename its columns with rename_columns."
-        )
-    columns = [rows[column] for column in COLUMNS]
-    if any(isinstance(values, str) for values in columns):
-        raise ValueError("The scorer got a single row, expected a batch: call ds.map(scorer, batched=True).")
-    ids, smiles, descriptions = (list(values[:]) for values in columns)
-    for column, values in zip(COLUMNS, (ids, smiles, descriptions), strict=True):
-        for row, value in enumerate(values):
-            if not isinstance(value, str):
-                raise ValueError(
-                    f"row {row} (id {ids[row]}): {column} is {value!r}, expected text. Cast the column to "
-                    "string, or correct the row."
-                )
-    return ids, smiles, descriptions
-
-
-def _repeated_ids(ids: Sequence[str], smiles: Sequence[str], descriptions: Sequence[str]) -> list[str]:
-    """The ids of several pairs, sorted. These must be captions of one molecule.
-
-    Raises:
-        ValueError: if an id has two molecules, or a pair occurs twice.
-    """
-    first: dict[str, int] = {}
-    pairs: dict[tuple[str, str], int] = {}
-    repeated: set[str] = set()
-    for row, (name, caption) in enumerate(zip(ids, descriptions, strict=True)):
-        if name in first:
-            repeated.add(name)
-            earlier = pairs.get((name, caption))
-            if earlier is not None or not _same_molecule(smiles[row], smiles[first[name]]):
-                earlier = first[name] if earlier is None else earlier
-                raise ValueError(
-                    f"rows {earlier} and {row} share the id {name!r}. Only other captions of the same molecule can "
-                    "share an id: give each pair its own id, or remove the copy."
-                )
-        first.setdefault(name, row)
-        pairs.setdefault((name, caption), row)
-    return sorted(repeated)
-
-
-def _same_molecule(smiles: str, other: str) -> bool:
-    """Whether two SMILES are spellings of one molecule."""
-    if smiles == other:
-        return True
-    with rdBase.BlockLogs():
-        molecules = [Chem.MolFromSmiles(text) for text in (smiles, other)]
-    return None not in molecules and len({Chem.MolToSmiles(molecule) for molecule in molecules}) == 1
-
-
-def _name_pairs(
-    ids: list[str], smiles: Sequence[str], descriptions: Sequence[str], repeated: Sequence[str]
-) -> list[str]:
-    """A name for each pair: its id, or its id and a digest of its content if the id is repeated."""
-    if not repeated:
-        return ids
-    known = set(repeated)
-    digests = _digests(smiles, descriptions).tolist()
-    return [f"{name} ({digest:016x})" if name in known else name for name, digest in zip(ids, digests, strict=True)]
-
-
-def _digests(smiles: Sequence[str], descriptions: Sequence[str]) -> np.ndarray:
-    """(N,) 64-bit digests of the pairs' contents."""
-    texts = (f"{molecule}\0{description}" for molecule, description in zip(smiles, descriptions, strict=True))
-    digests = (int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "little") for text in texts)
-    return np.fromiter(digests, np.uint64, count=len(smiles))

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from datasets import Dataset
+from datasets import Dataset, concatenate_datasets
 from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
@@ -173,3 +173,22 @@ def _batches(
     # With `disable=None` the bar is hidden where the output is not a terminal.
     disable = None if progress_bar is None else not progress_bar
     yield from tqdm(loader, desc=description, leave=False, disable=disable)
+
+
+def captions_of_other_splits(prepared: Mapping[str, Dataset], split: str) -> Dataset | None:
+    """Join the captions of all splits except one. They are the further candidates of molecule to text.
+
+    Args:
+        prepared (`Mapping[str, Dataset]`): by split, prepared pairs.
+        split (`str`): the evaluated split, which is left out.
+
+    Returns:
+        The prepared captions, or None if there is no other split.
+    """
+    columns = (TEXT_FEATURES, POOLED["text"])
+    others = [
+        pairs.select_columns([column for column in columns if column in pairs.column_names])
+        for name, pairs in prepared.items()
+        if name != split
+    ]
+    return concatenate_datasets(others) if others else None

@@ -9,7 +9,6 @@ import torch
 from datasets import Dataset, concatenate_datasets
 
 from class_hf.data.collator import TextMoleculeCollator
-from class_hf.data.prepare import POOLED, TEXT_FEATURES
 from class_hf.evaluation.embedding import Collator, embed, evaluating, logit_scale, side_columns
 from class_hf.evaluation.metrics import bootstrap_intervals, metrics_by_quartile, retrieval_metrics
 from class_hf.evaluation.query_bank import bank_penalties
@@ -24,25 +23,6 @@ DIRECTIONS = ("text_to_molecule", "molecule_to_text")
 _HELD_CAPTIONS = 4
 
 Ranks = dict[str, dict[str, tuple[np.ndarray, int]]]
-
-
-def captions_of_other_splits(prepared: Mapping[str, Dataset], split: str) -> Dataset | None:
-    """Join the captions of all splits except one. They are the further candidates of molecule to text.
-
-    Args:
-        prepared (`Mapping[str, Dataset]`): by split, prepared pairs.
-        split (`str`): the evaluated split, which is left out.
-
-    Returns:
-        The prepared captions, or None if there is no other split.
-    """
-    columns = (TEXT_FEATURES, POOLED["text"])
-    others = [
-        pairs.select_columns([column for column in columns if column in pairs.column_names])
-        for name, pairs in prepared.items()
-        if name != split
-    ]
-    return concatenate_datasets(others) if others else None
 
 
 class RetrievalEvaluator:
