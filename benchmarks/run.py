@@ -41,9 +41,10 @@ SCRIPTS = (
     "query_bank",
     "order",
     "suspects",
+    "wrong_pairs",
     "gpu",
 )
-NEED_DATA = ("fast_cpu", "suspects")  # their bars are for ChEBI-20 only
+NEED_DATA = ("fast_cpu", "suspects", "wrong_pairs")  # their bars are for ChEBI-20 only
 BEGIN, END = "<!-- results -->", "<!-- /results -->"
 
 

@@ -1,6 +1,6 @@
 """Training on data with wrong pairs: which arm recovers how much of what clean data would give.
 
-    python benchmarks/wrong_pairs.py --data_dir DATA --output_dir RUNS --among random --share 0.4 --seeds 0 1 2
+    python benchmarks/wrong_pairs.py --data_dir DATA [--runs_dir RUNS] --among random --share 0.4 --seeds 0 1 2
 
 A share of the training captions is exchanged (`class_hf.data.exchange_captions`, with the training seed). Every arm
 trains the towers of `recipes/chebi20/fast_cpu.yaml` with embedding tables of half the width, at a global batch of
@@ -20,10 +20,8 @@ The arms, and what they know:
 `cut_auto` and `end_auto` take .9 of the steps of full epochs.
 """
 
-import argparse
 import json
 import math
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -45,6 +43,7 @@ from class_hf.difficulty.scorer import DifficultyScorer
 from class_hf.difficulty.suspects import Suspects
 from class_hf.evaluation.embedding import captions_of_other_splits
 from class_hf.losses.contrastive import LossOutput, dense_pair_losses
+from class_hf.utils.files import write_json
 
 TOWER = {"dropout": 0.3, "token_dropout": 0.2, "intermediate_size": 512, "embedding_size": 128}
 EPOCHS, BATCH, SMOOTHING = 15, 1024, 0.2
@@ -184,32 +183,47 @@ class Study:
         raise ValueError(f"there is no arm {name!r}.")
 
 
+def bars(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """What the best arm with a curriculum gains over full epochs, for each setting that has the arms."""
+    rows = []
+    for setting in sorted({run["setting"] for run in runs}):
+        means = {
+            arm: float(np.mean([run["full"]["mrr"] for run in runs if (run["setting"], run["arm"]) == (setting, arm)]))
+            for arm in {run["arm"] for run in runs if run["setting"] == setting}
+        }
+        found = [means[arm] for arm in ("cut_auto", "end_auto") if arm in means]
+        if not found or not {"none", "oracle"} <= set(means):
+            continue
+        gain, possible = max(found) - means["none"], means["oracle"] - means["none"]
+        name = f"wrong pairs, {setting}: "
+        rows.append(common.bar(name + "share of the oracle's gain in MRR", ">=", 0.8, gain / possible, mrr=means))
+    return rows
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data_dir", type=Path, required=True)
-    parser.add_argument("--output_dir", type=Path, required=True, help="folder of the runs, one JSON file each")
-    parser.add_argument("--among", choices=("random", "neighbours"), default="random")
-    parser.add_argument("--share", type=float, default=0.4, help="share of the captions that are exchanged")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--arms", nargs="+", default=["none", "oracle", "random", "small_loss", "smoothing", "clip"])
-    args = parser.parse_args()
+    args = common.arguments(
+        __doc__,
+        runs_dir={"type": Path, "default": Path("outputs") / "wrong_pairs", "help": "folder of the runs"},
+        among={"choices": ("random", "neighbours"), "default": "random"},
+        share={"type": float, "default": 0.4, "help": "share of the captions that are exchanged"},
+        seeds={"type": int, "nargs": "+", "default": [0]},
+        arms={"nargs": "+", "default": ["none", "oracle", "cut_auto"]},
+    )
     datasets.disable_progress_bars()
     for seed in args.seeds:
-        files = {
-            arm: args.output_dir / f"{args.among}_{args.share:g}" / arm / f"seed_{seed}.json" for arm in args.arms
-        }
+        folder = args.runs_dir / f"{args.among}_{args.share:g}"
+        files = {arm: folder / arm / f"seed_{seed}.json" for arm in args.arms}
         missing = {arm: file for arm, file in files.items() if not file.is_file()}
         if not missing:
             continue
         study = Study(args.data_dir, args.among, args.share, seed)
         for arm, file in missing.items():
-            result = study.arm(arm)
-            file.parent.mkdir(parents=True, exist_ok=True)
-            aside = file.with_suffix(".tmp")
-            aside.write_text(json.dumps({"arm": arm, "seed": seed, "threads": torch.get_num_threads(), **result}))
-            aside.replace(file)
-            print(f"{args.among} {args.share:g} seed {seed} {arm}: MRR {result['full']['mrr']:.4f}", flush=True)
+            result = {"setting": folder.name, "arm": arm, "seed": seed, **study.arm(arm)}
+            write_json(file, result)
+            print(f"{folder.name} seed {seed} {arm}: MRR {result['full']['mrr']:.4f}", flush=True)
+    runs = [json.loads(file.read_text()) for file in sorted(args.runs_dir.glob("*/*/seed_*.json"))]
+    common.finish(bars(runs), args.output, runs=runs)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -7,6 +7,8 @@ The output folder contains suspects.csv (edit its column keep), suspects.sdf, re
 what fits better), probabilities.csv (all pairs) and summary.json. Only training pairs are judged.
 """
 
+from __future__ import annotations
+
 import argparse
 import json
 import shlex
@@ -15,17 +17,19 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from datasets import disable_progress_bars
-
-from class_hf.config.command import CommandParser, run_script
+from class_hf.config.command import CommandParser, asks_for_help, run_script
 from class_hf.config.numbers import non_negative_integer, positive_integer
 from class_hf.config.recipe_files import program
 from class_hf.data.columns import add_table_arguments, table_options
-from class_hf.data.source import load_data
-from class_hf.difficulty.scorer import DifficultyScorer
-from class_hf.plots.suspects import write_suspects
-from class_hf.utils.files import atomic_folder
-from class_hf.utils.spreadsheets import format_csv
+
+if not asks_for_help():  # these imports take seconds, and the help needs none of them
+    from datasets import disable_progress_bars
+
+    from class_hf.data.source import load_data
+    from class_hf.difficulty.scorer import DifficultyScorer
+    from class_hf.plots.suspects import write_suspects
+    from class_hf.utils.files import atomic_folder
+    from class_hf.utils.spreadsheets import format_csv
 
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:

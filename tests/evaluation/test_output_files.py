@@ -54,19 +54,20 @@ def test_other_files_need_overwrite_and_stay(recipe, argument, tmp_path):
     check_output_files({argument: path}, overwrite=True)
 
 
-def test_paths_that_cannot_be_written(recipe, tmp_path):
+def test_paths_that_cannot_be_written(recipe, tmp_path, capsys):
     (tmp_path / "file").write_text("x")
     for arguments, message in (
         (["--output", str(tmp_path)], "is a folder"),
         (["--output", str(tmp_path / "file" / "m.json")], "is a file, not a folder"),
         (["--output", str(tmp_path / "m"), "--plot", str(tmp_path / "m")], "--output and --plot are the same file"),
-        (["--batch_size", "0"], "--batch_size is 0; expected at least 1"),
-        (["--bootstrap_samples", "-1"], "--bootstrap_samples is -1"),
-        (["--rescore_top_k", "-1"], "--rescore_top_k is -1"),
     ):
         output = [] if "--output" in arguments else ["--output", str(tmp_path / "new.json")]
         with pytest.raises(ValueError, match=message):
             recipe.main(["--model", str(tmp_path / "nothing"), "--demo", *output, *arguments])
+    for argument, value in (("--batch_size", "0"), ("--bootstrap_samples", "-1"), ("--rescore_top_k", "-1")):
+        with pytest.raises(SystemExit):
+            recipe.main(["--model", str(tmp_path / "nothing"), "--demo", argument, value])
+        assert f"{argument}: '{value}' is not accepted; expected an integer of at least" in capsys.readouterr().err
     (tmp_path / "broken.json").write_text("{")
     (tmp_path / "broken.npz").write_bytes(b"PK")
     for name in ("broken.json", "broken.npz", "file"):

@@ -50,8 +50,8 @@ class IntensitySchedule:
     Example:
 
     >>> schedule = IntensitySchedule("scheduled", actions=["sharpness"], start=0.5)
-    >>> schedule.at(competence=0.3, start_competence=0.3), schedule.at(competence=1.0, start_competence=0.3)
-    (Intensity(sharpness=0.5, focus=0.0, step_size=1.0), Intensity(sharpness=1.0, focus=0.0, step_size=1.0))
+    >>> [schedule.at(competence=competence, start_competence=0.3).sharpness for competence in (0.3, 1.0)]
+    [0.5, 1.0]
     """
 
     def __init__(
