@@ -128,7 +128,7 @@ class DataArguments:
 
 @dataclass
 class ModelArguments:
-    """Which backbone is trained, on which towers.
+    """The arguments of a recipe that describe the model: its backbone, its towers and their settings.
 
     The fields whose names end in `_config` or `_adapter` hold JSON objects, as text.
 

@@ -42,14 +42,15 @@ def embed(
         collator (`Callable`): makes a batch of tensors from a list of rows. It must give equal rows equal tensors.
         side (`str`): `"text"` or `"molecule"`.
         batch_size (`int`, *optional*, defaults to 256): rows per batch.
-        columns (`Mapping`, *optional*): by side, the columns that the collator reads. Default: the prepared features.
+        columns (`Mapping`, *optional*): for each side, the columns that the collator reads. Default: the prepared
+            features.
         progress_bar (`bool`, *optional*): show a progress bar. Default: only where stderr is a terminal.
 
     Returns:
         The embeddings (N, D), float32 on the CPU, in the order of the rows.
 
     Raises:
-        ValueError: if the model gives no embeddings of that side from a batch that holds only that side.
+        ValueError: if the model returns no embeddings for a batch of captions alone, or of molecules alone.
     """
     names = side_columns(dataset, side, columns)
     output = f"{side}_embeds"

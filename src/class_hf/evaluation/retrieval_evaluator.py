@@ -30,7 +30,8 @@ class RetrievalEvaluator:
 
     Every report names two pools. Metrics of different pools are not comparable.
 
-    - `full`: all molecules of the candidate pool; for molecule to text, the captions of all splits.
+    - `full`: from text to molecule, all molecules of `pool`; from molecule to text, the evaluated captions and those
+      of `captions`.
     - `split`: only the molecules (captions) of the evaluated split.
 
     Args:
@@ -45,7 +46,7 @@ class RetrievalEvaluator:
             `forward` of the model must accept captions alone and molecules alone.
         columns (`Mapping`, *optional*): with a collator, the columns of `"text"` and of `"molecule"`.
         query_bank (`Dataset`, *optional*): prepared training pairs for query-bank normalisation. The report then also
-            has the metrics of [`query_bank_ranks`]. The pairs must not be evaluated.
+            has the metrics of [`query_bank_ranks`]. It must hold no evaluated pair.
         settings ([`EvaluationSettings`], *optional*): batch size, bootstrap, re-ranking and names.
         **options: fields of [`EvaluationSettings`]. They override `settings`.
 

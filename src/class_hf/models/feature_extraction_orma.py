@@ -19,9 +19,10 @@ _VERSION = 1
 def motifs_of(mol: Chem.Mol) -> list[tuple[int, ...]]:
     """Splits a molecule into motifs.
 
-    BRICS (Degen et al., 2008) cuts the molecule into pieces. A piece with several rings is split further: each ring
-    is a motif, and so is each connected part of the remaining atoms. Fused rings share the atoms of their common
-    bond. The rule is that of HiMol (Zang et al., 2023), which ORMA uses; HiMol keeps the remaining atoms as one motif.
+    BRICS (Degen et al., 2008) cuts the molecule into pieces. A piece with several rings is split further. Each of its
+    rings is a motif. The atoms of the piece that are in no ring form one motif for each connected group. Fused rings
+    share the atoms of their common bond. ORMA uses the rule of HiMol (Zang et al., 2023). This function differs from
+    HiMol in one point: HiMol keeps all atoms outside the rings as one motif.
 
     Args:
         mol: a sanitised molecule.

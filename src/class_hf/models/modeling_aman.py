@@ -79,7 +79,7 @@ class AmanModel(TextMoleculeDualEncoderModel):
     `projection_dim`, unless it has that width. Then both modalities pass through one head ([`SharedHead`]).
 
     In training the head's batch norm sees the captions and molecules of the global batch as one set of rows. The
-    running statistics, with which evaluation embeds each side, are therefore those of training. This has three
+    running statistics describe both sides together. Evaluation uses them for each side alone. This has three
     consequences:
 
     - training needs both sides in one call;

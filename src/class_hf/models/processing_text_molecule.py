@@ -304,14 +304,14 @@ class TextSmilesProcessor(TextMoleculeProcessor):
         return [*TEXT_INPUT_NAMES, *named, *(MOLECULE_PREFIX + name for name in TEXT_INPUT_NAMES)]
 
     def encode_molecules(self, smiles: Sequence[str]) -> list[bytes]:
-        """Encodes SMILES as texts, after RDKit has parsed them.
+        """Tokenizes SMILES. RDKit checks each one first.
 
         Args:
-            smiles: SMILES. A CXSMILES is replaced by RDKit's SMILES of the molecule, in which its extension is
-                applied.
+            smiles: SMILES, which are tokenized as they are written. RDKit rewrites a CXSMILES as a plain SMILES, with
+                the stereochemistry of the extension.
 
         Returns:
-            One blob of int32 token ids a SMILES.
+            For each molecule its token ids, as the bytes of an int32 array.
 
         Raises:
             ValueError: if a SMILES is invalid or too large (see [`parse_smiles`]).
