@@ -35,7 +35,7 @@ from class_hf.training.trainer_checks import (
     plan_key,
     warn_of_plan,
 )
-from class_hf.utils.model_output import output_fields
+from class_hf.utils.model_output import model_inputs, output_fields
 
 logger = logging.getLogger(__name__)
 
@@ -297,7 +297,7 @@ class CurriculumTrainer(ResumingTrainer):
     ) -> Any:
         """Runs the model, then the loss at the intensity of the step. A batch of chunks is run chunk by chunk."""
         if "chunks" not in inputs:
-            outputs = model(**_without_keys(inputs))
+            outputs = model(**model_inputs(inputs))
             result = self._loss_of(self._fields(outputs), inputs.get("pair_keys"), inputs.get("pair_weights"))
             loss = result.loss
         else:
@@ -308,7 +308,7 @@ class CurriculumTrainer(ResumingTrainer):
             pair_weights = torch.cat(weights) if weights else None
             outputs = None
             result, loss = cached_gradient_loss(
-                lambda chunk: self._fields(model(**_without_keys(chunk))),
+                lambda chunk: self._fields(model(**model_inputs(chunk))),
                 chunks,
                 lambda fields: self._loss_of(fields, pair_keys, pair_weights),
                 backward=lambda part: self.accelerator.backward(part / self.current_gradient_accumulation_steps),
@@ -395,8 +395,3 @@ class CurriculumTrainer(ResumingTrainer):
         """The state of the intensity schedule."""
         assert self.curriculum is not None
         return self.curriculum.intensity.state_dict()
-
-
-def _without_keys(batch: dict[str, Any]) -> dict[str, Any]:
-    """The model's part of a batch."""
-    return {name: value for name, value in batch.items() if name not in ("pair_keys", "pair_weights")}

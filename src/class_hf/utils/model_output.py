@@ -19,3 +19,12 @@ def output_fields(outputs: Any) -> dict[str, Any]:
     if isinstance(outputs, Mapping):
         return dict(outputs)
     return outputs._asdict() if hasattr(outputs, "_asdict") else vars(outputs)
+
+
+def model_inputs(batch: Mapping[str, Any]) -> dict[str, Any]:
+    """Selects what the model reads of a batch. The loss reads the rest.
+
+    >>> model_inputs({"input_ids": 1, "pair_keys": 2, "pair_weights": 3})
+    {'input_ids': 1}
+    """
+    return {name: value for name, value in batch.items() if name not in ("pair_keys", "pair_weights")}
