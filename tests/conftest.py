@@ -1,6 +1,7 @@
 """Shared fixtures: hand-written pairs, tiny towers, no network."""
 
 import atexit
+import importlib.util
 import os
 import shutil
 import tempfile
@@ -156,3 +157,21 @@ def qdrant_index(molecules, indexed_model, processor, pairs):
     bank = pairs["description"][:12]
     store = "qdrant+memory:tiny"
     return MoleculeIndex.build(molecules, indexed_model, processor, store=store, query_bank=bank)
+
+
+# Examples in docstrings that need the extra `names`, with what they need.
+_EXAMPLES_WITH_EXTRAS = {
+    "class_hf.models.trivial_names.look_up": ("chemicals",),
+    "class_hf.models.chemical_names.read_names": ("chemicals", "py2opsin"),
+}
+
+
+def pytest_collection_modifyitems(items):
+    """Skips the examples whose optional packages, or Java, are not installed."""
+    for item in items:
+        needed = _EXAMPLES_WITH_EXTRAS.get(item.name, ())
+        missing = [package for package in needed if importlib.util.find_spec(package) is None]
+        if "py2opsin" in needed and shutil.which("java") is None:
+            missing.append("Java")
+        if missing:
+            item.add_marker(pytest.mark.skip(reason=f"needs {', '.join(missing)}: the extra `names`"))
