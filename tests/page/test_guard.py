@@ -8,12 +8,13 @@ import os
 import random
 from concurrent.futures import ThreadPoolExecutor
 
-import httpx
 import psutil
 import pytest
 
 # ruff: noqa: F811 (fixtures)
 from page_fixtures import saved, server  # noqa: F401
+
+httpx = pytest.importorskip("httpx", reason="needs the extra `app`, whose Gradio brings httpx")
 
 LONG = bool(os.environ.get("CLASS_HF_LONG_TESTS"))
 SECRET = "CONFIDENTIALCOMPOUND"
