@@ -42,7 +42,7 @@ class Content(NamedTuple):
 
 
 def read_content(model_folder: str, query: int) -> Content:
-    """Score the training pairs, make the plan, and rank the pool for one validation caption."""
+    """Scores the training pairs, makes the plan, and ranks the pool for one validation caption."""
     data = load_demo()
     train = score_dataset(data["train"], definition="alignment")
     order = np.argsort(train["difficulty"][:])
@@ -64,7 +64,7 @@ def read_content(model_folder: str, query: int) -> Content:
 
 
 def molecule_image(smiles: str) -> np.ndarray:
-    """Return a drawn molecule as an array (300, 420, 3)."""
+    """Returns a drawn molecule as an array (300, 420, 3)."""
     drawer = rdMolDraw2D.MolDraw2DCairo(420, 300)
     drawer.drawOptions().minFontSize = 18
     rdMolDraw2D.PrepareAndDrawMolecule(drawer, Chem.MolFromSmiles(smiles))
@@ -73,7 +73,7 @@ def molecule_image(smiles: str) -> np.ndarray:
 
 
 def draw_molecule(axes, smiles: str, title: str, colour: str = "black", bold: bool = False) -> None:
-    """Draw a molecule with its title into the axes."""
+    """Draws a molecule with its title into the axes."""
     axes.imshow(molecule_image(smiles))
     axes.set_title(title, fontsize=9, color=colour, fontweight="bold" if bold else "normal")
     axes.set_xticks([]), axes.set_yticks([])
@@ -83,7 +83,7 @@ def draw_molecule(axes, smiles: str, title: str, colour: str = "black", bold: bo
 
 
 def draw_plan(axes, plan: CurriculumPlan) -> None:
-    """Draw the number of admitted pairs at each step."""
+    """Draws the number of admitted pairs at each step."""
     edges = np.concatenate(([0], np.cumsum(plan.steps_per_epoch)))
     axes.stairs(plan.pool_sizes, edges, fill=True, color=BLUE, alpha=0.25)
     axes.stairs(plan.pool_sizes, edges, color=BLUE)

@@ -37,7 +37,7 @@ if not asks_for_help():  # these imports take seconds, and the help needs none o
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
-    """Read the command line."""
+    """Reads the command line."""
     parser = CommandParser(prog=program("evaluate"), description=__doc__.splitlines()[0])
     parser.add_argument(
         "--model",
@@ -98,7 +98,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
 
 
 def check(args: argparse.Namespace) -> None:
-    """Refuse wrong arguments before any work."""
+    """Refuses wrong arguments before any work."""
     for name, least in (("batch_size", 1), ("bootstrap_samples", 0), ("rescore_top_k", 0), ("num_proc", 1)):
         value = getattr(args, name)
         if value is not None and value < least:
@@ -110,7 +110,7 @@ def check(args: argparse.Namespace) -> None:
 
 
 def main(argv: Sequence[str]) -> None:
-    """Embed, rank, and write the metrics."""
+    """Embeds, ranks, and writes the metrics."""
     args = parse(argv)
     check(args)
     if not sys.stderr.isatty():
@@ -156,7 +156,7 @@ def main(argv: Sequence[str]) -> None:
 
 
 def make_evaluator(data: datasets.DatasetDict, processor: Any, args: argparse.Namespace) -> RetrievalEvaluator:
-    """Prepare the data for a model, and choose what is reported."""
+    """Prepares the data for a model, and chooses what is reported."""
     prepared = {
         split: prepare_pairs(pairs, processor, args.num_proc) for split, pairs in data.items() if split != "pool"
     }
@@ -177,7 +177,7 @@ def make_evaluator(data: datasets.DatasetDict, processor: Any, args: argparse.Na
 
 
 def print_tables(metrics: dict[str, Any]) -> None:
-    """Print the metrics, and those before re-ranking and after query-bank normalisation if there are any."""
+    """Prints the metrics, and those before re-ranking and after query-bank normalisation if there are any."""
     if "rescored_top_k" in metrics:
         print("by cosine")
         print(summary_table({**metrics, "pools": metrics["pools_before_rescoring"]}))

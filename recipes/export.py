@@ -28,7 +28,7 @@ if not asks_for_help():  # these imports take seconds, and the help needs none o
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
-    """Read the command line."""
+    """Reads the command line."""
     parser = CommandParser(prog=program("export"), description=__doc__.splitlines()[0])
     parser.add_argument("--model", required=True, help="folder or Hub id of a trained dual encoder, or of an adapter")
     parser.add_argument("--subfolder", help="subfolder of --model, such as adapter")
@@ -46,7 +46,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
 
 
 def main(argv: Sequence[str]) -> None:
-    """Load the model, and write the export."""
+    """Loads the model, and writes the export."""
     args = parse(argv)
     if not sys.stderr.isatty():
         transformers.logging.disable_progress_bar()
@@ -62,7 +62,7 @@ def main(argv: Sequence[str]) -> None:
 
 
 def load(args: argparse.Namespace) -> tuple[Any, Any]:
-    """Load the plain model, with an adapter merged into it, and its processor."""
+    """Loads the plain model, with an adapter merged into it, and its processor."""
     place = {"subfolder": args.subfolder or "", "revision": args.revision}
     with model_errors("--model", args.model):
         adapted = find_adapter_config_file(args.model, **place) is not None

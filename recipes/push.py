@@ -25,7 +25,7 @@ if not asks_for_help():  # these imports take seconds, and the help needs none o
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
-    """Read the command line."""
+    """Reads the command line."""
     parser = CommandParser(
         prog=program("push"),
         description=__doc__,
@@ -46,7 +46,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
 
 
 def main(argv: Sequence[str]) -> None:
-    """Push, and print how to load what was pushed."""
+    """Pushes, and prints how to load what was pushed."""
     args = parse(argv)
     if not sys.stderr.isatty():
         disable_progress_bars()

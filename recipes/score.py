@@ -42,7 +42,7 @@ def neighbours(text: str) -> int | Literal["all"]:
 
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    """Parse the command line."""
+    """Parses the command line."""
     parser = CommandParser(
         prog=program("score"), description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -114,7 +114,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Load, fit, score, write, report."""
+    """Loads, fits, scores, writes and reports."""
     args = parse_arguments(arguments)
     # Before loading, so that wrong arguments fail in the first second.
     scorer = DifficultyScorer(

@@ -33,7 +33,7 @@ if not asks_for_help():  # these imports take seconds, and the help needs none o
 
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    """Parse the command line."""
+    """Parses the command line."""
     parser = CommandParser(
         prog=program("suspects"),
         description=__doc__,
@@ -73,7 +73,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Load, judge, write, report."""
+    """Loads, judges, writes and reports."""
     args = parse_arguments(arguments)
     if not sys.stderr.isatty():
         disable_progress_bars()

@@ -17,7 +17,7 @@ _ENTRIES = {
 
 
 def linked(text: str) -> str:
-    """Return the text with references as Markdown links.
+    """Returns the text with references as Markdown links.
 
     >>> linked("see [`load_demo`] and :meth:`~a.b.C.c`")
     'see [`load_demo`][class_hf.data.demo.dataset.load_demo] and `C.c`'
@@ -43,7 +43,7 @@ def linked(text: str) -> str:
 
 
 def fenced(text: str) -> str:
-    """Return the text with each doctest inside a code fence."""
+    """Returns the text with each doctest inside a code fence."""
     lines: list[str] = []
     inside = doctest = False
     for line in text.splitlines():
@@ -60,7 +60,7 @@ def fenced(text: str) -> str:
 
 
 def split_arguments(text: str) -> str:
-    """Split each argument line `a, b: text` into one line an argument, so that each gets its type and default."""
+    """Splits each argument line `a, b: text` into one line per argument, so that each gets its type and default."""
 
     def split(match: re.Match) -> str:
         return "".join(f"{match[1]}{name}: {match[3]}" for name in match[2].split(", "))
@@ -86,7 +86,7 @@ class Docstrings(griffe.Extension):
 
 
 def signature(config: griffe.Class) -> griffe.Function:
-    """Return the `__init__` of a configuration: its annotated fields, by keyword."""
+    """Returns the `__init__` of a configuration: its annotated fields, by keyword."""
     parameters = [griffe.Parameter("self", kind=griffe.ParameterKind.positional_or_keyword)] + [
         griffe.Parameter(
             field.name, annotation=field.annotation, kind=griffe.ParameterKind.keyword_only, default=field.value

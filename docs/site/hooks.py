@@ -40,7 +40,7 @@ def repository_path(path: str) -> str:
 
 
 def on_files(files, config):
-    """Add the files outside docs/ that pages link to."""
+    """Adds the files outside docs/ that pages link to."""
     for pattern in _SHOWN:
         for path in sorted(ROOT.glob(pattern)):
             if path.suffix in (".md", ".png", ".json"):
@@ -50,7 +50,7 @@ def on_files(files, config):
 
 
 def on_page_markdown(markdown, page, config, files):
-    """Turn links between repository files into links between pages of the site."""
+    """Turns links between repository files into links between pages of the site."""
     page_file = repository_path(page.file.src_uri)
     folder = PurePosixPath(page_file).parent.as_posix()
 

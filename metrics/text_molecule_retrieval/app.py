@@ -10,7 +10,7 @@ SCORES, TRUE = "[[0.9, 0.5, 0.1],\n [0.2, 0.3, 0.3]]", "[0, 2]"
 
 
 def compute(scores: str, true: str) -> dict:
-    """Return metrics of scores (Q, P) and columns of the true candidates (Q,), both as JSON."""
+    """Returns metrics of scores (Q, P) and columns of the true candidates (Q,), both as JSON."""
     try:
         metric = TextMoleculeRetrieval(keep_in_memory=True)
         return metric.compute(predictions=json.loads(scores), references=json.loads(true))
@@ -21,7 +21,7 @@ def compute(scores: str, true: str) -> dict:
 demo = gr.Interface(
     fn=compute,
     inputs=[
-        gr.Textbox(SCORES, lines=6, label="Scores: one row a query, one column a candidate (JSON)"),
+        gr.Textbox(SCORES, lines=6, label="Scores: one row per query, one column per candidate (JSON)"),
         gr.Textbox(TRUE, label="Column of each query's true candidate, from 0 (JSON)"),
     ],
     outputs=gr.JSON(label="Metrics"),

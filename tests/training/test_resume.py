@@ -190,7 +190,7 @@ CHUNKED = {
 @pytest.mark.distributed
 @pytest.mark.parametrize("case", CHUNKED)
 def test_chunked_batches_train_as_complete_ones(case, tmp_path):
-    """Cached gradients through the Trainer, ragged molecules included; one all-reduce a step, not one a chunk."""
+    """Cached gradients through the Trainer, ragged molecules included; one all-reduce per step, not one per chunk."""
     processes, args = CHUNKED[case]
     same = {"save_strategy": "no", "logging_steps": 1, "intensity_mode": "scheduled"}
     settings = {"dropout": 0.0}

@@ -137,7 +137,7 @@ def metrics_of(path: Path) -> dict:
 
 
 SPLIT = {
-    # Resumed with cached gradients, which change the memory only. DeepSpeed has one backward pass a step, and no such.
+    # FSDP2 resumes with cached gradients, which change the memory only. DeepSpeed allows one backward pass per step.
     "fsdp2": (("--forward_chunk_size", "1"), 1e-4),
     "deepspeed": ((), 0.0),
 }

@@ -57,7 +57,7 @@ def _sketch(rows: Ragged) -> np.ndarray:
 def group_similar(
     rows: np.ndarray, vectors: np.ndarray, group_size: int, generator: np.random.Generator
 ) -> np.ndarray:
-    """Reorder rows so that similar ones are adjacent. The groups of similar rows are in random order.
+    """Reorders rows so that similar ones are adjacent. The groups of similar rows are in random order.
 
     The rows are split in half recursively until no part is larger than a group. Each split separates two clusters of a
     random sample of the part (a random partition tree; Dasgupta & Freund, 2008). Each call builds another tree, so a

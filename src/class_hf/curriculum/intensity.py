@@ -117,7 +117,7 @@ class IntensitySchedule:
         )
 
     def update(self, accuracy: float) -> None:
-        """Add the in-batch accuracy of one optimizer step. Only `adaptive` uses it.
+        """Adds the in-batch accuracy of one optimizer step. Only `adaptive` uses it.
 
         Args:
             accuracy: in [0, 1]. With several processes, pass the accuracy of the global batch, so that kappa is the
@@ -148,6 +148,6 @@ class IntensitySchedule:
         return {"accuracy": self._accuracy, "adaptive_kappa": self._adaptive_kappa}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore the state that `state_dict` returned."""
+        """Restores the state that `state_dict` returned."""
         self._accuracy = float(state["accuracy"])
         self._adaptive_kappa = float(state["adaptive_kappa"])

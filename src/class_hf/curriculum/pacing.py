@@ -87,7 +87,7 @@ def rule_name(rule: str | Callable[[float], float]) -> str:
 
 
 def check_pacing(pacing: Pacing, start: float, power: float, stages: int, end: float = 1.0) -> None:
-    """Check the settings of [`competence`].
+    """Checks the settings of [`competence`].
 
     Raises:
         ValueError: if a setting is out of range; names the value.

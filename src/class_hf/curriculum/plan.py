@@ -18,7 +18,7 @@ from class_hf.curriculum.settings import Order, PlanSettings
 def rank_pairs(
     order: Order, num_pairs: int, difficulty: np.ndarray | None, ids: Sequence[str] | None, seed: int
 ) -> np.ndarray:
-    """Sort the rows in the order in which the curriculum admits them.
+    """Sorts the rows in the order in which the curriculum admits them.
 
     Equal difficulties are sorted by id, so that the ranking does not depend on the order of the rows.
 
@@ -52,7 +52,7 @@ def rank_pairs(
 
 
 def move_suspects_last(ranking: np.ndarray, wrong_probability: np.ndarray, count: int) -> np.ndarray:
-    """Move the pairs that are most likely wrong to the end of a ranking.
+    """Moves the pairs that are most likely wrong to the end of a ranking.
 
     Args:
         ranking: (N,) row numbers.
@@ -71,7 +71,7 @@ def move_suspects_last(ranking: np.ndarray, wrong_probability: np.ndarray, count
 
 
 def check_difficulty(difficulty: Sequence[float] | np.ndarray, ids: Sequence[str] | None = None) -> np.ndarray:
-    """Check difficulties.
+    """Checks difficulties.
 
     Args:
         difficulty: N numbers in [0, 1].
@@ -102,7 +102,7 @@ def check_difficulty(difficulty: Sequence[float] | np.ndarray, ids: Sequence[str
 
 
 def check_probabilities(probabilities: Sequence[float] | np.ndarray, ids: Sequence[str] | None = None) -> np.ndarray:
-    """Check probabilities of being wrong.
+    """Checks probabilities of being wrong.
 
     Args:
         probabilities: N numbers in [0, 1].
@@ -229,7 +229,7 @@ class CurriculumPlan:
         self._plan_epochs()
 
     def _plan_epochs(self) -> None:
-        """Compute the pool size and the steps of each epoch."""
+        """Computes the pool size and the steps of each epoch."""
         pools: list[int] = []
         steps: list[int] = []
         limit = self._settings.max_steps

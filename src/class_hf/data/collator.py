@@ -14,7 +14,7 @@ WRONG_PROBABILITY = "wrong_probability"
 
 
 class TextMoleculeCollator:
-    """Collate rows of [`prepare_pairs`] or [`prepare_molecules`] into a batch of tensors.
+    """Collates rows of [`prepare_pairs`] or [`prepare_molecules`] into a batch of tensors.
 
     A batch holds the modalities that its rows have: captions, molecules, or captions and molecules.
 
@@ -46,7 +46,7 @@ class TextMoleculeCollator:
         self.seed = seed
 
     def __call__(self, features: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]:
-        """Collate B rows.
+        """Collates B rows.
 
         Args:
             features: B prepared rows with the same columns.
@@ -97,7 +97,7 @@ class TextMoleculeCollator:
 
 
 class ChunkedCollator:
-    """Collate a batch into several chunks, for batches that exceed the memory (see [`cached_gradient_loss`]).
+    """Collates a batch into several chunks, for batches that exceed the memory (see [`cached_gradient_loss`]).
 
     Rows with prepared captions are grouped by caption length. This reduces padding and gives the chunks about equal
     memory; a chunk then holds `chunk_size` rows on average. Other rows keep their order. The order of the pairs does
@@ -118,7 +118,7 @@ class ChunkedCollator:
         self.chunk_size = chunk_size
 
     def __call__(self, features: Sequence[Any]) -> dict[str, list[Any]]:
-        """Collate B rows into `{"chunks": [batch, ...]}`, with ceil(B / chunk_size) chunks."""
+        """Collates B rows into `{"chunks": [batch, ...]}`, with ceil(B / chunk_size) chunks."""
         first = features[0]
         if isinstance(first, dict) and TEXT_FEATURES in first and POOLED["text"] not in first:
             lengths = np.array([len(feature[TEXT_FEATURES]) // 4 for feature in features])
@@ -130,7 +130,7 @@ class ChunkedCollator:
 
 
 def group_by_length(lengths: np.ndarray, count: int) -> list[np.ndarray]:
-    """Group rows by length, longest first, so that all groups need about the same memory.
+    """Groups rows by length, longest first, so that all groups need about the same memory.
 
     The activations of a transformer for L tokens take about L (34 + 5 L / 64) bytes times its width (Korthikanti et
     al., 2022, equation 2, with heads of size 64). Each cut is at the row boundary nearest to an equal share of the

@@ -79,7 +79,7 @@ def candidates(header: Sequence[str], column: str, column_mapping: Mapping[str, 
 def pick_columns(
     where: str, header: Sequence[str], wanted: Iterable[str], column_mapping: Mapping[str, str]
 ) -> dict[str, int]:
-    """Find the wanted columns in a header, by `column_mapping` first and then by the usual names.
+    """Finds the wanted columns in a header, by `column_mapping` first and then by the usual names.
 
     Args:
         where: name of the table, for errors.
@@ -117,7 +117,7 @@ def _advice(column: str, name: str) -> str:
 
 
 def check_mapping(column_mapping: Mapping[str, str], headers: Mapping[str, Sequence[str]]) -> None:
-    """Refuse a mapping with unknown columns, because it would have no effect.
+    """Refuses a mapping with unknown columns, because it would have no effect.
 
     Args:
         column_mapping: column of the table to column of this package.
@@ -161,7 +161,7 @@ def checked_mapping(column_mapping: Mapping[str, str] | None) -> dict[str, str]:
 
 
 def add_table_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments that say how a table is read: column names and encoding.
+    """Adds the arguments that say how a table is read: column names and encoding.
 
     Args:
         parser: of a command that reads pairs or molecules. Pass its result to [`table_options`].

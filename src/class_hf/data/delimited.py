@@ -38,7 +38,7 @@ class _Row(NamedTuple):
 
 
 def read_delimited(file: SourceFile, notes: Notes) -> DelimitedTable:
-    """Read a table of delimited text. The first line decides the format.
+    """Reads a table of delimited text. The first line decides the format.
 
     - A line with tabs: tab-separated. Quotes have no meaning (as in MolT5's files), unless each field of the first
       line is quoted. A field that is quoted, with the quotes inside doubled, is decoded, because pandas writes such

@@ -19,7 +19,7 @@ _BLOCK = 512
 def exchange_captions(
     dataset: Dataset, share: float, seed: int = 0, among: Literal["random", "neighbours"] = "random"
 ) -> Dataset:
-    """Exchange captions among a share of the pairs, and label the exchanged pairs.
+    """Exchanges captions among a share of the pairs, and labels the exchanged pairs.
 
     Use it to measure how well wrong pairs are found, and how training copes with them. The result depends only on the
     arguments. With the same seed, the rows chosen by a larger share contain the rows chosen by a smaller one.
@@ -127,12 +127,12 @@ class _RightPairs:
     def swaps(self, rows: np.ndarray, others: np.ndarray) -> np.ndarray:
         """(R, S): whether swapping the captions of two rows makes a right pair."""
         matrix = self.molecules[rows, None] == self.molecules[others]
-        for at, row in enumerate(rows.tolist()):
+        for place, row in enumerate(rows.tolist()):
             if row in self.owners:
-                matrix[at] |= np.isin(self.molecules[others], self.owners[row])
-        for at, row in enumerate(others.tolist()):
+                matrix[place] |= np.isin(self.molecules[others], self.owners[row])
+        for place, row in enumerate(others.tolist()):
             if row in self.owners:
-                matrix[:, at] |= np.isin(self.molecules[rows], self.owners[row])
+                matrix[:, place] |= np.isin(self.molecules[rows], self.owners[row])
         return matrix
 
 

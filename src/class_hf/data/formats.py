@@ -61,7 +61,7 @@ def split_of(name: str) -> str | None:
 
 
 def find_files(folder: Path, encoding: str | None = None, on_error: str = "raise") -> dict[str, SourceFile]:
-    """Find the files of a folder that hold a split or the pool, by their names.
+    """Finds the files of a folder that hold a split or the pool, by their names.
 
     Args:
         folder: the folder. Its files are called `train`/`training`, `validation`/`val`/`valid`/`dev`, `test` and
@@ -97,7 +97,7 @@ def find_files(folder: Path, encoding: str | None = None, on_error: str = "raise
 
 
 def read_files(files: Mapping[str, SourceFile], column_mapping: Mapping[str, str]) -> dict[str, Table]:
-    """Read the files of a data set, each in any format of [`read_table`].
+    """Reads the files of a data set, each in any format of [`read_table`].
 
     Text2Mol's files (no header; CID, mol2vec embedding, description) have no SMILES. These are joined by CID from the
     file of the pool, or from the `*.sdf` files of the same folder.

@@ -25,7 +25,7 @@ def cache_frozen(
     batch_size: int = 1024,
     device: str | torch.device | None = None,
 ) -> Dataset:
-    """Add the outputs of a frozen tower to prepared rows.
+    """Adds the outputs of a frozen tower to prepared rows.
 
     Batches of the returned rows hold these vectors in place of tokens or atoms, so the tower does not run in training
     or evaluation. Equal inputs are encoded once. `datasets` caches the result. The cache key covers the weights and

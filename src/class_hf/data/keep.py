@@ -51,7 +51,7 @@ def read_dropped(path: str | Path) -> list[tuple[str, str]]:
 
 
 def drop_marked(pairs: Dataset, path: str | Path) -> Dataset:
-    """Leave out the pairs that a table marks with `keep` = `no`.
+    """Leaves out the pairs that a table marks with `keep` = `no`.
 
     Args:
         pairs: pairs with the columns `id` and `description`.

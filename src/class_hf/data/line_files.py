@@ -14,7 +14,7 @@ _MAX_DEPTH = 100
 
 
 def read_smiles_file(file: SourceFile, notes: Notes) -> tuple[list[str], Iterator[Record]]:
-    """Read a SMILES file: a SMILES on each line, with its CXSMILES extension, and a name after white space.
+    """Reads a SMILES file: a SMILES on each line, with its CXSMILES extension, and a name after white space.
 
     A first line with column names is a header: `SMILES Name`, or several columns separated by tabs or spaces.
 
@@ -86,7 +86,7 @@ def _without_marks(records: Iterator[Record]) -> Iterator[Record]:
 
 
 def read_json_lines(file: SourceFile, notes: Notes) -> Iterator[Record]:
-    """Read JSON Lines: an object on each line, whose keys are the columns. Values become text, null becomes None.
+    """Reads JSON Lines: an object on each line, whose keys are the columns. Values become text, null becomes None.
 
     A file that is one JSON array of objects is read too.
 
@@ -128,7 +128,7 @@ def _json_record(file: SourceFile, place: str, text: str) -> Record:
 
 
 def _parse(text: str) -> Any:
-    """Parse JSON with a limit on its depth; a repeated key is an error."""
+    """Parses JSON with a limit on its depth; a repeated key is an error."""
     if text.count("[") + text.count("{") > _MAX_DEPTH:
         depth = 0
         for character in text:

@@ -67,7 +67,7 @@ def load_chebi20(
     return_report: bool = False,
     encoding: str | None = None,
 ) -> DatasetDict | tuple[DatasetDict, LoadReport]:
-    r"""Load ChEBI-20 or other pairs of captions and molecules. The rows are checked and repaired.
+    r"""Loads ChEBI-20 or other pairs of captions and molecules. The rows are checked and repaired.
 
     ChEBI-20 (Edwards et al., "Text2Mol", EMNLP 2021) pairs 33,010 molecules of PubChem with their ChEBI captions,
     split 80/10/10. MolT5 (Edwards et al., EMNLP 2022) reworded the captions to "The molecule is ...".
@@ -96,8 +96,9 @@ def load_chebi20(
             for columns whose names are not recognised. Usual names are recognised in upper and lower case (CID,
             SMILES, isosmiles, caption, text, ...).
         cache_dir (`str` or `Path`, *optional*): folder of downloads and checked data. Default: the cache of
-        `datasets`. revision (`str`, *optional*): branch, tag or commit of the Hub data set, or of the authors'
-        repository. return_report (`bool`, *optional*, defaults to `False`): also return a
+            `datasets`.
+        revision (`str`, *optional*): branch, tag or commit of the Hub data set, or of the authors' repository.
+        return_report (`bool`, *optional*, defaults to `False`): also return a
             [`~class_hf.data.validation.LoadReport`].
         encoding (`str`, *optional*): encoding of text files. Default: UTF-8, or what a byte order mark says.
 
@@ -158,7 +159,7 @@ def load_pairs(
     cache_dir: str | os.PathLike[str] | None = None,
     encoding: str | None = None,
 ) -> Dataset:
-    """Load one file of pairs as one data set, with the formats, checks and cache of [`load_chebi20`].
+    """Loads one file of pairs as one data set, with the formats, checks and cache of [`load_chebi20`].
 
     Args:
         path (`str` or `Path`): the file, of any name.
@@ -320,7 +321,7 @@ def _cached(
 
 
 def _build(tables: dict[str, Table], mapping: dict[str, str], on_error: OnError) -> tuple[DatasetDict, LoadReport]:
-    """Check the tables and convert them to data sets."""
+    """Checks the tables and converts them to data sets."""
     headers: dict[str, list[str]] = {}
     for table in tables.values():
         headers.setdefault(table.where, []).extend(table.header)

@@ -48,7 +48,7 @@ def read_molecules(
     encoding: str | None = None,
     on_error: OnError = "raise",
 ) -> Dataset:
-    """Read a table of molecules with the columns `smiles`, `id` and `description`; `id` and `description` are
+    """Reads a table of molecules with the columns `smiles`, `id` and `description`; `id` and `description` are
     optional.
 
     All other columns are kept. A column that has one of these names but another meaning, or whose name begins with
@@ -111,7 +111,7 @@ def _merge(column_mapping: Mapping[str, str] | None, *names: str | None) -> dict
 
 
 def check_parquet(file: SourceFile) -> None:
-    """Refuse a Parquet file that cannot be read or has no row; `datasets` would fail with a long traceback."""
+    """Refuses a Parquet file that cannot be read or has no row; `datasets` would fail with a long traceback."""
     if not any(True for _ in islice(read_table(file).records, 1)):
         raise ValueError(f"{file.name} has columns and no rows; expected molecules.")
 
@@ -201,7 +201,7 @@ def _read_file(file: SourceFile, mapping: dict[str, str]) -> Dataset:
 
 
 def _log(name: str, messages: list[str]) -> None:
-    """Warn about what was changed while a table was read."""
+    """Warns about what was changed while a table was read."""
     for message in messages:
         logger.warning("%s: %s.", name, message)
 

@@ -45,7 +45,7 @@ def molecule_key(smiles: str) -> int:
 
 
 def _check_columns(dataset: Dataset, needed: Sequence[str]) -> None:
-    """Refuse a data set without the needed columns."""
+    """Refuses a data set without the needed columns."""
     missing = [name for name in needed if name not in dataset.column_names]
     if missing:
         raise ValueError(f"the data set has no column {', '.join(missing)}; its columns are {dataset.column_names}.")
@@ -105,7 +105,7 @@ def _encode_molecules(batch: dict[str, list[Any]], processor: Processor) -> dict
 
 
 def prepare_pairs(dataset: Dataset, processor: Processor, num_proc: int | None = None) -> Dataset:
-    """Featurise captions and molecules of pairs, for training and evaluation.
+    """Featurises captions and molecules of pairs, for training and evaluation.
 
     Args:
         dataset (`Dataset`): pairs with the columns `smiles` and `description`.
@@ -131,7 +131,7 @@ def prepare_pairs(dataset: Dataset, processor: Processor, num_proc: int | None =
 
 
 def prepare_molecules(dataset: Dataset, processor: Processor, num_proc: int | None = None) -> Dataset:
-    """Featurise molecules only, for instance the candidate pool.
+    """Featurises molecules only, for instance the candidate pool.
 
     Args:
         dataset (`Dataset`): molecules with the column `smiles`.

@@ -9,7 +9,7 @@ POOL = "pool"  # configuration of a scored data set with the candidate molecules
 
 
 def load_scored(repo_id: str) -> "DatasetDict | None":
-    """Load a scored data set of the Hub.
+    """Loads a scored data set of the Hub.
 
     Args:
         repo_id: `"org/name"`.

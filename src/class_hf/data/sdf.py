@@ -53,7 +53,7 @@ class SdfRecord(NamedTuple):
 
 
 def read_sdf(file: SourceFile, notes: Notes) -> Iterator[Record]:
-    """Read molecules from an SDF file.
+    """Reads molecules from an SDF file.
 
     The SMILES is written by RDKit from the mol block, with its stereochemistry. The id is the title; where the title
     is empty, it is the first usual id property (`chembl_id`, `ChEBI ID`, ...). Properties named `smiles` or `id` are

@@ -15,7 +15,7 @@ _FIRST_VALIDATION, _FIRST_TEST = 204, 230
 
 
 def read_single_file(file: SourceFile, column_mapping: Mapping[str, str]) -> dict[str, Table]:
-    """Read the pairs of one file by split.
+    """Reads the pairs of one file by split.
 
     A column `split` decides (`train`, `validation`, `val`, `dev`, `test`, ...). Without it the molecule decides
     ([`split_of_molecule`]): then no molecule is in two splits, for any order of the rows and any spelling of its

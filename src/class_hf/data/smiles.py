@@ -12,7 +12,7 @@ _EXTENSION = re.compile(r"\|[^|]*\|(?=\s|$)")
 
 
 def repair_smiles(smiles: str) -> str:
-    r"""Strip ASCII white space, and make repeated backslashes single.
+    r"""Strips ASCII white space, and makes repeated backslashes single.
 
     `\` is a bond direction in SMILES and is never legally repeated, so a run of backslashes is an escaping error
     (about 15 % of MolT5's files). RDKit reads both spellings, a tokenizer does not. Nothing else changes: the SMILES
@@ -25,7 +25,7 @@ def repair_smiles(smiles: str) -> str:
 
 
 def split_name(text: str) -> tuple[str, str]:
-    """Split a line into a SMILES, with its CXSMILES extension, and a name.
+    """Splits a line into a SMILES, with its CXSMILES extension, and a name.
 
     A part `|...|` directly after the SMILES is a CXSMILES extension. It stays with the SMILES in all file formats.
 

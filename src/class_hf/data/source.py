@@ -20,7 +20,7 @@ def load_data(
     column_mapping: Mapping[str, str] | None = None,
     encoding: str | None = None,
 ) -> tuple[DatasetDict, LoadReport | None]:
-    """Load pairs from one source. Without a source, ChEBI-20 is downloaded from its authors' repository.
+    """Loads pairs from one source. Without a source, ChEBI-20 is downloaded from its authors' repository.
 
     Args:
         data_dir (`str`, *optional*): a folder or file that [`load_chebi20`] reads, or the output folder of
@@ -62,6 +62,6 @@ def load_data(
 
 
 def _refuse_options(names: list[str], source: str) -> None:
-    """Refuse options of table files for another source, because they would have no effect."""
+    """Refuses options of table files for another source, because they would have no effect."""
     if names:
         raise ValueError(f"{' and '.join(names)} cannot be used with {source}: its columns are fixed. Leave them out.")

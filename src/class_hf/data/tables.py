@@ -79,7 +79,7 @@ def find_format(file: SourceFile) -> str:
 
 
 def read_table(file: SourceFile) -> FileTable:
-    """Open a table of any known format: CSV, TSV, SMILES, SDF, JSON Lines or Parquet, compressed with gzip or not.
+    """Opens a table of any known format: CSV, TSV, SMILES, SDF, JSON Lines or Parquet, compressed with gzip or not.
 
     All values are text; a missing value is None or empty. Under `file.on_error="raise"`, a malformed row is an error
     that names file and line. Under `"drop"` it is a record with a `fault`.
@@ -137,7 +137,7 @@ def _read_parquet(file: SourceFile, notes: Notes) -> FileTable:
 def choose_columns(
     name: str, header: Sequence[str], wanted: Iterable[str], optional: Iterable[str], column_mapping: Mapping[str, str]
 ) -> dict[str, int]:
-    """Find the columns of a table, as [`pick_columns`]; a file without a header is named as such.
+    """Finds the columns of a table, as [`pick_columns`]; a file without a header is named as such.
 
     Args:
         name: the table, for errors.
@@ -175,7 +175,7 @@ def structure_first(format_: str, column_mapping: Mapping[str, str]) -> dict[str
 
 
 def warn_flat(name: str, column: str, has_stereo: bool) -> None:
-    """Warn if SMILES come from a column that has no stereochemistry in the files of PubChem."""
+    """Warns if SMILES come from a column that has no stereochemistry in the files of PubChem."""
     if normalise(column).startswith(("canonical", "connectivity")) and not has_stereo:
         logger.warning(
             "%s: the SMILES are taken from the column %r and have no stereochemistry. Name a better column with "
@@ -186,7 +186,7 @@ def warn_flat(name: str, column: str, has_stereo: bool) -> None:
 
 
 def refuse_encoding(name: str, encoding: str | None) -> None:
-    """Refuse an encoding for a source that is no text file, because it would have no effect."""
+    """Refuses an encoding for a source that is no text file, because it would have no effect."""
     if encoding is not None:
         raise ValueError(f"--encoding is {encoding!r}, but {name} is no text file. Leave the argument out.")
 

@@ -113,7 +113,7 @@ class Notes:
 
 @contextmanager
 def open_binary(file: SourceFile) -> Iterator[IO[bytes]]:
-    """Open a file, decompressed if it is gzip, whatever its name.
+    """Opens a file, decompressed if it is gzip, whatever its name.
 
     Raises:
         ValueError: if the content is an archive, a Git LFS pointer or an HTML page, or damaged gzip (while reading).
@@ -248,7 +248,7 @@ def _encoded_lines(file: SourceFile, stream: IO[bytes], encoding: str) -> Iterat
 
 
 def _check_length(file: SourceFile, number: int, line: str | bytes) -> None:
-    """Refuse a line that is too long."""
+    """Refuses a line that is too long."""
     if len(line) > MAX_LINE + 1:
         raise ValueError(f"{file.name} line {number} has more than {MAX_LINE:,} characters; expected a table.")
 

@@ -80,7 +80,7 @@ class LoadReport:
 
 
 def check_tables(tables: Mapping[str, Table], on_error: OnError = "raise") -> tuple[dict[str, Columns], LoadReport]:
-    """Repair and check the splits of a data set, and the pool against them.
+    """Repairs and checks the splits of a data set, and the pool against them.
 
     A row is refused if the reader could not use it, if a value is empty, if its SMILES has a fault ([`smiles_fault`]),
     if its id belongs to another molecule in an earlier row of its split, or if it repeats the SMILES and caption of an
@@ -238,7 +238,7 @@ def refusal(rows: Sequence[DroppedRow]) -> str:
 
 
 def _refuse_leaks(ids: Mapping[str, list[str]]) -> None:
-    """Refuse an id in two splits. Dropping a copy would decide what is trained on and what is measured."""
+    """Refuses an id in two splits. Dropping a copy would decide what is trained on and what is measured."""
     split_of_id: dict[str, str] = {}
     leaks: dict[str, None] = {}
     for split, keys in ids.items():

@@ -52,7 +52,7 @@ class Alignment:
 
     @classmethod
     def fit(cls, pairs: PairFeatures, *, seed: int, steps: int) -> tuple["Alignment", np.ndarray]:
-        """Train the two models.
+        """Trains the two models.
 
         The same seed gives the same scores on the same machine. The global random state is not used.
 

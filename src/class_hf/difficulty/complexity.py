@@ -22,7 +22,7 @@ class Complexity:
 
     Attributes:
         words, substructures: document frequencies in the training pairs.
-        text_parts: (N, 2), the sorted values of the training pairs, one column a part.
+        text_parts: (N, 2), the sorted values of the training pairs, one column per part.
         molecule_parts: (N, 4), likewise.
 
     >>> texts = ["An acid.", "An alcohol isolated from Bufo marinus, the cane toad."]
@@ -38,7 +38,7 @@ class Complexity:
 
     @classmethod
     def fit(cls, pairs: PairFeatures) -> tuple["Complexity", np.ndarray]:
-        """Count the words and substructures of N training pairs.
+        """Counts the words and substructures of N training pairs.
 
         Returns:
             The fitted definition, and (N, 2) raw scores of the pairs, text and molecule.

@@ -76,7 +76,7 @@ class Confusability:
         text_similarity: str = "tfidf",
         exact_up_to: int = 100_000,
     ) -> tuple["Confusability", np.ndarray]:
-        """Compare N training pairs with each other.
+        """Compares N training pairs with each other.
 
         Args:
             pairs: the training pairs.
@@ -115,7 +115,7 @@ class Confusability:
 
 
 def fingerprints(fragments: Ragged) -> Rows:
-    """Fold Morgan substructure ids to bits, as RDKit's bit vectors do.
+    """Folds Morgan substructure ids to bits, as RDKit's bit vectors do.
 
     Args:
         fragments: N rows of substructure ids.

@@ -22,7 +22,7 @@ class FittedMeasure(Protocol):
     """A fitted difficulty definition."""
 
     def score(self, pairs: PairFeatures) -> np.ndarray:
-        """Score B pairs that were not fitted.
+        """Scores B pairs that were not fitted.
 
         Returns:
             (B, 2) raw scores, text and molecule. The score of a pair must not depend on the other pairs of the batch.
@@ -59,7 +59,7 @@ class Measure(FittedMeasure, Protocol):
 
     @classmethod
     def fit(cls, pairs: PairFeatures) -> tuple[FittedMeasure, np.ndarray]:
-        """Fit on the training pairs.
+        """Fits on the training pairs.
 
         Args:
             pairs: N training pairs, in the order of their ids. `pairs.descriptions` and `pairs.smiles` are lists of
@@ -111,7 +111,7 @@ class DifficultySettings:
 
 Fit = Callable[[PairFeatures, DifficultySettings], tuple[FittedMeasure, np.ndarray]]
 
-# One line a definition: its name, and how it is fitted.
+# One line per definition: its name, and how it is fitted.
 _FITS: dict[str, Fit] = {
     "complexity": lambda pairs, settings: Complexity.fit(pairs),
     "confusability": lambda pairs, settings: Confusability.fit(
@@ -124,7 +124,7 @@ DEFINITIONS = tuple(_FITS)
 
 
 def check_definition(name: str) -> None:
-    """Check that a definition exists. One that is named as `package.module:Name` is imported.
+    """Checks that a definition exists. One that is named as `package.module:Name` is imported.
 
     Raises:
         ValueError: if the name is neither in the registry nor an object with `fit` and `score`.
@@ -149,7 +149,7 @@ def check_definition(name: str) -> None:
 
 
 def check_definitions(names: Sequence[str]) -> None:
-    """Check a list of definitions.
+    """Checks a list of definitions.
 
     Raises:
         ValueError: if the list is empty or a name occurs twice, and as for [`check_definition`].
@@ -165,7 +165,7 @@ def check_definitions(names: Sequence[str]) -> None:
 
 
 def check_size(name: str, size: int, settings: DifficultySettings) -> None:
-    """Check that a definition can be fitted on so many training pairs.
+    """Checks that a definition can be fitted on so many training pairs.
 
     Raises:
         ValueError: if there are too few.
@@ -186,7 +186,7 @@ def check_size(name: str, size: int, settings: DifficultySettings) -> None:
 
 
 def fit_definition(name: str, pairs: PairFeatures, settings: DifficultySettings) -> tuple[FittedMeasure, np.ndarray]:
-    """Fit a definition on the training pairs.
+    """Fits a definition on the training pairs.
 
     Args:
         name: of the registry, or `package.module:Name`.

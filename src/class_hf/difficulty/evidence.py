@@ -69,7 +69,7 @@ class Neighbourhood:
 
     @classmethod
     def find(cls, sketches: np.ndarray, count: int, bank: np.ndarray | None = None) -> "Neighbourhood":
-        """Find the nearest rows.
+        """Finds the nearest rows.
 
         Args:
             sketches: (N, 1024) int8.
@@ -191,7 +191,7 @@ class Reference:
     def fit(
         cls, ids: Sequence[str], encoded: EncodedPairs, keep: np.ndarray, seed: int, steps: int, bar: Any
     ) -> "Reference":
-        """Train both models.
+        """Trains both models.
 
         Args:
             ids: N names.

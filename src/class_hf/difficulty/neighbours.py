@@ -78,11 +78,11 @@ def nearest(
     tile: tuple[int, int] | None = None,
     dtype: torch.dtype | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Find the k most similar rows of a base, exactly, by blocked matrix products.
+    """Finds the k most similar rows of a base, exactly, by blocked matrix products.
 
     Products of integer rows are exact in int8 and in float32. So the result does not depend on the type, the tiles,
     the number of queries, the threads or the device. Time is O(B N D). Memory is N D bytes for integer rows, and tiles
-    of 40 MB a thread or 2 GB on a GPU, for any number of queries.
+    of 40 MB per thread or 2 GB on a GPU, for any number of queries.
 
     Args:
         base: (N, D) array or tensor, int8 or float32. Integer rows must have squared lengths below 2^24, because
@@ -135,7 +135,7 @@ def sums(
     tile: tuple[int, int] | None = None,
     dtype: torch.dtype | None = None,
 ) -> np.ndarray:
-    """Sum each query's similarities to all rows of a base. The arguments are those of [`nearest`].
+    """Sums each query's similarities to all rows of a base. The arguments are those of [`nearest`].
 
     Returns:
         (B,) float64.
@@ -160,7 +160,7 @@ def _over_tiles(
     tile: tuple[int, int] | None,
     dtype: torch.dtype | None,
 ) -> list[T]:
-    """Call `work` for each block of queries, and return its results in order.
+    """Calls `work` for each block of queries, and returns its results in order.
 
     `work` receives the slice of the queries, and tiles of their similarities to the base: the slice of the columns and
     float32 values.
@@ -195,7 +195,7 @@ def _over_tiles(
 
 
 def run_blocks(run: Callable[[int], T], starts: Iterable[int], *, threads: bool = True) -> list[T]:
-    """Compute `[run(start) for start in starts]` in as many threads as torch would use, or in one.
+    """Computes `[run(start) for start in starts]` in as many threads as torch would use, or in one.
 
     The threads are Python's and not OpenMP's. OpenMP's threads wait for each other after each operation, which takes
     several times as long where other processes keep the cores busy. They also hang in a forked process (`Dataset.map`
@@ -232,7 +232,7 @@ def _dots(left: torch.Tensor, right: torch.Tensor, kind: torch.dtype) -> torch.T
 
 
 def _padded(rows: torch.Tensor) -> torch.Tensor:
-    """Pad rows with zeros: CUDA multiplies int8 only in multiples of 8 columns, and in more than 16 rows."""
+    """Pads rows with zeros: CUDA multiplies int8 only in multiples of 8 columns, and in more than 16 rows."""
     missing = -len(rows) % 32, -rows.shape[1] % 8
     return F.pad(rows, (0, missing[1], 0, missing[0])) if rows.is_cuda and any(missing) else rows
 

@@ -40,7 +40,7 @@ class Ragged:
 
     @classmethod
     def of(cls, rows: Sequence[Sequence[int]], dtype: type[np.unsignedinteger]) -> "Ragged":
-        """Concatenate lists of integers."""
+        """Concatenates lists of integers."""
         offsets = np.concatenate([[0], np.cumsum([len(row) for row in rows], dtype=np.int64)])
         values = np.fromiter((value for row in rows for value in row), dtype, count=int(offsets[-1]))
         return cls(values, offsets)
@@ -197,7 +197,7 @@ class Frequencies:
 
     @classmethod
     def of(cls, rows: Ragged) -> "Frequencies":
-        """Count the terms of rows. The terms of each row must be distinct."""
+        """Counts the terms of rows. The terms of each row must be distinct."""
         terms, counts = np.unique(rows.values, return_counts=True)
         return cls(terms, counts, len(rows))
 

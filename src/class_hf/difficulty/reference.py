@@ -72,7 +72,7 @@ def _bag(rows: Sequence[np.ndarray]) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def encode(pairs: PairFeatures) -> EncodedPairs:
-    """Hash the words and n-grams of each caption, and the substructures of each molecule.
+    """Hashes the words and n-grams of each caption, and the substructures of each molecule.
 
     Raises:
         ValueError: if RDKit cannot parse a SMILES; names the row and its id.
@@ -94,7 +94,7 @@ def encode(pairs: PairFeatures) -> EncodedPairs:
 
 
 def split_halves(ids: Sequence[str], seed: int) -> np.ndarray:
-    """Split pairs into two halves by a hash of the seed and the id.
+    """Splits pairs into two halves by a hash of the seed and the id.
 
     Args:
         ids: N names.
@@ -113,7 +113,7 @@ def split_halves(ids: Sequence[str], seed: int) -> np.ndarray:
 
 
 def train_reference(pairs: EncodedPairs, seed: int, steps: int, bar: Any) -> ReferenceModel:
-    """Train a reference model with symmetric InfoNCE. The global random state is left as it was.
+    """Trains a reference model with symmetric InfoNCE. The global random state is left as it was.
 
     Args:
         pairs: the training pairs, at least 2.

@@ -153,7 +153,7 @@ class DifficultyScorer:
         }
 
     def fit(self, ds: Any) -> "DifficultyScorer":
-        """Fit on the training pairs. Neighbours and ranks need all of them.
+        """Fits on the training pairs. Neighbours and ranks need all of them.
 
         Args:
             ds: N rows with string columns `id`, `smiles`, `description`: a `datasets.Dataset`, or a mapping of
@@ -193,7 +193,7 @@ class DifficultyScorer:
         return self
 
     def __call__(self, batch: Mapping[str, Sequence[str]]) -> dict[str, list[float]]:
-        """Score a batch of rows.
+        """Scores a batch of rows.
 
         Args:
             batch: lists of B strings, `id`, `smiles`, `description`. Other columns are ignored.
@@ -233,7 +233,7 @@ class DifficultyScorer:
         }
 
     def suspects(self, ds: Any, **options: Any) -> Suspects:
-        """Find the pairs of a data set that are most likely wrong. The scorer need not be fitted.
+        """Finds the pairs of a data set that are most likely wrong. The scorer need not be fitted.
 
         Args:
             ds: N rows with string columns `id`, `smiles`, `description`, at least 50.
@@ -303,7 +303,7 @@ class DifficultyScorer:
 def score_dataset(
     ds: Any, scorer: DifficultyScorer | None = None, num_proc: int | None = None, **scorer_kwargs: Any
 ) -> Any:
-    """Add `text_difficulty`, `molecule_difficulty` and `difficulty` to a data set of pairs.
+    """Adds `text_difficulty`, `molecule_difficulty` and `difficulty` to a data set of pairs.
 
     Args:
         ds: a `datasets.Dataset` with string columns `id`, `smiles`, `description`.

@@ -69,7 +69,7 @@ class NearestByTerms:
     Attributes:
         columns: (V,) the new place of each term. The C frequent terms come first.
         frequent: (N, C) float32 weights of the frequent terms.
-        postings, rows, weights: the other terms in CSR form with one row a term.
+        postings, rows, weights: the other terms in CSR form with one row per term.
         squares: (N,) float32 squared length of each row.
         neighbours: k.
         max_dots: dot products that a thread holds at once. It changes the memory, not the result.
@@ -135,7 +135,7 @@ class NearestByTerms:
 
 
 def _split_columns(matrix: csr_array, columns: np.ndarray, head: int) -> tuple[np.ndarray, csr_array]:
-    """Move the columns to their new places; the first `head` of them become a dense array."""
+    """Moves the columns to their new places; the first `head` of them become a dense array."""
     moved = csr_array((matrix.data, columns[matrix.indices], matrix.indptr), shape=matrix.shape)
     return moved[:, :head].toarray(), moved[:, head:]
 
@@ -183,7 +183,7 @@ class NearestIndexed:
         faiss = load_faiss()
         threads = faiss.omp_get_max_threads()
         faiss.omp_set_num_threads(1)
-        # k-means needs at least 39 rows a list, and more than 64 of them do not help.
+        # k-means needs at least 39 rows per list, and more than 64 of them do not help.
         lists = max(1, min(int(2 * len(rows) ** 0.5), len(rows) // 39))
         kind = faiss.ScalarQuantizer.QT_8bit_direct_signed
         index = faiss.IndexIVFScalarQuantizer(faiss.IndexFlatL2(_SKETCH), _SKETCH, lists, kind, faiss.METRIC_L2, False)
@@ -235,7 +235,7 @@ def _open_index(fitted: NearestIndexed) -> Any:
 
 
 def load_faiss() -> Any:
-    """Import faiss.
+    """Imports faiss.
 
     Raises:
         ImportError: if it is not installed; the message says what to do.
@@ -264,7 +264,7 @@ class MeanToCentroid:
 
     @classmethod
     def of(cls, rows: Rows) -> "MeanToCentroid":
-        """Take the rows that others are compared with."""
+        """Takes the rows that others are compared with."""
         return cls(np.bincount(rows.columns, _normalised(rows)[0], minlength=rows.width), len(rows))
 
     @classmethod

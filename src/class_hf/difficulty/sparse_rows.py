@@ -38,7 +38,7 @@ class Rows:
 
     @classmethod
     def of(cls, matrix: csr_array, squares: np.ndarray | None = None) -> "Rows":
-        """Take the rows of a matrix (N, width).
+        """Takes the rows of a matrix (N, width).
 
         Args:
             matrix: float32 weights, whole numbers.
@@ -72,7 +72,7 @@ class Rows:
 
 
 def sketch(columns: np.ndarray, weights: np.ndarray, offsets: np.ndarray, width: int) -> Rows:
-    """Hash the columns of sparse rows to fewer columns, with random signs.
+    """Hashes the columns of sparse rows to fewer columns, with random signs.
 
     This is a sparse random projection (Weinberger et al., "Feature hashing for large scale multitask learning", 2009,
     section 2). Cosines keep their expected value, with a standard deviation of at most about 1 / sqrt(width).

@@ -12,7 +12,7 @@ QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
 
 
 def find_extremes(ds: Any, count: int) -> dict[str, list[int]]:
-    """Find the easiest and the hardest pairs of a scored data set.
+    """Finds the easiest and the hardest pairs of a scored data set.
 
     Args:
         ds: rows with the columns `id` and `difficulty`.
@@ -30,7 +30,7 @@ def find_extremes(ds: Any, count: int) -> dict[str, list[int]]:
 
 
 def summarise_scores(splits: Mapping[str, Any]) -> dict[str, Any]:
-    """Summarise scored splits, ready for JSON.
+    """Summarises scored splits, ready for JSON.
 
     Args:
         splits: data sets by split. A split without the difficulty columns, as the candidate pool, is only counted.

@@ -91,7 +91,7 @@ def find_suspects(
     reference_steps: int = 150,
     max_listed: int = 1000,
 ) -> Suspects:
-    """Estimate for each pair the probability that it is wrong.
+    """Estimates for each pair the probability that it is wrong.
 
     The evidence of a pair comes from similar pairs, and from small models that have not seen it (see
     [`evidence`][class_hf.difficulty.evidence]): how well the caption and the molecule fit each other, compared with

@@ -70,7 +70,7 @@ class Share(NamedTuple):
 
 
 def estimate_share(observed: np.ndarray, wrong: np.ndarray) -> Share:
-    """Estimate the share of wrong pairs.
+    """Estimates the share of wrong pairs.
 
     Wrong pairs are spread evenly over the ranks of known wrong pairs; right pairs gather at the lowest ranks. So the
     observed pairs above a high rank are almost all wrong (Storey, 2002).

@@ -30,7 +30,7 @@ def embed(
     *,
     progress_bar: bool | None = None,
 ) -> torch.Tensor:
-    """Embed the captions or the molecules of a prepared data set.
+    """Embeds the captions or the molecules of a prepared data set.
 
     Rows with equal features are embedded once, so their embeddings are equal in every bit. Several processes share
     the work, and each process gets all embeddings.
@@ -82,7 +82,7 @@ def logit_scale(
     collator: Collator,
     columns: Mapping[str, Sequence[str]] | None = None,
 ) -> torch.Tensor:
-    """Read the logit scale of a model from its output for the first row.
+    """Reads the logit scale of a model from its output for the first row.
 
     Args:
         model ([`~class_hf.utils.protocols.RetrievalModel`]): a dual encoder.
@@ -102,7 +102,7 @@ def logit_scale(
 
 
 def side_columns(dataset: Dataset, side: str, columns: Mapping[str, Sequence[str]] | None) -> list[str]:
-    """Name the columns that hold one side of a data set.
+    """Names the columns that hold one side of a data set.
 
     Args:
         dataset (`Dataset`): prepared rows.
@@ -119,7 +119,7 @@ def side_columns(dataset: Dataset, side: str, columns: Mapping[str, Sequence[str
 
 @contextmanager
 def evaluating(model: RetrievalModel) -> Iterator[None]:
-    """Run the block in evaluation mode without gradients, and restore the mode of the model afterwards.
+    """Runs the block in evaluation mode without gradients, and restores the mode of the model afterwards.
 
     >>> model = torch.nn.Dropout().train()
     >>> with evaluating(model):
@@ -177,7 +177,7 @@ def _batches(
 
 
 def captions_of_other_splits(prepared: Mapping[str, Dataset], split: str) -> Dataset | None:
-    """Join the captions of all splits except one. They are the further candidates of molecule to text.
+    """Joins the captions of all splits except one. They are the further candidates of molecule to text.
 
     Args:
         prepared (`Mapping[str, Dataset]`): by split, prepared pairs.

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 
 
 def join_embeddings(parts: Sequence[Mapping[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
-    """Concatenate the embeddings of several models, so that a cosine is the mean of the models' cosines.
+    """Concatenates the embeddings of several models, so that a cosine is the mean of the models' cosines.
 
     The joint embeddings can be ranked and indexed like those of one model. Other ensembles average ranks, which needs
     the ranks of all candidates.

@@ -57,7 +57,7 @@ class TextMoleculeRetrievalEvaluator(Evaluator):
         n_resamples: int = 1000,
         device: int | str | None = None,
     ) -> dict[str, Any]:
-        """Compute the metrics of one direction in one pool, and the time of embedding.
+        """Computes the metrics of one direction in one pool, and the time of embedding.
 
         Args:
             model_or_pipeline (`str`, `PreTrainedModel` or `Pipeline`): a folder, a Hub id, a model, or a
@@ -103,7 +103,7 @@ class TextMoleculeRetrievalEvaluator(Evaluator):
         return {**result, **times}
 
     def prepare_data(self, data: Dataset, pool: Dataset) -> tuple[list[int], list[str], list[str]]:
-        """Return the row of each query's true candidate, the queries and the candidates."""
+        """Returns the row of each query's true candidate, the queries and the candidates."""
         self.check_required_columns(data, {"id": "id", "queries": _COLUMNS[self.query_side]})
         self.check_required_columns(pool, {"id": "id", "candidates": _COLUMNS[self.candidate_side]})
         ids = pool["id"][:]
@@ -120,7 +120,7 @@ class TextMoleculeRetrievalEvaluator(Evaluator):
         return references, data[_COLUMNS[self.query_side]][:], pool[_COLUMNS[self.candidate_side]][:]
 
     def prepare_pipeline(self, model_or_pipeline: Any, processor: Any = None, device: Any = None) -> Any:
-        """Return a pipeline of a model, or the given pipeline after a check of its task."""
+        """Returns a pipeline of a model, or the given pipeline after a check of its task."""
         # The base class needs TFPreTrainedModel, which transformers 5 removed, and it knows no processors.
         pipe = model_or_pipeline
         if isinstance(pipe, str | PreTrainedModel):
@@ -130,7 +130,7 @@ class TextMoleculeRetrievalEvaluator(Evaluator):
         return pipe
 
     def call_pipeline(self, pipe: Any, inputs: list[str], side: str) -> torch.Tensor:
-        """Embed captions or SMILES, (N, D), by the model and the processor of a pipeline."""
+        """Embeds captions or SMILES, (N, D), by the model and the processor of a pipeline."""
         # The batches are those of RetrievalEvaluator, so the embeddings are equal in every bit.
         encode, name = {
             "text": (pipe.processor.encode_text, TEXT_FEATURES),
@@ -140,5 +140,5 @@ class TextMoleculeRetrievalEvaluator(Evaluator):
         return embed(pipe.model, rows, TextMoleculeCollator(pipe.processor), side, pipe._batch_size or 256)
 
     def predictions_processor(self, predictions: Any, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        """Pass the output of the pipeline to the metric unchanged."""
+        """Passes the output of the pipeline to the metric unchanged."""
         return {"predictions": predictions}

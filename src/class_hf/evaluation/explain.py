@@ -33,7 +33,7 @@ def atom_contributions(
     like: str | None = None,
     batch_size: int = 64,
 ) -> np.ndarray:
-    """Compute how much each atom of a molecule raised its cosine to a text or to another molecule.
+    """Computes how much each atom of a molecule raised its cosine to a text or to another molecule.
 
     Args:
         model ([`~class_hf.utils.protocols.RetrievalModel`]): a dual encoder. It runs in evaluation mode.

@@ -9,7 +9,7 @@ HITS_AT = (1, 10)
 
 
 def retrieval_metrics(ranks: Sequence[float] | np.ndarray, candidates: int) -> dict[str, float]:
-    """Compute Hits@1, Hits@10, MRR, mean rank and median rank.
+    """Computes Hits@1, Hits@10, MRR, mean rank and median rank.
 
     Args:
         ranks (`np.ndarray`): (Q,) the rank of the true candidate of each query. 1 is the best. A tie has the mean of
@@ -40,7 +40,7 @@ def retrieval_metrics(ranks: Sequence[float] | np.ndarray, candidates: int) -> d
 
 
 def ranks_of_scores(scores: np.ndarray, true: np.ndarray) -> np.ndarray:
-    """Rank the true candidate of each query by given scores. Equal scores get their mean rank.
+    """Ranks the true candidate of each query by given scores. Equal scores get their mean rank.
 
     Args:
         scores (`np.ndarray`): (Q, P) scores of any scale. Higher is better. Only equal scores are ties.
@@ -70,7 +70,7 @@ def ranks_of_scores(scores: np.ndarray, true: np.ndarray) -> np.ndarray:
 def bootstrap_intervals(
     ranks: Sequence[float] | np.ndarray, candidates: int, *, samples: int = 1000, level: float = 0.95, seed: int = 0
 ) -> dict[str, list[float]]:
-    """Compute percentile bootstrap intervals over the queries (Efron & Tibshirani, 1993, chapter 13).
+    """Computes percentile bootstrap intervals over the queries (Efron & Tibshirani, 1993, chapter 13).
 
     An interval shows how much a metric would change with other queries of the same kind. It does not cover the
     variation between training seeds.
@@ -112,7 +112,7 @@ def bootstrap_intervals(
 def metrics_by_quartile(
     ranks: Sequence[float] | np.ndarray, difficulty: Sequence[float] | np.ndarray, candidates: int
 ) -> list[dict[str, Any]]:
-    """Compute the metrics of each quarter of the queries, from the easiest to the hardest.
+    """Computes the metrics of each quarter of the queries, from the easiest to the hardest.
 
     Args:
         ranks (`np.ndarray`): (Q,) ranks.

@@ -12,7 +12,7 @@ PNG_METADATA = {"Description": "class-hf evaluate"}
 
 
 def check_output_files(paths: Mapping[str, str | Path | None], *, overwrite: bool = False) -> None:
-    """Refuse output files that cannot be written, or that replace a file of another origin.
+    """Refuses output files that cannot be written, or that replace a file of another origin.
 
     A file that an earlier evaluation wrote may be replaced. Any other file is only replaced with `overwrite`.
 

@@ -19,7 +19,7 @@ def bank_penalties(
     scale: float | None = None,
     block_size: int = 1024,
 ) -> torch.Tensor:
-    """Compute the penalty that is subtracted from the cosines with each candidate.
+    """Computes the penalty that is subtracted from the cosines with each candidate.
 
     In spaces of many dimensions a few candidates, the hubs, are close to most queries. Molecules of the training pairs
     also rank first too often. The penalty of a candidate grows with its cosines to a bank of reference queries.

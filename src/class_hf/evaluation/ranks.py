@@ -20,7 +20,7 @@ _MAX_SHARE = 1 / 64
 def rank_partners(
     queries: torch.Tensor, candidates: torch.Tensor, gold: torch.Tensor, block_size: int = 512
 ) -> np.ndarray:
-    """Rank the true candidate of each query by cosine.
+    """Ranks the true candidate of each query by cosine.
 
     Candidates whose cosines differ by at most `TIE_TOLERANCE` (1e-7) from the cosine of the true candidate are tied
     with it. Ties get their mean rank.
@@ -61,7 +61,7 @@ def rank_in_pools(
     text_penalties: torch.Tensor | None = None,
     molecule_penalties: torch.Tensor | None = None,
 ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Rank Q pairs in both directions, in the full pools and among themselves, in one pass.
+    """Ranks Q pairs in both directions, in the full pools and among themselves, in one pass.
 
     Each similarity is computed once, unless several texts share a molecule:
 

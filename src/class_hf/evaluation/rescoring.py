@@ -21,7 +21,7 @@ _SCORE_TOLERANCE = 1e-5
 def shortlist(
     queries: torch.Tensor, candidates: torch.Tensor, gold: torch.Tensor, k: int, block_size: int = 512
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Select the first k candidates of each query whose true candidate is among them, by cosine in float64.
+    """Selects the first k candidates of each query whose true candidate is among them, by cosine in float64.
 
     Candidates that are tied with the k-th are included, so the selection does not depend on their order.
 
@@ -62,7 +62,7 @@ def shortlist(
 def rerank(
     ranks: np.ndarray, queries: np.ndarray, candidates: np.ndarray, scores: np.ndarray, gold: np.ndarray
 ) -> np.ndarray:
-    """Compute the ranks after the shortlists are ordered by their scores. Ties get their mean rank.
+    """Computes the ranks after the shortlists are ordered by their scores. Ties get their mean rank.
 
     Args:
         ranks (`np.ndarray`): (Q,) the ranks before. A query without a shortlist keeps its rank.
@@ -112,7 +112,7 @@ def rescore(
     k: int,
     block_size: int = 512,
 ) -> list[np.ndarray]:
-    """Re-rank Q queries in several pools, with the first k candidates of each pool ordered by their scores.
+    """Re-ranks Q queries in several pools, with the first k candidates of each pool ordered by their scores.
 
     Args:
         ranks (`Sequence[np.ndarray]`): by pool, (Q,) the ranks by cosine.
@@ -147,7 +147,7 @@ def score_pairs(
     batch_size: int = 256,
     held_batches: int | None = None,
 ) -> np.ndarray:
-    """Score N pairs while the states of only a few batches are in memory.
+    """Scores N pairs while the states of only a few batches are in memory.
 
     Outer members are encoded once. `held_batches` batches of them are in memory at a time. For each such group, the
     inner members of its pairs are encoded one batch at a time.
@@ -195,7 +195,7 @@ def _split(rows: np.ndarray, size: int) -> list[np.ndarray]:
 
 
 def check_rescoring(model: Any) -> None:
-    """Refuse a model without a pair score, before anything is embedded.
+    """Refuses a model without a pair score, before anything is embedded.
 
     Args:
         model: the model. Its `fine_scores(texts, molecules, text_rows, molecule_rows)` returns the scores of pairs.

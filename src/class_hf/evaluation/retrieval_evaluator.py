@@ -126,7 +126,7 @@ class RetrievalEvaluator:
         seed: int = 0,
         **options: Any,
     ) -> "RetrievalEvaluator":
-        """Make an evaluator over a fixed sample of the pairs and of the pool, for cheap evaluation during training.
+        """Makes an evaluator over a fixed sample of the pairs and of the pool, for cheap evaluation during training.
 
         The molecules of the sampled pairs are always among the candidates. The attribute `sampled` of the result is
         True if the sample holds fewer pairs than `pairs`.
@@ -170,7 +170,7 @@ class RetrievalEvaluator:
         return self.settings.rescore_top_k
 
     def embeddings(self, model: RetrievalModel) -> dict[str, torch.Tensor]:
-        """Embed everything that is ranked.
+        """Embeds everything that is ranked.
 
         Args:
             model ([`~class_hf.utils.protocols.RetrievalModel`]): a dual encoder.
@@ -199,7 +199,7 @@ class RetrievalEvaluator:
         return result
 
     def ranks(self, embeddings: Mapping[str, torch.Tensor]) -> Ranks:
-        """Rank the true candidate of every query, by cosine.
+        """Ranks the true candidate of every query, by cosine.
 
         Args:
             embeddings (`Mapping`): the result of [`embeddings`].
@@ -210,7 +210,7 @@ class RetrievalEvaluator:
         return self._ranks(embeddings)
 
     def query_bank_ranks(self, embeddings: Mapping[str, torch.Tensor]) -> Ranks:
-        """Rank as [`ranks`], after query-bank normalisation ([`~class_hf.evaluation.query_bank.bank_penalties`]).
+        """Ranks as [`ranks`], after query-bank normalisation ([`~class_hf.evaluation.query_bank.bank_penalties`]).
 
         Args:
             embeddings (`Mapping`): the result of [`embeddings`].
@@ -252,7 +252,7 @@ class RetrievalEvaluator:
         }
 
     def rescored_ranks(self, model: Any, embeddings: Mapping[str, torch.Tensor], ranks: Ranks) -> Ranks:
-        """Re-rank the first `rescore_top_k` candidates of each query by the pair score of the model.
+        """Re-ranks the first `rescore_top_k` candidates of each query by the pair score of the model.
 
         The token states of only a few batches are in memory. With several processes, each process does all the work.
 
@@ -323,7 +323,7 @@ class RetrievalEvaluator:
         return encode
 
     def report(self, ranks: Ranks, before: Ranks | None = None, normalised: Ranks | None = None) -> dict[str, Any]:
-        """Compute the metrics of all pools and directions.
+        """Computes the metrics of all pools and directions.
 
         Args:
             ranks (`Ranks`): the result of [`ranks`] or of [`rescored_ranks`].
@@ -367,7 +367,7 @@ class RetrievalEvaluator:
         return metrics
 
     def __call__(self, model: RetrievalModel) -> dict[str, Any]:
-        """Embed, rank, and report.
+        """Embeds, ranks, and reports.
 
         Args:
             model ([`~class_hf.utils.protocols.RetrievalModel`]): a dual encoder.

@@ -46,7 +46,7 @@ class EvaluationSettings:
         object.__setattr__(self, "rescore_top_k", self.rescore_top_k or None)
 
     def with_options(self, options: Mapping[str, Any]) -> "EvaluationSettings":
-        """Return the settings with some fields replaced.
+        """Returns the settings with some fields replaced.
 
         Args:
             options (`Mapping`): new values by field.

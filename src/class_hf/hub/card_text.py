@@ -13,7 +13,7 @@ _MARKDOWN = re.compile(r"([\\`*_{}\[\]()#+!|~$^])")
 
 
 def plain(text: Any) -> str:
-    """Escape a text for Markdown, so that it appears as it is: no markup, no HTML, no line break.
+    """Escapes a text for Markdown, so that it appears as it is: no markup, no HTML, no line break.
 
     Args:
         text: any value, such as the name of a data set.
@@ -25,7 +25,7 @@ def plain(text: Any) -> str:
 
 
 def code(text: Any) -> str:
-    """Write a text as inline code.
+    """Writes a text as inline code.
 
     Args:
         text: any value.
@@ -40,7 +40,7 @@ def code(text: Any) -> str:
 
 
 def code_block(text: str, language: str = "bash") -> str:
-    """Write a text as a block of code, whatever backticks it contains.
+    """Writes a text as a block of code, whatever backticks it contains.
 
     Args:
         text (`str`): the text.
@@ -56,7 +56,7 @@ def code_block(text: str, language: str = "bash") -> str:
 
 
 def hub_ids(names: Iterable[Any]) -> list[str]:
-    """Select those names that are ids `ORG/NAME` of the Hub, since metadata must not hold other names.
+    """Selects those names that are ids `ORG/NAME` of the Hub, since metadata must not hold other names.
 
     Args:
         names: names of models or data sets. Local folders and names without an organisation are left out.
@@ -77,7 +77,7 @@ def hub_ids(names: Iterable[Any]) -> list[str]:
 
 
 def license_fields(name: str) -> dict[str, Any]:
-    """Write a licence as the Hub's metadata needs it.
+    """Writes a licence as the Hub's metadata needs it.
 
     Args:
         name (`str`): an identifier of the Hub such as `apache-2.0`, or the name of another licence.
@@ -91,7 +91,7 @@ def license_fields(name: str) -> dict[str, Any]:
 
 
 def template(name: str) -> str:
-    """Read a template of a card.
+    """Reads a template of a card.
 
     Args:
         name (`str`): its file in `hub/templates`.

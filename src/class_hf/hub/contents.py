@@ -72,7 +72,7 @@ _SECRET = {name: re.compile(pattern) for name, pattern in _SECRETS.items()}
 
 
 def copy_allowed(folder: Path, target: Path, names: tuple[str, ...]) -> None:
-    """Copy those files of a folder that an allow-list names.
+    """Copies those files of a folder that an allow-list names.
 
     A link that leads out of the folder is not copied. In a snapshot of the Hub's cache, links to its blobs are.
 
@@ -90,7 +90,7 @@ def copy_allowed(folder: Path, target: Path, names: tuple[str, ...]) -> None:
 
 
 def without_local_paths(text: str) -> str:
-    """Replace each absolute local path in a text by its last component.
+    """Replaces each absolute local path in a text by its last component.
 
     Args:
         text (`str`): any text, such as a command.
@@ -106,7 +106,7 @@ def without_local_paths(text: str) -> str:
 
 
 def remove_local_paths(folder: Path) -> None:
-    """Replace each absolute local path in the JSON and Markdown files of a folder by its last component.
+    """Replaces each absolute local path in the JSON and Markdown files of a folder by its last component.
 
     Args:
         folder (`Path`): an export. Vocabularies are left as they are.
@@ -125,7 +125,7 @@ def remove_local_paths(folder: Path) -> None:
 
 
 def check_secrets(folder: Path) -> None:
-    """Refuse a folder that holds what looks like a token, a key or a password.
+    """Refuses a folder that holds what looks like a token, a key or a password.
 
     Args:
         folder (`Path`): what is pushed.

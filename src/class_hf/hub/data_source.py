@@ -36,7 +36,7 @@ class DataSource(NamedTuple):
 
 
 def data_source(name: str, *, synthetic: bool = False) -> DataSource:
-    """Describe a data set by its name.
+    """Describes a data set by its name.
 
     Args:
         name (`str`): name of a folder or of a data set on the Hub. A name with `chebi` is ChEBI-20.
@@ -54,7 +54,7 @@ def data_source(name: str, *, synthetic: bool = False) -> DataSource:
 
 
 def card_fields(train: Dataset, dataset_name: str | None = None, data_dir: str | None = None) -> dict[str, Any]:
-    """Return the fields of a model card that name the training data.
+    """Returns the fields of a model card that name the training data.
 
     Args:
         train (`Dataset`): the training pairs.

@@ -13,7 +13,7 @@ _SIZES = {1_000: "n<1K", 10_000: "1K<n<10K", 100_000: "10K<n<100K", 1_000_000: "
 
 
 def dataset_card(summary: Mapping[str, Any]) -> str:
-    """Write the card of a scored data set, with the metadata by which `load_dataset` finds the pairs and the pool.
+    """Writes the card of a scored data set, with the metadata by which `load_dataset` finds the pairs and the pool.
 
     Args:
         summary (`Mapping`): `summary.json` of `class-hf score`.

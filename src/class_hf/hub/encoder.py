@@ -77,7 +77,7 @@ class Encoder:
         device: str | torch.device | None = None,
         dtype: torch.dtype | str | None = None,
     ) -> "Encoder":
-        """Load a trained model.
+        """Loads a trained model.
 
         Args:
             name (`str`): an id `ORG/NAME` on the Hub, or a folder.
@@ -131,7 +131,7 @@ class Encoder:
         convert_to: Literal["numpy", "torch"] = "numpy",
         on_error: Literal["raise", "nan"] = "raise",
     ) -> Any:
-        """Encode descriptions of molecules.
+        """Encodes descriptions of molecules.
 
         Args:
             texts (`str` or `Sequence[str]`): N descriptions, or one.
@@ -161,7 +161,7 @@ class Encoder:
         convert_to: Literal["numpy", "torch"] = "numpy",
         on_error: Literal["raise", "nan"] = "raise",
     ) -> Any:
-        """Encode molecules.
+        """Encodes molecules.
 
         Args:
             smiles (`str` or `Sequence[str]`): N molecules, or one, as SMILES.
@@ -187,7 +187,7 @@ class Encoder:
     def similarity(self, a: np.ndarray | Sequence[Sequence[float]], b: Vectors) -> np.ndarray: ...
 
     def similarity(self, a: Vectors, b: Vectors) -> Any:
-        """Compute the cosine of each vector of `a` with each vector of `b`.
+        """Computes the cosine of each vector of `a` with each vector of `b`.
 
         Args:
             a (`np.ndarray` or `torch.Tensor`): (N, D) vectors, or (D,).
@@ -216,7 +216,7 @@ class Encoder:
     ) -> list[list[RankedMolecule]]: ...
 
     def rank(self, text: str | list[str], smiles: Any, k: int | None = None, **options: Any) -> Any:
-        """Rank molecules by their similarity to a description.
+        """Ranks molecules by their similarity to a description.
 
         Args:
             text (`str` or `list[str]`): a description, or several.

@@ -29,7 +29,7 @@ processor = AutoProcessor.from_pretrained("{repo_id}", trust_remote_code=True)
 def export_model(
     folder: str | Path, target: str | Path, *, remote_code: bool = False, repo_id: str | None = None
 ) -> None:
-    """Write what a push of a model uploads into an empty folder.
+    """Writes what a push of a model uploads into an empty folder.
 
     The target holds the model as safetensors, the processor, and each tower with its part of the processor in a
     subfolder (`text_encoder/`, `molecule_encoder/`), which `AutoModel.from_pretrained(..., subfolder=)` loads. It also
@@ -78,7 +78,7 @@ def export_model(
 
 
 def export_dataset(folder: str | Path, target: str | Path, *, repo_id: str | None = None) -> None:
-    """Write what a push of a scored data set uploads into an empty folder: Parquet, plots, summary and card.
+    """Writes what a push of a scored data set uploads into an empty folder: Parquet, plots, summary and card.
 
     Args:
         folder (`str` or `Path`): the output of `class-hf score`.
@@ -107,7 +107,7 @@ def export_dataset(folder: str | Path, target: str | Path, *, repo_id: str | Non
 
 
 def check_model_folder(folder: str | Path) -> None:
-    """Refuse a folder without a model.
+    """Refuses a folder without a model.
 
     Args:
         folder (`str` or `Path`): the folder.
@@ -120,7 +120,7 @@ def check_model_folder(folder: str | Path) -> None:
 
 
 def check_scored_folder(folder: str | Path) -> None:
-    """Refuse a folder without a scored data set.
+    """Refuses a folder without a scored data set.
 
     Args:
         folder (`str` or `Path`): the folder.

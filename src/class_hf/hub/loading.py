@@ -26,7 +26,7 @@ _OPTIONAL_FILE: dict[str, Any] = {
 
 @contextmanager
 def model_errors(argument: str, model: str) -> Iterator[None]:
-    """Turn the errors of loading a model into one line that names the argument and the model.
+    """Turns the errors of loading a model into one line that names the argument and the model.
 
     Args:
         argument (`str`): the argument that names the model, such as `"--model"`.
@@ -56,7 +56,7 @@ def model_errors(argument: str, model: str) -> Iterator[None]:
 
 
 def load_model(name: str, revision: str | None = None) -> tuple[Any, Any]:
-    """Load a trained model in evaluation mode, on the accelerator if there is one, and its processor.
+    """Loads a trained model in evaluation mode, on the accelerator if there is one, and its processor.
 
     Args:
         name (`str`): a folder or a Hub id.
@@ -80,7 +80,7 @@ def load_pretrained(
     subfolder: str | None = None,
     **options: Any,
 ) -> tuple[Any, Any]:
-    """Load a trained model and its processor, and check that every weight of the model was in the files.
+    """Loads a trained model and its processor, and checks that every weight of the model was in the files.
 
     `AutoModel.from_pretrained` only warns if weights are missing, and continues with random ones.
 
@@ -113,7 +113,7 @@ def load_weights(
     subfolder: str | None = None,
     **options: Any,
 ) -> Any:
-    """Load a trained model without its processor, and check it as [`load_pretrained`] does.
+    """Loads a trained model without its processor, and checks it as [`load_pretrained`] does.
 
     Args:
         name (`str`): a folder or a Hub id.
@@ -239,7 +239,7 @@ def one_line(error: BaseException | str) -> str:
 
 
 def package_model(name: str) -> str:
-    """Find the folder of a model that an installed package carries.
+    """Finds the folder of a model that an installed package carries.
 
     Args:
         name (`str`): `package:NAME` for a model of the package NAME. Other names are returned unchanged.

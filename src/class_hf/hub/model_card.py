@@ -88,7 +88,7 @@ class RunRecord:
 def model_card(
     model: Any, *, metadata: CardMetadata | None = None, run: RunRecord | None = None, **options: Any
 ) -> str:
-    """Write a model card with complete metadata: a `model-index` with every metric by pool and direction.
+    """Writes a model card with complete metadata: a `model-index` with every metric by pool and direction.
 
     All text that comes from data, arguments or names is escaped.
 

@@ -30,7 +30,7 @@ def push_model(
     revision: str | None = None,
     commit_message: str = "Upload model",
 ) -> CommitInfo:
-    """Push a trained model as one commit. [`~class_hf.hub.export.export_model`] describes its files.
+    """Pushes a trained model as one commit. [`~class_hf.hub.export.export_model`] describes its files.
 
     Args:
         folder (`str` or `Path`): folder of the model and its processor, written by `class-hf train` or
@@ -76,7 +76,7 @@ def push_dataset(
     revision: str | None = None,
     commit_message: str = "Upload scored pairs",
 ) -> CommitInfo:
-    """Push a scored data set as one commit.
+    """Pushes a scored data set as one commit.
 
     `load_dataset(repo_id)` then loads the pairs, and `load_dataset(repo_id, "pool")` the candidate molecules.
 
@@ -149,7 +149,7 @@ _REASONS = {
 
 @contextmanager
 def push_errors(repo_id: str, command: str) -> Iterator[None]:
-    """Turn failures of the Hub's client into a [`PushError`] of one line.
+    """Turns failures of the Hub's client into a [`PushError`] of one line.
 
     Args:
         repo_id (`str`): the repository, for the message.

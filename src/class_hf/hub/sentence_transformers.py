@@ -17,7 +17,7 @@ from class_hf.utils.files import atomic_folder, write_json
 
 
 def save_sentence_transformer(model: Any, processor: Any, folder: str | Path) -> None:
-    """Write transformer, mean pooling, projection and normalisation, so that `encode` equals `get_text_features`.
+    """Writes transformer, mean pooling, projection and normalisation, so that `encode` equals `get_text_features`.
 
     The files are those of sentence-transformers 2 to 5. sentence-transformers 6 saves other module names, which
     text-embeddings-inference does not know. It would skip the projection with only a warning.

@@ -219,7 +219,7 @@ class ModalityCritic(nn.Module):
     Args:
         width: D.
         hidden_size: H.
-        steps: number of updates a call.
+        steps: number of updates per call.
         penalty: weight of the gradient penalty.
         learning_rate: learning rate of Adam.
         seed: seed of the initial weights and of the random points. The points of an update depend on it and on the

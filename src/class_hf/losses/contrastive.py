@@ -128,7 +128,7 @@ def dense_pair_losses(
     pair_keys: torch.Tensor | None = None,
     label_smoothing: float = 0.0,
 ) -> PairLosses:
-    """Computes the cross-entropy of each pair in both directions, with all logits in memory: (b, B) a direction.
+    """Computes the cross-entropy of each pair in both directions, with all logits in memory: (b, B) per direction.
 
     [`tiled_pair_losses`] returns the same values with less memory. Arguments and result are the same.
     """

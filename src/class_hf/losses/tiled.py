@@ -69,7 +69,7 @@ def tiled_pair_losses(
     """
     if tile_size is None:
         # 1,024 x 1,024 floats, 4 MB, fit in the last cache. Smaller tiles wait for threads more often, which is slow
-        # on a shared machine. A GPU needs more work a launch.
+        # on a shared machine. A GPU needs more work per launch.
         tile_size = 1024 if texts.device.type == "cpu" else 4096
     columns = gather_with_gradient(molecules)
     return PairLosses(*_TiledPairLosses.apply(texts, columns, pair_keys, label_smoothing, tile_size))

@@ -293,5 +293,5 @@ def _ask_opsin(names: Sequence[str]) -> list[str]:
         raise OpsinError(f"OPSIN did not read {len(names)} names within {limit:.0f} seconds.") from error
     smiles = done.stdout.splitlines()
     if len(smiles) != len(names):
-        raise OpsinError(f"OPSIN returned {len(smiles)} lines for {len(names)} names; expected one line a name.")
+        raise OpsinError(f"OPSIN returned {len(smiles)} lines for {len(names)} names; expected one line per name.")
     return smiles

@@ -40,7 +40,7 @@ class MoleculeGraphConfig(PreTrainedConfig):
         hidden_size (`int`, *optional*, defaults to 256): width H of the atom states and of the molecule embedding,
             at least 1.
         num_layers (`int`, *optional*, defaults to 4): number of message-passing layers, at least 1. Information
-            travels one bond a layer.
+            travels one bond per layer.
         layer_type (`str`, *optional*, defaults to `"gine"`): `"gcn"` (Kipf & Welling, 2017), `"gine"` (Hu et al.,
             2020) or `"transformer"` (attention over bonded atoms and the molecule; Shi et al., 2021).
         num_heads (`int`, *optional*, defaults to 4): attention heads of `"transformer"` layers; must divide

@@ -74,7 +74,7 @@ class OrmaConfig(TextMoleculeDualEncoderConfig):
     r"""Configuration of [`OrmaModel`] (Min et al., 2024).
 
     The other fields are those of [`TextMoleculeDualEncoderConfig`]. A tower cannot be frozen: a frozen tower's output
-    is cached as one vector an item, but this model compares tokens and atoms.
+    is cached as one vector per item, but this model compares tokens and atoms.
 
     Args:
         text_config (`dict` or `PreTrainedConfig`, *optional*): a transformer text tower with two layers or more.

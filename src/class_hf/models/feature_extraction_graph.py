@@ -1,4 +1,4 @@
-"""Turns SMILES into graphs of categorical atom and bond features, as one compact blob a molecule."""
+"""Turns SMILES into graphs of categorical atom and bond features, as one compact blob per molecule."""
 
 import struct
 from collections.abc import Sequence
@@ -112,7 +112,7 @@ class MoleculeGraphFeatureExtractor(FeatureExtractionMixin):
 
         Returns:
             Little-endian bytes: layout version, N and E (uint16 each), atom features (N, F_a) uint8, begin and end
-            atoms of the bonds (E, 2) uint16, bond features (E, F_b) uint8. Each bond occurs once. About 18 bytes an
+            atoms of the bonds (E, 2) uint16, bond features (E, F_b) uint8. Each bond occurs once. About 18 bytes per
             atom.
 
         Raises:

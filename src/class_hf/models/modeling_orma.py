@@ -50,7 +50,7 @@ class OrmaGraphModel(MoleculeGraphModel):
     r"""Graph network over atoms, motifs and one node for the molecule.
 
     Edges: bonds in both directions, each atom to its motifs, each motif to its molecule. The initial state of an atom
-    comes from its features, that of a motif or a molecule node from one trained vector a level. Only bonds have edge
+    comes from its features, that of a motif or a molecule node from one trained vector per level. Only bonds have edge
     features. The layers are those of [`MoleculeGraphModel`]. The published network has no norm and no residual around
     its layers.
 
@@ -229,7 +229,7 @@ class OrmaModel(TextMoleculeDualEncoderModel):
     def _graph(self, inputs: dict[str, torch.Tensor]) -> Any:
         """The graph tower's [`OrmaGraphOutput`]."""
         if "pooled" in inputs:
-            raise ValueError("molecule_pooled holds one vector a molecule; ORMA needs its atoms and motifs.")
+            raise ValueError("molecule_pooled holds one vector per molecule; ORMA needs its atoms and motifs.")
         return self.molecule_model(**inputs)
 
     def _embed(self, projection: nn.Module, states: torch.Tensor) -> torch.Tensor:

@@ -204,7 +204,7 @@ class Text2MolModel(TextMoleculeDualEncoderModel):
         return super().from_towers(text, molecule, text_kwargs=text_kwargs, **kwargs)
 
     def _pooled(self, tower: PreTrainedModel, inputs: dict[str, Any], frozen: bool) -> torch.Tensor:
-        """One vector a caption or molecule, (B, H)."""
+        """One vector per caption or molecule, (B, H)."""
         if tower is not self.molecule_model:
             return super()._pooled(tower, inputs, frozen)
         with torch.set_grad_enabled(torch.is_grad_enabled() and not frozen):

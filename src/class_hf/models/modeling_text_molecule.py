@@ -104,7 +104,7 @@ class LogitScale(nn.Module):
 
 
 class NamedStructures(nn.Module):
-    """Turns the vectors of the structures that captions name into one vector a caption: (K, H_m) to (B, H).
+    """Turns the vectors of the structures that captions name into one vector per caption: (K, H_m) to (B, H).
 
     Each vector is scaled, component by component, according to the words around its name: "derives from X" and
     "replaced by X" relate the molecule to X in different ways. The scaled vectors are summed by caption, normalised
@@ -295,7 +295,7 @@ class TextMoleculeDualEncoderModel(PreTrainedModel):
         return self
 
     def _pooled(self, tower: PreTrainedModel, inputs: dict[str, Any], frozen: bool) -> torch.Tensor:
-        """One vector a caption or molecule, (B, H), from a tower of any kind."""
+        """One vector per caption or molecule, (B, H), from a tower of any kind."""
         with torch.set_grad_enabled(torch.is_grad_enabled() and not frozen):
             if tower.config.model_type in TOWER_MODELS:
                 return tower(**inputs).pooler_output

@@ -42,7 +42,7 @@ class TextMoleculeProcessor(ProcessorMixin):
     """Tokenizer and molecule featurizer of a dual encoder.
 
     Preparation has two steps, so that only the first epoch pays for tokenization and RDKit. `encode_text` and
-    `encode_molecules` return one compact blob an item, which a data set stores. `collate_text` and
+    `encode_molecules` return one compact blob per item, which a data set stores. `collate_text` and
     `collate_molecules` join blobs to a batch.
 
     Args:
@@ -94,7 +94,7 @@ class TextMoleculeProcessor(ProcessorMixin):
             texts: captions of at most 20,000 characters.
 
         Returns:
-            One blob a caption: ids and bounds of sentences (see [`CaptionTokens`]), and with `read_names` the
+            One blob per caption: ids and bounds of sentences (see [`CaptionTokens`]), and with `read_names` the
             structures that it names (see [`CaptionStructures`]).
 
         Raises:
@@ -216,7 +216,7 @@ class TextMoleculeProcessor(ProcessorMixin):
             smiles: SMILES or CXSMILES.
 
         Returns:
-            One blob a molecule.
+            One blob per molecule.
 
         Raises:
             ValueError: if a SMILES is invalid or too large. The message names it.

@@ -73,7 +73,7 @@ def padded_chunks(
     lengths, starts = lengths[rows], offsets[rows]
     # The only synchronisation with the device: the lengths decide shapes.
     widths = lengths.tolist()
-    # A CPU gains from every token that is not padded. An accelerator needs a few thousand tokens a launch.
+    # A CPU gains from every token that is not padded. An accelerator needs a few thousand tokens per launch.
     cuts = cut_by_length(widths, chunk_size, least_tokens=0 if ids.device.type == "cpu" else 4096)
     for start, end in pairwise(cuts):
         part = slice(start, end)

@@ -71,8 +71,8 @@ def proximal_transport(
 
     Args:
         cost: (P, n, m) float, the costs of P problems.
-        rows: (P, n) bool, the rows that exist; at least one a problem.
-        columns: (P, m) bool, the columns that exist; at least one a problem.
+        rows: (P, n) bool, the rows that exist; at least one per problem.
+        columns: (P, m) bool, the columns that exist; at least one per problem.
         iterations: number of steps. Default 50.
         beta: weight of the penalty; a smaller weight gives longer steps. Default 0.5.
 

@@ -11,7 +11,7 @@ from transformers.tokenization_utils_base import BatchEncoding
 
 from .argument_checks import check_integer, check_integers
 
-# A caption may have at most so many characters. The tokenizer makes about five tokens a character, and a word of 10 MB
+# Largest number of characters in a caption. The tokenizer makes about five tokens per character, and a word of 10 MB
 # took 3.5 GB of memory. The longest caption of ChEBI-20 has 979 characters.
 MAX_CAPTION_CHARACTERS = 20_000
 # Words up to this length are cached, a million at most, so that endless streams do not fill the memory.

@@ -31,7 +31,7 @@ def new_figure(width: float, height: float, *, dpi: int = 120, padding: tuple[fl
     Args:
         width: width of the figure in inches.
         height: height of the figure in inches.
-        dpi: pixels an inch. Default: 120.
+        dpi: pixels per inch. Default: 120.
         padding: space around each axes in inches, horizontal and vertical. Default: the padding of matplotlib.
 
     Returns:

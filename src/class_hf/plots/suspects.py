@@ -71,7 +71,7 @@ def suspect_rows(suspects: Suspects, pairs: Dataset) -> Iterator[dict[str, Any]]
 
 
 def write_suspects(folder: str | Path, suspects: Suspects, pairs: Dataset) -> None:
-    """Write `suspects.csv`, `suspects.sdf` and `review.html` into a folder.
+    """Writes `suspects.csv`, `suspects.sdf` and `review.html` into a folder.
 
     Args:
         folder: an existing folder.

@@ -156,7 +156,7 @@ _RENDERERS: dict[str, Callable[[Sequence[str], Sequence[dict[str, Any]]], bytes]
 
 
 def read_queries(path: str | Path) -> list[str]:
-    """Reads descriptions from a text file, one a line. Empty lines are skipped.
+    """Reads descriptions from a text file, one per line. Empty lines are skipped.
 
     Args:
         path: a file in UTF-8.
@@ -166,11 +166,11 @@ def read_queries(path: str | Path) -> list[str]:
 
     >>> read_queries("nowhere.txt")
     Traceback (most recent call last):
-    ValueError: 'nowhere.txt' does not exist; expected a text file with one query a line.
+    ValueError: 'nowhere.txt' does not exist; expected a text file with one query per line.
     """
     path = Path(path)
     if not path.is_file():
-        raise ValueError(f"{str(path)!r} does not exist; expected a text file with one query a line.")
+        raise ValueError(f"{str(path)!r} does not exist; expected a text file with one query per line.")
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
@@ -181,5 +181,5 @@ def read_queries(path: str | Path) -> list[str]:
         if line.strip()
     ]
     if not queries:
-        raise ValueError(f"{str(path)!r} has no queries; expected one a line.")
+        raise ValueError(f"{str(path)!r} has no queries; expected one per line.")
     return queries

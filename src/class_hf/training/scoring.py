@@ -25,7 +25,7 @@ def difficulty_arrays(prepared: Mapping[str, Dataset]) -> dict[str, np.ndarray]:
         prepared: pairs by split.
 
     Returns:
-        One array (N,) a column, named `split.column`.
+        One array (N,) per column, named `split.column`.
 
     >>> pairs = Dataset.from_dict({"id": ["a", "b"], "difficulty": [0.25, 0.75]})
     >>> difficulty_arrays({"train": pairs})

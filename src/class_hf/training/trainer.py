@@ -166,8 +166,8 @@ class CurriculumTrainer(ResumingTrainer):
             )
         if self.is_deepspeed_enabled:
             raise ValueError(
-                f"forward_chunk_size is {size}, which takes several backward passes a step; DeepSpeed allows one. Use "
-                "DDP or FSDP2, or leave it out."
+                f"forward_chunk_size is {size}, which takes several backward passes per step; DeepSpeed allows one. "
+                "Use DDP or FSDP2, or leave it out."
             )
 
     # -- what follows from the arguments ----------------------------------------------------------------------

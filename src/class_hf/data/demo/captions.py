@@ -307,7 +307,7 @@ def _atoms(view: Skeleton, dice: _Dice, opening: _Opening) -> list[str]:
 
 
 def demo_caption(smiles: str, seed: int = 0) -> str:
-    """Describe a molecule by rules, in the style of a ChEBI definition.
+    """Describes a molecule by rules, in the style of a ChEBI definition.
 
     Args:
         smiles: SMILES of the molecule; every SMILES of the same molecule has the same caption.

@@ -129,7 +129,7 @@ def _version() -> str:
 
 
 def load_demo(size: int | None = None, seed: int = 0) -> DatasetDict:
-    """Load the demo set: real molecules with synthetic captions. Needs no network.
+    """Loads the demo set: real molecules with synthetic captions. Needs no network.
 
     The molecules are the first 5,000 of the NCI open database, which every RDKit wheel contains. Molecules that
     RDKit cannot parse (8) and duplicates (99) are left out; the numbers depend on RDKit's version. **The captions

@@ -279,7 +279,7 @@ class Condensation(NamedTuple):
     """A compound as the formal condensation of others with loss of water.
 
     ``acids`` contribute the carboxy, sulfo or carbonyl group, ``bases`` the hydroxy or amino group. Each holds one
-    name a molecule, sorted. ``partial`` says for acids and for bases whether such groups remain free.
+    name per molecule, sorted. ``partial`` says for acids and for bases whether such groups remain free.
     """
 
     kind: str
@@ -333,7 +333,7 @@ def _condensation_patterns() -> list[tuple[str, Chem.Mol, Chem.BondType, tuple[C
 
 
 def condensation(view: Skeleton) -> Condensation | None:
-    """Hydrolyse the esters, amides or imines of a connected compound, if all products have names.
+    """Hydrolyses the esters, amides or imines of a connected compound, if all products have names.
 
     All bonds of a kind are cleaved together, at most three.
 

@@ -95,7 +95,7 @@ def _pattern(ring: Ring) -> tuple[Chem.Mol, list[str], list[int]]:
 
 
 def skeleton(molecule: Chem.Mol) -> Skeleton:
-    """Find and look up the ring systems of a molecule.
+    """Finds and looks up the ring systems of a molecule.
 
     The name of a ring includes its exocyclic =O and =S if the table has such a ring (anthraquinone). Otherwise
     they are substituents (oxo). Rings that share at least one atom are one system.

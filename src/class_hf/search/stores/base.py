@@ -159,7 +159,7 @@ class VectorStore(Protocol):
         Args:
             side (`str`): the candidates: `"molecule"` or `"text"`.
             queries (`np.ndarray` (B, D) `float32`): L2-normalised queries.
-            k (`int`): number of candidates a query. Fewer are returned if fewer pass the filters.
+            k (`int`): number of candidates per query. Fewer are returned if fewer pass the filters.
             filters: conditions on molecules. Bounds of weight, elements and `where` must hold for each result.
                 `substructure` and `min_score` may be ignored, because the index checks them afterwards.
             use_penalties (`bool`, defaults to `False`): subtract the stored penalties.
