@@ -12,7 +12,6 @@ recipes/index.py builds the index.
 from __future__ import annotations
 
 import argparse
-import json
 import shutil
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -29,6 +28,7 @@ if not asks_for_help():  # these imports take seconds, and the help needs none o
     from class_hf.search.index import MoleculeIndex
     from class_hf.search.query import Hit, MoleculeFilter
     from class_hf.search.results import FORMATS, check_output, read_queries, write_hits
+    from class_hf.utils.json_text import json_text
 
 DEFAULT_INDEX = "outputs/index"
 
@@ -86,7 +86,7 @@ def main(argv: Sequence[str]) -> None:
         write_hits(args.output, [queries] if isinstance(queries, str) else queries, several, args.overwrite)
         report.append(f"{sum(map(len, several)):,} hits written to {args.output}")
     if args.json:
-        print(json.dumps([asdict(hit) for hit in hits], indent=2, ensure_ascii=False))
+        print(json_text([asdict(hit) for hit in hits], indent=2))
     elif not args.queries:
         print(table(hits, shutil.get_terminal_size().columns, args.captions))
     if args.draw is not None and hits:

@@ -147,6 +147,15 @@ def index_folder(molecules, indexed_model, processor, pairs, tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def saved_model(indexed_model, processor, tmp_path_factory):
+    """The model of the index as a folder."""
+    folder = tmp_path_factory.mktemp("saved_model")
+    indexed_model.save_pretrained(folder)
+    processor.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
 def index(index_folder, indexed_model, processor):
     return MoleculeIndex.load(index_folder, indexed_model, processor)
 

@@ -68,6 +68,7 @@ ALLOWED: dict[str, set[str]] = {
     "training": {"curriculum", "data", "difficulty", "evaluation", "hub", "losses", "utils"},
     "search": {"data", "evaluation", "hub", "models", "utils", "_version"},
     "plots": {"curriculum", "data", "difficulty", "evaluation", "search", "utils"},
+    "service": {"search", "utils", "_version"},
     "page": {"config", "data", "evaluation", "hub", "models", "search", "utils", "_version"},
     "pipelines": {"data", "evaluation", "models", "search", "utils"},
     "studies": {"config", "plots", "training", "utils"},

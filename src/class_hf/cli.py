@@ -19,6 +19,7 @@ RECIPES = {
     "index": "build an index of molecules",
     "search": "search an index by text or by molecule",
     "app": "start a search page in the browser",
+    "serve": "serve an index over HTTP as JSON",
     "push": "push a model or a scored dataset to the Hub",
     "export": "export a text tower for sentence-transformers, or merge an adapter into its model",
     "ablate": "train the arms of a study and compare them",

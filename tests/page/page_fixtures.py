@@ -26,12 +26,9 @@ class Server(NamedTuple):
 
 
 @pytest.fixture(scope="session")
-def saved(indexed_model, processor, tmp_path_factory):
+def saved(saved_model):
     """The model of the index as a folder."""
-    folder = tmp_path_factory.mktemp("page_model")
-    indexed_model.save_pretrained(folder)
-    processor.save_pretrained(folder)
-    return folder
+    return saved_model
 
 
 _running: list[Server] = []

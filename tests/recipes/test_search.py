@@ -21,19 +21,11 @@ def recipe(name):
 
 
 @pytest.fixture(scope="module")
-def model(indexed_model, processor, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("model")
-    indexed_model.save_pretrained(folder)
-    processor.save_pretrained(folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def made(model, molecules, tmp_path_factory):
+def made(saved_model, molecules, tmp_path_factory):
     """What recipes/index.py made of a CSV."""
     folder = tmp_path_factory.mktemp("made")
     molecules.to_csv(folder / "molecules.csv")
-    arguments = ["--model", str(model), "--molecules", str(folder / "molecules.csv")]
+    arguments = ["--model", str(saved_model), "--molecules", str(folder / "molecules.csv")]
     recipe("index").main([*arguments, "--output_dir", str(folder / "index")])
     return folder / "index"
 
@@ -77,13 +69,13 @@ def test_draws_the_hits(search, tmp_path):
     assert (picture[0, 0] == 1).all() and (picture[..., :3].min(axis=-1) < 0.5).any()
 
 
-def test_a_data_set_with_a_query_bank(model, molecules, pairs, tmp_path, capsys, monkeypatch):
+def test_a_data_set_with_a_query_bank(saved_model, molecules, pairs, tmp_path, capsys, monkeypatch):
     """The pool with the captions of all splits, penalties by the training captions, and a table that says so."""
     pool = molecules.remove_columns(["description", "number"]).add_column("split", ["train"] * len(molecules))
     data = DatasetDict({"train": pairs.select(range(18)), "validation": pairs.select(range(18, 24)), "pool": pool})
     data.save_to_disk(tmp_path / "dataset")
     monkeypatch.chdir(tmp_path)
-    recipe("index").main(["--model", str(model), "--data_dir", str(tmp_path), "--query_bank"])
+    recipe("index").main(["--model", str(saved_model), "--data_dir", str(tmp_path), "--query_bank"])
     out = capsys.readouterr().out.splitlines()
     assert out[-3].startswith("28 molecules and 24 captions") and out[-1] == "written to outputs/index"
     assert out[-2] == "query-bank normalisation by 18 training captions"
@@ -124,19 +116,26 @@ def test_without_an_index_two_commands_are_named(tmp_path):
     assert [word for word in line.split() if word.endswith(".py")] == ["recipes/train.py", "recipes/index.py"]
 
 
-def test_indexing_needs_one_source_and_training_captions(model, tmp_path, capsys):
-    for argv in (["--model", str(model)], ["--model", str(model), "--demo", "--molecules", "x.csv"]):
+def test_indexing_needs_one_source_and_training_captions(saved_model, tmp_path, capsys):
+    for argv in (["--model", str(saved_model)], ["--model", str(saved_model), "--demo", "--molecules", "x.csv"]):
         with pytest.raises(SystemExit):
             recipe("index").main(argv)
     with pytest.raises(ValueError, match="--query_bank needs training captions"):
-        recipe("index").main(["--model", str(model), "--molecules", "x.csv", "--query_bank"])
+        recipe("index").main(["--model", str(saved_model), "--molecules", "x.csv", "--query_bank"])
     with pytest.raises(FileNotFoundError, match="'x.csv' does not exist"):
-        recipe("index").main(["--model", str(model), "--molecules", "x.csv"])
+        recipe("index").main(["--model", str(saved_model), "--molecules", "x.csv"])
 
 
-def test_bad_rows_are_listed(model, tmp_path, capsys):
+def test_bad_rows_are_listed(saved_model, tmp_path, capsys):
     (tmp_path / "a.csv").write_text("name,smiles\none,CCO\ntwo,C1CC\n")
-    arguments = ["--model", str(model), "--molecules", str(tmp_path / "a.csv"), "--output_dir", str(tmp_path / "i")]
+    arguments = [
+        "--model",
+        str(saved_model),
+        "--molecules",
+        str(tmp_path / "a.csv"),
+        "--output_dir",
+        str(tmp_path / "i"),
+    ]
     with pytest.raises(ValueError, match=r"row 1 \(id two, a.csv line 3\): RDKit cannot parse the SMILES 'C1CC'"):
         recipe("index").main(arguments)
     recipe("index").main([*arguments, "--on_error", "drop"])
@@ -181,7 +180,7 @@ def test_filters_by_column_score_and_stereo(search):
     search("a thiol", "--substructure", "[$([C@H](N)(C)CCC)]", "--ignore_stereo")
 
 
-def test_an_index_is_verified_and_changed(model, molecules, tmp_path, capsys):
+def test_an_index_is_verified_and_changed(saved_model, molecules, tmp_path, capsys):
     molecules.select(range(20)).to_csv(tmp_path / "a.csv")
     molecules.select(range(20, 28)).to_csv(tmp_path / "b.csv")
     molecules.select([3]).to_csv(tmp_path / "c.csv")
@@ -192,7 +191,7 @@ def test_an_index_is_verified_and_changed(model, molecules, tmp_path, capsys):
         recipe("index").main([*argv, "--output_dir", folder])
         return capsys.readouterr().out
 
-    run("--model", str(model), "--molecules", str(tmp_path / "a.csv"))
+    run("--model", str(saved_model), "--molecules", str(tmp_path / "a.csv"))
     assert "is intact: 20 molecules" in run("--verify", folder)
     assert run("--append", "--molecules", str(tmp_path / "b.csv")) == f"8 molecules added to {folder}; it has 28\n"
     assert run("--update", "--molecules", str(tmp_path / "c.csv")) == f"1 molecules updated in {folder}; it has 28\n"
@@ -211,16 +210,23 @@ def test_an_index_is_verified_and_changed(model, molecules, tmp_path, capsys):
             run(*argv)
 
 
-def test_the_current_folder_is_no_place_for_an_index(model, molecules, tmp_path, monkeypatch):
+def test_the_current_folder_is_no_place_for_an_index(saved_model, molecules, tmp_path, monkeypatch):
     molecules.to_csv(tmp_path / "a.csv")
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ValueError, match="is the current folder"):
-        recipe("index").main(["--model", str(model), "--molecules", "a.csv", "--output_dir", "."])
+        recipe("index").main(["--model", str(saved_model), "--molecules", "a.csv", "--output_dir", "."])
 
 
-def test_duplicates_are_reported(model, tmp_path, capsys):
+def test_duplicates_are_reported(saved_model, tmp_path, capsys):
     (tmp_path / "a.csv").write_text("id,smiles\na,CCO\na,CCO\nb,CCN\nb,CCC\n")
-    arguments = ["--model", str(model), "--molecules", str(tmp_path / "a.csv"), "--output_dir", str(tmp_path / "i")]
+    arguments = [
+        "--model",
+        str(saved_model),
+        "--molecules",
+        str(tmp_path / "a.csv"),
+        "--output_dir",
+        str(tmp_path / "i"),
+    ]
     recipe("index").main(arguments)
     out = capsys.readouterr().out
     assert "1 rows left out, because they repeat an earlier row in every column" in out

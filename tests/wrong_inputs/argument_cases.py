@@ -33,6 +33,7 @@ NUMBERS = {
     "score": {"text_weight": 2, "neighbours": 1, "exact_up_to": 1, "seed": 1, "reference_steps": 1, "num_proc": 1},
     "ablate": {"seeds": 1},
     "app": {"port": 1},
+    "serve": {"port": 1, "workers": 1, "max_k": 1, "time_limit": 0},
 }
 NO_NUMBERS = ("nan", "inf", "-inf", "1e400", "abc", "", "1,5", "0x10", "--1")
 

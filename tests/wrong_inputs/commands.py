@@ -18,6 +18,7 @@ SEARCH = ("An alcohol.", "--index", "{index}")
 EXPORT = ("--model", "{model}", "--output_dir", "{out}", "--format", "sentence-transformers")
 ABLATE = ("{here}/study.yaml", "--output_dir", "{out}", "--data_dir", "{data}")
 APP = ("--index", "{index}")
+SERVE = ("--index", "{index}", "--port", "0")
 PUSH = ("--model", "{model}", "--repo_id", "somebody/model")
 COMMANDS = {
     "train": TRAIN,
@@ -29,6 +30,7 @@ COMMANDS = {
     "ablate": ABLATE,
     "app": APP,
     "push": PUSH,
+    "serve": SERVE,
 }
 RECIPE = {"curriculum_order": "random", "use_cpu": True, "per_device_train_batch_size": 4, "report_to": "none"}
 STUDY = {"recipe": "recipe.yaml", "seeds": [0], "arms": {"none": {"curriculum_order": "none"}}}

@@ -3,12 +3,9 @@
 import json
 import logging
 import re
-from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, NamedTuple
 
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
+from class_hf.utils.asgi import Application, Message, Receive, Send, json_depth, read_body, replay, respond
 
 # The largest request of the page is a description of 10,000 characters.
 MAX_BODY = 1_000_000
@@ -74,7 +71,7 @@ class RequestGuard:
         calls: the functions of the page.
     """
 
-    def __init__(self, app: Callable[..., Awaitable[None]], calls: Calls):
+    def __init__(self, app: Application, calls: Calls):
         self.app, self.calls = app, calls
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
@@ -87,14 +84,14 @@ class RequestGuard:
             await _refuse(send, 404, "this page has no such route.")
             return
         if method == "POST":
-            body = await _read_body(scope, receive)
+            body = await read_body(scope, receive, MAX_BODY)
             if body is None:
                 await _refuse(send, 413, f"the request is too large; the limit is {MAX_BODY:,} bytes.")
                 return
             if (fault := body_fault(body, path, self.calls)) is not None:
                 await _refuse(send, 400, fault)
                 return
-            receive = _replay(body, receive)
+            receive = replay(body, receive)
         started = False
 
         async def send_noting_start(message: Message) -> None:
@@ -150,7 +147,7 @@ def body_fault(body: bytes, path: str, calls: Calls) -> str | None:
         return f"the body is not valid JSON; {expected}"
     if not isinstance(content, dict):
         return f"the body is not a JSON object; {expected}"
-    if _depth(content) > MAX_JSON_DEPTH:
+    if json_depth(content) > MAX_JSON_DEPTH:
         return f"the body is nested too deeply; {expected}"
     for name, value in content.items():
         if name not in _FIELDS:
@@ -180,48 +177,5 @@ def _call_fault(content: dict[str, Any], path: str, calls: Calls) -> str | None:
     return None
 
 
-def _depth(value: Any) -> int:
-    """Depth of nested lists and objects, computed without recursion."""
-    depth, level = 0, [value]
-    while level := [item for item in level if isinstance(item, dict | list)]:
-        depth += 1
-        level = [item for nested in level for item in (nested.values() if isinstance(nested, dict) else nested)]
-    return depth
-
-
-async def _read_body(scope: Message, receive: Receive) -> bytes | None:
-    """The body. None if it is too large; then the rest is not read."""
-    length = dict(scope["headers"]).get(b"content-length", b"0")
-    if not length.isdigit() or int(length) > MAX_BODY:
-        return None
-    parts: list[bytes] = []
-    size = 0
-    while True:
-        message = await receive()
-        if message["type"] != "http.request":
-            return b""  # the client went away
-        parts.append(message.get("body", b""))
-        size += len(parts[-1])
-        if size > MAX_BODY:
-            return None
-        if not message.get("more_body"):
-            return b"".join(parts)
-
-
-def _replay(body: bytes, receive: Receive) -> Receive:
-    """A `receive` that gives the body once, and then what the server gives."""
-    pending = [{"type": "http.request", "body": body, "more_body": False}]
-
-    async def replaying() -> Message:
-        return pending.pop() if pending else await receive()
-
-    return replaying
-
-
 async def _refuse(send: Send, status: int, reason: str) -> None:
-    content = f"error: {reason}\n".encode()
-    headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"content-length", str(len(content)).encode())]
-    if status == 413:
-        headers.append((b"connection", b"close"))
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": content})
+    await respond(send, status, f"error: {reason}\n".encode(), "text/plain; charset=utf-8")

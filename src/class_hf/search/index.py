@@ -1,13 +1,10 @@
 """`MoleculeIndex`: molecules that are found by text and by molecule."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from threading import Lock
-from time import monotonic
 from typing import Any, overload
 
-import numpy as np
 from datasets import Dataset
 
 from class_hf.data.validation import OnError
@@ -15,17 +12,9 @@ from class_hf.search.building import IndexSettings, build_index
 from class_hf.search.changes import IndexChange, require_folder
 from class_hf.search.conditions import check_conditions
 from class_hf.search.encoder import IndexEncoder
-from class_hf.search.query import (
-    MAX_SMILES,
-    MAX_TEXT,
-    Hit,
-    MoleculeFilter,
-    check_k,
-    check_notation,
-    check_string,
-)
-from class_hf.search.stores.base import Found, VectorStore, check_store, open_store
-from class_hf.search.substructure import check_smiles, first_matches, requirements
+from class_hf.search.query import Hit, MoleculeFilter, check_k
+from class_hf.search.requests import SearchRequest, check_queries, encode_queries, find_hits
+from class_hf.search.stores.base import VectorStore, check_store, open_store
 from class_hf.utils.protocols import Processor, RetrievalModel
 from class_hf.utils.suggestions import did_you_mean
 
@@ -182,27 +171,8 @@ class MoleculeIndex:
                 one that made the index.
             TimeoutError: If the substructure takes longer than its limit.
         """
-        if (text is None) == (smiles is None):
-            raise ValueError("give either a text or a smiles, not both and not neither.")
-        check_k(k)
-        if filters is not None and not isinstance(filters, MoleculeFilter):
-            raise ValueError(f"filters is a {type(filters).__name__}; expected a MoleculeFilter.")
-        if query_bank and self.config["query_bank"] is None:
-            raise ValueError("the index has no query bank; build it with query_bank=, the training captions.")
-        if query_bank and text is None:
-            raise ValueError("query_bank is for text queries: the bank holds captions.")
-        if filters and filters.conditions:
-            check_conditions(filters.conditions, self.columns)
-        use_penalties = text is not None and self.config["query_bank"] is not None and query_bank is not False
-        side, queries = ("text", text) if text is not None else ("molecule", smiles)
-        vectors = self._vectors(side, queries)
-        if filters and filters.substructure is not None:
-            results = [self._with_substructure(vector, k, filters, use_penalties) for vector in vectors]
-        else:
-            results = self.store.nearest("molecule", vectors, k, filters, use_penalties)
-        if filters and filters.min_score is not None:
-            results = [[found for found in result if found.score >= filters.min_score] for result in results]
-        return _hits(results, queries)
+        results = self.answer([self.request(text, smiles=smiles, k=k, filters=filters, query_bank=query_bank)])[0]
+        return results[0] if isinstance(text, str) or isinstance(smiles, str) else results
 
     def search_captions(self, smiles: str | list[str], k: int = 10) -> Any:
         """Finds the captions that are nearest to a molecule.
@@ -217,10 +187,70 @@ class MoleculeIndex:
         Raises:
             ValueError: If the index holds no captions, or as for [`search`].
         """
+        results = self.answer([self.captions_request(smiles, k)])[0]
+        return results[0] if isinstance(smiles, str) else results
+
+    def request(
+        self,
+        text: str | list[str] | None = None,
+        *,
+        smiles: str | list[str] | None = None,
+        k: int = 10,
+        filters: MoleculeFilter | None = None,
+        query_bank: bool | None = None,
+    ) -> SearchRequest:
+        """Checks a search without running it. [`answer`] runs one or several of them.
+
+        Args:
+            text, smiles, k, filters, query_bank: As for [`search`].
+
+        Raises:
+            ValueError: As for [`search`].
+        """
+        if (text is None) == (smiles is None):
+            raise ValueError("give either a text or a smiles, not both and not neither.")
+        check_k(k)
+        if filters is not None and not isinstance(filters, MoleculeFilter):
+            raise ValueError(f"filters is a {type(filters).__name__}; expected a MoleculeFilter.")
+        if query_bank and self.config["query_bank"] is None:
+            raise ValueError("the index has no query bank; build it with query_bank=, the training captions.")
+        if query_bank and text is None:
+            raise ValueError("query_bank is for text queries: the bank holds captions.")
+        if filters and filters.conditions:
+            check_conditions(filters.conditions, self.columns)
+        use_penalties = text is not None and self.config["query_bank"] is not None and query_bank is not False
+        side = "text" if text is not None else "molecule"
+        queries = check_queries(side, text if text is not None else smiles)
+        return SearchRequest(side, queries.texts, "molecule", k, filters or None, use_penalties)
+
+    def captions_request(self, smiles: str | list[str], k: int = 10) -> SearchRequest:
+        """Checks a search for captions without running it. [`answer`] runs it.
+
+        Args:
+            smiles, k: As for [`search_captions`].
+
+        Raises:
+            ValueError: As for [`search_captions`].
+        """
         if not self.config["captions"]:
             raise ValueError("the index holds no captions; build it from a table with a column 'description'.")
         check_k(k)
-        return _hits(self.store.nearest("text", self._vectors("molecule", smiles), k), smiles)
+        return SearchRequest("molecule", check_queries("molecule", smiles).texts, "text", k)
+
+    def answer(self, requests: Sequence[SearchRequest]) -> list[list[list[Hit]]]:
+        """Runs several searches. Their queries are embedded in one batch.
+
+        Args:
+            requests: from [`request`] and [`captions_request`].
+
+        Returns:
+            For each search a list of hits for each of its queries.
+
+        Raises:
+            ValueError: If the model is not the one that made the index.
+            TimeoutError: If a substructure takes longer than its limit.
+        """
+        return find_hits(self.store, requests, encode_queries(self.encoder(), requests))
 
     @property
     def columns(self) -> dict[str, str]:
@@ -231,42 +261,6 @@ class MoleculeIndex:
                 "the index was built by an earlier version and cannot be filtered by columns: build it again."
             )
         return columns
-
-    def _with_substructure(
-        self, vector: np.ndarray, k: int, filters: MoleculeFilter, use_penalties: bool
-    ) -> list[Found]:
-        """Tries the candidates in the order of their scores until k match or none is left."""
-        end = monotonic() + filters.time_limit
-        smarts = filters.substructure or ""
-        elements = requirements(smarts, filters.time_limit)[1]
-        filters = replace(filters, elements=(*(filters.elements or ()), *elements))
-        matching: list[Found] = []
-        tried: set[int] = set()
-        count = max(4 * k, 256)
-        while True:
-            ranked = self.store.nearest("molecule", vector[None], count, filters, use_penalties)[0]
-            fresh = [found for found in ranked if found.number not in tried]
-            if fresh:
-                remaining = max(end - monotonic(), 0.001)
-                smiles = [found.smiles for found in fresh]
-                places = first_matches(smarts, smiles, k - len(matching), remaining, filters.use_stereo)
-                matching += [fresh[place] for place in places]
-            if len(matching) >= k or len(ranked) < count:
-                return matching
-            tried.update(found.number for found in ranked)
-            count *= 8
-
-    def _vectors(self, side: str, queries: Any) -> np.ndarray:
-        """(B, D) vectors of the queries, after they are checked."""
-        several = [queries] if isinstance(queries, str) else queries
-        if not isinstance(several, list | tuple) or not several:
-            raise ValueError(f"the queries are {several!r}; expected a string or a list of strings.")
-        if side == "text":
-            several = [check_string(text, "text", MAX_TEXT, "a description of a molecule") for text in several]
-        else:
-            several = [check_notation(text, "smiles", MAX_SMILES, "a SMILES such as 'CCO'") for text in several]
-            check_smiles(several)
-        return self.encoder().queries(side, several)
 
     def encoder(self) -> IndexEncoder:
         """The model and its processor, after a check that they made the index.
@@ -356,11 +350,3 @@ class MoleculeIndex:
 
     def __exit__(self, *error: object) -> None:
         self.close()
-
-
-def _hits(results: Sequence[Sequence[Found]], queries: Any) -> Any:
-    lists = [
-        [Hit(rank, found.score, found.id, found.smiles, found.fields) for rank, found in enumerate(result, start=1)]
-        for result in results
-    ]
-    return lists[0] if isinstance(queries, str) else lists

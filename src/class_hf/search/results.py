@@ -2,8 +2,6 @@
 
 import csv
 import io
-import json
-import math
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -16,6 +14,7 @@ from rdkit.Chem import rdDepictor
 
 from class_hf.models.feature_extraction_fingerprint import parse_smiles
 from class_hf.search.query import MAX_TEXT, Hit, check_string
+from class_hf.utils.json_text import json_text
 from class_hf.utils.spreadsheets import guard_formula
 
 FORMATS = (".csv", ".json", ".parquet", ".sdf")
@@ -111,11 +110,7 @@ def _to_csv(columns: Sequence[str], rows: Sequence[dict[str, Any]]) -> bytes:
 
 
 def _to_json(columns: Sequence[str], rows: Sequence[dict[str, Any]]) -> bytes:
-    finite = [
-        {name: None if isinstance(value, float) and not math.isfinite(value) else value for name, value in row.items()}
-        for row in rows
-    ]
-    return (json.dumps(finite, indent=2, ensure_ascii=False, default=str) + "\n").encode()
+    return (json_text(list(rows), indent=2) + "\n").encode()
 
 
 def _to_parquet(columns: Sequence[str], rows: Sequence[dict[str, Any]]) -> bytes:

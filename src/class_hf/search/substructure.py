@@ -12,7 +12,7 @@ from typing import Any
 from class_hf.search import substructure_worker
 
 # A SMILES of at most this many characters is parsed in milliseconds. Starting the process takes about 100 ms.
-_PARSED_HERE = 200
+PARSED_HERE = 200
 
 
 def first_matches(
@@ -83,10 +83,10 @@ def check_smiles(smiles: Sequence[str], time_limit: float = 10.0) -> None:
         ValueError: If RDKit cannot parse one.
         TimeoutError: If parsing takes longer than the limit.
     """
-    answer = substructure_worker.answer({"check": [text for text in smiles if len(text) <= _PARSED_HERE]})
+    answer = substructure_worker.answer({"check": [text for text in smiles if len(text) <= PARSED_HERE]})
     if "error" in answer:
         raise ValueError(answer["error"])
-    if long := [text for text in smiles if len(text) > _PARSED_HERE]:
+    if long := [text for text in smiles if len(text) > PARSED_HERE]:
         _ask({"check": long}, "smiles", long[0], time_limit)
 
 

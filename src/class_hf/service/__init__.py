@@ -1,0 +1,1 @@
+"""An index as an HTTP service."""

@@ -1,0 +1,61 @@
+"""The log of this package: its level, and its lines as text or as JSON."""
+
+import json
+import logging
+import sys
+import time
+from typing import Any, TextIO
+
+LEVELS = ("debug", "info", "warning", "error")
+FORMATS = ("text", "json")
+# What every log record has. All other attributes were passed as `extra`.
+_STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object a line: `time` (UTC), `level`, `logger`, `message`, and what was passed as `extra`.
+
+    >>> record = logging.makeLogRecord({"name": "class_hf", "levelname": "INFO", "msg": "request", "status": 200})
+    >>> json.loads(JsonFormatter().format(record))["status"]
+    200
+    """
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The record as a line."""
+        moment = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
+        line: dict[str, Any] = {
+            "time": f"{moment}.{int(record.msecs):03d}Z",
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        line |= {name: value for name, value in vars(record).items() if name not in _STANDARD}
+        if record.exc_info:
+            line["error"] = self.formatException(record.exc_info)
+        return json.dumps(line, ensure_ascii=False, default=str)
+
+
+def set_up_logging(level: str = "warning", log_format: str = "text", stream: TextIO | None = None) -> None:
+    """Sets the level and the form of the lines of the logger `class_hf`, which all modules of this package use.
+
+    Args:
+        level (`str`, defaults to `"warning"`): one of `LEVELS`.
+        log_format (`str`, defaults to `"text"`): one of `FORMATS`.
+        stream (file, *optional*): where the lines go. Default: standard error.
+
+    Raises:
+        ValueError: If a value is unknown.
+
+    >>> set_up_logging(level="loud")
+    Traceback (most recent call last):
+    ValueError: log_level is 'loud'; expected one of debug, info, warning, error.
+    """
+    for name, value, known in (("log_level", level, LEVELS), ("log_format", log_format, FORMATS)):
+        if value not in known:
+            raise ValueError(f"{name} is {value!r}; expected one of {', '.join(known)}.")
+    handler = logging.StreamHandler(sys.stderr if stream is None else stream)
+    text = logging.Formatter("%(levelname)s: %(message)s")
+    handler.setFormatter(JsonFormatter() if log_format == "json" else text)
+    logger = logging.getLogger("class_hf")
+    logger.handlers, logger.propagate = [handler], False
+    logger.setLevel(level.upper())
