@@ -35,6 +35,7 @@ SCRIPTS = (
     "evaluation",
     "search",
     "light_import",
+    "service",
     "peers",
     "scaling",
     "fast_cpu",
