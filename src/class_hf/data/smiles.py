@@ -4,7 +4,7 @@ import re
 
 from rdkit import Chem
 
-from class_hf.models.feature_extraction_fingerprint import parse_smiles
+from class_hf.models.smiles import parse_smiles
 
 ASCII_SPACE = " \t\r\n\f\v"
 _REPEATED_BACKSLASH = re.compile(r"\\{2,}")
@@ -45,7 +45,7 @@ def split_name(text: str) -> tuple[str, str]:
 def read_smiles(smiles: str) -> tuple[Chem.Mol | None, str | None]:
     """The molecule of a SMILES and None, or None and what is wrong with the SMILES.
 
-    The rules are those of the feature extractors ([`~class_hf.models.feature_extraction_fingerprint.parse_smiles`]):
+    The rules are those of the feature extractors ([`~class_hf.models.smiles.parse_smiles`]):
     no characters outside ASCII, no words after the SMILES, limits on its size.
 
     Args:

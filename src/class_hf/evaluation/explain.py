@@ -15,7 +15,8 @@ import torch.nn.functional as F
 from rdkit import Chem
 
 from class_hf.evaluation.embedding import evaluating
-from class_hf.models.feature_extraction_fingerprint import MoleculeFingerprintFeatureExtractor, parse_smiles
+from class_hf.models.feature_extraction_fingerprint import MoleculeFingerprintFeatureExtractor
+from class_hf.models.smiles import parse_smiles
 from class_hf.models.substructures import occurrences
 from class_hf.utils.model_output import output_fields
 from class_hf.utils.protocols import RetrievalModel

@@ -5,15 +5,16 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from transformers import BatchFeature, FeatureExtractionMixin
+from transformers import FeatureExtractionMixin
 
+from .feature_extraction_base import MoleculeFeatureExtractor
 from .feature_extraction_fingerprint import MoleculeFingerprintFeatureExtractor
 from .feature_extraction_graph import MoleculeGraphFeatureExtractor
 
 _LENGTH = struct.Struct("<I")
 
 
-class MoleculeFusedFeatureExtractor(FeatureExtractionMixin):
+class MoleculeFusedFeatureExtractor(MoleculeFeatureExtractor):
     """Turns SMILES into what [`MoleculeFusedModel`] reads: a fingerprint's ids and a graph.
 
     Args:
@@ -81,11 +82,6 @@ class MoleculeFusedFeatureExtractor(FeatureExtractionMixin):
         fingerprints = [blob[_LENGTH.size : end] for blob, end in zip(blobs, ends, strict=True)]
         graphs = [blob[end:] for blob, end in zip(blobs, ends, strict=True)]
         return {**self.names_extractor.collate(fingerprints), **self._graph_extractor.collate(graphs)}
-
-    def __call__(self, smiles: str | Sequence[str], **kwargs: Any) -> BatchFeature:
-        """Encodes and joins one SMILES or several."""
-        molecules = [smiles] if isinstance(smiles, str) else list(smiles)
-        return BatchFeature(self.collate([self.encode(molecule) for molecule in molecules]))
 
 
 def _arguments(extractor: FeatureExtractionMixin) -> dict[str, Any]:

@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from rdkit import Chem
 from rdkit.Chem import rdCIPLabeler
-from transformers import BatchFeature, FeatureExtractionMixin
 
 from .configuration_graph import ATOM_FEATURES, BOND_FEATURES, FEATURE_VERSION
-from .feature_extraction_fingerprint import parse_smiles
+from .feature_extraction_base import MoleculeFeatureExtractor
+from .smiles import parse_smiles
 
 _HEADER = struct.Struct("<HHH")  # layout version, number of atoms, number of bonds; all indices are uint16 too
 _NUM_ATOM_FEATURES = len(ATOM_FEATURES)
@@ -48,7 +48,7 @@ _NO_TAG = Chem.ChiralType.CHI_UNSPECIFIED
 _NO_STEREO = Chem.BondStereo.STEREONONE
 
 
-class MoleculeGraphFeatureExtractor(FeatureExtractionMixin):
+class MoleculeGraphFeatureExtractor(MoleculeFeatureExtractor):
     r"""Turns SMILES into the graphs that [`MoleculeGraphModel`] reads.
 
     Each feature is a small categorical index (`ATOM_FEATURES` and `BOND_FEATURES` in `configuration_graph.py` list
@@ -189,23 +189,6 @@ class MoleculeGraphFeatureExtractor(FeatureExtractionMixin):
             "bond_index": torch.from_numpy(np.ascontiguousarray(bond_index.T)),
             "bond_features": _rows(bonds, _NUM_BOND_FEATURES),
         }
-
-    def __call__(self, smiles: str | Sequence[str], return_tensors: str | None = "pt") -> BatchFeature:
-        """Encodes and joins one SMILES or several.
-
-        Args:
-            smiles: one SMILES, or B of them.
-            return_tensors: `"pt"` or `"np"`. Default `"pt"`.
-
-        Returns:
-            The output of [`~MoleculeGraphFeatureExtractor.collate`].
-
-        Raises:
-            ValueError: if a SMILES is invalid or too large, or there are none.
-        """
-        molecules = [smiles] if isinstance(smiles, str) else smiles
-        blobs = [self.encode(molecule) for molecule in molecules]
-        return BatchFeature(self.collate(blobs), tensor_type=return_tensors)
 
 
 def _stereo(mol: Chem.Mol) -> tuple[dict[int, int], dict[int, int]]:

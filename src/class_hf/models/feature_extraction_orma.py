@@ -8,8 +8,8 @@ import torch
 from rdkit import Chem
 from rdkit.Chem import BRICS
 
-from .feature_extraction_fingerprint import parse_smiles
 from .feature_extraction_graph import MoleculeGraphFeatureExtractor
+from .smiles import parse_smiles
 
 # Layout version, number of bytes of the graph's blob, number of motifs, sum of the motifs' sizes.
 _HEADER = struct.Struct("<HIHI")

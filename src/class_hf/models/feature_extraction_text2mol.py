@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import torch
 from rdkit.Chem import rdFingerprintGenerator
-from transformers import BatchFeature, FeatureExtractionMixin
 
 from .argument_checks import check_bool, check_integer
-from .feature_extraction_fingerprint import parse_smiles
+from .feature_extraction_base import MoleculeFeatureExtractor
+from .smiles import parse_smiles
 
 
 @lru_cache(maxsize=8)
@@ -23,7 +23,7 @@ def _generator(radius: int, include_chirality: bool) -> Any:
     )
 
 
-class Text2MolFeatureExtractor(FeatureExtractionMixin):
+class Text2MolFeatureExtractor(MoleculeFeatureExtractor):
     """Turns a SMILES into the hashed Morgan substructures around each atom, and the bonds.
 
     An atom has one substructure for each radius from 0, as far as it has neighbours. A substructure that occurs n
@@ -112,8 +112,3 @@ class Text2MolFeatureExtractor(FeatureExtractionMixin):
             "atom_counts": torch.tensor(sizes),
             "bond_index": torch.from_numpy(np.ascontiguousarray(np.concatenate(ends).astype(np.int64).T)),
         }
-
-    def __call__(self, smiles: str | Sequence[str], **kwargs: Any) -> BatchFeature:
-        """Encodes and joins one SMILES or several."""
-        molecules = [smiles] if isinstance(smiles, str) else list(smiles)
-        return BatchFeature(self.collate([self.encode(molecule) for molecule in molecules]))

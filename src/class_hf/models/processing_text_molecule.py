@@ -18,7 +18,7 @@ from .caption_blobs import CaptionStructures, CaptionTokens, pack_tokens
 from .chemical_names import read_names as structures_named
 from .chemical_names import reader_versions
 from .configuration_text_molecule import MOLECULE_PREFIX, NAMED_INPUT_NAMES, NAMED_PREFIX
-from .feature_extraction_fingerprint import parse_smiles
+from .smiles import parse_smiles
 from .tokenization_lexical import check_caption
 
 TEXT_INPUT_NAMES = ("input_ids", "text_offsets")
@@ -230,13 +230,17 @@ class TextMoleculeProcessor(ProcessorMixin):
     # -- both -------------------------------------------------------------------------------------------------
 
     def __call__(
-        self, text: str | Sequence[str] | None = None, smiles: str | Sequence[str] | None = None, **kwargs: Any
+        self,
+        text: str | Sequence[str] | None = None,
+        smiles: str | Sequence[str] | None = None,
+        return_tensors: str | None = "pt",
     ) -> BatchFeature:
-        """Prepares a batch of captions, molecules or both.
+        """Prepares a batch of captions, molecules or both. Batches are ragged, so there is no padding.
 
         Args:
-            text: one caption, or several.
+            text: one caption, or several. Long ones are truncated to `max_text_length`.
             smiles: one SMILES, or several.
+            return_tensors: `"pt"` or `"np"`. Default `"pt"`.
 
         Returns:
             The inputs of the model.
@@ -252,7 +256,7 @@ class TextMoleculeProcessor(ProcessorMixin):
         if smiles is not None:
             molecules = [smiles] if isinstance(smiles, str) else list(smiles)
             batch |= self.collate_molecules(self.encode_molecules(molecules))
-        return BatchFeature(batch)
+        return BatchFeature(batch, tensor_type=return_tensors)
 
     def content_key(self) -> str:
         """Hash of everything on which the results of `encode_text` and `encode_molecules` depend: a cache key."""

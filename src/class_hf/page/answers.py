@@ -11,7 +11,7 @@ import numpy as np
 from class_hf.evaluation.explain import MAX_ATOMS, atom_contributions
 from class_hf.hub.loading import load_model
 from class_hf.models.chemical_names import OpsinError
-from class_hf.models.feature_extraction_fingerprint import parse_smiles
+from class_hf.models.smiles import parse_smiles
 from class_hf.page.cards import CardOptions, drawn_molecule, hit_cards, message
 from class_hf.search.index import MoleculeIndex
 from class_hf.search.query import MAX_SMILES, MAX_TEXT, Hit, MoleculeFilter, check_notation, check_string

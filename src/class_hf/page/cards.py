@@ -16,7 +16,7 @@ from rdkit import Chem
 from rdkit.Chem import Descriptors, rdMolDescriptors
 from rdkit.Chem.Draw import rdMolDraw2D
 
-from class_hf.models.feature_extraction_fingerprint import parse_smiles
+from class_hf.models.smiles import parse_smiles
 from class_hf.page.style import RAISED_COLOUR
 from class_hf.search.query import Hit
 from class_hf.search.results import render_hits

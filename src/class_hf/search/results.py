@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from rdkit import Chem, rdBase
 from rdkit.Chem import rdDepictor
 
-from class_hf.models.feature_extraction_fingerprint import parse_smiles
+from class_hf.models.smiles import parse_smiles
 from class_hf.search.query import MAX_TEXT, Hit, check_string
 from class_hf.utils.json_text import json_text
 from class_hf.utils.spreadsheets import guard_formula

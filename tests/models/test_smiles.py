@@ -12,7 +12,7 @@ from class_hf import (
     OrmaFeatureExtractor,
     Text2MolFeatureExtractor,
 )
-from class_hf.models.feature_extraction_fingerprint import (
+from class_hf.models.smiles import (
     MAX_ATOMS,
     MAX_NEIGHBOURS,
     MAX_RINGS,
