@@ -29,6 +29,7 @@ if not asks_for_help():  # these imports take seconds, and the help needs none o
     from class_hf.data.molecule_tables import read_molecules
     from class_hf.data.source import load_data
     from class_hf.search.building import IndexSettings
+    from class_hf.search.captions import with_captions
     from class_hf.search.index import MoleculeIndex
 
 
@@ -136,22 +137,6 @@ def read_source(args: argparse.Namespace) -> tuple[datasets.Dataset, list[str] |
     if args.query_bank and "train" not in data:
         raise ValueError("--query_bank needs training pairs; this data set has none.")
     return with_captions(data), data["train"]["description"][:] if args.query_bank else None
-
-
-def with_captions(data: datasets.DatasetDict) -> datasets.Dataset:
-    """The candidate pool, with the captions that its molecules have in the pairs."""
-    captions: dict[str, str] = {}
-    further = 0
-    for split, pairs in data.items():
-        if split == "pool":
-            continue
-        for molecule_id, caption in zip(pairs["id"][:], pairs["description"][:], strict=True):
-            further += molecule_id in captions
-            captions.setdefault(molecule_id, caption)
-    if further:
-        print(f"{further:,} captions are not indexed, because their molecule has an earlier caption")
-    pool = data["pool"]
-    return pool.add_column("description", [captions.get(molecule_id, "") for molecule_id in pool["id"][:]])
 
 
 def print_report(config: dict) -> None:

@@ -42,6 +42,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("text", nargs="?", help="description of the molecules, in quotes")
     parser.add_argument("--smiles", help="search by this molecule in place of a description")
     parser.add_argument("--queries", metavar="FILE", help="search by each line of a file; needs --output")
+    parser.add_argument("--encoding", help="encoding of the file of queries, such as cp1252 (default: UTF-8)")
     parser.add_argument("--captions", action="store_true", help="search captions, not molecules; needs --smiles")
     parser.add_argument("--index", default=DEFAULT_INDEX, help="folder or URL of the index (default: %(default)s)")
     parser.add_argument("--model", help="folder or Hub id of the index's model, if it moved")
@@ -69,7 +70,10 @@ def main(argv: Sequence[str]) -> None:
     args = parse(argv)
     filters = check_arguments(args)
     queries: str | list[str]
-    queries = read_queries(args.queries) if args.queries else args.text if args.smiles is None else args.smiles
+    if args.queries:
+        queries = read_queries(args.queries, args.encoding)
+    else:
+        queries = args.text if args.smiles is None else args.smiles
     transformers.logging.disable_progress_bar()
     with MoleculeIndex.load(args.index, args.model) as index:
         bank = index.config["query_bank"] if args.smiles is None and not args.no_query_bank else None
@@ -110,6 +114,8 @@ def check_arguments(args: argparse.Namespace) -> MoleculeFilter:
         raise ValueError("--captions needs --smiles.")
     if args.queries and (args.output is None or args.draw is not None or args.json):
         raise ValueError("--queries needs --output, and allows neither --draw nor --json.")
+    if args.encoding is not None and not args.queries:
+        raise ValueError("--encoding is for the file of --queries; leave it out.")
     if args.draw is not None and Path(args.draw).suffix.lower() != ".png":
         raise ValueError(f"--draw {args.draw!r}: expected the name of a .png file.")
     for path in filter(None, (args.output, args.draw)):

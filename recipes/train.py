@@ -92,8 +92,11 @@ def main(argv: list[str]) -> None:
         plan = outline_plan(args, len(data["train"]))
         if args.should_save:
             print(plan_table(plan))
-            if args.end_share is None:
-                print("curriculum_end is auto: the run finds the suspects first and leaves out those likely wrong")
+            if args.end_share != 1.0:
+                suspects = "those likely wrong" if args.end_share is None else "the most suspect"
+                print(
+                    f"curriculum_end is {args.curriculum_end}: the run finds suspects first, and leaves out {suspects}"
+                )
             print(f"drawn in {plot_plan(plan, output / 'plots' / 'dry_run_plan.png')}")
         return
     with run_lock(output) if args.process_index == 0 else nullcontext():
@@ -165,7 +168,7 @@ def train(
         plot_plan(trainer.plan, output / "plots" / "plan.png")
     trainer.model.to(args.device)  # FSDP and DeepSpeed leave it on the host until training starts
     untrained = trainer.evaluator(trainer.model)["pools"]["split"]["text_to_molecule"]
-    trainer.train(checkpoint)
+    trainer.train(checkpoint or False)
     if isinstance(model, PeftModel):
         if args.should_save:
             base = model_args.model_name_or_path or model_args.towers()

@@ -1,6 +1,7 @@
 """Tables of molecules: the same molecules from every format, and one clear line where there are none."""
 
 import gzip
+import re
 from pathlib import Path
 
 import datasets
@@ -378,6 +379,32 @@ def test_other_characters_in_a_mol_block_are_refused(tmp_path):
     molecules = read_molecules(put(tmp_path / "a.sdf", record + sdf_record("CCN", "\u03b2-amine")))
     assert molecules["smiles"][:] == [None, "CCN"] and molecules["id"][:] == ["a", "\u03b2-amine"]
     assert molecules[FAULT][0].startswith("RDKit cannot read the mol block (")
+
+
+@pytest.mark.parametrize(
+    "between",
+    [
+        "",  # directly after M  END
+        "> <x>\n1\n\n",  # after a property
+        "> <x>\n1\n",  # after a property without its blank line
+        "$$$\n",  # a separator that is cut
+        "M  END\n",
+    ],
+)
+@pytest.mark.parametrize("cut", [False, True])
+def test_concatenated_mol_blocks_are_counted(tmp_path, between, cut):
+    blocks = [Chem.MolToMolBlock(Chem.MolFromSmiles(smiles)) for smiles in ("CCO", "CCN")]
+    text = between.join(blocks)
+    content = text.removesuffix("M  END\n") if cut else text
+    (tmp_path / "a.sdf.gz").write_bytes(gzip.compress(content.encode()))
+    faults = read_molecules(tmp_path / "a.sdf.gz")[FAULT][:]
+    assert len(faults) == 1 and re.fullmatch(r"holds \d mol blocks; separate them by lines with .*", faults[0])
+
+
+def test_a_mol_block_has_the_limits_of_a_smiles(tmp_path):
+    rings = Chem.MolFromSmiles("C1CC1" * 320, sanitize=False)
+    put(tmp_path / "a.sdf", Chem.MolToV3KMolBlock(rings, kekulize=False) + "$$$$\n")
+    assert read_molecules(tmp_path / "a.sdf")[FAULT][:] == ["its mol block has 320 rings; the limit is 300"]
 
 
 def test_mol_blocks_without_a_separator_are_found(tmp_path):

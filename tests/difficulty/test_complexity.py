@@ -101,7 +101,7 @@ def test_new_pairs_are_ranked_among_the_training_pairs():
 def test_reading_names_the_row_of_a_smiles_that_does_not_parse():
     with pytest.raises(ValueError, match=r"row 17 \(id b\): RDKit cannot parse the SMILES 'C1CC\('.*drop"):
         len(PairFeatures(["a", "b"], ["x", "y"], ["C", "C1CC("], rows=[16, 17]).fragments)
-    with pytest.raises(ValueError, match=r"^id b: RDKit cannot parse the SMILES ''"):
+    with pytest.raises(ValueError, match=r"^id b: the SMILES is ''; expected a non-empty string"):
         len(PairFeatures(["a", "b"], ["x", "y"], ["C", ""]).sizes)
 
 

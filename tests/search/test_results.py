@@ -1,6 +1,7 @@
 """Hits in files: all columns in each format, no formulas, and queries from a file."""
 
 import csv
+import gzip
 import json
 
 import pyarrow.parquet as pq
@@ -60,9 +61,28 @@ def test_queries_of_a_file(tmp_path):
     assert read_queries(path) == ["an ester", "a thiol"]
     for content, message in (
         (b"", "has no queries"),
-        (b"\xff\xfe", "is not UTF-8"),
-        (b"a\nb\x00c\n", "line 2 contains"),
+        (b"a\ncaf\xe9\n", "line 2 is not UTF-8 .*--encoding cp1252"),
+        (b"PK\x03\x04", "is a zip archive"),
+        (b"a\nb\x00c\n", "line 2 holds a zero byte"),
+        (b"a\nb\x07c\n", "line 2 contains the control character"),
     ):
         path.write_bytes(content)
         with pytest.raises(ValueError, match=message):
             read_queries(path)
+
+
+@pytest.mark.parametrize(
+    ("content", "encoding"),
+    [
+        ("An \xe9ster\u2028.\rAn acid\r".encode(), None),
+        ("An \xe9ster\u2028.\r\nAn acid".encode("utf-16"), None),
+        ("An \xe9ster\u2028.\nAn acid".encode("utf-16-be"), None),
+        (gzip.compress("\ufeffAn \xe9ster\u2028.\n\nAn acid\n".encode()), None),
+        ("An \xe9ster\u2028.\nAn acid".encode("utf-7"), "utf-7"),
+    ],
+)
+def test_queries_in_any_encoding(tmp_path, content, encoding):
+    (tmp_path / "queries.txt").write_bytes(content)
+    assert read_queries(tmp_path / "queries.txt", encoding) == ["An \xe9ster\u2028.", "An acid"]
+    with pytest.raises(ValueError, match="--encoding 'utf-99' is not known"):
+        read_queries(tmp_path / "queries.txt", "utf-99")

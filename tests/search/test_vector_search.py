@@ -6,7 +6,8 @@ from datasets import Dataset
 
 from class_hf import MoleculeFilter, MoleculeIndex
 from class_hf.search.query import ELEMENTS
-from class_hf.search.stores.folder import FolderStore, element_bits
+from class_hf.search.stores.bit_sets import element_bits
+from class_hf.search.stores.folder import FolderStore
 from class_hf.search.vector_search import encode, top_rows, top_rows_by_codes
 
 

@@ -20,6 +20,7 @@ from class_hf import (
     TextMoleculeCollator,
     TextMoleculeDualEncoderModel,
 )
+from class_hf.training.records import evaluate_run
 
 
 def arguments(folder, **kwargs):
@@ -197,9 +198,14 @@ def test_accumulation_gives_the_mean_of_the_micro_batches_gradients(trainer_for)
         torch.testing.assert_close(keep.gradients[name], parameter.grad)
 
 
-def test_bf16(trainer_for):
+def test_bf16(trainer_for, prepared, processor):
     trainer = trainer_for(bf16=True)
     trainer.train()
+    embeddings, *_ = evaluate_run(trainer, {"validation": prepared}, prepared, processor)
+    model = tiny_model().eval()
+    model.load_state_dict(trainer.model.state_dict())
+    for name, value in RetrievalEvaluator(prepared, processor=processor).embeddings(model).items():
+        assert torch.equal(value, embeddings[name]), name  # float32, as class-hf evaluate
     assert np.isfinite([entry["loss"] for entry in trainer.state.log_history if "loss" in entry]).all()
     assert {parameter.dtype for parameter in trainer.model.parameters()} == {torch.float32}
 

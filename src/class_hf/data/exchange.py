@@ -4,10 +4,10 @@ from typing import Literal
 
 import numpy as np
 from datasets import Dataset
-from rdkit import Chem, rdBase
 from rdkit.Chem import rdFingerprintGenerator
 
 from class_hf.data.prepare import molecule_key
+from class_hf.data.smiles import read_smiles
 
 # Columns that are computed from the captions and would be wrong after an exchange.
 _DERIVED = ("text_features", "text_key", "text_pooled", "text_difficulty", "molecule_difficulty", "difficulty")
@@ -163,12 +163,11 @@ def _fingerprints(smiles: list[str]) -> np.ndarray:
     """Morgan fingerprints of radius 2 with 2048 bits, as 0.0 and 1.0 in float32."""
     generator = rdFingerprintGenerator.GetMorganGenerator(radius=2, fpSize=2048)
     bits = np.zeros((len(smiles), 2048), np.float32)
-    with rdBase.BlockLogs():
-        for row, text in enumerate(smiles):
-            molecule = Chem.MolFromSmiles(text)
-            if molecule is None:
-                raise ValueError(f"RDKit cannot parse the SMILES {text!r}. Load the pairs with load_chebi20 first.")
-            bits[row] = generator.GetFingerprintAsNumPy(molecule)
+    for row, text in enumerate(smiles):
+        molecule, fault = read_smiles(text)
+        if molecule is None:
+            raise ValueError(f"{fault}. Load the pairs with load_chebi20 first.")
+        bits[row] = generator.GetFingerprintAsNumPy(molecule)
     return bits
 
 

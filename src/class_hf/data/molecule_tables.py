@@ -34,7 +34,7 @@ logger = logging.getLogger(__name__)
 PLACE, FAULT = "_place", "_read_fault"
 _CHUNK = 10_000
 # Increase it when the same file is read differently, so that older cached tables are not used.
-_CACHE_VERSION = 1
+_CACHE_VERSION = 2
 
 
 def read_molecules(

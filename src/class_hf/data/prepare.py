@@ -12,9 +12,9 @@ import rdkit
 import transformers
 from datasets import Dataset, concatenate_datasets
 from datasets.fingerprint import Hasher
-from rdkit import Chem, rdBase
 
 from class_hf._version import __version__
+from class_hf.data.smiles import canonical_smiles
 from class_hf.utils.protocols import Processor
 
 TEXT_FEATURES = "text_features"
@@ -34,14 +34,12 @@ def stable_key(content: str | bytes) -> int:
 
 
 def molecule_key(smiles: str) -> int:
-    """A 63-bit hash of a molecule, equal for all its SMILES. If RDKit cannot parse the SMILES, the text is hashed.
+    """A 63-bit hash of a molecule, equal for all its SMILES. Of a SMILES that is refused, the text is hashed.
 
     >>> molecule_key("OCC") == molecule_key("CCO")
     True
     """
-    with rdBase.BlockLogs():
-        molecule = Chem.MolFromSmiles(smiles)
-    return stable_key(smiles if molecule is None else Chem.MolToSmiles(molecule))
+    return stable_key(canonical_smiles(smiles))
 
 
 def _check_columns(dataset: Dataset, needed: Sequence[str]) -> None:

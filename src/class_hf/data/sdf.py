@@ -10,14 +10,17 @@ from rdkit import Chem, rdBase
 
 from class_hf.data.columns import SYNONYMS, normalise
 from class_hf.data.text_files import Notes, Record, SourceFile, read_lines
+from class_hf.models.smiles import size_fault
 
 _PROPERTY = re.compile(r"^>.*?<([^<>]*)>")
+_COUNTS = re.compile(r"[ \d]{6}.*V[23]000\s*$")  # the fourth line of a mol block
 # Older and newer PubChem exports. Each is PubChem's isomeric SMILES.
 _PUBCHEM_SMILES = ("PUBCHEM_SMILES", "PUBCHEM_OPENEYE_ISO_SMILES")
 _ID_NAMES = {name: rank for rank, (name,) in enumerate(SYNONYMS["id"])}
 _MAX_LINES = 1_000_000  # of a record
 _TITLE = 60  # characters of a title in an error
 _REASON = 200  # characters of RDKit's message in an error
+_SMALL = 200  # lines of a mol block; no smaller one exceeds a limit of the SMILES reader
 _VIOLATION = re.compile(r"Violation (.+?) Violation occurred")
 
 
@@ -88,6 +91,12 @@ def structure_smiles(record: SdfRecord) -> tuple[str | None, str | None]:
     if record.blocks > 1:
         return None, f"holds {record.blocks} mol blocks; separate them by lines with $$$$"
     with rdBase.BlockLogs():
+        if record.block.count("\n") > _SMALL:
+            # Before sanitisation, which takes minutes for thousands of rings.
+            raw = Chem.MolFromMolBlock(record.block, sanitize=False, removeHs=False)
+            fault = None if raw is None else size_fault(raw)
+            if fault is not None:
+                return None, f"its mol block {fault}"
         molecule = Chem.MolFromMolBlock(record.block)
         if molecule is not None and molecule.GetNumAtoms():
             return Chem.MolToSmiles(molecule), None
@@ -153,9 +162,11 @@ def _record(number: int, lines: list[str]) -> SdfRecord:
     """A record from its lines, without the separator."""
     end = next((at for at, text in enumerate(lines) if text.startswith("M  END")), len(lines) - 1)
     properties: dict[str, str] = {}
-    blocks = 1
+    ends = counts = 0  # further mol blocks, by their last line and by their counts line
     name: str | None = None
     for text in lines[end + 1 :]:
+        ends += text.startswith("M  END")
+        counts += _COUNTS.match(text) is not None
         match = _PROPERTY.match(text) if text.startswith(">") else None
         if match and name is None:
             name = match.group(1)
@@ -164,10 +175,8 @@ def _record(number: int, lines: list[str]) -> SdfRecord:
             name = None
         elif name is not None:
             properties[name] = f"{properties[name]}\n{text}" if properties[name] else text
-        elif text.startswith("M  END"):
-            blocks += 1
     title = lines[0].strip() if lines else ""
-    return SdfRecord(number, title, "\n".join(lines[: end + 1]) + "\n", properties, blocks)
+    return SdfRecord(number, title, "\n".join(lines[: end + 1]) + "\n", properties, 1 + max(ends, counts))
 
 
 class _Messages(logging.Handler):

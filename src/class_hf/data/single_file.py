@@ -3,10 +3,9 @@
 import hashlib
 from collections.abc import Mapping
 
-from rdkit import Chem, rdBase
-
 from class_hf.data.columns import PAIR_COLUMNS
 from class_hf.data.formats import Table, read_files, split_of
+from class_hf.data.smiles import canonical_smiles
 from class_hf.data.text_files import SourceFile
 
 _SPLITS = ("train", "validation", "test")
@@ -47,8 +46,7 @@ def read_single_file(file: SourceFile, column_mapping: Mapping[str, str]) -> dic
                 )
             table.faults.setdefault(row, f"its split {name!r} is none of train, validation and test")
     else:
-        with rdBase.BlockLogs():
-            splits = [split_of_molecule(smiles) for smiles in table.columns["smiles"]]
+        splits = [split_of_molecule(smiles) for smiles in table.columns["smiles"]]
     for row in table.faults:  # a refused row needs a split too, for the report; each file has training pairs
         splits[row] = "train"
     counts = {split: splits.count(split) for split in _SPLITS}
@@ -63,14 +61,12 @@ def read_single_file(file: SourceFile, column_mapping: Mapping[str, str]) -> dic
 def split_of_molecule(smiles: str) -> str:
     """The split of a molecule, by a hash of its canonical SMILES: about 80 % train, 10 % validation, 10 % test.
 
-    A molecule keeps its split when others are added. A string that RDKit cannot parse is hashed unchanged.
+    A molecule keeps its split when others are added. A SMILES that is refused is hashed unchanged.
 
     >>> split_of_molecule("OCC") == split_of_molecule("C(C)O")
     True
     """
-    molecule = Chem.MolFromSmiles(smiles)
-    text = Chem.MolToSmiles(molecule) if molecule is not None else smiles
-    first = hashlib.sha256(text.encode()).digest()[0]
+    first = hashlib.sha256(canonical_smiles(smiles).encode()).digest()[0]
     return "train" if first < _FIRST_VALIDATION else "validation" if first < _FIRST_TEST else "test"
 
 

@@ -64,6 +64,19 @@ def read_smiles(smiles: str) -> tuple[Chem.Mol | None, str | None]:
         return None, str(error).removesuffix(".")
 
 
+def canonical_smiles(smiles: str) -> str:
+    """The canonical SMILES of a molecule, equal for all its SMILES. A SMILES that is refused is returned unchanged.
+
+    Args:
+        smiles: the text. [`read_smiles`] says which SMILES are refused.
+
+    >>> canonical_smiles("OCC"), canonical_smiles("C1CC(")
+    ('CCO', 'C1CC(')
+    """
+    molecule, _ = read_smiles(smiles)
+    return smiles if molecule is None else Chem.MolToSmiles(molecule)
+
+
 def smiles_fault(smiles: str) -> str | None:
     """What is wrong with a SMILES, or None; see [`read_smiles`].
 

@@ -5,10 +5,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import NamedTuple
 
-from rdkit import Chem, rdBase
-
 from class_hf.data.formats import Table, split_of
-from class_hf.data.smiles import repair_smiles, smiles_fault
+from class_hf.data.smiles import canonical_smiles, repair_smiles, smiles_fault
 from class_hf.data.text_files import OnError as OnError
 
 Columns = dict[str, list[str]]
@@ -213,11 +211,7 @@ def _pool_faults(columns: Columns, split: str, pool: Mapping[str, tuple[str, str
 
 def _same_molecule(smiles: str, other: str) -> bool:
     """Whether two SMILES are spellings of one molecule. A SMILES that does not parse was refused before."""
-    if smiles == other:
-        return True
-    with rdBase.BlockLogs():
-        canonical = {Chem.MolToSmiles(molecule) for molecule in map(Chem.MolFromSmiles, (smiles, other)) if molecule}
-    return len(canonical) < 2
+    return smiles == other or canonical_smiles(smiles) == canonical_smiles(other)
 
 
 def _place(table: Table, row: int) -> str:

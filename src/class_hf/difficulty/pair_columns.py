@@ -5,7 +5,9 @@ from hashlib import blake2b
 from typing import Any
 
 import numpy as np
-from rdkit import Chem, rdBase
+from rdkit import Chem
+
+from class_hf.models.smiles import parse_smiles
 
 COLUMNS = ("id", "smiles", "description")
 
@@ -60,9 +62,10 @@ def _same_molecule(smiles: str, other: str) -> bool:
     """Whether two SMILES are spellings of one molecule."""
     if smiles == other:
         return True
-    with rdBase.BlockLogs():
-        molecules = [Chem.MolFromSmiles(text) for text in (smiles, other)]
-    return None not in molecules and len({Chem.MolToSmiles(molecule) for molecule in molecules}) == 1
+    try:
+        return Chem.MolToSmiles(parse_smiles(smiles)) == Chem.MolToSmiles(parse_smiles(other))
+    except ValueError:
+        return False
 
 
 def name_pairs(

@@ -8,8 +8,10 @@ from hashlib import blake2b
 from typing import Any
 
 import numpy as np
-from rdkit import Chem, rdBase
+from rdkit import Chem
 from rdkit.Chem import rdFingerprintGenerator, rdMolDescriptors
+
+from class_hf.models.smiles import parse_smiles
 
 WORD = re.compile(r"[^\W_]+")
 
@@ -132,7 +134,7 @@ class PairFeatures:
         """Each molecule's distinct Morgan substructure ids (radius 2, with chirality, not folded).
 
         Raises:
-            ValueError: if RDKit cannot parse a SMILES, or the molecule has no atom; names the row and its id.
+            ValueError: if a SMILES is refused, or the molecule has no atom; names the row and its id.
         """
         return self._structures[0]
 
@@ -149,17 +151,17 @@ class PairFeatures:
     def _structures(self) -> tuple[Ragged, np.ndarray]:
         fragments: list[list[int]] = []
         sizes = np.zeros((len(self), 3), np.int64)
-        with rdBase.BlockLogs():
-            for i, smiles in enumerate(self.smiles):
-                mol = Chem.MolFromSmiles(smiles)
-                if mol is None or mol.GetNumAtoms() == 0:
-                    raise ValueError(
-                        f"{self.place(i)}: RDKit cannot parse the SMILES {smiles!r}. Correct the row, or load "
-                        'the data set with on_error="drop" to drop and list such rows.'
-                    )
-                # The count vector has the unfolded ids; the bit vector does not.
-                fragments.append(list(_morgan().GetSparseCountFingerprint(mol).GetNonzeroElements()))
-                sizes[i] = mol.GetNumHeavyAtoms(), rdMolDescriptors.CalcNumRings(mol), _stereo_marks(mol)
+        for i, smiles in enumerate(self.smiles):
+            try:
+                mol = parse_smiles(smiles)
+            except ValueError as error:
+                raise ValueError(
+                    f'{self.place(i)}: {error} Correct the row, or load the data set with on_error="drop" to drop '
+                    "and list such rows."
+                ) from None
+            # The count vector has the unfolded ids; the bit vector does not.
+            fragments.append(list(_morgan().GetSparseCountFingerprint(mol).GetNonzeroElements()))
+            sizes[i] = mol.GetNumHeavyAtoms(), rdMolDescriptors.CalcNumRings(mol), _stereo_marks(mol)
         return Ragged.of(fragments, np.uint64), sizes
 
 

@@ -85,8 +85,20 @@ def _check_size(smiles: str) -> None:
         return
     with rdBase.BlockLogs():
         molecule = Chem.MolFromSmiles(smiles, sanitize=False)  # fast: no ring search
-    if molecule is None:
-        return
+    fault = None if molecule is None else size_fault(molecule)
+    if fault is not None:
+        raise ValueError(f"the SMILES {_shortened(smiles, 60)} {fault}.")
+
+
+def size_fault(molecule: Chem.Mol) -> str | None:
+    """Which limit a molecule exceeds, or None.
+
+    Args:
+        molecule: parsed with `sanitize=False`, which is fast because it searches no rings.
+
+    >>> size_fault(Chem.MolFromSmiles("C" * 3000, sanitize=False))
+    'has 3,000 atoms; the limit is 2,000'
+    """
     atoms = molecule.GetNumAtoms()
     rings = molecule.GetNumBonds() - atoms + len(Chem.GetMolFrags(molecule))
     sizes = [("atoms", atoms, MAX_ATOMS), ("rings", rings, MAX_RINGS)]
@@ -95,7 +107,8 @@ def _check_size(smiles: str) -> None:
         sizes.append(("neighbours at one atom", neighbours, MAX_NEIGHBOURS))
     for name, size, limit in sizes:
         if size > limit:
-            raise ValueError(f"the SMILES {_shortened(smiles, 60)} has {size:,} {name}; the limit is {limit:,}.")
+            return f"has {size:,} {name}; the limit is {limit:,}"
+    return None
 
 
 def _reason(smiles: str) -> str:

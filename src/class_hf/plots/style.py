@@ -119,19 +119,19 @@ def draw_molecule(smiles: str, name: str) -> np.ndarray:
         The picture, (460, 660, channels), with values in [0, 1].
 
     Raises:
-        ValueError: if RDKit cannot parse the SMILES.
+        ValueError: if the SMILES is refused.
 
     >>> draw_molecule("CCO", "ethanol").shape[:2]
     (460, 660)
     """
     from matplotlib.image import imread
-    from rdkit import Chem, rdBase
     from rdkit.Chem.Draw import rdMolDraw2D
 
-    with rdBase.BlockLogs():
-        molecule = Chem.MolFromSmiles(smiles)
+    from class_hf.data.smiles import read_smiles
+
+    molecule, fault = read_smiles(smiles)
     if molecule is None:
-        raise ValueError(f"id {name}: RDKit cannot parse the SMILES {smiles!r}.")
+        raise ValueError(f"id {name}: {fault}.")
     canvas = rdMolDraw2D.MolDraw2DCairo(660, 460)
     rdMolDraw2D.PrepareAndDrawMolecule(canvas, molecule)
     canvas.FinishDrawing()

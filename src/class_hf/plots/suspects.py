@@ -11,6 +11,7 @@ from rdkit import Chem, rdBase
 from rdkit.Chem import rdDepictor
 from rdkit.Chem.Draw import rdMolDraw2D
 
+from class_hf.data.smiles import read_smiles
 from class_hf.difficulty.suspects import Suspects
 from class_hf.utils.spreadsheets import format_csv
 
@@ -90,7 +91,9 @@ def write_suspects(folder: str | Path, suspects: Suspects, pairs: Dataset) -> No
 
 def _sdf_molecule(record: dict[str, Any]) -> Any:
     """The molecule of a record, with the columns as properties."""
-    molecule = Chem.MolFromSmiles(record["smiles"])
+    molecule, fault = read_smiles(record["smiles"])
+    if molecule is None:
+        raise ValueError(f"id {record['id']}: {fault}.")
     if molecule.GetNumAtoms() <= _MAX_ATOMS:
         rdDepictor.Compute2DCoords(molecule)
     molecule.SetProp("_Name", _one_line(record["id"]))
@@ -149,7 +152,7 @@ def _article(record: dict[str, Any], suspects: Suspects, pairs: Dataset, place: 
 
 def _figure(smiles: str, name: str) -> str:
     """A picture of a molecule with its id, or its SMILES if it is too large to draw."""
-    molecule = Chem.MolFromSmiles(smiles)
+    molecule, _ = read_smiles(smiles)
     caption = f"<figcaption>{escape(name)}</figcaption>"
     if molecule is None or molecule.GetNumAtoms() > _MAX_ATOMS:
         return f"<figure><code>{escape(_shorten(smiles))}</code>{caption}</figure>"

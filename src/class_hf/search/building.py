@@ -1,5 +1,6 @@
 """Builds an index: reads a table, embeds its molecules and captions, and fills a store."""
 
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,12 +14,15 @@ from tqdm.auto import tqdm
 from class_hf._version import __version__
 from class_hf.data.validation import OnError
 from class_hf.evaluation.query_bank import BankMethod, bank_penalties
+from class_hf.search.captions import FURTHER, different_captions, has_further
 from class_hf.search.conditions import column_kind
 from class_hf.search.encoder import IndexEncoder
 from class_hf.search.properties import describe
 from class_hf.search.stores.base import store_class
 from class_hf.search.vector_search import EXACT_UP_TO
 from class_hf.utils.protocols import Processor, RetrievalModel
+
+logger = logging.getLogger(__name__)
 
 # Molecules that are embedded and stored at a time.
 SHARD = 8_192
@@ -95,6 +99,10 @@ def build_index(
         store.check_location(rest, settings.overwrite)
     encoder = IndexEncoder.open(model, processor)
     table, report = describe(molecules, settings.num_proc, settings.on_error)
+    if has_further(table) and not getattr(store, "keeps_further_captions", False):
+        further = sum(len(texts or ()) for texts in table[FURTHER][:])
+        logger.warning("%s keeps one caption of a molecule: %s captions are not indexed.", store.__name__, further)
+        table = table.remove_columns(FURTHER)
     captions, caption_rows = different_captions(table)
     probes = encoder.probes()
     dimension = len(probes["molecule"])
@@ -160,21 +168,6 @@ class Bank:
     def config(self) -> dict[str, Any]:
         """What the settings of the index keep."""
         return {"captions": len(self.vectors), "method": self.method, "scale": self.scale}
-
-
-def different_captions(table: Dataset) -> tuple[list[str], np.ndarray]:
-    """The different captions of a table, and for each the first row that has it.
-
-    >>> different_captions(Dataset.from_dict({"description": ["an acid", None, "an acid", "a base"]}))
-    (['an acid', 'a base'], array([0, 3]))
-    """
-    if "description" not in table.column_names:
-        return [], np.empty(0, np.int64)
-    rows: dict[str, int] = {}
-    for row, caption in enumerate(table["description"][:]):
-        if isinstance(caption, str) and caption.strip():
-            rows.setdefault(caption, row)
-    return list(rows), np.fromiter(rows.values(), np.int64, len(rows))
 
 
 def _name_of(model: RetrievalModel | str) -> str | None:

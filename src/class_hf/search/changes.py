@@ -8,7 +8,8 @@ import torch
 from datasets import Dataset, concatenate_datasets
 
 from class_hf.data.validation import OnError
-from class_hf.search.building import SHARD, Bank, counts, different_captions
+from class_hf.search.building import SHARD, Bank, counts
+from class_hf.search.captions import different_captions
 from class_hf.search.encoder import IndexEncoder
 from class_hf.search.properties import describe
 from class_hf.search.stores.folder import FolderStore, FolderWriter, properties_of

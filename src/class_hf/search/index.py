@@ -93,9 +93,9 @@ class MoleculeIndex:
         """Embeds molecules, and writes an index of them.
 
         Args:
-            molecules: a table with the column `smiles`. The columns `id` (default: the row number) and `description`
-                (captions; None or empty for none) are used. All other columns are kept. Text columns in which each
-                value is a number become numbers.
+            molecules: a table with the column `smiles`. The columns `id` (default: the row number), `description`
+                (captions; None or empty for none) and `further_descriptions` (lists of further captions) are used. All
+                other columns are kept. Text columns in which each value is a number become numbers.
             model (`RetrievalModel` or `str`): a dual encoder, or its folder or Hub id.
             processor (`Processor`, *optional*): the processor of a loaded model.
             output_dir (`str`, *optional*): folder of the index. Give either this or `store`.
@@ -182,7 +182,8 @@ class MoleculeIndex:
             k (`int`, defaults to 10): number of captions.
 
         Returns:
-            As [`search`]. Each hit is the first molecule that has the caption.
+            As [`search`]. Each hit is the first molecule that has the caption, and its field `description` is the
+            caption. A molecule with several captions can be several hits.
 
         Raises:
             ValueError: If the index holds no captions, or as for [`search`].

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 from rdkit import Chem, rdBase
 from rdkit.Chem import rdDepictor
 
+from class_hf.data.text_files import SourceFile, read_lines
 from class_hf.models.smiles import parse_smiles
 from class_hf.search.query import MAX_TEXT, Hit, check_string
 from class_hf.utils.json_text import json_text
@@ -105,8 +106,13 @@ def _to_csv(columns: Sequence[str], rows: Sequence[dict[str, Any]]) -> bytes:
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow([guard_formula(name) for name in columns])
-    writer.writerows([[guard_formula(row.get(name)) for name in columns] for row in rows])
+    writer.writerows([[guard_formula(_as_cell(row.get(name))) for name in columns] for row in rows])
     return file.getvalue().encode()
+
+
+def _as_cell(value: Any) -> Any:
+    """A list as JSON, and any other value unchanged."""
+    return json.dumps(value, ensure_ascii=False, default=str) if isinstance(value, list) else value
 
 
 def _to_json(columns: Sequence[str], rows: Sequence[dict[str, Any]]) -> bytes:
@@ -138,7 +144,7 @@ def _to_sdf(columns: Sequence[str], rows: Sequence[dict[str, Any]]) -> bytes:
 
 def _one_line(value: Any) -> str:
     """Text that fits on a line of an SDF: line breaks would end the value, and `$$$$` the record."""
-    text = " ".join(str(value).split())
+    text = " ".join(str(_as_cell(value)).split())
     return f" {text}" if text.startswith("$$$$") else text
 
 
@@ -150,14 +156,15 @@ _RENDERERS: dict[str, Callable[[Sequence[str], Sequence[dict[str, Any]]], bytes]
 }
 
 
-def read_queries(path: str | Path) -> list[str]:
+def read_queries(path: str | Path, encoding: str | None = None) -> list[str]:
     """Reads descriptions from a text file, one per line. Empty lines are skipped.
 
     Args:
-        path: a file in UTF-8.
+        path: a text file, compressed with gzip or not. Lines end with LF, CRLF or CR.
+        encoding (`str`, *optional*): its encoding. Default: UTF-8, or what a byte order mark says.
 
     Raises:
-        ValueError: If the file is missing, is not UTF-8, has no queries, or a line is no query.
+        ValueError: If the file is missing, has another encoding, has no queries, or a line is no query.
 
     >>> read_queries("nowhere.txt")
     Traceback (most recent call last):
@@ -165,15 +172,11 @@ def read_queries(path: str | Path) -> list[str]:
     """
     path = Path(path)
     if not path.is_file():
-        raise ValueError(f"{str(path)!r} does not exist; expected a text file with one query per line.")
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{str(path)!r} is not UTF-8 (byte {error.start:,}); save it as UTF-8.") from error
+        raise ValueError(f"{str(path)!r} does not exist; expected a text file with one query a line.")
     queries = [
-        check_string(line, f"{path.name} line {number}", MAX_TEXT, "a description of a molecule")
-        for number, line in enumerate(lines, start=1)
-        if line.strip()
+        check_string(line.text, f"{path.name} line {line.number}", MAX_TEXT, "a description of a molecule")
+        for line in read_lines(SourceFile(str(path), path, encoding))
+        if line.text.strip()
     ]
     if not queries:
         raise ValueError(f"{str(path)!r} has no queries; expected one per line.")

@@ -3,6 +3,9 @@
 It reads one JSON object from its input and writes one to its output. It imports nothing of this package, so that it
 can run isolated: neither the current folder nor `PYTHONPATH` is searched for modules. The folders of RDKit and NumPy
 are its arguments. They are searched after the standard library.
+
+It calls RDKit's parser directly. The process is ended after a time limit, and `parse_smiles` reads each query again
+before it is encoded, so its limits and its strictness hold.
 """
 
 import json

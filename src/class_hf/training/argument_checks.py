@@ -82,7 +82,31 @@ UNUSED = {
     "bf16_full_eval": "evaluation runs in the precision of the weights",
     "remove_unused_columns": "the collator picks the columns",
     "label_names": "pairs have no labels",
+    "eval_use_gather_object": "evaluation gathers tensors of equal shapes",
+    "use_liger_kernel": "the kernels replace parts of language models, which no dual encoder has",
+    "liger_kernel_config": "the kernels replace parts of language models, which no dual encoder has",
+    "use_cache": "encoders keep no cache",
+    "do_predict": "evaluate the test split with class-hf evaluate, or with an evaluator of its pairs",
+    "hub_always_push": "a push is one commit of the finished run",
+    "parallelism_config": "the batch is split over all processes; use DDP, FSDP2 or DeepSpeed",
 }
+# Arguments whose other values have no effect here: the only value, and the reason.
+FIXED_VALUES = {
+    "eval_do_concat_batches": (True, "evaluation ranks the complete pool at once"),
+    "average_tokens_across_devices": (True, "the loss is a mean over pairs, not over tokens"),
+    "length_column_name": ("length", "batches are those of the plan, and lengths do not matter"),
+    "include_num_input_tokens_seen": ("no", "the logs count pairs, not tokens"),
+}
+# Of the optimizers that use `optim_args`, the names that they read; None for those whose libraries check them. All
+# other optimizers use none.
+_OPTIMIZER_ARGUMENTS: dict[str, tuple[str, ...] | None] = {
+    "sgd": ("momentum", "dampening", "weight_decay", "nesterov"),
+    "adagrad": ("lr_decay", "weight_decay", "eps"),
+    "rmsprop": ("momentum", "alpha", "eps", "weight_decay", "centered"),
+}
+_OPTIMIZERS_WITHOUT = ("adafactor", "adamw_torch", "adamw_torch_fused", "adamw_torch_xla", "adamw_torch_npu_fused")
+_OPTIMIZERS_WITHOUT += ("lomo", "adalomo")
+_LOW_RANK = ("galore", "apollo", "lomo", "adalomo")
 # Names of the metrics of an evaluation, without the prefix `eval_`.
 METRICS = ("mrr", "hits@1", "hits@10", "mean_rank")
 
@@ -120,3 +144,30 @@ def check_unused(args: Any) -> None:
     for name, instead in UNUSED.items():
         if getattr(args, name, None):
             raise ValueError(f"{name} is {getattr(args, name)!r}, which has no effect here: {instead}. Leave it out.")
+    for name, (value, reason) in FIXED_VALUES.items():
+        given = getattr(args, name)
+        if given != value and not (value == "no" and given is False):
+            raise ValueError(f"{name} is {given!r}, which has no effect here: {reason}. Leave it out.")
+    _check_optimizer(args)
+
+
+def _check_optimizer(args: Any) -> None:
+    """Refuses arguments that the chosen optimizer does not read."""
+    optimizer = str(getattr(args.optim, "value", args.optim))
+    if args.optim_target_modules is not None and not optimizer.startswith(_LOW_RANK):
+        raise ValueError(
+            f"optim_target_modules is {args.optim_target_modules!r}, which has no effect with optim {optimizer!r}: "
+            "only GaLore and APOLLO use it. Leave it out."
+        )
+    if not args.optim_args:
+        return
+    names = [part.partition("=")[0].strip() for part in str(args.optim_args).split(",")]
+    if not all("=" in part for part in str(args.optim_args).split(",")):
+        raise ValueError(f"optim_args is {args.optim_args!r}; expected a list such as 'momentum=0.9,nesterov=true'.")
+    known = () if optimizer in _OPTIMIZERS_WITHOUT else _OPTIMIZER_ARGUMENTS.get(optimizer)
+    unknown = [name for name in names if known is not None and name not in known]
+    if unknown:
+        expected = f"it reads {', '.join(known)}" if known else "set weight_decay, adam_beta1 and their like instead"
+        raise ValueError(
+            f"optim_args has {unknown[0]!r}, which has no effect with optim {optimizer!r}: {expected}. Leave it out."
+        )

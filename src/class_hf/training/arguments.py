@@ -37,8 +37,8 @@ class CurriculumTrainingArguments(TrainingArguments):
             in (0, 1].
         curriculum_end (`str`, *optional*, defaults to `"1"`): share of the pairs that is admitted at the end, a number
             in (0, 1], or `"auto"`. The other pairs are never trained on: those with the largest `wrong_probability` if
-            the training set has that column, else the last ones of the order. `"auto"` leaves out the pairs that are
-            more likely wrong than right; with clean data it leaves out almost none.
+            the training set has that column (`class-hf train` computes it), else the last ones of the order. `"auto"`
+            leaves out the pairs that are more likely wrong than right; with clean data it leaves out almost none.
         suspect_weights (`bool`, *optional*, defaults to `False`): weight each pair in the loss by the probability that
             it is right, 1 - `wrong_probability`. An alternative to `curriculum_end`.
         curriculum_group_size (`int`, *optional*, defaults to 1): similar pairs that a batch holds together, as harder
@@ -91,7 +91,7 @@ class CurriculumTrainingArguments(TrainingArguments):
     )
     curriculum_end: str = field(
         default="1",
-        metadata={"help": "Share of the pairs that is ever admitted, (0, 1]; or auto: leave out pairs likely wrong."},
+        metadata={"help": "Share of the pairs ever admitted, (0, 1]: the most suspect are left out; or auto."},
     )
     suspect_weights: bool = field(
         default=False, metadata={"help": "Weight each pair in the loss by the probability that it is right."}
@@ -186,6 +186,7 @@ class CurriculumTrainingArguments(TrainingArguments):
         self._refuse("dataloader_drop_last", not self.dataloader_drop_last, "the plan has complete global batches")
         self._refuse("auto_find_batch_size", self.auto_find_batch_size, "the plan needs a fixed batch")
         self._refuse("ignore_data_skip", self.ignore_data_skip, "a resumed run would start the plan again")
+        self._refuse("dataloader_in_order", not self.dataloader_in_order, "the plan is the order of the batches")
         self._refuse("train_sampling_strategy", self.train_sampling_strategy != "random", "the plan is the order")
         if self.hub_strategy != HubStrategy.END:
             raise ValueError(

@@ -79,6 +79,20 @@ class RankingTrainer(PublishingTrainer):
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
 
+    def predict(self, test_dataset: Any, *args: Any, **kwargs: Any) -> Any:
+        """Refuses. The Trainer's method returns the outputs of batches, which have no meaning for retrieval.
+
+        Args:
+            test_dataset, *args, **kwargs: part of the Trainer's signature.
+
+        Raises:
+            NotImplementedError: always; says what to use.
+        """
+        raise NotImplementedError(
+            "a CurriculumTrainer has no predict: pass the pairs to evaluate() for metrics, or use class_hf.Encoder "
+            "for embeddings."
+        )
+
     def _own_metrics(self, evaluator: RetrievalEvaluator, prefix: str) -> dict[str, float]:
         """The metrics of `compute_metrics`, with the prefix."""
         assert self.model is not None

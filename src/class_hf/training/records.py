@@ -69,6 +69,9 @@ def evaluate_run(
 ) -> tuple[dict[str, torch.Tensor], Ranks, RetrievalEvaluator]:
     """Ranks all validation pairs over both complete pools; the evaluation during training ranks a sample.
 
+    The model runs in the precision of its weights, also after a training in bf16, so that `class-hf evaluate` gives
+    the same metrics. A model that FSDP2 or DeepSpeed have sharded stays in the precision of the training.
+
     Args:
         trainer: with the trained model.
         prepared: prepared pairs by split. The captions of the other splits are candidates, too.
@@ -86,7 +89,10 @@ def evaluate_run(
         batch_size=trainer.args.per_device_eval_batch_size,
     )
     assert trainer.model is not None
-    embeddings = evaluator.embeddings(trainer.model)
+    # accelerate wraps the forward pass in autocast, for good. DDP unwraps to the same model.
+    sharded = trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled
+    model = trainer.model if sharded else trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
+    embeddings = evaluator.embeddings(model)
     return embeddings, evaluator.ranks(embeddings), evaluator
 
 

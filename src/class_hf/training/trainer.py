@@ -31,6 +31,7 @@ from class_hf.training.trainer_checks import (
     check_inputs,
     check_label_smoothing,
     check_plan,
+    check_resume_argument,
     check_selection,
     plan_key,
     warn_of_plan,
@@ -266,12 +267,13 @@ class CurriculumTrainer(ResumingTrainer):
         """
         if self.plan is None or self.curriculum is None:
             raise ValueError("there is nothing to train on: pass `train_dataset=` to the trainer.")
+        check_resume_argument(self.args, resume_from_checkpoint)
         lock = run_lock(Path(str(self.args.output_dir))) if self.is_world_process_zero() else nullcontext()
         self._requested_max_steps = self.args.max_steps
         try:
             with lock, self._interrupt:
                 self._follow_arguments()
-                checkpoint, state = self.restore(resume_from_checkpoint)
+                checkpoint, state = self.restore(resume_from_checkpoint or None)
                 if checkpoint is not None:
                     self.curriculum.intensity.load_state_dict(state)
                 self._no_progress = NoProgressWarning()

@@ -101,6 +101,23 @@ def check_label_smoothing(loss: Any, args: CurriculumTrainingArguments) -> None:
         )
 
 
+def check_resume_argument(args: CurriculumTrainingArguments, resume: Any) -> None:
+    """Refuses `resume_from_checkpoint` in the arguments if the call of `train` does not say what to do.
+
+    Args:
+        args: the training arguments.
+        resume: what `train` was called with.
+
+    Raises:
+        ValueError: if the argument is set and `resume` is None.
+    """
+    if resume is None and args.resume_from_checkpoint:
+        raise ValueError(
+            f"resume_from_checkpoint is {args.resume_from_checkpoint!r} in the arguments, which a Trainer does not "
+            "read. Call train(resume_from_checkpoint=...), or train(False) to start from the beginning."
+        )
+
+
 def plan_key(args: CurriculumTrainingArguments) -> tuple[Any, ...]:
     """The arguments that a plan follows from."""
     return tuple(getattr(args, name) for name in _PLAN_ARGUMENTS)
@@ -148,6 +165,15 @@ def check_selection(
             "early stopping needs evaluations during training, and eval_strategy is 'no'. Set eval_strategy to "
             "'epoch' or 'steps'."
         )
+    for setting, is_set in (
+        ("save_strategy is 'best'", args.save_strategy == SaveStrategy.BEST),
+        ("load_best_model_at_end is True", args.load_best_model_at_end),
+    ):
+        if is_set and args.eval_strategy == IntervalStrategy.NO:
+            raise ValueError(
+                f"{setting}, which needs evaluations during training, and eval_strategy is 'no'. Set eval_strategy to "
+                "'epoch' or 'steps'."
+            )
     name = (args.metric_for_best_model or "").removeprefix("eval_")
     selects = stops or args.load_best_model_at_end or args.save_strategy == SaveStrategy.BEST
     known = any(name == metric or name.endswith(f"_{metric}") for metric in METRICS)

@@ -11,7 +11,7 @@ import random
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple, TypeVar
 
-from rdkit import Chem, rdBase
+from rdkit import Chem
 
 from class_hf.data.demo.facts import (
     article,
@@ -32,6 +32,7 @@ from class_hf.data.demo.names import Condensation, Name, compound_name, condensa
 from class_hf.data.demo.parts import central_atom, main_component, metal_compound, metals, mixture, onium_name
 from class_hf.data.demo.skeleton import Skeleton, place, skeleton
 from class_hf.data.demo.vocabulary import BENZENE_NAMES, BENZENE_PARENTS
+from class_hf.data.smiles import read_smiles
 
 _T = TypeVar("_T")
 _SIDES = {"2": "ortho", "3": "meta", "4": "para"}
@@ -322,10 +323,9 @@ def demo_caption(smiles: str, seed: int = 0) -> str:
     >>> demo_caption("OC(=O)c1ccc(Cl)cc1") == demo_caption("Clc1ccc(C(O)=O)cc1")
     True
     """
-    with rdBase.BlockLogs():
-        molecule = Chem.MolFromSmiles(smiles)
-    if molecule is None or not molecule.GetNumAtoms():
-        raise ValueError(f"RDKit cannot parse the SMILES {smiles!r}; a caption needs a valid, non-empty one.")
+    molecule, fault = read_smiles(smiles)
+    if molecule is None:
+        raise ValueError(f"{fault}; a caption needs a valid, non-empty one.")
     canonical = Chem.MolToSmiles(molecule)
     dice = _Dice(f"{seed} {canonical}")
     view = skeleton(molecule if canonical == smiles else Chem.MolFromSmiles(canonical))

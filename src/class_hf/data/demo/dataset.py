@@ -55,6 +55,7 @@ def _molecules(path: Path) -> tuple[_Molecule, ...]:
             "PyPI (pip install --force-reinstall rdkit), or load other pairs with load_chebi20."
         )
     molecules: dict[str, _Molecule] = {}
+    # No molecule of this file needs the limits of `parse_smiles`, and the split depends on each of them.
     with rdBase.BlockLogs():
         for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
             molecule = Chem.MolFromSmiles(line.partition("\t")[0])

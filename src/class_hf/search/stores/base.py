@@ -54,6 +54,11 @@ class VectorStore(Protocol):
     a store. It is named as `package.module:Name@LOCATION`, in `--store`, `--index`, `MoleculeIndex.build(store=...)`
     and `MoleculeIndex.load(...)`. The class gets the text after `@`, or `""`.
 
+    A molecule can have several captions: the column `further_descriptions` of the table has lists of them, and
+    `caption_rows` has the row of such a molecule several times. A store that gives each hit of a search in captions
+    its own text as `description` says so by the class attribute `keeps_further_captions = True`. Other stores get the
+    first caption of each molecule.
+
     Example: a store in the memory of one process.
 
     >>> from contextlib import contextmanager

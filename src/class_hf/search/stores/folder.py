@@ -1,19 +1,21 @@
 """The default store: one folder of memory-mapped arrays and an Arrow table."""
 
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from datasets import Dataset, load_from_disk
 
+from class_hf.search.captions import different_captions, has_further
 from class_hf.search.conditions import passing
-from class_hf.search.query import ELEMENTS, MoleculeFilter
+from class_hf.search.query import MoleculeFilter
 from class_hf.search.stores.arrays import allocate_array, open_array, save_array
 from class_hf.search.stores.base import Found, record_fields, upper_bound
+from class_hf.search.stores.bit_sets import contains, element_bits
 from class_hf.search.stores.manifest import CONFIG, LOCK, Manifest
 from class_hf.search.substructure import requirements
 from class_hf.search.vector_search import Codes, code_width, encode, top_rows, top_rows_by_codes
@@ -48,6 +50,8 @@ class FolderStore:
     Raises:
         ValueError: If it holds no index, if a file is missing or damaged, or if a later version wrote it.
     """
+
+    keeps_further_captions = True
 
     def __init__(self, location: str | Path):
         self.folder = Path(location)
@@ -89,6 +93,17 @@ class FolderStore:
             name: open_array(self._manifest.data / f"{name}.npy", *expected) for name, expected in shapes.items()
         }
         self.vectors = {side: self._arrays[name] for side, name in _FILES.items() if name in self._arrays}
+        self.__dict__.pop("_captions", None)  # of the files before a change
+
+    @cached_property
+    def _captions(self) -> list[str] | None:
+        """The texts of the captions by number, if a molecule can have several."""
+        if not has_further(self.table):
+            return None
+        captions = different_captions(self.table)[0]
+        if len(captions) != self.config["captions"]:
+            raise ValueError(f"the table in {str(self.folder)!r} is damaged. Build the index again.")
+        return captions
 
     def _load_table(self) -> Dataset:
         folder = self._manifest.data / "table"
@@ -222,7 +237,14 @@ class FolderStore:
             scores, numbers = search(queries[start : start + _QUERIES], k, rows, penalties)
             molecules = self._caption_rows()[numbers] if side == "text" else numbers
             results += [self._records(*query) for query in zip(scores, numbers, molecules, strict=True)]
+        if side == "text" and self._captions is not None:
+            return [[self._with_caption(found) for found in result] for result in results]
         return results
+
+    def _with_caption(self, found: Found) -> Found:
+        """The caption that was found as the description of its molecule, which may have several."""
+        assert self._captions is not None
+        return found._replace(fields={**found.fields, "description": self._captions[found.number]})
 
     def codes(self, side: str) -> Codes:
         """The one-bit codes of a side's vectors. Only an index with more than `exact_up_to` of them has codes."""
@@ -253,10 +275,10 @@ class FolderStore:
                 raise ValueError(f"{str(self.folder / 'weights.npy')!r} is damaged: a value is not finite.")
             keep &= (weights >= (filters.min_weight or 0.0)) & (weights <= upper_bound(filters))
         if filters.elements:
-            keep &= _contains(self.array("elements"), element_bits([filters.elements])[0])
+            keep &= contains(self.array("elements"), element_bits([filters.elements])[0])
         if filters.substructure is not None:
             pattern = np.frombuffer(requirements(filters.substructure, filters.time_limit)[0], np.uint64)
-            keep &= _contains(self.array("patterns"), pattern)
+            keep &= contains(self.array("patterns"), pattern)
         for condition in filters.conditions:
             keep &= passing(self.table.data.column(condition.column), condition)
         return np.flatnonzero(keep)
@@ -368,30 +390,3 @@ def properties_of(table: Dataset) -> dict[str, np.ndarray]:
         "elements": element_bits(table["_elements"][:]),
         "patterns": np.frombuffer(b"".join(table["_pattern"][:]), np.uint64).reshape(len(table), -1),
     }
-
-
-def element_bits(symbols: Sequence[Sequence[str]]) -> np.ndarray:
-    """Bit sets of elements.
-
-    Args:
-        symbols: the element symbols of N molecules.
-
-    Returns:
-        `np.ndarray` (N, 2) `uint64`: one bit for each element.
-
-    >>> element_bits([["H", "C"]]).tolist()
-    [[33, 0]]
-    """
-    number = {symbol: place for place, symbol in enumerate(ELEMENTS)}
-    bits = np.zeros((len(symbols), 2), np.uint64)
-    for row, elements in enumerate(symbols):
-        for symbol in elements:
-            word, bit = divmod(number[symbol], 64)
-            bits[row, word] |= np.uint64(1 << bit)
-    return bits
-
-
-def _contains(sets: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-    """(N,) whether each of the bit sets (N, W) has all bits of (W,)."""
-    words = np.flatnonzero(wanted)  # the other words ask for nothing
-    return ((sets[:, words] & wanted[words]) == wanted[words]).all(axis=1)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from datasets import Dataset
 
+from class_hf.search.captions import different_captions
 from class_hf.search.conditions import Condition
 from class_hf.search.query import MoleculeFilter
 from class_hf.search.stores.base import Found
@@ -49,6 +50,8 @@ class QdrantStore:
         ValueError: If the URL has another form, or there is no complete index.
         ImportError: If qdrant-client is not installed.
     """
+
+    keeps_further_captions = True
 
     def __init__(self, url: str):
         self.url = url
@@ -158,6 +161,7 @@ class QdrantWriter:
     ):
         self._client, self._collection, self._table = client, collection, table
         self._dimension, self._caption_rows, self._remote = dimension, caption_rows, remote
+        self._captions = different_captions(table)[0]
         self._fields = [
             name for name in table.column_names if not name.startswith("_") and name not in ("id", "smiles")
         ]
@@ -171,9 +175,17 @@ class QdrantWriter:
     def add_captions(self, start: int, vectors: np.ndarray) -> None:
         """Stores the vectors (n, D) of the captions from `start`."""
         rows = self._caption_rows[start : start + len(vectors)].tolist()
-        self._add(self._collection + _CAPTIONS, start, vectors, rows)
+        texts = self._captions[start : start + len(vectors)]
+        self._add(self._collection + _CAPTIONS, start, vectors, rows, texts)
 
-    def _add(self, collection: str, start: int, vectors: np.ndarray, rows: Sequence[int]) -> None:
+    def _add(
+        self,
+        collection: str,
+        start: int,
+        vectors: np.ndarray,
+        rows: Sequence[int],
+        captions: Sequence[str] | None = None,
+    ) -> None:
         from qdrant_client import models
 
         if start == 0:
@@ -182,6 +194,8 @@ class QdrantWriter:
         for first in range(0, len(rows), _UPLOAD):
             part = slice(first, first + _UPLOAD)
             batch = self._table[list(rows[part])]
+            if captions is not None:  # a molecule can have several; each point has its own
+                batch["description"] = captions[part]
             points = [
                 models.PointStruct(
                     id=start + first + place,

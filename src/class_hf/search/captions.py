@@ -1,0 +1,71 @@
+"""The captions of a table of molecules: the column `description`, and further captions of the same molecules."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from datasets import Dataset, DatasetDict, List, Value
+
+# Column with lists of captions, for molecules that have more than the one in `description`.
+FURTHER = "further_descriptions"
+
+
+def with_captions(pairs: DatasetDict) -> Dataset:
+    """The candidate pool of a data set of pairs, with the captions that its molecules have in the pairs.
+
+    The first caption of a molecule is its `description`. If a molecule has several, the others are in the column
+    `further_descriptions`, so that the molecule is one row and each of its captions is indexed.
+
+    Args:
+        pairs: the splits of pairs, and `pool`.
+
+    >>> pairs = Dataset.from_dict({"id": ["a", "a"], "description": ["an acid", "a solid"]})
+    >>> pool = Dataset.from_dict({"id": ["a", "b"], "smiles": ["CC(=O)O", "C"]})
+    >>> table = with_captions(DatasetDict(train=pairs, pool=pool))
+    >>> table["description"][:], table["further_descriptions"][:]
+    (['an acid', ''], [['a solid'], []])
+    """
+    captions: dict[str, list[str]] = {}
+    for split, rows in pairs.items():
+        if split != "pool":
+            for molecule_id, caption in zip(rows["id"][:], rows["description"][:], strict=True):
+                known = captions.setdefault(molecule_id, [])
+                if caption not in known:
+                    known.append(caption)
+    pool = pairs["pool"]
+    of_rows = [captions.get(molecule_id, []) for molecule_id in pool["id"][:]]
+    table = pool.add_column("description", [texts[0] if texts else "" for texts in of_rows])
+    if any(len(texts) > 1 for texts in of_rows):
+        table = table.add_column(FURTHER, [texts[1:] for texts in of_rows], feature=List(Value("string")))
+    return table
+
+
+def has_further(table: Dataset) -> bool:
+    """Whether a table has a column of lists with further captions."""
+    feature: Any = table.features.get(FURTHER)
+    return isinstance(feature, List) and getattr(feature.feature, "dtype", None) in ("string", "large_string")
+
+
+def different_captions(table: Dataset) -> tuple[list[str], np.ndarray]:
+    """The different captions of a table, and for each the first row that has it.
+
+    >>> different_captions(Dataset.from_dict({"description": ["an acid", None, "an acid", "a base"]}))
+    (['an acid', 'a base'], array([0, 3]))
+    >>> different_captions(Dataset.from_dict({"description": ["an acid"], "further_descriptions": [["a solid"]]}))
+    (['an acid', 'a solid'], array([0, 0]))
+    """
+    rows: dict[str, int] = {}
+    for row, texts in enumerate(_captions_of_rows(table)):
+        for caption in texts:
+            if isinstance(caption, str) and caption.strip():
+                rows.setdefault(caption, row)
+    return list(rows), np.fromiter(rows.values(), np.int64, len(rows))
+
+
+def _captions_of_rows(table: Dataset) -> Iterator[Sequence[str | None]]:
+    """All captions of each row."""
+    names = table.column_names
+    first = table["description"][:] if "description" in names else [None] * len(table)
+    further = table[FURTHER][:] if has_further(table) else [()] * len(table)
+    for caption, others in zip(first, further, strict=True):
+        yield (caption, *(others or ()))
