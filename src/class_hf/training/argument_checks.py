@@ -104,8 +104,8 @@ _OPTIMIZER_ARGUMENTS: dict[str, tuple[str, ...] | None] = {
     "adagrad": ("lr_decay", "weight_decay", "eps"),
     "rmsprop": ("momentum", "alpha", "eps", "weight_decay", "centered"),
 }
-_OPTIMIZERS_WITHOUT = ("adafactor", "adamw_torch", "adamw_torch_fused", "adamw_torch_xla", "adamw_torch_npu_fused")
-_OPTIMIZERS_WITHOUT += ("lomo", "adalomo")
+_ADAMW = ("adamw_torch", "adamw_torch_fused", "adamw_torch_xla", "adamw_torch_npu_fused")
+_OPTIMIZERS_WITHOUT = (*_ADAMW, "adafactor", "lomo", "adalomo")
 _LOW_RANK = ("galore", "apollo", "lomo", "adalomo")
 # Names of the metrics of an evaluation, without the prefix `eval_`.
 METRICS = ("mrr", "hits@1", "hits@10", "mean_rank")
