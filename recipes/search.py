@@ -25,6 +25,7 @@ if not asks_for_help():  # these imports take seconds, and the help needs none o
     import transformers
 
     from class_hf.plots.hits import draw_hits
+    from class_hf.plots.style import save_figure
     from class_hf.search.index import MoleculeIndex
     from class_hf.search.query import Hit, MoleculeFilter
     from class_hf.search.results import FORMATS, check_output, read_queries, write_hits
@@ -94,8 +95,7 @@ def main(argv: Sequence[str]) -> None:
     elif not args.queries:
         print(table(hits, shutil.get_terminal_size().columns, args.captions))
     if args.draw is not None and hits:
-        Path(args.draw).parent.mkdir(parents=True, exist_ok=True)
-        draw_hits(hits[:50], title=str(queries)).savefig(args.draw)
+        save_figure(draw_hits(hits[:50], title=str(queries)), args.draw)
         report.append(f"drawn to {args.draw}" + (", the first 50" if len(hits) > 50 else ""))
     if not args.json:
         print(*report, sep="\n", end="\n" if report else "")

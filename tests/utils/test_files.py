@@ -1,12 +1,13 @@
 """Folders that appear when they are complete, and lose nothing that was there before."""
 
+import os
 import signal
 import subprocess
 import sys
 
 import pytest
 
-from class_hf.utils.files import atomic_folder
+from class_hf.utils.files import atomic_folder, write_text
 
 MARK = "index.json"
 
@@ -108,3 +109,13 @@ def test_a_running_writer_keeps_its_temporary_folder(tmp_path):
     process.stdout.close()
     write(folder, overwrite=True)
     assert names(tmp_path) == ["out"]
+
+
+def test_temporary_files_of_killed_processes_are_removed(tmp_path):
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    kept = [f".a.json.{os.getppid()}", ".a.json.txt", f".b.json.{ended.pid}", f".a.json.x.{ended.pid}", ".a.json"]
+    for name in (f".a.json.{ended.pid}", f".a.json.{10**30}", *kept):
+        (tmp_path / name).write_text("old")
+    write_text(tmp_path / "a.json", "new")
+    assert names(tmp_path) == sorted(["a.json", *kept]) and (tmp_path / "a.json").read_text() == "new"

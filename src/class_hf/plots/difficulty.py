@@ -20,6 +20,7 @@ from class_hf.plots.style import (
     hide_spines,
     molecule_grid,
     new_figure,
+    save_figure,
     write_text,
 )
 
@@ -176,4 +177,4 @@ def write_figures(scored: Mapping[str, Any], scorer: DifficultyScorer, folder: P
         "hardest": draw_pairs(train, ends["hardest"], title=f"The {shown} hardest training pairs, hardest first"),
     }
     for name, figure in figures.items():
-        figure.savefig(folder / f"{name}.png")
+        save_figure(figure, folder / f"{name}.png")

@@ -1,13 +1,14 @@
 """The style that all figures share: palette, figure factory, PNG writing, molecule pictures, captions."""
 
 import io
-import os
 import textwrap
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from class_hf.utils.files import temporary_file
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -82,15 +83,9 @@ def save_figure(figure: "Figure", path: str | Path, metadata: Mapping[str, str] 
     Returns:
         The path.
     """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        figure.savefig(partial, format="png", metadata=metadata)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
-    return path
+    with temporary_file(path) as temporary:
+        figure.savefig(temporary, format="png", metadata=metadata)
+    return Path(path)
 
 
 def cut_caption(caption: str, width: int = 46, lines: int = 8) -> str:

@@ -2,7 +2,6 @@
 
 import csv
 import io
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from rdkit.Chem import rdDepictor
 from class_hf.data.text_files import SourceFile, read_lines
 from class_hf.models.smiles import parse_smiles
 from class_hf.search.query import MAX_TEXT, Hit, check_string
+from class_hf.utils.files import temporary_file
 from class_hf.utils.json_text import json_text
 from class_hf.utils.spreadsheets import guard_formula
 
@@ -74,14 +74,8 @@ def write_hits(
     an alcohol,1,0.5,a,CCO,'=1+1
     """
     check_output(path, overwrite)
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        temporary.write_bytes(render_hits(path.suffix.lower(), queries, results))
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with temporary_file(path) as temporary:
+        temporary.write_bytes(render_hits(Path(path).suffix.lower(), queries, results))
 
 
 def render_hits(suffix: str, queries: Sequence[str], results: Sequence[Sequence[Hit]]) -> bytes:
@@ -112,7 +106,7 @@ def _to_csv(columns: Sequence[str], rows: Sequence[dict[str, Any]]) -> bytes:
 
 def _as_cell(value: Any) -> Any:
     """A list as JSON, and any other value unchanged."""
-    return json.dumps(value, ensure_ascii=False, default=str) if isinstance(value, list) else value
+    return json_text(value) if isinstance(value, list) else value
 
 
 def _to_json(columns: Sequence[str], rows: Sequence[dict[str, Any]]) -> bytes:

@@ -34,7 +34,7 @@ def write_text(path: str | Path, text: str) -> None:
     >>> path.read_text()
     'one'
     """
-    with _temporary(path) as temporary:
+    with temporary_file(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
@@ -55,21 +55,44 @@ def write_arrays(path: str | Path, **arrays: np.ndarray) -> None:
         path: the file; its folder is created if necessary.
         **arrays: arrays by name.
     """
-    with _temporary(path) as temporary, temporary.open("wb") as file:
+    with temporary_file(path) as temporary, temporary.open("wb") as file:
         np.savez_compressed(file, allow_pickle=False, **arrays)
 
 
 @contextmanager
-def _temporary(path: str | Path) -> Iterator[Path]:
-    """A temporary file in the same folder, renamed to `path` at the end and removed after an error."""
+def temporary_file(path: str | Path) -> Iterator[Path]:
+    """Yields a temporary file in the same folder, which takes the place of `path` when the block ends.
+
+    An error leaves nothing behind. Temporary files that killed processes left for the same path are removed.
+
+    Args:
+        path: the file to write; its folder is created if necessary.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
+    for leftover in path.parent.glob(f".{glob.escape(path.name)}.*"):
+        process = leftover.suffix[1:]
+        if process.isdigit() and leftover.stem == f".{path.name}" and not _runs(int(process)):
+            leftover.unlink(missing_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         yield temporary
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _runs(process: int) -> bool:
+    """Whether a process of this machine runs."""
+    if os.name == "nt":
+        return True  # os.kill would end it there
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except OSError:
+        pass  # it belongs to another user
+    return True
 
 
 @contextmanager
