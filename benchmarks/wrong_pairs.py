@@ -1,25 +1,36 @@
 """Training on data with wrong pairs: which arm recovers how much of what clean data would give.
 
-    python benchmarks/wrong_pairs.py --data_dir DATA [--runs_dir RUNS] --among random --share 0.4 --seeds 0 1 2
+    python benchmarks/wrong_pairs.py --data_dir DATA [--runs_dir RUNS] --settings random_0.4 --arms none --seeds 0 1 2
 
-A share of the training captions is exchanged (`class_hf.data.exchange_captions`, with the training seed). Every arm
-trains the towers of `recipes/chebi20/fast_cpu.yaml` with embedding tables of half the width, at a global batch of
-1,024, and is ranked on the complete validation split in both pools. One JSON file is written for each run. Runs that
-exist are skipped, so that the command can be repeated.
+A setting is `random_SHARE` or `neighbours_SHARE`: this share of the training captions is exchanged
+(`class_hf.data.exchange_captions`, with the training seed). Every arm trains the towers of
+`recipes/chebi20/fast_cpu.yaml` with embedding tables of half the width, at a global batch of 1,024, and is ranked on
+the complete validation split in both pools. Each run writes its metrics (JSON) and the rank of each query in the full
+pool (NPY). Runs that exist are skipped, so that the command can be repeated.
 
 The arms, and what they know:
 
 - `none`: all pairs, full epochs.
-- `random`: a growing pool of random pairs that admits all pairs at the end.
-- `cut_auto`: no growth. The pairs that `DifficultyScorer.suspects` finds more likely wrong than right are left out.
+- `random`, `hard_first`, `easy_first`: a growing pool that admits all pairs at the end. The order is random, or
+  that of the suspects.
+- `cut_auto`: no growth. The pairs that `DifficultyScorer.suspects` finds likely wrong are left out.
 - `end_auto`: the same pairs are left out, and the pool grows from the least to the most suspect of the others.
+- `end_oracle`: as `cut_auto`, but the share that is left out is the true one.
+- `weights`: all pairs, weighted in the loss by their probability of being right.
 - `smoothing`, `clip`, `small_loss`: know nothing of a curriculum. Label smoothing .4; losses clipped at 5; after a
   fifth of the run, the pairs with the largest losses of each batch are left out (the share of wrong pairs is known).
 - `oracle`: the right pairs only, with the steps of full epochs.
 
-`cut_auto` and `end_auto` take .9 of the steps of full epochs.
+`cut_auto` and `end_auto` take .9 of the steps of full epochs. Options change an arm, for instance `cut_auto+t.3+s1`:
+
+- `t.3`: pairs are left out whose probability of being wrong is above .3.
+- `s.7`: .7 of the steps of full epochs.
+- `weights`, `posterior`: the pairs that are used are weighted by their probability of being right. `posterior` updates
+  it by the model in training.
+- `trim`: after a fifth of the run, the largest losses of each batch are left out, as many as wrong pairs are expected.
 """
 
+import itertools
 import json
 import math
 import tempfile
@@ -40,9 +51,9 @@ from class_hf.data.collator import TextMoleculeCollator
 from class_hf.data.exchange import exchange_captions
 from class_hf.data.prepare import prepare_molecules, prepare_pairs
 from class_hf.difficulty.scorer import DifficultyScorer
-from class_hf.difficulty.suspects import Suspects
 from class_hf.evaluation.embedding import captions_of_other_splits
 from class_hf.losses.contrastive import LossOutput, dense_pair_losses
+from class_hf.losses.focal import focal_mean
 from class_hf.utils.files import write_json
 
 TOWER = {"dropout": 0.3, "token_dropout": 0.2, "intermediate_size": 512, "embedding_size": 128}
@@ -56,10 +67,22 @@ class RobustLoss(ContrastiveLoss):
         super().__init__(label_smoothing)
         self.rule, self.calls = rule, 0
 
-    def forward(self, text_embeds, molecule_embeds, logit_scale, intensity=None, pair_keys=None):
+    def forward(self, text_embeds, molecule_embeds, logit_scale, intensity=None, pair_keys=None, pair_weights=None):
         pairs = dense_pair_losses(logit_scale * text_embeds, molecule_embeds, pair_keys, self.label_smoothing)
         loss = self.rule(pairs.losses, self.calls)
         self.calls += 1
+        return LossOutput(loss, pairs.losses.detach(), pairs.hits.mean())
+
+
+class PosteriorLoss(ContrastiveLoss):
+    """The contrastive loss, weighted by the probability that each pair is right, given the model in training."""
+
+    def forward(self, text_embeds, molecule_embeds, logit_scale, intensity=None, pair_keys=None, pair_weights=None):
+        pairs = dense_pair_losses(logit_scale * text_embeds, molecule_embeds, pair_keys, self.label_smoothing)
+        # A wrong partner is as likely as any other of the batch; a right one as likely as the model says.
+        right = pair_weights * pairs.probabilities * len(text_embeds)
+        weights = right / (right + (1 - pair_weights)).clamp(min=1e-6)
+        loss = focal_mean(pairs.losses, pairs.probabilities, 0.0, pair_weights=weights)
         return LossOutput(loss, pairs.losses.detach(), pairs.hits.mean())
 
 
@@ -73,20 +96,18 @@ def small_loss(share: float, steps: int) -> Callable[[torch.Tensor, int], torch.
     return rule
 
 
-class Study:
-    """The data of one setting and seed, prepared once for all arms."""
+def model_arguments() -> ModelArguments:
+    """The towers of all arms."""
+    return ModelArguments(text_config=json.dumps(TOWER), molecule_config=json.dumps(TOWER))
 
-    def __init__(self, data_dir: Path, among: str, share: float, seed: int):
-        self.share, self.seed, self.among = share, seed, among
-        self._suspects: Suspects | None = None
+
+class Bench:
+    """What all settings share: the processor, the training pairs as they are, and the evaluation."""
+
+    def __init__(self, data_dir: Path):
         data = common.load(data_dir)
-        train = data["train"]
-        if share > 0:
-            train = exchange_captions(train, share, seed=seed, among=among)  # type: ignore[arg-type]
-        self.wrong = np.array(train["exchanged"][:]) if share > 0 else np.zeros(len(train), bool)
-        self.raw = train.select_columns(["id", "smiles", "description"])
-        self.processor = build_model(self.model_arguments())[1]
-        self.train = prepare_pairs(self.raw, self.processor)
+        self.pairs = data["train"]
+        self.processor = build_model(model_arguments())[1]
         prepared = {split: prepare_pairs(data[split], self.processor) for split in data if split != "pool"}
         self.evaluator = RetrievalEvaluator(
             prepared["validation"],
@@ -97,27 +118,42 @@ class Study:
             bootstrap_samples=0,
         )
 
-    @staticmethod
-    def model_arguments() -> ModelArguments:
-        return ModelArguments(text_config=json.dumps(TOWER), molecule_config=json.dumps(TOWER))
 
-    def suspects(self) -> Suspects:
-        """The suspects among the training pairs, found once for all arms."""
+class Setting:
+    """The training pairs of one setting and seed, prepared once for all arms."""
+
+    def __init__(self, bench: Bench, name: str, seed: int, folder: Path):
+        self.bench, self.seed, self.folder = bench, seed, folder
+        among, share = name.split("_")
+        self.share = float(share)
+        train, self.wrong = bench.pairs, np.zeros(len(bench.pairs), bool)
+        if self.share > 0:
+            train = exchange_captions(train, self.share, seed=seed, among=among)  # type: ignore[arg-type]
+            self.wrong = np.array(train["exchanged"][:])
+        self.raw = train.select_columns(["id", "smiles", "description"])
+        self.train = prepare_pairs(self.raw, bench.processor)
+        self.steps = EPOCHS * (len(self.train) // BATCH)
+        self._suspects: tuple[np.ndarray, np.ndarray] | None = None
+
+    @property
+    def suspects(self) -> tuple[np.ndarray, np.ndarray]:
+        """(N,) probability that each training pair is wrong, and (N,) rank as a suspect, in [0, 1)."""
+        file = self.folder / f"suspects_{self.seed}.npz"
+        if self._suspects is None and not file.is_file():
+            found = DifficultyScorer(seed=self.seed).suspects(self.raw, max_listed=1)
+            ranks = np.empty(len(self.train))
+            ranks[found.ranking[::-1]] = np.arange(len(self.train)) / len(self.train)
+            file.parent.mkdir(parents=True, exist_ok=True)
+            np.savez(file, probability=found.wrong_probability, rank=ranks)
         if self._suspects is None:
-            self._suspects = DifficultyScorer(seed=self.seed).suspects(self.raw)
+            with np.load(file) as arrays:
+                self._suspects = arrays["probability"], arrays["rank"]
         return self._suspects
 
-    def run(self, rows: np.ndarray | None = None, loss: Any = None, **settings: Any) -> dict[str, Any]:
-        """Trains one arm on the rows, and ranks the validation split."""
-        train = self.train if rows is None else self.train.select(rows)
-        if settings.get("curriculum_end") == "auto":
-            suspects = self.suspects()
-            ranks = np.empty(len(train))
-            ranks[suspects.ranking[::-1]] = np.arange(len(train)) / len(train)
-            train = train.add_column("difficulty", ranks.tolist())
-            train = train.add_column("wrong_probability", suspects.wrong_probability.tolist())
+    def run(self, train: Any, loss: Any = None, **settings: Any) -> dict[str, Any]:
+        """Trains one arm on pairs, and ranks the validation split."""
         torch.manual_seed(self.seed)
-        model, _ = build_model(self.model_arguments())
+        model, _ = build_model(model_arguments())
         with tempfile.TemporaryDirectory() as folder:
             arguments = CurriculumTrainingArguments(
                 folder,
@@ -143,44 +179,78 @@ class Study:
                 model=model,
                 args=arguments,
                 train_dataset=train,
-                data_collator=TextMoleculeCollator(self.processor, 0.2, seed=self.seed),
-                processing_class=self.processor,
+                data_collator=TextMoleculeCollator(self.bench.processor, 0.2, seed=self.seed),
+                processing_class=self.bench.processor,
                 loss=loss,
             )
             trainer.train()
             seconds, cpu_seconds = time.perf_counter() - started, time.process_time() - cpu
-        pools = self.evaluator(trainer.model)["pools"]
-        ranks = {pool: directions["text_to_molecule"] for pool, directions in pools.items()}
+        evaluator = self.bench.evaluator
+        ranks = evaluator.ranks(evaluator.embeddings(trainer.model))
+        pools = evaluator.report(ranks)["pools"]
+        metrics = {pool: directions["text_to_molecule"] for pool, directions in pools.items()}
+        plan = trainer.plan
         return {
-            "steps": trainer.plan.total_steps,
-            "pairs": max(trainer.plan.pool_sizes),
+            "steps": plan.total_steps,
+            "pairs": max(plan.pool_sizes),
             "seconds": round(seconds, 1),
             "cpu_seconds": round(cpu_seconds, 1),
-            **{pool: {name: row[name] for name in ("hits@1", "hits@10", "mrr")} for pool, row in ranks.items()},
+            **{pool: {name: row[name] for name in ("hits@1", "hits@10", "mrr")} for pool, row in metrics.items()},
+            "ranks": ranks["full"]["text_to_molecule"][0],
         }
 
     def arm(self, name: str) -> dict[str, Any]:
-        steps = EPOCHS * (len(self.train) // BATCH)
+        """Trains the arm of this name."""
+        name, *options = name.split("+")
         right = np.flatnonzero(~self.wrong)
         if name == "none":
-            return self.run()
-        if name == "random":
-            return self.run(curriculum_order="random")
+            return self.run(self.train)
         if name == "oracle":
             # As many steps as full epochs take: the oracle knows which pairs are right, and nothing of a budget.
-            return self.run(right, max_steps=steps, epochs=math.ceil(steps / (len(right) // BATCH)))
-        if name in ("cut_auto", "end_auto"):
-            order = "none" if name == "cut_auto" else "easy_first"
-            # Epochs enough for the steps; the plan stops at `max_steps`.
-            fewer = {"max_steps": int(0.9 * steps), "epochs": 3 * EPOCHS}
-            return self.run(curriculum_order=order, curriculum_end="auto", **fewer)
+            return self.run(
+                self.train.select(right), max_steps=self.steps, epochs=math.ceil(self.steps / (len(right) // BATCH))
+            )
         if name == "smoothing":
-            return self.run(smoothing=0.4)
+            return self.run(self.train, smoothing=0.4)
         if name == "clip":
-            return self.run(loss=RobustLoss(lambda losses, step: losses.clamp(max=5.0).mean()))
+            return self.run(self.train, RobustLoss(lambda losses, step: losses.clamp(max=5.0).mean()))
         if name == "small_loss":
-            return self.run(loss=RobustLoss(small_loss(self.share, steps)))
-        raise ValueError(f"there is no arm {name!r}.")
+            return self.run(self.train, RobustLoss(small_loss(self.share, self.steps)))
+        if name == "random":
+            return self.run(self.train, curriculum_order="random")
+        return self._arm_with_suspects(name, options)
+
+    def _arm_with_suspects(self, name: str, options: list[str]) -> dict[str, Any]:
+        threshold: float | None = None
+        probability, rank = self.suspects
+        train = self.train.add_column("difficulty", rank.tolist())
+        train = train.add_column("wrong_probability", probability.tolist())
+        orders = {"easy_first": "easy_first", "hard_first": "hard_first", "end_auto": "easy_first"}
+        settings: dict[str, Any] = {"curriculum_order": orders.get(name, "none")}
+        kept, share = np.ones(len(probability), bool), 1.0
+        if name in ("cut_auto", "end_auto", "end_oracle"):
+            threshold = next((float(option[1:]) for option in options if option[:2] == "t."), None)
+            settings["curriculum_end"], share = "auto", 0.9
+            if threshold is not None:
+                kept = probability <= threshold
+                settings["curriculum_end"] = str(kept.mean())
+            if name == "end_oracle":
+                settings["curriculum_end"] = str(1 - self.wrong.mean())
+        elif name not in ("easy_first", "hard_first", "weights"):
+            raise ValueError(f"there is no arm {name!r}.")
+        share = next((float(option[1:]) for option in options if option[0] == "s"), share)
+        if name not in ("easy_first", "hard_first"):
+            # Epochs enough for the steps; the plan stops at `max_steps`.
+            settings |= {"max_steps": int(share * self.steps), "epochs": 3 * EPOCHS}
+        loss: Any = None
+        if name == "weights" or "weights" in options:
+            settings["suspect_weights"] = True
+        if "posterior" in options:
+            settings["suspect_weights"], loss = True, PosteriorLoss(SMOOTHING)
+        if "trim" in options:
+            expected = float(probability[kept if threshold is not None else probability <= 0.5].mean())
+            loss = RobustLoss(small_loss(expected, int(share * self.steps)))
+        return self.run(train, loss, **settings)
 
 
 def bars(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -204,23 +274,26 @@ def main() -> None:
     args = common.arguments(
         __doc__,
         runs_dir={"type": Path, "default": Path("outputs") / "wrong_pairs", "help": "folder of the runs"},
-        among={"choices": ("random", "neighbours"), "default": "random"},
-        share={"type": float, "default": 0.4, "help": "share of the captions that are exchanged"},
+        settings={"nargs": "+", "default": ["random_0.4"], "help": "random_SHARE or neighbours_SHARE"},
         seeds={"type": int, "nargs": "+", "default": [0]},
         arms={"nargs": "+", "default": ["none", "oracle", "cut_auto"]},
     )
     datasets.disable_progress_bars()
-    for seed in args.seeds:
-        folder = args.runs_dir / f"{args.among}_{args.share:g}"
+    bench = None
+    for seed, name in itertools.product(args.seeds, args.settings):
+        folder = args.runs_dir / name
         files = {arm: folder / arm / f"seed_{seed}.json" for arm in args.arms}
         missing = {arm: file for arm, file in files.items() if not file.is_file()}
         if not missing:
             continue
-        study = Study(args.data_dir, args.among, args.share, seed)
+        bench = bench or Bench(args.data_dir)
+        setting = Setting(bench, name, seed, folder)
         for arm, file in missing.items():
-            result = {"setting": folder.name, "arm": arm, "seed": seed, **study.arm(arm)}
+            result = {"setting": name, "arm": arm, "seed": seed, **setting.arm(arm)}
+            file.parent.mkdir(parents=True, exist_ok=True)
+            np.save(file.with_suffix(".npy"), np.asarray(result.pop("ranks"), np.int32))
             write_json(file, result)
-            print(f"{folder.name} seed {seed} {arm}: MRR {result['full']['mrr']:.4f}", flush=True)
+            print(f"{name} seed {seed} {arm}: MRR {result['full']['mrr']:.4f}", flush=True)
     runs = [json.loads(file.read_text()) for file in sorted(args.runs_dir.glob("*/*/seed_*.json"))]
     common.finish(bars(runs), args.output, runs=runs)
 

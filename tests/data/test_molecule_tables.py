@@ -103,7 +103,7 @@ def test_options_that_would_have_no_effect_are_refused(table, tmp_path):
     for name in ("t", "a.parquet"):
         with pytest.raises(ValueError, match=f"--encoding is 'cp1252', but {name} is no text file"):
             read_molecules(tmp_path / name, encoding="cp1252")
-    with pytest.raises(ValueError, match="a table of molecules has no column of splits"):
+    with pytest.raises(ValueError, match="a table of molecules needs no 'split'"):
         read_molecules(tmp_path / "t", column_mapping={"note": "split"})
     table.filter(lambda row: False).save_to_disk(tmp_path / "none")
     with pytest.raises(ValueError, match="none has no rows; expected molecules"):

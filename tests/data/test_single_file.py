@@ -78,3 +78,59 @@ def test_a_revision_needs_the_hub(tmp_path: Path) -> None:
     file = write(tmp_path / "pairs.csv", "smiles,description", ["CCO,ethanol"])
     with pytest.raises(ValueError, match="revision 'v2' needs a data set of the Hub, but .* is a file"):
         load_chebi20(file, revision="v2")
+
+
+# The column `keep`
+
+
+def test_pairs_that_are_marked_are_left_out_and_counted_once(tmp_path: Path) -> None:
+    file = write(
+        tmp_path / "pairs.csv",
+        "smiles,description,split,Keep",
+        [
+            "CCO,ethanol,train,yes",
+            "CCN,ethylamine,train,No",
+            "C1CC(,a broken row that is marked,train,0",
+            "CCS,ethanethiol,train,",
+            "CCCl,chloroethane,val,TRUE",
+            "CCBr,bromoethane,val,false",
+        ],
+    )
+    data, report = load_chebi20(file, cache_dir=tmp_path / "cache", return_report=True)
+    assert data["train"]["id"][:] == ["1", "4"]  # the numbers are those of the file
+    assert data["validation"]["description"][:] == ["chloroethane"]
+    assert data["pool"]["id"][:] == ["1", "4", "5"]
+    assert report.notes == ("pairs.csv: 3 of 6 pairs left out by the column keep",)
+    again = load_chebi20(file, cache_dir=tmp_path / "cache", return_report=True)[1]
+    assert str(again) == str(report) and "3 of 6 pairs left out by the column keep" in str(again)
+
+
+def test_a_mark_in_files_of_splits_and_under_another_name(tmp_path: Path) -> None:
+    write(tmp_path / "train.csv", "id,smiles,description,usable", ["a,CCO,ethanol,1", "b,CCN,ethylamine,0"])
+    write(tmp_path / "validation.csv", "id,smiles,description,usable", ["c,CCS,ethanethiol,1.0"])
+    plain = load_chebi20(tmp_path, cache_dir=tmp_path / "cache")
+    assert plain["train"]["id"][:] == ["a", "b"]
+    marked = load_chebi20(tmp_path, column_mapping={"usable": "keep"}, cache_dir=tmp_path / "cache")
+    assert marked["train"]["id"][:] == ["a"]
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        (["CCO,a,train,maybe"], "pairs.csv line 2: keep is 'maybe'; expected yes or no, true or false, 1 or 0"),
+        (["CCO,a,train,no", "CCN,b,val,no"], "the column keep leaves out all 2 pairs"),
+        (["CCO,a,train,no", "CCN,b,val,"], "of its 1 pairs, 0 are for training"),
+    ],
+)
+def test_mistakes_in_the_marks_are_said(tmp_path: Path, rows: list[str], message: str) -> None:
+    file = write(tmp_path / "pairs.csv", "smiles,description,split,keep", rows)
+    with pytest.raises(ValueError, match=message):
+        load_chebi20(file, cache_dir=tmp_path / "cache")
+
+
+def test_a_bad_mark_is_a_dropped_row(tmp_path: Path) -> None:
+    rows = ["CCO,ethanol,train,maybe", "CCN,ethylamine,train,yes", "CCS,ethanethiol,val,yes"]
+    file = write(tmp_path / "pairs.csv", "smiles,description,split,keep", rows)
+    data, report = load_chebi20(file, on_error="drop", cache_dir=tmp_path / "cache", return_report=True)
+    assert data["train"]["id"][:] == ["2"]
+    assert "keep 'maybe' is neither yes nor no" in report.dropped[0].reason

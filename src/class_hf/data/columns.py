@@ -10,7 +10,7 @@ from class_hf.utils.suggestions import did_you_mean
 
 PAIR_COLUMNS = ("id", "smiles", "description")
 POOL_COLUMNS = ("id", "smiles", "split")
-KNOWN_COLUMNS = ("id", "smiles", "description", "split")
+KNOWN_COLUMNS = ("id", "smiles", "description", "split", "keep")
 
 # The usual names of each column, in groups of falling preference. Within a group of SMILES, descriptions or splits,
 # two columns are ambiguous. Ids only name rows, so the first usual name is taken.
@@ -31,6 +31,7 @@ SYNONYMS: dict[str, tuple[tuple[str, ...], ...]] = {
     ),
     "description": (("description", "desc", "caption", "text"), ("definition",)),
     "split": (("split",),),
+    "keep": (("keep",),),
 }
 _ARGUMENTS = {"smiles": "--smiles_column", "description": "--text_column", "id": "--id_column"}
 
@@ -84,7 +85,7 @@ def pick_columns(
     Args:
         where: name of the table, for errors.
         header: column names of the table.
-        wanted: columns of this package: `"id"`, `"smiles"`, `"description"`, `"split"`.
+        wanted: columns of this package: `"id"`, `"smiles"`, `"description"`, `"split"`, `"keep"`.
         column_mapping: column of the table to column of this package.
 
     Returns:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from class_hf.data.columns import PAIR_COLUMNS, POOL_COLUMNS
+from class_hf.data.keep import is_kept
 from class_hf.data.sdf import pubchem_smiles
 from class_hf.data.tables import (
     PAIR_FORMATS,
@@ -104,7 +105,8 @@ def read_files(files: Mapping[str, SourceFile], column_mapping: Mapping[str, str
 
     Args:
         files: the file of each split and of `"pool"`; or one file as `"all"`, with the pairs of all splits. Such a
-            file can have a column `split`. It needs no column `id`; its rows are then numbered from 1.
+            file can have a column `split`. It needs no column `id`; its rows are then numbered from 1. Pairs whose
+            column `keep` is no are left out.
         column_mapping: column of the files to column of this package, for names that are not recognised.
 
     Returns:
@@ -126,7 +128,8 @@ def read_files(files: Mapping[str, SourceFile], column_mapping: Mapping[str, str
             tables[split] = _text2mol_table(table, smiles_of)
         else:
             wanted = {"pool": POOL_COLUMNS, "all": ("smiles", "description")}.get(split, PAIR_COLUMNS)
-            tables[split] = _pair_table(table, wanted, ("id", "split") if split == "all" else (), column_mapping)
+            optional = {"pool": (), "all": ("id", "split", "keep")}.get(split, ("keep",))
+            tables[split] = _without_marked(_pair_table(table, wanted, optional, column_mapping), file.on_error)
     return tables
 
 
@@ -157,14 +160,55 @@ def _pair_table(
     return Table(source.name, columns, tuple(source.header), places, faults, notes)
 
 
-def table_from_dataset(dataset: Any, where: str, wanted: Sequence[str], column_mapping: Mapping[str, str]) -> Table:
-    """The wanted columns of a data set, as text.
+def _without_marked(table: Table, on_error: str) -> Table:
+    """The rows of a table that its column `keep` keeps, without this column.
+
+    Rows are left out before they are checked, so a marked row may be broken.
+
+    Raises:
+        ValueError: if no row is kept, or under `on_error="raise"` for another value than yes or no.
+    """
+    if "keep" not in table.columns:
+        return table
+    columns = dict(table.columns)
+    answers = [is_kept(value) for value in columns.pop("keep")]
+    faults = dict(table.faults)
+    for row, answer in enumerate(answers):
+        if answer is None and row not in faults:
+            value = table.columns["keep"][row]
+            if on_error == "raise":
+                place = f"row {row}" if table.places is None else table.places[row]
+                raise ValueError(
+                    f"{table.where} {place}: keep is {value!r}; expected yes or no, true or false, 1 or 0. Correct "
+                    "it, or rename the column if it does not mark pairs to leave out."
+                )
+            faults[row] = f"its keep {value!r} is neither yes nor no"
+    rows = [row for row, answer in enumerate(answers) if answer is not False]
+    if not rows:
+        raise ValueError(f"{table.where}: the column keep leaves out all {len(answers):,} pairs. Keep some of them.")
+    left_out = len(answers) - len(rows)
+    note = f"{table.where}: {left_out:,} of {len(answers):,} pairs left out by the column keep"
+    return Table(
+        table.where,
+        {name: [values[row] for row in rows] for name, values in columns.items()},
+        table.header,
+        None if table.places is None else [table.places[row] for row in rows],
+        {position: faults[row] for position, row in enumerate(rows) if row in faults},
+        (*table.notes, note),
+    )
+
+
+def table_from_dataset(
+    dataset: Any, where: str, wanted: Sequence[str], column_mapping: Mapping[str, str], on_error: str = "raise"
+) -> Table:
+    """The wanted columns of a data set, as text. Pairs whose column `keep` is no are left out.
 
     Args:
         dataset (`datasets.Dataset`): one split.
         where: its name in errors.
         wanted: columns of this package.
         column_mapping: column of the data set to column of this package, for names that are not recognised.
+        on_error: `"raise"` or `"drop"`, for a `keep` that is neither yes nor no.
 
     Raises:
         ValueError: if a column is missing, or there is no row.
@@ -172,11 +216,12 @@ def table_from_dataset(dataset: Any, where: str, wanted: Sequence[str], column_m
     if not len(dataset):
         raise ValueError(f"{where} has no rows.")
     header = dataset.column_names
-    chosen = choose_columns(where, header, wanted, (), column_mapping)
+    optional = ("keep",) if "description" in wanted else ()
+    chosen = choose_columns(where, header, wanted, optional, column_mapping)
     columns = {
         column: [as_text(value) or "" for value in dataset[header[position]][:]] for column, position in chosen.items()
     }
-    return Table(where, columns, tuple(header))
+    return _without_marked(Table(where, columns, tuple(header)), on_error)
 
 
 def _find_smiles(file: SourceFile, pool: Table | None) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""Leaves out the pairs that a user marked in a table of suspects."""
+"""Leaves out the pairs that a user marked with `keep` = `no`, in the table of pairs or in a table of suspects."""
 
 import csv
 from collections import Counter
@@ -8,6 +8,16 @@ from datasets import Dataset
 
 _DROPPED = {"no", "n", "0", "0.0", "false"}
 _KEPT = {"yes", "y", "1", "1.0", "true", ""}
+
+
+def is_kept(value: str) -> bool | None:
+    """Whether a cell of a column `keep` keeps its pair; None if it says neither. An empty cell keeps the pair.
+
+    >>> [is_kept(value) for value in ("Yes", "FALSE", "1", "", "maybe")]
+    [True, False, True, True, None]
+    """
+    answer = value.strip().lower()
+    return True if answer in _KEPT else False if answer in _DROPPED else None
 
 
 def read_dropped(path: str | Path) -> list[tuple[str, str]]:
@@ -40,10 +50,10 @@ def read_dropped(path: str | Path) -> list[tuple[str, str]]:
                     f"{path} has no column {missing[0]!r}; its columns are {', '.join(columns) or 'none'}."
                 )
             for row in reader:
-                answer = (row["keep"] or "").strip().lower()
-                if answer not in _DROPPED | _KEPT:
+                answer = is_kept(row["keep"] or "")
+                if answer is None:
                     raise ValueError(f"{path} line {reader.line_num}: keep is {row['keep']!r}; expected yes or no.")
-                if answer in _DROPPED:
+                if not answer:
                     dropped.append((row["id"], row.get("description") or ""))
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} is not in UTF-8. Save it as CSV in UTF-8.") from error

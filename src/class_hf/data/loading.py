@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 CHEBI20_URL = "https://raw.githubusercontent.com/blender-nlp/MolT5/{revision}/ChEBI-20_data/{split}.txt"
 
 # Increase it when the same source loads differently, so that older cached data are not used.
-_CACHE_VERSION = 2
+_CACHE_VERSION = 3
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 _SPLITS = ("train", "validation", "test")
 
@@ -73,8 +73,9 @@ def load_chebi20(
     split 80/10/10. MolT5 (Edwards et al., EMNLP 2022) reworded the captions to "The molecule is ...".
 
     Repeated backslashes in SMILES, an escaping error of the published files, are made single. SMILES do not change
-    otherwise, so their stereochemistry stays. The first call parses each SMILES with RDKit, which takes seconds. The
-    result is cached under a key of the source's content, and further calls map it into memory.
+    otherwise, so their stereochemistry stays. Pairs whose column `keep` is `no`, `false` or `0` are left out, and the
+    report counts them. The first call parses each SMILES with RDKit, which takes seconds. The result is cached under
+    a key of the source's content, and further calls map it into memory.
 
     Args:
         source (`str` or `Path`, *optional*): where the pairs are.
@@ -92,9 +93,9 @@ def load_chebi20(
             empty value, SMILES that RDKit cannot parse, id of another molecule, repeated pair, not in the pool), or
             `"drop"` them. The report lists the dropped rows. Under `"drop"`, lines that are not UTF-8 are read as
             Windows-1252.
-        column_mapping (`dict`, *optional*): column of the source to `"id"`, `"smiles"`, `"description"` or `"split"`,
-            for columns whose names are not recognised. Usual names are recognised in upper and lower case (CID,
-            SMILES, isosmiles, caption, text, ...).
+        column_mapping (`dict`, *optional*): column of the source to `"id"`, `"smiles"`, `"description"`, `"split"` or
+            `"keep"`, for columns whose names are not recognised. Usual names are recognised in upper and lower case
+            (CID, SMILES, isosmiles, caption, text, ...).
         cache_dir (`str` or `Path`, *optional*): folder of downloads and checked data. Default: the cache of
             `datasets`.
         revision (`str`, *optional*): branch, tag or commit of the Hub data set, or of the authors' repository.
@@ -256,7 +257,7 @@ def _load_hub(
     def read() -> dict[str, Table]:
         return {
             split: table_from_dataset(
-                remote[remote_split], name, POOL_COLUMNS if split == "pool" else PAIR_COLUMNS, mapping
+                remote[remote_split], name, POOL_COLUMNS if split == "pool" else PAIR_COLUMNS, mapping, on_error
             )
             for split, remote_split in splits.items()
         }

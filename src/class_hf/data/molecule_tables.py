@@ -105,8 +105,9 @@ def _merge(column_mapping: Mapping[str, str] | None, *names: str | None) -> dict
         if name is not None:
             mapping[name] = column
     mapping = checked_mapping(mapping)
-    if "split" in mapping.values():
-        raise ValueError(f"column_mapping is {mapping}; a table of molecules has no column of splits. Leave it out.")
+    for column in ("split", "keep"):
+        if column in mapping.values():
+            raise ValueError(f"column_mapping is {mapping}; a table of molecules needs no {column!r}. Leave it out.")
     return mapping
 
 

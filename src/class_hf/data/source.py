@@ -29,7 +29,8 @@ def load_data(
             pushed.
         demo (`bool`, *optional*, defaults to `False`): load the demo set.
         on_error (`str`, *optional*, defaults to `"raise"`): `"raise"` at unusable rows, or `"drop"` them.
-        column_mapping (`dict`, *optional*): column of the source to `"id"`, `"smiles"`, `"description"` or `"split"`.
+        column_mapping (`dict`, *optional*): column of the source to `"id"`, `"smiles"`, `"description"`, `"split"` or
+            `"keep"`.
         encoding (`str`, *optional*): encoding of text files. Default: UTF-8.
 
     Returns:

@@ -136,7 +136,8 @@ def check_tables(tables: Mapping[str, Table], on_error: OnError = "raise") -> tu
             first = next(row for row in dropped if row.split == split)
             raise ValueError(f"{tables[split].where}: no row of {split} is usable; the first: {first}")
     repaired = {split: sum("\\\\" in smiles for smiles in table.columns["smiles"]) for split, table in tables.items()}
-    notes = tuple(note for table in tables.values() for note in table.notes)
+    # The splits of one file share its notes.
+    notes = tuple(dict.fromkeys(note for table in tables.values() for note in table.notes))
     rows = {split: len(columns["id"]) for split, columns in kept.items()}
     return kept, LoadReport(rows, repaired, dropped, notes, repeated)
 
