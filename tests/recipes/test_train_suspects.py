@@ -13,6 +13,8 @@ from datasets import Dataset, load_from_disk
 
 from class_hf.data.collator import TextMoleculeCollator
 from class_hf.losses.contrastive import ContrastiveLoss
+from class_hf.studies import runner
+from class_hf.training.trainer import CurriculumTrainer
 
 ROOT = Path(__file__).parents[2]
 TINY = {
@@ -33,7 +35,7 @@ def recipe(name):
     return module
 
 
-TRAIN, SCORE = recipe("train"), recipe("score")
+TRAIN, SCORE, ABLATE = recipe("train"), recipe("score"), recipe("ablate")
 
 
 @pytest.fixture(scope="module")
@@ -114,6 +116,67 @@ def test_score_adds_the_probabilities_and_reads_an_edited_table(table, tmp_path,
     assert len(train_pairs) == 107 and "m3" not in train_pairs["id"][:]
     assert 0 <= min(train_pairs["wrong_probability"][:]) <= max(train_pairs["wrong_probability"][:]) <= 1
     assert "pairs are more likely wrong than right" in capsys.readouterr().out
+
+
+# Studies
+
+
+@pytest.fixture
+def in_this_process(monkeypatch):
+    """Runs of a study in this process, in place of one process each. Returns the commands."""
+    commands = []
+
+    def execute(command, log, append=False):
+        commands.append(command)
+        script, words = Path(command[1]), command[2:]
+        try:
+            (SCORE if script.name == "score.py" else TRAIN).main(words)
+        except KeyboardInterrupt as error:
+            raise runner.RunFailed("interrupted") from error
+
+    monkeypatch.setattr(runner, "execute", execute)
+    # Other tests draw the figures, which take most of the time.
+    monkeypatch.setattr(TRAIN, "plot_run", lambda *args: None)
+    monkeypatch.setattr(SCORE, "write_figures", lambda *args: None)
+    return commands
+
+
+def test_a_study_of_curriculum_end_runs_resumes_and_reports(table, tmp_path, in_this_process, monkeypatch, capsys):
+    values = {**TINY, "curriculum_order": "none", "eval_strategy": "epoch", "save_strategy": "epoch"}
+    (tmp_path / "recipe.yaml").write_text(json.dumps(values))  # JSON is YAML
+    arms = {name: {"curriculum_end": end} for name, end in (("auto", "auto"), ("part", 0.6), ("all", 1))}
+    study = {"recipe": "recipe.yaml", "seeds": [0], "arms": arms, "baselines": ["all"]}
+    (tmp_path / "study.yaml").write_text(json.dumps(study))
+    words = [str(tmp_path / "study.yaml"), "--data_dir", str(table), "--output_dir", str(tmp_path / "out")]
+
+    # The second arm is interrupted in its second epoch.
+    step = CurriculumTrainer.training_step
+
+    def interrupted(self, *args, **kwargs):
+        if self.plan.num_left_out == 43 and self.state.global_step == 6:
+            raise KeyboardInterrupt
+        return step(self, *args, **kwargs)
+
+    with monkeypatch.context() as patch, pytest.raises(SystemExit):
+        patch.setattr(CurriculumTrainer, "training_step", interrupted)
+        ABLATE.main(words)
+    assert "part seed 0: FAILED: interrupted" in capsys.readouterr().out
+    in_this_process.clear()
+    ABLATE.main(words)
+    assert [command[-2:] for command in in_this_process] == [["--resume_from_checkpoint", "true"]]
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert list(report["arms"]) == list(arms) and report["missing"] == []
+    assert set(report["tests"]["all"]) == {"auto", "part"}
+    folders = {arm: tmp_path / "out" / arm / "seed_0" for arm in arms}
+    plans = {arm: json.loads((folder / "plan.json").read_text()) for arm, folder in folders.items()}
+    assert plans["part"]["left_out"] == 43 and plans["all"]["left_out"] == 0
+    assert plans["part"]["total_steps"] == 8 and plans["all"]["total_steps"] == 12
+    assert len((folders["part"] / "left_out.csv").read_text().splitlines()) == 44
+    assert "43 pairs that are likely wrong are left out" in (folders["part"] / "README.md").read_text()
+    # The suspects were found once for both arms.
+    scored = {name: (tmp_path / "out" / f"{name}/seed_0.yaml").read_text() for name in arms}
+    assert "suspects-seed_0" in scored["auto"] and "suspects-seed_0" in scored["part"]
+    assert "suspects" not in scored["all"]
 
 
 # The weights

@@ -269,7 +269,13 @@ def score_for_run(values: dict[str, Any], output: Path) -> Path:
         RunFailed: if the scoring fails.
     """
     reference = output / "difficulty" / REFERENCE[0]
+    suspects = _needs_suspects(values)
     if values.get("curriculum_order", "easy_first") in ("none", "random"):
+        if suspects:
+            folder = output / "difficulty" / f"suspects-seed_{values['seed']}"
+            options = ["--definition", "complexity", "--suspects", "--seed", str(values["seed"])]
+            score(folder, ["--data_dir", str(reference), *options])
+            return folder
         return reference
     definition = values.get("difficulty_definition") or ["alignment"]
     definition = [definition] if isinstance(definition, str) else definition
@@ -280,13 +286,22 @@ def score_for_run(values: dict[str, Any], output: Path) -> Path:
     if combination == "mean" and weight != 0.5:
         name += f"-text_{weight:g}"
         options += ["--text_weight", str(weight)]
-    if "alignment" in definition:  # only this one is random
+    if suspects:
+        name += "-suspects"
+        options.append("--suspects")
+    if "alignment" in definition or suspects:  # only these are random
         name += f"-seed_{values['seed']}"
         options += ["--seed", str(values["seed"])]
     folder = output / "difficulty" / name
     # The rows of the reference are checked already. The new columns replace its own.
     score(folder, ["--data_dir", str(reference), *options])
     return folder
+
+
+def _needs_suspects(values: dict[str, Any]) -> bool:
+    """Whether a run needs the probability that each pair is wrong. Its arguments were checked with the study."""
+    end = str(values.get("curriculum_end") or 1)
+    return end == "auto" or float(end) != 1.0 or str(values.get("suspect_weights", False)).lower() in ("true", "1")
 
 
 def score(folder: Path, options: list[str]) -> None:
