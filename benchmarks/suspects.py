@@ -16,8 +16,8 @@ from datasets import Dataset, disable_progress_bars
 
 from class_hf.data.exchange import exchange_captions
 from class_hf.difficulty import suspects as judges
-from class_hf.difficulty.evidence import CANDIDATES, Reference, Votes, first_by_hash, neighbourhoods
-from class_hf.difficulty.pair_features import PairFeatures
+from class_hf.difficulty.evidence import CANDIDATES, Reference, Votes, neighbourhoods
+from class_hf.difficulty.pair_features import PairFeatures, first_by_hash
 from class_hf.difficulty.reference import encode
 from class_hf.difficulty.wrong_model import estimate_share, log_ratios, wrong_probabilities
 

@@ -18,7 +18,7 @@ from transformers.utils import cached_file
 
 from class_hf.backbones.adapter_card import adapter_card
 from class_hf.config.parsing import check_fields
-from class_hf.hub.loading import load_weights, one_line, package_model
+from class_hf.hub.loading import OPTIONAL_FILE, load_weights, package_model, short_message
 from class_hf.models.configuration_text_molecule import SHORT_NAMES
 from class_hf.models.modeling_towers import resolve_tower
 from class_hf.utils.files import write_json, write_text
@@ -26,11 +26,6 @@ from class_hf.utils.suggestions import did_you_mean
 
 # Saved next to an adapter that was trained on two towers that were never saved as one dual encoder.
 BASE_NAME = "dual_encoder.json"
-# Arguments of `cached_file` for a file that may be missing.
-_OPTIONAL_FILE: dict[str, Any] = {
-    "_raise_exceptions_for_missing_entries": False,
-    "_raise_exceptions_for_connection_errors": False,
-}
 
 # Fields that this module sets, or that have no meaning for a tower.
 _RESERVED_FIELDS = {
@@ -287,11 +282,11 @@ def load_adapter(
     """
     location = {"subfolder": subfolder, "revision": revision}
     name = str(name)
-    if cached_file(name, CONFIG_NAME, subfolder=subfolder or "", revision=revision, **_OPTIONAL_FILE) is None:
+    if cached_file(name, CONFIG_NAME, subfolder=subfolder or "", revision=revision, **OPTIONAL_FILE) is None:
         raise ValueError(f"{name!r} holds no adapter (no {CONFIG_NAME}). Pass the folder `adapter` of a training run.")
     config = PeftConfig.from_pretrained(name, **location)
     if base is None:
-        towers = cached_file(name, BASE_NAME, subfolder=subfolder or "", revision=revision, **_OPTIONAL_FILE)
+        towers = cached_file(name, BASE_NAME, subfolder=subfolder or "", revision=revision, **OPTIONAL_FILE)
         base = config.base_model_name_or_path if towers is None else _build_base(json.loads(Path(towers).read_text()))
     if base is None:
         raise ValueError(f"the adapter {name!r} does not name its base; pass the dual encoder as base.")
@@ -310,7 +305,7 @@ def load_adapter(
     except KeyError as error:
         raise ValueError(f"the adapter {name!r} does not fit the base {where}: its file lacks {error}.") from error
     except (ValueError, RuntimeError, SafetensorError) as error:
-        raise ValueError(f"the adapter {name!r} does not fit the base {where}: {one_line(error)}") from error
+        raise ValueError(f"the adapter {name!r} does not fit the base {where}: {short_message(error)}") from error
     return adapted
 
 

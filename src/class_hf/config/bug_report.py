@@ -26,7 +26,9 @@ def describe_machine() -> str:
     >>> print(describe_machine().splitlines()[0])  # doctest: +ELLIPSIS
     - class_hf: ...
     """
-    import torch  # takes seconds
+    import torch  # takes seconds, and so does the next module
+
+    from class_hf.utils.environment import processor_name
 
     installed, missing = _libraries()
     accelerator = "none"
@@ -40,7 +42,7 @@ def describe_machine() -> str:
     lines = {
         "class_hf": f"{__version__}, {'source checkout' if is_checkout else 'installed package'}",
         "Python": f"{platform.python_version()} on {platform.platform()}",
-        "processor": f"{_processor()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads of torch",
+        "processor": f"{processor_name()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads of torch",
         "accelerator": accelerator,
         "libraries": ", ".join(installed),
         "not installed": ", ".join(missing) or "nothing",
@@ -64,13 +66,6 @@ def _libraries() -> tuple[list[str], list[str]]:
         except PackageNotFoundError:
             missing.append(name)
     return installed, missing
-
-
-def _processor() -> str:
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.is_file() else []
-    models = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
-    return models[0] if models else platform.processor() or platform.machine()
 
 
 def _java() -> str:

@@ -8,6 +8,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+from class_hf.utils.messages import one_line
+
 # Errors that a user can cause. Their message says what to do, so nothing is added to it.
 USER_ERRORS: tuple[type[Exception], ...] = (ValueError, OSError, ImportError)
 INTERRUPTED = 130  # status of a process that SIGINT ended, as shells report it
@@ -122,15 +124,6 @@ def describe_error(error: BaseException) -> str:
         return f"out of memory. {message}".strip()
     kind = f"{type(error).__name__}: {message.rstrip('.')}" if message else type(error).__name__
     return f"{kind}{_place(error)}. Run the command again with --debug to see the traceback."
-
-
-def one_line(message: object) -> str:
-    """The text of a message or error in one line.
-
-    >>> one_line("two\\n  lines.")
-    'two lines.'
-    """
-    return " ".join(str(message).split())
 
 
 def _name(path: object) -> str:

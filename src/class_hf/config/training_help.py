@@ -5,7 +5,7 @@ import ast
 import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from class_hf.config.arguments import DataArguments, ModelArguments
 
@@ -75,11 +75,10 @@ def training_help(prog: str, run_arguments: type) -> str:
         epilog="--help_all also lists the other arguments of transformers. --debug prints the traceback of an error.",
         add_help=False,
     )
-    own = list(_curriculum_fields())
-    curriculum = [row for row in own if row.name.startswith(("curriculum_", "intensity_"))]
-    others = [row for row in own if row not in curriculum and row.name not in _FIXED]
-    saved = [row for row in others if row.name.startswith(("hub_", "metric_"))]
-    trained = [row for row in others if row not in saved]
+    declared = [row for row in _curriculum_fields() if row.name not in _FIXED]
+    curriculum = [row for row in declared if row.name.startswith(("curriculum_", "intensity_"))]
+    saved = [row for row in declared if row.name.startswith(("hub_", "metric_"))]
+    trained = [row for row in declared if row not in (*curriculum, *saved)]
     groups = {
         "curriculum": curriculum,
         "data": list(_fields(DataArguments)),
@@ -100,10 +99,14 @@ def _fields(cls: type) -> Iterator[Argument]:
     for field in dataclasses.fields(cls):
         default = field.default if field.default is not dataclasses.MISSING else None
         choices = getattr(field.type, "__args__", ()) if "Literal" in str(field.type) else ()
-        text = field.metadata["help"]
-        if default not in (None, False) and "efault" not in text:
-            text = f"{text.rstrip('.')} (default: {default})."
-        yield Argument(field.name, text, tuple(map(str, choices)))
+        yield Argument(field.name, _with_default(field.metadata["help"], default), tuple(map(str, choices)))
+
+
+def _with_default(text: str, default: Any) -> str:
+    """The help of an argument, with its default if it does not name one."""
+    if default in (None, False) or "default" in text.lower():
+        return text
+    return f"{text.rstrip('.')} (default: {default})."
 
 
 def _curriculum_fields() -> Iterator[Argument]:
@@ -118,10 +121,7 @@ def _curriculum_fields() -> Iterator[Argument]:
             values = {word.arg: word.value for word in getattr(item.value, "keywords", [])}
             metadata = ast.literal_eval(values["metadata"]) if "metadata" in values else {"help": ""}
             default = ast.literal_eval(values["default"]) if "default" in values else None
-            text = metadata["help"]
-            if default not in (None, False) and "efault" not in text:
-                text = f"{text.rstrip('.')} (default: {default})."
             choices = ()
             if isinstance(item.annotation, ast.Subscript) and ast.unparse(item.annotation.value) == "Literal":
                 choices = ast.literal_eval(item.annotation.slice)
-            yield Argument(item.target.id, text, tuple(choices))
+            yield Argument(item.target.id, _with_default(metadata["help"], default), tuple(choices))

@@ -5,6 +5,8 @@ from typing import Any
 
 import yaml
 
+from class_hf.utils.messages import one_line
+
 MAX_BYTES = 1_000_000
 MAX_DEPTH = 20
 MAX_VALUES = 10_000  # with each alias counted as often as it is used
@@ -51,16 +53,21 @@ def read_mapping(path: str | Path, kind: str = "the file") -> dict[str, Any]:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = f", line {mark.line + 1}" if mark is not None else ""
-        raise ValueError(f"{where}{line}: not valid YAML: {_one_line(error.problem or error.context)}") from error
+        raise ValueError(f"{where}{line}: not valid YAML: {_reason(error.problem or error.context)}") from error
     except yaml.YAMLError as error:
-        raise ValueError(f"{where} is not valid YAML: {_one_line(getattr(error, 'reason', error))}") from error
+        raise ValueError(f"{where} is not valid YAML: {_reason(getattr(error, 'reason', error))}") from error
     except (ValueError, OverflowError) as error:
         # A value that looks like a date or a number and is none, such as 2024-13-01.
-        raise ValueError(f"{where} has a value that YAML cannot read: {_one_line(error)}. Quote it.") from error
+        raise ValueError(f"{where} has a value that YAML cannot read: {_reason(error)}. Quote it.") from error
     if not isinstance(values, dict):
         found = "nothing" if values is None else f"a {type(values).__name__}"
         raise ValueError(f"{where} must be a mapping of names to values; it holds {found}.")
     return values
+
+
+def _reason(error: Any) -> str:
+    """What the YAML library says, in one line without the full stop."""
+    return one_line(error).rstrip(".")
 
 
 class _Loader(yaml.SafeLoader):
@@ -123,7 +130,3 @@ def _count_values(node: yaml.Node, counts: dict[int, int]) -> int:
 
 def _error(problem: str, mark: yaml.Mark) -> yaml.MarkedYAMLError:
     return yaml.composer.ComposerError(problem=problem, problem_mark=mark)
-
-
-def _one_line(error: object) -> str:
-    return " ".join(str(error).split()).rstrip(".")

@@ -70,12 +70,16 @@ def move_suspects_last(ranking: np.ndarray, wrong_probability: np.ndarray, count
     return np.concatenate([ranking[~np.isin(ranking, moved)], moved])
 
 
-def check_difficulty(difficulty: Sequence[float] | np.ndarray, ids: Sequence[str] | None = None) -> np.ndarray:
-    """Checks difficulties.
+def check_shares(
+    name: str, values: Sequence[float] | np.ndarray, ids: Sequence[str] | None = None, advice: str = ""
+) -> np.ndarray:
+    """Checks that each pair has a number in [0, 1].
 
     Args:
-        difficulty: N numbers in [0, 1].
+        name: what the numbers are, for the error.
+        values: N numbers.
         ids: N names of the pairs, for the error.
+        advice: what to do; the end of the error.
 
     Returns:
         (N,) float64.
@@ -83,50 +87,20 @@ def check_difficulty(difficulty: Sequence[float] | np.ndarray, ids: Sequence[str
     Raises:
         ValueError: if a value is NaN or outside [0, 1]; names the row, its id and the value.
 
-    >>> check_difficulty([0.5, 1.5], ids=["a", "b"])
+    >>> check_shares("difficulty", [0.5, 1.5], ids=["a", "b"], advice="Score the data set again.")
     Traceback (most recent call last):
     ValueError: row 1 (id b): difficulty 1.5 is no number in [0, 1]. Wrong rows: 1. Score the data set again.
     """
-    values = np.asarray(difficulty, dtype=np.float64)
-    if values.ndim != 1:
-        raise ValueError(f"difficulty has the shape {values.shape}; expected one number for each pair, (N,).")
-    wrong = np.flatnonzero(~((values >= 0.0) & (values <= 1.0)))
+    numbers = np.asarray(values, dtype=np.float64)
+    if numbers.ndim != 1:
+        raise ValueError(f"{name} has the shape {numbers.shape}; expected one number for each pair, (N,).")
+    wrong = np.flatnonzero(~((numbers >= 0.0) & (numbers <= 1.0)))
     if wrong.size:
         row = int(wrong[0])
-        name = f" (id {ids[row]})" if ids is not None else ""
-        raise ValueError(
-            f"row {row}{name}: difficulty {values[row]} is no number in [0, 1]. Wrong rows: {wrong.size}. "
-            "Score the data set again."
-        )
-    return values
-
-
-def check_probabilities(probabilities: Sequence[float] | np.ndarray, ids: Sequence[str] | None = None) -> np.ndarray:
-    """Checks probabilities of being wrong.
-
-    Args:
-        probabilities: N numbers in [0, 1].
-        ids: N names of the pairs, for the error.
-
-    Returns:
-        (N,) float64.
-
-    Raises:
-        ValueError: if a value is NaN or outside [0, 1]; names the row, its id and the value.
-
-    >>> check_probabilities([0.5, -1.0])
-    Traceback (most recent call last):
-    ValueError: row 1: wrong_probability -1.0 is no number in [0, 1]. Find the suspects again.
-    """
-    values = np.asarray(probabilities, dtype=np.float64)
-    wrong = np.flatnonzero(~((values >= 0.0) & (values <= 1.0)))
-    if wrong.size:
-        row = int(wrong[0])
-        name = f" (id {ids[row]})" if ids is not None else ""
-        raise ValueError(
-            f"row {row}{name}: wrong_probability {values[row]} is no number in [0, 1]. Find the suspects again."
-        )
-    return values
+        label = f" (id {ids[row]})" if ids is not None else ""
+        message = f"row {row}{label}: {name} {numbers[row]} is no number in [0, 1]. Wrong rows: {wrong.size}. {advice}"
+        raise ValueError(message.rstrip())
+    return numbers
 
 
 class CurriculumPlan:
@@ -205,11 +179,13 @@ class CurriculumPlan:
                 f"{'none' if vectors is None else len(vectors)}. Make them with `pair_vectors`."
             )
         self.vectors = vectors if settings.group_size > 1 else None
-        values = None if difficulty is None else check_difficulty(difficulty, ids)
+        values = None
+        if difficulty is not None:
+            values = check_shares("difficulty", difficulty, ids, "Score the data set again.")
         self.ranking = rank_pairs(settings.order, self.num_pairs, values, ids, settings.seed)
         self.num_left_out = self.num_pairs - math.ceil(settings.end * self.num_pairs)
         if self.num_left_out and wrong_probability is not None:
-            probabilities = check_probabilities(wrong_probability, ids)
+            probabilities = check_shares("wrong_probability", wrong_probability, ids, "Find the suspects again.")
             self.ranking = move_suspects_last(self.ranking, probabilities, self.num_left_out)
         elif self.num_left_out and settings.order == "none":
             raise ValueError(

@@ -70,5 +70,5 @@ def _parts(
 
 def _ranks(values: np.ndarray, reference: np.ndarray) -> np.ndarray:
     """(B, C) rank of each value in its column."""
-    columns = range(values.shape[1])
-    return np.stack([rank_among(values[:, c], reference[:, c]) for c in columns], axis=1)
+    columns = zip(values.T, reference.T, strict=True)
+    return np.stack([rank_among(column, ascending) for column, ascending in columns], axis=1)

@@ -7,7 +7,6 @@ model ranks the half of the pairs that it was not trained on.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from hashlib import blake2b
 from typing import Any
 
 import numpy as np
@@ -17,7 +16,7 @@ from scipy.sparse import csr_array
 
 from class_hf.difficulty.confusability import terms_of
 from class_hf.difficulty.neighbours import nearest, run_blocks
-from class_hf.difficulty.pair_features import Frequencies, PairFeatures, Ragged
+from class_hf.difficulty.pair_features import Frequencies, PairFeatures, Ragged, first_by_hash
 from class_hf.difficulty.reference import EncodedPairs, embed_pairs, split_halves, train_reference
 from class_hf.difficulty.sparse_rows import sketch
 from class_hf.utils.threads import single_thread
@@ -145,7 +144,10 @@ class Votes:
             by_molecule = (voted_captions * own_captions).sum(dim=1)
             queries = (voted_molecules, own_molecules, voted_captions, own_captions)
             true = (by_text, by_text, by_molecule, by_molecule)
-            shares = [share_above(q @ c.T, t) for q, c, t in zip(queries, columns, true, strict=True)]
+            shares = [
+                share_above(query @ column.T, score)
+                for query, column, score in zip(queries, columns, true, strict=True)
+            ]
             return np.stack([np.log(share / (1 - share)) for share in shares], axis=1)
 
         return np.concatenate(run_blocks(run, range(0, len(text_rows), _BLOCK)))
@@ -239,16 +241,6 @@ class Reference:
             if len(chosen):
                 result[chosen] = np.concatenate(run_blocks(run, range(0, len(chosen), _BLOCK)))
         return result
-
-
-def first_by_hash(ids: Sequence[str], count: int) -> np.ndarray:
-    """Sorted places of the ids with the smallest hashes: a sample that does not depend on the order of the rows.
-
-    >>> len(first_by_hash(["a", "b", "c"], 2))
-    2
-    """
-    digests = [blake2b(name.encode(), digest_size=16).digest() for name in ids]
-    return np.array(sorted(sorted(range(len(ids)), key=digests.__getitem__)[:count]), np.int64)
 
 
 def neighbourhoods(pairs: PairFeatures, bank: np.ndarray | None) -> tuple[Neighbourhood, Neighbourhood]:

@@ -99,19 +99,20 @@ class PairFeatures:
     rows: Sequence[int] | None = None
 
     def __post_init__(self) -> None:
-        for i, description in enumerate(self.descriptions):
+        for position, description in enumerate(self.descriptions):
             if not WORD.search(description):
                 raise ValueError(
-                    f"{self.place(i)}: the description {description!r} has no word. Correct the row, or remove it."
+                    f"{self.place(position)}: the description {description!r} has no word. Correct the row, or remove "
+                    "it."
                 )
 
     def __len__(self) -> int:
         return len(self.ids)
 
-    def place(self, i: int) -> str:
-        """Row and id of pair i, as an error names them."""
-        name = f"id {self.ids[i]}"
-        return name if self.rows is None else f"row {self.rows[i]} ({name})"
+    def place(self, position: int) -> str:
+        """Row and id of a pair, as an error names them."""
+        name = f"id {self.ids[position]}"
+        return name if self.rows is None else f"row {self.rows[position]} ({name})"
 
     @cached_property
     def words(self) -> Ragged:
@@ -151,17 +152,17 @@ class PairFeatures:
     def _structures(self) -> tuple[Ragged, np.ndarray]:
         fragments: list[list[int]] = []
         sizes = np.zeros((len(self), 3), np.int64)
-        for i, smiles in enumerate(self.smiles):
+        for position, smiles in enumerate(self.smiles):
             try:
                 mol = parse_smiles(smiles)
             except ValueError as error:
                 raise ValueError(
-                    f'{self.place(i)}: {error} Correct the row, or load the data set with on_error="drop" to drop '
-                    "and list such rows."
+                    f"{self.place(position)}: {error} Correct the row, or load the data set with "
+                    'on_error="drop" to drop and list such rows.'
                 ) from None
             # The count vector has the unfolded ids; the bit vector does not.
             fragments.append(list(_morgan().GetSparseCountFingerprint(mol).GetNonzeroElements()))
-            sizes[i] = mol.GetNumHeavyAtoms(), rdMolDescriptors.CalcNumRings(mol), _stereo_marks(mol)
+            sizes[position] = mol.GetNumHeavyAtoms(), rdMolDescriptors.CalcNumRings(mol), _stereo_marks(mol)
         return Ragged.of(fragments, np.uint64), sizes
 
 
@@ -226,3 +227,13 @@ class Frequencies:
         places, known = self.find(rows.values)
         others = np.where(known, self.counts[places], 0) - seen
         return rows.mean(np.log((self.total - seen + 1) / (others + 1)))
+
+
+def first_by_hash(ids: Sequence[str], count: int) -> np.ndarray:
+    """Sorted places of the ids with the smallest hashes: a sample that does not depend on the order of the rows.
+
+    >>> len(first_by_hash(["a", "b", "c"], 2))
+    2
+    """
+    digests = [blake2b(name.encode(), digest_size=16).digest() for name in ids]
+    return np.array(sorted(sorted(range(len(ids)), key=digests.__getitem__)[:count]), np.int64)

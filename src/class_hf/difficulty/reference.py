@@ -37,7 +37,7 @@ class EncodedPairs(NamedTuple):
 
     def take(self, rows: Sequence[int] | np.ndarray) -> "EncodedPairs":
         """The chosen pairs."""
-        return EncodedPairs([self.text[i] for i in rows], [self.molecule[i] for i in rows])
+        return EncodedPairs([self.text[row] for row in rows], [self.molecule[row] for row in rows])
 
     def __len__(self) -> int:
         return len(self.text)

@@ -178,7 +178,7 @@ class DifficultyScorer:
             check_size(name, len(ids), self.settings)
         # In the order of their ids, so that shuffled rows give the same state, bit for bit.
         order = sorted(range(len(ids)), key=ids.__getitem__)
-        ids, smiles, descriptions = ([column[i] for i in order] for column in (ids, smiles, descriptions))
+        ids, smiles, descriptions = ([column[row] for row in order] for column in (ids, smiles, descriptions))
         pairs = PairFeatures(ids, descriptions, smiles, order)
         self._measures: dict[str, FittedMeasure] = {}
         self._raw: dict[str, np.ndarray] = {}
@@ -255,8 +255,8 @@ class DifficultyScorer:
         ```
         """
         ids, smiles, descriptions = pair_columns(ds, getattr(ds, "column_names", None) or list(ds))
-        order = np.array(sorted(range(len(ids)), key=lambda i: (ids[i], descriptions[i])), np.int64)
-        ids, smiles, descriptions = ([column[i] for i in order] for column in (ids, smiles, descriptions))
+        order = np.array(sorted(range(len(ids)), key=lambda row: (ids[row], descriptions[row])), np.int64)
+        ids, smiles, descriptions = ([column[row] for row in order] for column in (ids, smiles, descriptions))
         pairs = PairFeatures(ids, descriptions, smiles, order.tolist())
         options = {"seed": self.seed, "reference_steps": self.reference_steps, **options}
         return find_suspects(pairs, **options).reorder(order)
@@ -278,7 +278,11 @@ class DifficultyScorer:
             )
         new = np.flatnonzero(~seen)
         if len(new):
-            pairs = PairFeatures([ids[i] for i in new], [descriptions[i] for i in new], [smiles[i] for i in new])
+            pairs = PairFeatures(
+                ids=[ids[row] for row in new],
+                descriptions=[descriptions[row] for row in new],
+                smiles=[smiles[row] for row in new],
+            )
         scores = {}
         for name in self.definition:
             scores[name] = self._raw[name][places]
@@ -336,4 +340,5 @@ def score_dataset(
 
 def _rank_columns(values: np.ndarray, ascending: np.ndarray) -> np.ndarray:
     """(B, 2) rank of each value in its column of the training pairs."""
-    return np.stack([rank_among(values[:, c], ascending[:, c]) for c in range(2)], axis=1)
+    columns = zip(values.T, ascending.T, strict=True)
+    return np.stack([rank_among(*column) for column in columns], axis=1)

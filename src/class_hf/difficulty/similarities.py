@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from hashlib import blake2b
 from typing import Any, Protocol
 
 import numpy as np
@@ -11,6 +10,7 @@ import torch
 from scipy.sparse import csr_array
 
 from class_hf.difficulty.neighbours import SIMILARITIES, mean_nearest, nearest, run_blocks, sums
+from class_hf.difficulty.pair_features import first_by_hash
 from class_hf.difficulty.sparse_rows import Rows, sketch
 
 ANCHORS = 1024
@@ -313,8 +313,7 @@ class MeanToAnchors:
             ids: N names of the rows.
             anchors: size of the sample. More anchors give a smaller error, and take longer.
         """
-        digests = [blake2b(name.encode(), digest_size=16).digest() for name in ids]
-        chosen = sorted(sorted(range(len(ids)), key=digests.__getitem__)[:anchors])
+        chosen = first_by_hash(ids, anchors)
         sample = rows.take(chosen)
         fitted = cls(sample, MeanToCentroid.of(rows), MeanToCentroid.of(sample))
         is_anchor = np.zeros(len(rows))

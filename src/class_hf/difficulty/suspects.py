@@ -7,8 +7,8 @@ import numpy as np
 import torch
 from tqdm.auto import tqdm
 
-from class_hf.difficulty.evidence import CANDIDATES, Reference, Votes, first_by_hash, neighbourhoods
-from class_hf.difficulty.pair_features import PairFeatures
+from class_hf.difficulty.evidence import CANDIDATES, Reference, Votes, neighbourhoods
+from class_hf.difficulty.pair_features import PairFeatures, first_by_hash
 from class_hf.difficulty.reference import EncodedPairs, encode, split_halves
 from class_hf.difficulty.wrong_model import Share, estimate_share, log_ratios, wrong_probabilities
 

@@ -14,11 +14,12 @@ from safetensors import safe_open
 from transformers import AutoModel, AutoProcessor, PreTrainedModel
 from transformers.utils import SAFE_WEIGHTS_NAME, cached_file
 
+from class_hf.utils.messages import one_line
 from class_hf.utils.protocols import Processor
 
 _SHOWN = 400  # characters of another library's message
 # Arguments of `cached_file` for a file that may be missing, such as the weights of a model in several files.
-_OPTIONAL_FILE: dict[str, Any] = {
+OPTIONAL_FILE: dict[str, Any] = {
     "_raise_exceptions_for_missing_entries": False,
     "_raise_exceptions_for_connection_errors": False,
 }
@@ -45,14 +46,14 @@ def model_errors(argument: str, model: str) -> Iterator[None]:
         yield
     except OSError as error:
         if Path(model).is_dir():
-            raise ValueError(f"{argument} {model!r} cannot be loaded: {one_line(error)}") from error
+            raise ValueError(f"{argument} {model!r} cannot be loaded: {short_message(error)}") from error
         raise ValueError(
-            f"{argument} {model!r} is neither a folder with a model nor reachable on the Hub: {one_line(error)}"
+            f"{argument} {model!r} is neither a folder with a model nor reachable on the Hub: {short_message(error)}"
         ) from error
     except Exception as error:
         if type(error).__module__.split(".")[0] not in ("safetensors", "huggingface_hub", "safetensors_rust"):
             raise
-        raise ValueError(f"{argument} {model!r} cannot be loaded: {one_line(error)}") from error
+        raise ValueError(f"{argument} {model!r} cannot be loaded: {short_message(error)}") from error
 
 
 def load_model(name: str, revision: str | None = None) -> tuple[Any, Any]:
@@ -141,7 +142,7 @@ def load_weights(
         except RuntimeError as error:
             raise ValueError(_mismatch(reports) or str(error)) from error
         _check_weights(info)
-        _check_values(model, cached_file(name, SAFE_WEIGHTS_NAME, **_OPTIONAL_FILE, **place))
+        _check_values(model, cached_file(name, SAFE_WEIGHTS_NAME, **OPTIONAL_FILE, **place))
     return model
 
 
@@ -154,7 +155,7 @@ def _complete(argument: str, name: str) -> Iterator[None]:
     except (MemoryError, torch.OutOfMemoryError):
         raise
     except Exception as error:
-        text = one_line(error)
+        text = short_message(error)
         if text.startswith(f"{argument} {name!r}"):
             raise
         kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
@@ -225,17 +226,16 @@ def _check_kind(model: PreTrainedModel, processor: Any) -> None:
         )
 
 
-def one_line(error: BaseException | str) -> str:
+def short_message(error: BaseException | str) -> str:
     """The message of an error on one line of at most 400 characters, or its type if it has no message.
 
     Args:
         error: the error, or its message.
 
-    >>> one_line("first\\n  second")
-    'first second'
+    >>> short_message("first\\n  second"), short_message(KeyError())
+    ('first second', 'KeyError')
     """
-    text = " ".join(str(error).split()) or type(error).__name__
-    return text if len(text) <= _SHOWN else text[: _SHOWN - 4].rsplit(" ", 1)[0] + " ..."
+    return one_line(error, _SHOWN) or type(error).__name__
 
 
 def package_model(name: str) -> str:

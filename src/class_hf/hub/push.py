@@ -14,7 +14,7 @@ from huggingface_hub.utils import filter_repo_objects
 
 from class_hf.hub.contents import PUSHED, check_secrets
 from class_hf.hub.export import check_model_folder, check_scored_folder, export_dataset, export_model
-from class_hf.hub.loading import one_line
+from class_hf.hub.loading import short_message
 
 
 class PushError(OSError):
@@ -194,4 +194,4 @@ def _message(error: BaseException) -> str:
     """The first message of an error and its causes, on one line."""
     # The HTTP library adds a link to a page on status codes.
     texts = [str(cause).split("For more information check:")[0] for cause in _chain(error)]
-    return next((one_line(text) for text in texts if text.strip()), type(error).__name__)
+    return next((short_message(text) for text in texts if text.strip()), type(error).__name__)

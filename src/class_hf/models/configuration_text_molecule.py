@@ -48,13 +48,7 @@ class BagConfig(PreTrainedConfig):
     token_dropout: float | int = 0.0
     initializer_range: float = 0.02
 
-    def validate_sizes(self):
-        """Checks the sizes; called by `@strict`."""
-        for name in ("num_buckets", "embedding_size", "hidden_size", "intermediate_size"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"`{name}` is {getattr(self, name)}; expected at least 1.")
-
-    def validate_probabilities(self):
+    def validate_ranges(self):
         """Checks the ranges of all values; called by `@strict`."""
         for name in ("num_buckets", "embedding_size", "hidden_size", "intermediate_size"):
             check_integer(name, getattr(self, name), 1)
@@ -237,7 +231,7 @@ class TextMoleculeDualEncoderConfig(PreTrainedConfig):
         self.molecule_config = tower_config(self.molecule_config or MoleculeFingerprintConfig(), "molecule_config")
         super().__post_init__(**kwargs)
 
-    def validate_scale(self):
+    def validate_ranges(self):
         """Checks the ranges of all values; called by `@strict`."""
         for name in ("projection_dropout", "name_dropout"):
             check_number(name, getattr(self, name), least=0, below=1)

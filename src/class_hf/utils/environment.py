@@ -24,11 +24,8 @@ def environment() -> dict[str, Any]:
     >>> sorted(environment())
     ['cores', 'gpu', 'processor', 'threads', 'versions']
     """
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.is_file() else []
-    models = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
     return {
-        "processor": models[0] if models else platform.processor(),
+        "processor": processor_name(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
@@ -38,6 +35,18 @@ def environment() -> dict[str, Any]:
             **{name: version(name) for name in _LIBRARIES},
         },
     }
+
+
+def processor_name() -> str:
+    """The name of the processor's model, or of its architecture.
+
+    >>> len(processor_name()) > 0
+    True
+    """
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.is_file() else []
+    models = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
+    return models[0] if models else platform.processor() or platform.machine()
 
 
 def peak_memory_bytes(device: torch.device) -> int | None:
