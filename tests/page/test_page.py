@@ -9,10 +9,12 @@ import re
 import runpy
 import shutil
 import sys
+from dataclasses import replace
 from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
 from types import SimpleNamespace
+from urllib.parse import parse_qsl
 
 import numpy as np
 import pytest
@@ -23,7 +25,7 @@ from page_fixtures import NASTY, address, browser, saved, server  # noqa: F401
 from rdkit import Chem
 
 from class_hf import MoleculeIndex
-from class_hf.page import answers, app
+from class_hf.page import answers, app, links
 from class_hf.page.cards import MAX_DRAWN_ATOMS, CardOptions, hit_cards, molecule_svg
 from class_hf.search.query import Hit
 
@@ -218,6 +220,13 @@ def test_in_a_browser(browser, address, index, width):
     scores = page.locator("#results .score").all_inner_texts()
     assert scores == [f"{hit.score:.3f}" for hit in index.search(TEXT, k=12)]
     assert width_of(page) <= width
+    assert page.locator("#results .raised").count() == 0
+    page.get_by_label("Colour the atoms").check()  # colours the results that are shown
+    page.locator("#results .raised").wait_for()
+    page.locator("#text textarea").press("Enter")  # colours follow the next answer
+    page.locator("#results .raised").wait_for()
+    page.get_by_label("Colour the atoms").uncheck()
+    page.locator("#results .raised").wait_for(state="detached")
 
     page.get_by_text("Settings and filters").click()
     page.get_by_label("With the elements").fill("N")
@@ -226,6 +235,12 @@ def test_in_a_browser(browser, address, index, width):
     page.get_by_label("Weight to").fill("40")
     page.get_by_role("button", name="Find molecules").click()
     page.get_by_text("1 of 28 molecules").wait_for()
+    page.wait_for_function("location.hash.includes('max_weight=40')")
+    same_search = context.new_page()
+    same_search.goto(page.url)
+    same_search.get_by_text("1 of 28 molecules").wait_for()
+    assert same_search.locator("#text textarea").input_value() == TEXT
+    same_search.close()
 
     page.get_by_label("Where").fill("number < 0")
     page.get_by_role("button", name="Find molecules").click()
@@ -250,7 +265,25 @@ def test_in_a_browser(browser, address, index, width):
     canvas.click(position={"x": box["width"] * 0.9, "y": box["height"] * 0.15})
     page.wait_for_function("document.querySelector('#smiles textarea').value === 'CC.CC(O)=O'")
     page.get_by_text("C4H10O2 · 90.1 Da").wait_for()
+    for button in page.locator("#sketch .tools button").all():
+        size = button.bounding_box()
+        assert size["height"] >= 36 and size["width"] >= 36 and button.inner_text()
+    page.get_by_role("button", name="Clear").click()
+    page.get_by_role("button", name="Benzene").click()
+    canvas.click(position={"x": box["width"] / 2, "y": box["height"] / 2})
+    page.get_by_text("C6H6 · 78.1 Da").wait_for()
     assert width_of(page) <= width
+
+    page.get_by_label("similar molecules").check()
+    for name in ("Where", "Weight to", "With the elements"):
+        page.get_by_label(name).fill("")
+    page.locator("#ask").click()
+    page.wait_for_function("location.hash.includes('find=similar')")
+    same_search = context.new_page()
+    same_search.goto(page.url)
+    same_search.locator("#molecule_results .hit").nth(5).wait_for()
+    assert same_search.locator("#smiles textarea").input_value() == "c1ccccc1"
+    same_search.close()
     assert faults == []
     assert [url for url in asked if not url.startswith((address, "data:", "blob:"))] == []
     context.close()
@@ -297,6 +330,25 @@ def test_hits_are_saved_from_the_page(call, index):
     rows = list(csv.DictReader(io.StringIO(base64.b64decode(links[0][1]).decode())))
     assert [row["id"] for row in rows] == [hit.id for hit in index.search(TEXT, k=3)]
     assert base64.b64decode(links[1][1]).count(b"$$$$") == 3
+
+
+def test_a_link_repeats_the_search(pool):
+    """The page fills its fields by the names of the link. With several pools the link names the pool."""
+    call = answers.build_answers([pool, replace(pool, label="other")])
+    html = find(call, text="an acid & <more>", k=3, bank=False, max_weight=0, elements="O", ignore_stereo=True)
+    [link] = re.findall(r'<a class="save link" href="#([^"]+)"', html)
+    filled = dict(parse_qsl(unescape(link)))
+    assert filled == {
+        "pool": "tiny", "k": "3", "elements": "O", "ignore_stereo": "1", "text": "an acid & <more>", "bank": "0"
+    }  # fmt: skip
+    assert set(filled) <= set(links.FIELDS)
+    similar = from_molecule(call, " CCO ", wanted="similar molecules")
+    assert "smiles=CCO" in similar and "find=similar%20molecules" in similar
+    assert "find=" not in from_molecule(call, "CCO")
+
+
+def test_the_page_names_the_columns_of_its_index(pool):
+    assert app.column_names(pool).startswith("Columns: ") and "number (number)" in app.column_names(pool)
 
 
 def test_stereo_and_columns_on_the_page(call):

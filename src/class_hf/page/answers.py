@@ -13,6 +13,7 @@ from class_hf.hub.loading import load_model
 from class_hf.models.chemical_names import OpsinError
 from class_hf.models.smiles import parse_smiles
 from class_hf.page.cards import CardOptions, drawn_molecule, hit_cards, message
+from class_hf.page.links import fragment
 from class_hf.search.index import MoleculeIndex
 from class_hf.search.query import MAX_SMILES, MAX_TEXT, Hit, MoleculeFilter, check_notation, check_string
 from class_hf.search.substructure import check_smiles
@@ -23,6 +24,8 @@ MAX_RESULTS = 50
 TIME_LIMIT = 10.0
 # What a molecule can be asked for.
 CAPTIONS, SIMILAR = "captions", "similar molecules"
+# Names of the filters, in the order of the page's fields.
+FILTERS = ("min_weight", "max_weight", "elements", "substructure", "ignore_stereo", "where")
 
 
 @dataclass(frozen=True)
@@ -103,6 +106,16 @@ def build_answers(pools: Sequence[Pool]) -> dict[str, Callable[..., str]]:
     """
     by_label = {pool.label: pool for pool in pools}
 
+    def link_of(label: str, k: Any, filter_values: Sequence[Any]) -> dict[str, Any]:
+        """The fields of a link that all searches share."""
+        chosen = dict(zip(FILTERS, filter_values, strict=False))
+        return {
+            "pool": label if len(pools) > 1 else None,
+            "k": k,
+            **chosen,
+            "max_weight": chosen.get("max_weight") or None,
+        }
+
     def pool_of(label: Any) -> Pool:
         if not isinstance(label, str) or label not in by_label:
             raise ValueError("this model and pool do not exist; choose one from the list.")
@@ -120,7 +133,8 @@ def build_answers(pools: Sequence[Pool]) -> dict[str, Callable[..., str]]:
         )
         text = check_string(text, "text", MAX_TEXT, "")
         scores = "cosines minus query-bank penalties" if has_bank and bank else "cosines"
-        return show_hits(pool, text, hits, colour, {"text": text}, f"Scores are {scores}.")
+        link = link_of(label, k, filter_values) | {"text": text, "bank": "0" if has_bank and not bank else None}
+        return show_hits(pool, text, hits, colour, {"text": text}, f"Scores are {scores}.", fragment(link))
 
     @report_user_errors
     def from_molecule(label, smiles, wanted, k, colour, *filter_values):
@@ -132,10 +146,14 @@ def build_answers(pools: Sequence[Pool]) -> dict[str, Callable[..., str]]:
         if wanted == SIMILAR:
             filters = read_filters(*filter_values)
             hits = pool.index.search(smiles=smiles, k=number_of_results(k), filters=filters)
-            return show_hits(pool, smiles.strip(), hits, colour, {"like": smiles.strip()}, "Scores are cosines.")
+            asked = smiles.strip()
+            link = link_of(label, k, filter_values) | {"smiles": asked, "find": SIMILAR}
+            return show_hits(pool, asked, hits, colour, {"like": asked}, "Scores are cosines.", fragment(link))
         hits = pool.index.search_captions(smiles, number_of_results(k))
         note = f"{len(hits)} of {pool.index.config['captions']:,} captions. Each is next to its molecule."
-        return hit_cards(hits, options=CardOptions(pool.id_url, pool.link_pubchem, show_captions=True), note=note)
+        link = link_of(label, k, ()) | {"smiles": smiles.strip()}
+        options = CardOptions(pool.id_url, pool.link_pubchem, show_captions=True, link=fragment(link))
+        return hit_cards(hits, options=options, note=note)
 
     @report_user_errors
     def show(smiles):
@@ -148,12 +166,14 @@ def build_answers(pools: Sequence[Pool]) -> dict[str, Callable[..., str]]:
     return {"find": find, "from_molecule": from_molecule, "show": show}
 
 
-def show_hits(pool: Pool, asked: str, hits: Sequence[Hit], colour: Any, query: dict[str, str], scores: str) -> str:
-    """Hits as cards, with links that save them as files."""
+def show_hits(
+    pool: Pool, asked: str, hits: Sequence[Hit], colour: Any, query: dict[str, str], scores: str, link: str
+) -> str:
+    """Hits as cards, with links to the search and to files of the hits."""
     if not hits:
         return message("No molecule passes the filters. Loosen them and search again.")
     contributions = contributions_of(pool, hits, **query) if colour else None
-    options = CardOptions(pool.id_url, pool.link_pubchem, query=asked)
+    options = CardOptions(pool.id_url, pool.link_pubchem, query=asked, link=link)
     return hit_cards(
         hits, contributions, options=options, note=f"{len(hits)} of {len(pool.index):,} molecules. {scores}"
     )

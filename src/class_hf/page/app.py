@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 from importlib.util import find_spec
-from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from class_hf.page import links, sketcher
 from class_hf.page.answers import CAPTIONS, MAX_RESULTS, SIMILAR, Pool, build_answers
 from class_hf.page.cards import is_error
 from class_hf.page.guard import Calls, RequestGuard
@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 # This many queries run at a time, and this many wait. A further one is refused with a message.
 RUNNING, WAITING = 2, 32
-SKETCHER = Path(__file__).parent / "static" / "openchemlib"
+# Columns of a table that the page lists.
+MAX_COLUMNS = 12
 
 TEXTS = [
     "The molecule is a monocarboxylic acid with an acetate ester on a benzene ring.",
@@ -27,32 +28,6 @@ TEXTS = [
     "The molecule is a 3-oxo steroid with a hydroxy group.",
 ]
 MOLECULES = ["CC(=O)Oc1ccccc1C(=O)O", "CN1C=NC2=C1C(=O)N(C(=O)N2C)C", "CC(C)CC1=CC=C(C=C1)C(C)C(=O)O", "OCC(O)CO"]
-
-# The sketcher is larger than the rest of the page. It is loaded when it is opened.
-SKETCH = '<div class="sketcher" aria-label="sketcher"></div>'
-SKETCH_JS = """
-const host = element.querySelector('.sketcher');
-const start = async () => {
-  const { CanvasEditor, Molecule } = await import(new URL(props.module, document.baseURI).href);
-  const editor = new CanvasEditor(host, { initialMode: 'molecule' });
-  let drawn = '';
-  editor.setOnChangeListener(({ type, isUserEvent }) => {
-    if (type !== 'molecule' || !isUserEvent) return;
-    drawn = props.value = editor.getMolecule().toIsomericSmiles();
-    trigger('change');
-  });
-  const show = () => {
-    if (!props.value || props.value === drawn) return;
-    try { editor.setMolecule(Molecule.fromSmiles(props.value)); } catch { return; }
-    drawn = props.value;
-  };
-  watch('value', show);
-  show();
-};
-new IntersectionObserver((entries, observer) => {
-  if (entries.some((entry) => entry.isIntersecting)) { observer.disconnect(); start(); }
-}).observe(host);
-"""
 
 
 def build_page(pools: Sequence[Pool]) -> "gradio.Blocks":
@@ -68,19 +43,18 @@ def build_page(pools: Sequence[Pool]) -> "gradio.Blocks":
         ImportError: If Gradio is not installed.
     """
     gr = import_gradio()
-    gr.set_static_paths([SKETCHER])
+    gr.set_static_paths([sketcher.FOLDER])
     answers = build_answers(pools)
     labels = [pool.label for pool in pools]
     has_bank = {pool.label: pool.index.config["query_bank"] is not None for pool in pools}
-    module = f"gradio_api/file={(SKETCHER / 'openchemlib.js').as_posix()}"
+    columns = {pool.label: column_names(pool) for pool in pools}
+    module = f"gradio_api/file={(sketcher.FOLDER / 'openchemlib.js').as_posix()}"
     with gr.Blocks(title="Molecule search", analytics_enabled=False) as page:
         gr.Markdown("# Molecule search\nFind molecules by a description, or captions by a molecule.")
         pool = gr.Dropdown(labels, value=labels[0], label="Model and pool", elem_id="pool")
         with gr.Accordion("Settings and filters", open=False, elem_id="settings"):
             k = gr.Slider(1, MAX_RESULTS, value=12, step=1, label="Results")
-            with gr.Row():
-                colour = gr.Checkbox(True, label="Colour the atoms that raised the score", min_width=260)
-                bank = gr.Checkbox(True, label="Query-bank normalisation", min_width=260, visible=has_bank[labels[0]])
+            bank = gr.Checkbox(True, label="Query-bank normalisation", visible=has_bank[labels[0]])
             with gr.Row():
                 min_weight = gr.Number(None, label="Weight from (Da)", min_width=130)
                 max_weight = gr.Number(None, label="Weight to (Da), 0: any", min_width=130)
@@ -92,49 +66,81 @@ def build_page(pools: Sequence[Pool]) -> "gradio.Blocks":
                 where = gr.Textbox(
                     label="Where (columns of the table)",
                     placeholder='logS < -2 and vendor = "x"',
+                    info=columns[labels[0]],
                     max_length=MAX_WHERE,
                     elem_id="where",
                 )
             gr.Markdown("Filters apply to molecules. Captions are not filtered.")
+        # Off by default: it takes several times as long as the search.
+        colour = gr.Checkbox(False, label="Colour the atoms that raised the score", elem_id="colour")
         # Each tab has its own results, so that they are never shown next to another query.
-        with gr.Tab("Describe"):
-            # With one line, Enter searches. The field grows with its text.
-            text = gr.Textbox(
-                label="Description", lines=1, max_lines=8, max_length=MAX_TEXT, placeholder=TEXTS[0], elem_id="text"
-            )
-            find = gr.Button("Find molecules", variant="primary", elem_id="find")
-            gr.Examples([[example] for example in TEXTS], inputs=[text], cache_examples=False)
-            results = gr.HTML(elem_id="results")
-        with gr.Tab("Draw or paste"):
-            smiles = gr.Textbox(
-                label="SMILES", lines=1, max_lines=4, max_length=MAX_SMILES, placeholder=MOLECULES[0], elem_id="smiles"
-            )
-            with gr.Accordion("Draw it", open=False, elem_id="draw"):
-                sketch = gr.HTML("", html_template=SKETCH, js_on_load=SKETCH_JS, module=module, elem_id="sketch")
-            shown = gr.HTML(elem_id="shown")
-            wanted = gr.Radio([CAPTIONS, SIMILAR], value=CAPTIONS, label="Find", elem_id="wanted")
-            ask = gr.Button("Find", variant="primary", elem_id="ask")
-            gr.Examples([[example] for example in MOLECULES], inputs=[smiles], cache_examples=False)
-            molecule_results = gr.HTML(elem_id="molecule_results")
+        with gr.Tabs() as tabs:
+            with gr.Tab("Describe", id="text"):
+                # With one line, Enter searches. The field grows with its text.
+                text = gr.Textbox(
+                    label="Description",
+                    lines=1,
+                    max_lines=8,
+                    max_length=MAX_TEXT,
+                    placeholder=TEXTS[0],
+                    elem_id="text",
+                )
+                find = gr.Button("Find molecules", variant="primary", elem_id="find")
+                gr.Examples([[example] for example in TEXTS], inputs=[text], cache_examples=False)
+                results = gr.HTML(elem_id="results")
+            with gr.Tab("Draw or paste", id="molecule"):
+                smiles = gr.Textbox(
+                    label="SMILES",
+                    lines=1,
+                    max_lines=4,
+                    max_length=MAX_SMILES,
+                    placeholder=MOLECULES[0],
+                    elem_id="smiles",
+                )
+                with gr.Accordion("Draw it", open=False, elem_id="draw"):
+                    sketch = gr.HTML(
+                        "",
+                        html_template=sketcher.HTML,
+                        js_on_load=sketcher.SCRIPT,
+                        module=module,
+                        elem_id="sketch",
+                    )
+                shown = gr.HTML(elem_id="shown")
+                wanted = gr.Radio([CAPTIONS, SIMILAR], value=CAPTIONS, label="Find", elem_id="wanted")
+                ask = gr.Button("Find", variant="primary", elem_id="ask")
+                gr.Examples([[example] for example in MOLECULES], inputs=[smiles], cache_examples=False)
+                molecule_results = gr.HTML(elem_id="molecule_results")
         filters = [min_weight, max_weight, elements, smarts, ignore_stereo, where]
-        # The functions check their values, with better messages than those of the fields.
-        queue: dict[str, Any] = {"concurrency_limit": RUNNING, "concurrency_id": "search", "preprocess": False}
-        gr.on(
-            [find.click, text.submit],
-            answers["find"],
-            [pool, text, k, colour, bank, *filters],
-            results,
-            api_name="find",
-            **queue,
-        )
-        gr.on(
-            [ask.click, smiles.submit],
-            answers["from_molecule"],
-            [pool, smiles, wanted, k, colour, *filters],
-            molecule_results,
-            api_name="from_molecule",
-            **queue,
-        )
+        tickets = []
+        for name, starts, inputs, output in (
+            ("find", [find.click, text.submit], [pool, text, k, colour, bank, *filters], results),
+            (
+                "from_molecule",
+                [ask.click, smiles.submit],
+                [pool, smiles, wanted, k, colour, *filters],
+                molecule_results,
+            ),
+        ):
+            place = inputs.index(colour)
+            ticket = gr.Textbox(visible="hidden")
+            tickets.append(ticket)
+            # The functions check their values, with better messages than those of the fields.
+            call: dict[str, Any] = {"fn": answers[name], "inputs": inputs, "outputs": output, "preprocess": False}
+            # The answer comes first, without colours. The ticket then asks for the colours, one answer at a time.
+            gr.on(
+                starts,
+                **call,
+                js=f"(...values) => values.toSpliced({place}, 1, false)",
+                api_name=name,
+                concurrency_limit=RUNNING,
+                concurrency_id="search",
+            ).then(None, [colour, ticket], ticket, js=links.after_search(output.elem_id))
+            colour.change(None, ticket, ticket, js=links.on_colour(output.elem_id))
+            ticket.change(**call, api_visibility="private", concurrency_limit=1, concurrency_id="colour").then(
+                None, [colour, ticket], ticket, js=links.after_search(output.elem_id, colour=False)
+            )
+        fields = [pool, k, bank, *filters, text, smiles, wanted]
+        page.load(None, fields, [*fields, tabs, *tickets], js=links.FILL)
 
         def show_and_sketch(value: Any) -> tuple[str, str]:
             html = answers["show"](value)
@@ -152,13 +158,23 @@ def build_page(pools: Sequence[Pool]) -> "gradio.Blocks":
         )
         sketch.change(None, sketch, smiles, js="(value) => value")
         pool.change(
-            lambda label: gr.update(visible=has_bank.get(str(label), False)),
+            lambda label: (
+                gr.update(visible=has_bank.get(str(label), False)),
+                gr.update(info=columns.get(str(label))),
+            ),
             pool,
-            bank,
+            [bank, where],
             preprocess=False,
             api_visibility="private",
         )
     return page.queue(max_size=WAITING, default_concurrency_limit=RUNNING)
+
+
+def column_names(pool: Pool) -> str:
+    """The columns of a pool that a condition can use, in one line."""
+    kinds = pool.index.config.get("columns") or {}  # an index of an earlier version does not name them
+    columns = [f"{name} ({kind})" for name, kind in kinds.items()]
+    return f"Columns: {', '.join(columns[:MAX_COLUMNS])}{', ...' if len(columns) > MAX_COLUMNS else ''}"
 
 
 def launch(page: "gradio.Blocks", host: str | None = None, port: int | None = None, block: bool = True) -> str:
@@ -189,7 +205,7 @@ def launch(page: "gradio.Blocks", host: str | None = None, port: int | None = No
         max_file_size=1,
         app_kwargs={"middleware": [Middleware(RequestGuard, calls=Calls.of(page))]},
         theme=theme,
-        css=CARD_STYLE + PAGE_STYLE,
+        css=CARD_STYLE + PAGE_STYLE + sketcher.STYLE,
         prevent_thread_lock=not block,
         quiet=not block,
     )

@@ -40,12 +40,14 @@ class CardOptions:
         show_captions (`bool`, defaults to `False`): whether the hits are captions. They are in a list, each next to
             its molecule.
         query (`str`, *optional*): the query. With it, the hits can be saved as files.
+        link (`str`, *optional*): address of the search, as the part after #.
     """
 
     id_url: str | None = None
     link_pubchem: bool = False
     show_captions: bool = False
     query: str | None = None
+    link: str | None = None
 
 
 def molecule_svg(smiles: str, contributions: np.ndarray | None = None, size: tuple[int, int] = _SIZE) -> str:
@@ -141,6 +143,8 @@ def hit_cards(
         parts.append('<span class="raised"></span> atoms that raised the score')
     if options.query is not None:
         parts.append(_save_links(options.query, hits))
+    if options.link is not None:
+        parts.append(f'<a class="save link" href="{escape(options.link)}">Link to this search</a>')
     line = f'<p class="note">{" ".join(parts)}</p>' if parts else ""
     return f'{line}<div class="hits{" captions" if options.show_captions else ""}">{cards}</div>'
 

@@ -38,7 +38,5 @@ PAGE_STYLE = """
 .gradio-container { width: 100%; min-width: 0 !important; max-width: 1180px !important; margin: 0 auto !important; }
 .gallery-item { max-width: 100%; }
 .gallery-item .gallery { white-space: normal; text-align: left; }
-.sketcher { width: 100%; height: 380px; border: 1px solid var(--border-color-primary); background: white;
-  border-radius: 10px; overflow: hidden; }
 @media (max-width: 640px) { .gradio-container > .main { padding: 10px !important; } }
 """

@@ -11,6 +11,7 @@ from class_hf.difficulty.scorer import DIFFICULTY_COLUMNS, DifficultyScorer
 from class_hf.difficulty.summary import find_extremes
 from class_hf.plots.style import (
     BLUE,
+    COLUMN_WIDTH,
     DARK_GREY,
     GREEN,
     ORANGE,
@@ -68,7 +69,7 @@ def plot_histograms(scores: Mapping[str, Mapping[str, Sequence[float]]], *, bins
         raise ValueError(f"expected the same scores in every split, got {found}.")
     across = 2 if len(names) % 2 == 0 else min(len(names), 3)
     down = -(-len(names) // across)
-    figure = new_figure(4.4 * across, 3.2 * down, padding=WIDE_PADDING)
+    figure = new_figure(COLUMN_WIDTH if across > 1 else 4.4, 3.0 * down, padding=WIDE_PADDING)
     for number, name in enumerate(names, start=1):
         axes = figure.add_subplot(down, across, number)
         values = np.concatenate([columns[name] for columns in scores.values()])
@@ -88,7 +89,7 @@ def plot_histograms(scores: Mapping[str, Mapping[str, Sequence[float]]], *, bins
         axes.margins(y=0.25)
         hide_spines(axes)
         if number == 1:
-            axes.legend(frameon=False, loc="upper left", fontsize=9)
+            axes.legend(frameon=False, loc="upper left", fontsize=8)
     return figure
 
 
@@ -119,14 +120,14 @@ def plot_text_against_molecule(ds: Any, *, title: str = "Training pairs") -> "Fi
     return figure
 
 
-def draw_pairs(ds: Any, rows: Sequence[int], *, title: str = "", columns: int = 4) -> "Figure":
+def draw_pairs(ds: Any, rows: Sequence[int], *, title: str = "", columns: int = 3) -> "Figure":
     """Draws molecules, each above its id, its scores and the start of its caption.
 
     Args:
         ds: rows with `id`, `smiles`, `description` and the three difficulty columns.
         rows: indices of the rows to draw, in order.
         title: title of the figure. Default: no title.
-        columns: molecules in a row. Default: 4.
+        columns: molecules in a row. Default: 3.
 
     Returns:
         The figure. `figure.savefig(path)` writes it.
@@ -140,7 +141,7 @@ def draw_pairs(ds: Any, rows: Sequence[int], *, title: str = "", columns: int = 
     for row, (picture, text) in zip(rows, cells, strict=True):
         pair = ds[int(row)]
         picture.imshow(draw_molecule(pair["smiles"], pair["id"]))
-        write_text(text, 1, _heading(pair), fontsize=9, fontweight="bold")
+        write_text(text, 1, _heading(pair), fontsize=8.5, fontweight="bold")
         write_text(text, 0.8, cut_caption(pair["description"]), fontsize=8.5)
     if title:
         figure.suptitle(title, fontsize=13)
@@ -165,7 +166,7 @@ def write_figures(scored: Mapping[str, Any], scorer: DifficultyScorer, folder: P
     folder.mkdir()
     pairs = {split: ds for split, ds in scored.items() if split != "pool"}
     train = scored["train"]
-    shown = min(8, len(train))
+    shown = min(9, len(train))
     ends = find_extremes(train, shown)
     figures = {
         "raw_scores": plot_histograms({split: scorer.raw_scores(ds[:]) for split, ds in pairs.items()}),

@@ -10,13 +10,13 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-def draw_hits(hits: Sequence[Hit], *, title: str = "", columns: int = 5) -> "Figure":
+def draw_hits(hits: Sequence[Hit], *, title: str = "", columns: int = 3) -> "Figure":
     """Draws the molecules in order of rank, each above its rank, score, id and the start of its caption.
 
     Args:
         hits: the hits of one query, 1 to 50.
         title: title of the figure, for example the query. Default: no title.
-        columns: molecules in a row. Default: 5.
+        columns: molecules in a row. Default: 3.
 
     Returns:
         The figure. `figure.savefig(path)` writes it.
@@ -36,11 +36,11 @@ def draw_hits(hits: Sequence[Hit], *, title: str = "", columns: int = 5) -> "Fig
     )
     for hit, (picture, text) in zip(hits, cells, strict=True):
         picture.imshow(draw_molecule(hit.smiles, hit.id))
-        name = hit.id if len(hit.id) <= 24 else hit.id[:21] + "..."
-        write_text(text, 1, f"{hit.rank}.  {name}   score {hit.score:.3f}", fontsize=9.5, fontweight="bold")
+        name = hit.id if len(hit.id) <= 18 else hit.id[:15] + "..."
+        write_text(text, 1, f"{hit.rank}.  {name}   score {hit.score:.3f}", fontsize=9, fontweight="bold")
         if captioned:
             write_text(text, 0.84, cut_caption(hit.fields.get("description") or "", lines=6), fontsize=8.5)
     if title:
-        width = 28 * min(columns, len(hits))
+        width = 30 * min(columns, len(hits))
         figure.suptitle(cut_caption(title, width=width, lines=2), fontsize=12, parse_math=False)
     return figure

@@ -8,7 +8,16 @@ import torch
 from datasets import Dataset
 
 from class_hf.evaluation.retrieval_evaluator import Ranks
-from class_hf.plots.style import GREEN, GREY, cut_caption, draw_molecule, new_figure, save_figure, write_text
+from class_hf.plots.style import (
+    COLUMN_WIDTH,
+    GREEN,
+    GREY,
+    cut_caption,
+    draw_molecule,
+    new_figure,
+    save_figure,
+    write_text,
+)
 
 _PERCENTILES = (20, 40, 60, 80)
 _TOP = 5
@@ -56,23 +65,23 @@ def plot_retrievals(
     gold = embeddings["gold"][rows].tolist()
     scores = embeddings["text_embeds"][rows] @ embeddings["molecule_embeds"].T
     best = scores.topk(min(_TOP, candidates)).indices.tolist()
-    figure = new_figure(16, 2.05 * len(rows) + 0.4, dpi=100)
+    figure = new_figure(COLUMN_WIDTH, 2.0 * len(rows) + 0.4)
     figure.suptitle(
-        f"Text to molecule, {name} pool of {candidates:,} candidates: true molecules in green", fontsize=13
+        f"Text to molecule, {name} pool of {candidates:,} candidates: true molecules in green", fontsize=11
     )
-    grid = figure.add_gridspec(len(rows), _TOP + 2, width_ratios=[1.6] + [1] * (_TOP + 1))
+    grid = figure.add_gridspec(2 * len(rows), _TOP + 1, height_ratios=[0.7, 1.3] * len(rows))
     for line, row in enumerate(rows):
-        caption = figure.add_subplot(grid[line, 0])
+        caption = figure.add_subplot(grid[2 * line, :])
         caption.axis("off")
-        write_text(caption, 1, cut_caption(pairs[row]["description"], width=42, lines=12), fontsize=8.5)
+        write_text(caption, 1, cut_caption(pairs[row]["description"], width=120, lines=3), fontsize=8.5)
         shown = [
             (molecule, f"{place}.  {scores[line, molecule]:.2f}") for place, molecule in enumerate(best[line], start=1)
         ]
         shown.append((gold[line], f"true: rank {values[row]:,.0f}.  {scores[line, gold[line]]:.2f}"))
         for column, (molecule, title) in enumerate(shown, start=1):
-            axes = figure.add_subplot(grid[line, _TOP + 1 if column == len(shown) else column])
+            axes = figure.add_subplot(grid[2 * line + 1, _TOP if column == len(shown) else column - 1])
             axes.imshow(draw_molecule(pool[molecule]["smiles"], pool[molecule]["id"]))
-            axes.set_title(title, fontsize=9)
+            axes.set_title(title, fontsize=8)
             axes.set_xticks([])
             axes.set_yticks([])
             is_true = molecule == gold[line]

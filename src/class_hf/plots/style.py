@@ -3,6 +3,7 @@
 import io
 import textwrap
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +24,9 @@ LINE_STYLES: tuple[Any, ...] = ("-", "--", ":", "-.", (0, (5, 1, 1, 1, 1, 1)), (
 
 # Of figures with several panels or pictures, in inches.
 WIDE_PADDING = (0.12, 0.08)
-_PICTURE_HEIGHT = 2.3
+# Cards show a figure about 800 pixels wide. A wider figure than this would be shrunk until its text is unreadable.
+COLUMN_WIDTH = 8.4
+_CELL_WIDTH, _PICTURE_HEIGHT = 2.75, 1.9
 
 
 def new_figure(width: float, height: float, *, dpi: int = 120, padding: tuple[float, float] | None = None) -> "Figure":
@@ -36,17 +39,30 @@ def new_figure(width: float, height: float, *, dpi: int = 120, padding: tuple[fl
         padding: space around each axes in inches, horizontal and vertical. Default: the padding of matplotlib.
 
     Returns:
-        The figure. [`save_figure`] writes it.
+        The figure. [`save_figure`] writes it, and a notebook displays it.
 
-    >>> new_figure(4, 3).get_size_inches().tolist()
-    [4.0, 3.0]
+    >>> figure = new_figure(4, 3)
+    >>> figure.get_size_inches().tolist(), figure._repr_png_()[:4]
+    ([4.0, 3.0], b'\\x89PNG')
     """
-    # pyplot keeps every figure alive and needs a display.
-    from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 
     layout: Any = "constrained" if padding is None else ConstrainedLayoutEngine(w_pad=padding[0], h_pad=padding[1])
-    return Figure(figsize=(width, height), dpi=dpi, facecolor="white", layout=layout)
+    return _figure_class()(figsize=(width, height), dpi=dpi, facecolor="white", layout=layout)
+
+
+@cache
+def _figure_class() -> "type[Figure]":
+    """A figure that notebooks display. pyplot would do so too, but it keeps every figure alive and needs a display."""
+    from matplotlib.figure import Figure
+
+    class DisplayedFigure(Figure):
+        def _repr_png_(self) -> bytes:
+            stream = io.BytesIO()
+            self.savefig(stream, format="png")
+            return stream.getvalue()
+
+    return DisplayedFigure
 
 
 def line_axes(figure: "Figure", *, title: str, x: str, y: str) -> "Axes":
@@ -88,7 +104,7 @@ def save_figure(figure: "Figure", path: str | Path, metadata: Mapping[str, str] 
     return Path(path)
 
 
-def cut_caption(caption: str, width: int = 46, lines: int = 8) -> str:
+def cut_caption(caption: str, width: int = 39, lines: int = 8) -> str:
     """Wraps a caption and cuts it after a number of lines.
 
     Args:
@@ -151,7 +167,7 @@ def molecule_grid(
     columns = min(columns, count)
     rows = -(-count // columns)
     height = (_PICTURE_HEIGHT + text_height + row_gap) * rows + title_height
-    figure = new_figure(3.3 * columns, height, padding=WIDE_PADDING)
+    figure = new_figure(_CELL_WIDTH * columns, height, padding=WIDE_PADDING)
     grid = figure.add_gridspec(2 * rows, columns, height_ratios=[_PICTURE_HEIGHT, text_height] * rows)
     cells = []
     for place in range(count):

@@ -1,0 +1,71 @@
+"""Links to a search: the fields of the page in the part of the address after #, which browsers do not send."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import quote, urlencode
+
+# The fields of the page that a link holds, in the order of the page's `FILL`.
+FIELDS = (
+    "pool", "k", "bank", "min_weight", "max_weight", "elements", "substructure", "ignore_stereo", "where", "text",
+    "smiles", "find",
+)  # fmt: skip
+
+
+def fragment(fields: Mapping[str, Any]) -> str:
+    """The part of an address that holds the fields. Empty fields are left out.
+
+    Args:
+        fields: values by the names of `FIELDS`.
+
+    >>> fragment({"text": "an ester & more", "k": 5, "where": None, "ignore_stereo": False})
+    '#text=an%20ester%20%26%20more&k=5'
+    """
+    filled = {name: value for name, value in fields.items() if value not in (None, "", False)}
+    return "#" + urlencode({name: 1 if value is True else value for name, value in filled.items()}, quote_via=quote)
+
+
+# Fills the page from its address. It gets and returns the values of `FIELDS`, then the selected tab and two tickets: a
+# ticket that changes starts the search of its tab.
+FILL = """
+(...values) => {
+  const link = new URLSearchParams(location.hash.slice(1));
+  window.addEventListener('hashchange', () => location.reload());
+  const names = NAMES;
+  const read = (name, value) => {
+    if (!link.has(name)) return value;
+    const text = link.get(name);
+    if (['k', 'min_weight', 'max_weight'].includes(name)) return Number(text);
+    return ['bank', 'ignore_stereo'].includes(name) ? text === '1' : text;
+  };
+  const filled = names.map((name, place) => read(name, values[place]));
+  const ticket = (name) => link.get(name) ? String(Date.now()) : '';
+  const tab = { selected: link.has('smiles') ? 'molecule' : 'text', __type__: 'update' };
+  return [...filled, tab, ticket('text'), ticket('smiles')];
+}
+""".replace("NAMES", json.dumps(FIELDS))
+
+
+def after_search(results: str, colour: bool = True) -> str:
+    """The script that runs after a search: it sets the address of the page, and asks for colours if they are wanted.
+
+    Args:
+        results: the id of the element with the results.
+        colour: whether to ask for colours.
+    """
+    return f"""
+(wanted, ticket) => {{
+  const link = document.querySelector('#{results} a.link');
+  if (link) history.replaceState(null, '', link.getAttribute('href'));
+  return {str(colour).lower()} && wanted && document.querySelector('#{results} .hit') ? String(Date.now()) : ticket;
+}}
+"""
+
+
+def on_colour(results: str) -> str:
+    """The script that runs when colours are switched on or off: it repeats a search whose results are shown.
+
+    Args:
+        results: the id of the element with the results.
+    """
+    return f"(ticket) => document.querySelector('#{results} .hit') ? String(Date.now()) : ticket"
