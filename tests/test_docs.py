@@ -33,8 +33,8 @@ def test_every_public_name_is_in_the_reference_once() -> None:
 
 def test_every_page_is_in_the_navigation() -> None:
     navigation = (ROOT / "mkdocs.yml").read_text(encoding="utf-8").partition("nav:")[2]
-    for page in DOCS.rglob("*.md"):
-        assert f" {page.relative_to(DOCS).as_posix()}\n" in navigation
+    for page in [*DOCS.rglob("*.md"), *DOCS.glob("tutorials/*.ipynb")]:
+        assert f" {page.relative_to(DOCS).with_suffix('.md').as_posix()}\n" in navigation
 
 
 def test_community_files_fit_the_package() -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from class_hf.plots.style import LINE_STYLES, PALETTE, hide_spines, new_figure, save_figure
+from class_hf.plots.style import COLUMN_WIDTH, LINE_STYLES, PALETTE, hide_spines, new_figure, save_figure
 
 
 def plot_curves(
@@ -25,8 +25,10 @@ def plot_curves(
     drawn = {arm: curve for arm, curve in curves.items() if len(curve["mrr"])}
     if not drawn:
         return None
-    columns = 1 + (len(drawn) - 1) // 24
-    figure = new_figure(11 + 2.2 * columns, min(max(4.6, 0.16 * len(drawn)), 8.0))
+    few = len(drawn) <= 6  # then the legend is below the panels, and the figure fits into a column of text
+    columns = min(len(drawn), 3) if few else 1 + (len(drawn) - 1) // 24
+    size = (COLUMN_WIDTH, 4.0) if few else (11 + 2.2 * columns, min(max(4.6, 0.16 * len(drawn)), 8.0))
+    figure = new_figure(*size)
     panels = figure.subplots(1, 2, sharey=True)
     styles = _styles(drawn, baselines)
     for axes, name, label in zip(
@@ -46,7 +48,7 @@ def plot_curves(
     figure.legend(
         [handles[row] for row in order],
         [labels[row] for row in order],
-        loc="outside right upper",
+        loc="outside lower center" if few else "outside right upper",
         title="by last MRR",
         ncols=columns,
         fontsize=8,
