@@ -22,7 +22,7 @@ folder = "."  # or the id of this repository
 model = load_adapter(folder).eval()
 processor = AutoProcessor.from_pretrained(folder)
 outputs = model(**processor(text=["The molecule is a primary alcohol."], smiles=["CCO", "c1ccccc1"]))
-scores = outputs.text_embeds @ outputs.molecule_embeds.T  # cosines, (1, 2)
+scores = outputs["text_embeds"] @ outputs["molecule_embeds"].T  # cosines, (1, 2)
 merged = merge_adapter(model)  # a plain model, to be saved and served
 ```
 """

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from class_hf.data.scored import POOL
+from class_hf.hub.card_text import plain
 from class_hf.hub.contents import DATASET_RECORDS, MODEL_RECORDS, TOWERS, copy_allowed, remove_local_paths
 
 if TYPE_CHECKING:
@@ -72,6 +73,8 @@ def export_model(
 
         card.write_text(model_card(model), encoding="utf-8")
     text = _with_repository(card.read_text(encoding="utf-8"), repo_id)
+    if repo_id is not None:
+        text = _with_title(text, folder.absolute().name, repo_id.rpartition("/")[2])
     note = _WITHOUT_PACKAGE.format(repo_id=repo_id or ".") if remote_code else ""
     card.write_text(text.replace(_HUB_MARK + "\n", note), encoding="utf-8")
     remove_local_paths(target)
@@ -135,6 +138,22 @@ def check_scored_folder(folder: str | Path) -> None:
 def _with_repository(card: str, repo_id: str | None) -> str:
     """The card with the repository in its snippets, in place of the folder `"."`."""
     return card if repo_id is None else re.sub(r'(from_pretrained|load_dataset)\("\."', rf'\1("{repo_id}"', card)
+
+
+def _with_title(card: str, folder: str, name: str) -> str:
+    """The card with the name of the repository, in place of a title and a `model-index` that name the folder.
+
+    >>> print(_with_title("model-index:\\n- name: first\\n---\\n\\n# first\\n\\nA model.", "first", "chebi"))
+    model-index:
+    - name: chebi
+    ---
+    <BLANKLINE>
+    # chebi
+    <BLANKLINE>
+    A model.
+    """
+    card = re.sub(rf"^- name: {re.escape(folder)}$", f"- name: {name}", card, count=1, flags=re.M)
+    return card.replace(f"\n# {plain(folder)}\n", f"\n# {plain(name)}\n", 1)
 
 
 def _parts_of(processor: Any, side: str) -> list[Any]:

@@ -119,13 +119,14 @@ def model_card(
     dataset_name = ", ".join(datasets) or "unnamed pairs"
     source = data_source(dataset_name, synthetic=metadata.synthetic)
     bases = [metadata.base_model] if isinstance(metadata.base_model, str) else list(metadata.base_model or [])
+    module = _own_module(model)
     is_plain = plan is not None and plan.settings["order"] == "none"
     tags = ["chemistry", "molecules", "text-molecule-retrieval", "class_hf"]
     tags += [] if is_plain else ["curriculum-learning"]
     tags += [metadata.tags] if isinstance(metadata.tags, str) else list(metadata.tags or [])
     data = ModelCardData(
         library_name="class_hf",
-        pipeline_tag=None if _model_type(model) in _WITHOUT_PIPELINE else "feature-extraction",
+        pipeline_tag=None if module or _model_type(model) in _WITHOUT_PIPELINE else "feature-extraction",
         **license_fields(metadata.license or source.license),
         language="en",
         datasets=hub_ids(datasets) or None,
@@ -137,6 +138,8 @@ def model_card(
     values = {
         "title": plain(name),
         "towers": _towers(model),
+        "own_import": f"import {module}  # registers {type(model).__name__}\n" if module else "",
+        "own_code": _own_code(model, module) if module else "",
         "names": _NAMES if getattr(getattr(model, "config", None), "read_names", False) else "",
         "dataset": plain(dataset_name),
         "metrics_table": _metrics_table(metrics),
@@ -261,9 +264,31 @@ def _model_type(model: Any) -> str | None:
 def _towers(model: Any) -> str:
     """The types of the towers and the number of parameters."""
     config = getattr(model, "config", None)
+    parameters = f"{sum(parameter.numel() for parameter in model.parameters()):,} parameters"
+    if _own_module(model):
+        return f"is a {code(type(model).__name__)} with {parameters}"
     names = [getattr(getattr(config, f"{side}_config", None), "model_type", "custom") for side in ("text", "molecule")]
-    parameters = sum(parameter.numel() for parameter in model.parameters())
-    return f"text tower {code(names[0])}, a molecule tower {code(names[1])} and {parameters:,} parameters"
+    return f"has a text tower {code(names[0])}, a molecule tower {code(names[1])} and {parameters}"
+
+
+def _own_module(model: Any) -> str | None:
+    """The module of a model class that is not part of this package. None for a class of this package."""
+    module = type(model).__module__
+    return None if module.partition(".")[0] in ("class_hf", "transformers") else module
+
+
+def _own_code(model: Any, module: str) -> str:
+    """How a model whose class is not part of this package is loaded."""
+    name = code(type(model).__name__)
+    if module == "__main__":
+        return (
+            f"{name} is not part of `class_hf`. It was defined in a script. Move it into a module, write its name in "
+            "place of `__main__`, and import it before loading.\n\n"
+        )
+    return (
+        f"{name} is not part of `class_hf`. It is in the module {code(module)}. Install that module, or put its file "
+        "into the current folder, and import it before loading.\n\n"
+    )
 
 
 def _plan(plan: CurriculumPlan | None) -> str:

@@ -57,6 +57,7 @@ class PublishingTrainer(Trainer):
         )
         fields = {name: self._card[name] for name in known if name in self._card}
         folder = Path(str(self.args.output_dir))
+        fields.setdefault("model_name", folder.absolute().name)
         text = model_card(self.model, plan=self.plan, log_history=self.state.log_history, folder=folder, **fields)
         write_text(folder / "README.md", text)
 
