@@ -4,8 +4,10 @@ import re
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 from conftest import tiny_model
+from huggingface_hub import ModelCard
 
 from class_hf import CurriculumPlan
 from class_hf.hub.dataset_card import dataset_card
@@ -48,6 +50,28 @@ def test_reviewed_cards_are_what_the_generator_writes(path):
     new = card("none")
     assert snippet(text) == snippet(new)
     assert re.findall("^## .*", text, re.M) == re.findall("^## .*", new, re.M)
+
+
+def test_the_card_of_a_model_outside_the_package_says_how_it_loads():
+    own = type("CountsModel", (torch.nn.Linear,), {"__module__": "my_backbones"})(2, 3)
+    text = model_card(own, model_name="counts")
+    assert "AutoProcessor\nimport my_backbones  # registers CountsModel\n\nmodel = " in snippet(text)
+    assert "`CountsModel` is not part of `class_hf`. It is in the module `my_backbones`." in text
+    assert "It is a `CountsModel` with 9 parameters." in text and "pipeline_tag" not in text
+    own.__class__.__module__ = "__main__"
+    assert "It was defined in a script." in model_card(own)
+
+
+def test_the_hub_reads_the_metadata():
+    """All metrics are read back, and each field that names a repository holds an id."""
+    row = {"hits@1": 0.5, "hits@10": 1.0, "mrr": 0.75, "mean_rank": 1.5, "candidates": 12}
+    metrics = {"split": "validation", "pools": {"full": {"text_to_molecule": row, "molecule_to_text": row}}}
+    text = model_card(tiny_model(), model_name="first", dataset="my own pairs.csv", metrics=metrics)
+    data = ModelCard(text).data
+    assert len(data.eval_results) == 8 and data.model_name == "first" and "\n# first\n" in text
+    for result in data.eval_results:
+        assert re.fullmatch(r"(?:[\w-]+/)?[\w\-.]+", result.dataset_type)  # the pattern of the Hub
+    assert data.get("datasets") is None and data.license == "unknown" and data.pipeline_tag == "feature-extraction"
 
 
 def test_licence_and_data_of_the_card():

@@ -138,7 +138,7 @@ def model_card(
     values = {
         "title": plain(name),
         "towers": _towers(model),
-        "own_import": f"import {module}  # registers {type(model).__name__}\n" if module else "",
+        "own_import": f"\nimport {module}  # registers {type(model).__name__}" if module else "",
         "own_code": _own_code(model, module) if module else "",
         "names": _NAMES if getattr(getattr(model, "config", None), "read_names", False) else "",
         "dataset": plain(dataset_name),
