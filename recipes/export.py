@@ -1,6 +1,7 @@
-"""Export a trained model: its text tower for sentence-transformers, or a model with its adapter merged into it.
+"""Export a trained model: for sentence-transformers, for ONNX Runtime, or with its adapter merged into it.
 
 class-hf export --model O --output_dir X --format sentence-transformers
+class-hf export --model O --output_dir X --format onnx
 class-hf export --model O/adapter --output_dir X --format merged
 """
 
@@ -23,6 +24,7 @@ if not asks_for_help():  # these imports take seconds, and the help needs none o
     from class_hf.backbones.adapters import load_adapter, merge_adapter
     from class_hf.hub.contents import remove_local_paths
     from class_hf.hub.loading import load_pretrained, model_errors
+    from class_hf.hub.onnx_export import save_onnx
     from class_hf.hub.sentence_transformers import save_sentence_transformer
     from class_hf.utils.files import atomic_folder
 
@@ -38,9 +40,9 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument(
         "--format",
         required=True,
-        choices=("sentence-transformers", "merged"),
-        help="`sentence-transformers`: the text tower, whose `encode` equals the text vectors of the model; `merged`: "
-        "the complete model with its adapter merged into it",
+        choices=("sentence-transformers", "onnx", "merged"),
+        help="`sentence-transformers`: the text tower, whose `encode` equals the text vectors of the model; `onnx`: "
+        "each tower for ONNX Runtime, compared with torch; `merged`: the complete model with its adapter merged in",
     )
     return parser.parse_args(argv)
 
@@ -56,6 +58,9 @@ def main(argv: Sequence[str]) -> None:
             model.save_pretrained(folder)
             processor.save_pretrained(folder)
             remove_local_paths(folder)
+    elif args.format == "onnx":
+        for side, difference in save_onnx(model, processor, args.output_dir).items():
+            print(f"{side}.onnx: largest difference from torch {difference:.1e}")
     else:
         save_sentence_transformer(model, processor, args.output_dir)
     print(f"written to {args.output_dir}")

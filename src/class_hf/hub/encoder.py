@@ -8,11 +8,13 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from datasets import Dataset
+from transformers import AutoProcessor
 
 from class_hf.data.collator import TextMoleculeCollator
 from class_hf.data.prepare import MOLECULE_FEATURES, TEXT_FEATURES
 from class_hf.evaluation.embedding import embed
 from class_hf.hub.loading import load_pretrained
+from class_hf.hub.onnx_model import OnnxDualEncoder
 from class_hf.utils.protocols import Processor, RetrievalModel
 
 Precision = Literal["float32", "float16", "binary", "ubinary"]
@@ -76,6 +78,7 @@ class Encoder:
         revision: str | None = None,
         device: str | torch.device | None = None,
         dtype: torch.dtype | str | None = None,
+        backend: Literal["torch", "onnx"] = "torch",
     ) -> "Encoder":
         """Loads a trained model.
 
@@ -86,6 +89,8 @@ class Encoder:
                 one, otherwise the CPU.
             dtype (`torch.dtype` or `str`, *optional*): float type of the model, such as `"bfloat16"`. Default: that
                 of the weights file.
+            backend (`str`, *optional*, defaults to `"torch"`): `"torch"`, or `"onnx"` for a model that was exported by
+                `class-hf export --format onnx`. ONNX Runtime runs it in float32 on the CPU.
 
         Returns:
             The encoder.
@@ -99,6 +104,13 @@ class Encoder:
         encoder = Encoder.from_pretrained("outputs/demo")
         ```
         """
+        if backend not in ("torch", "onnx"):
+            raise ValueError(f"backend is {backend!r}; expected 'torch' or 'onnx'.")
+        if backend == "onnx":
+            if dtype not in (None, torch.float32, "float32") or str(device or "cpu") != "cpu":
+                raise ValueError("an exported model runs in float32 on the CPU: leave out dtype and device.")
+            exported = OnnxDualEncoder(name, revision)
+            return cls(exported, AutoProcessor.from_pretrained(name, revision=revision))
         if isinstance(dtype, str):
             kind = getattr(torch, dtype, None)
             if not isinstance(kind, torch.dtype) or not kind.is_floating_point:

@@ -53,6 +53,16 @@ def segment_softmax(scores: torch.Tensor, index: torch.Tensor, size: int) -> tor
     return weights / segment_sum(weights, index, size).index_select(0, index)
 
 
+def repeat_rows(counts: torch.Tensor, size: int) -> torch.Tensor:
+    """The row of each member, (size,), from the number of members of each row, (B,).
+
+    >>> repeat_rows(torch.tensor([2, 0, 1]), 3).tolist()
+    [0, 0, 2]
+    """
+    # `output_size` avoids a synchronisation with the device.
+    return torch.repeat_interleave(counts, output_size=size)
+
+
 def degree_scale(states: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
     """1 / sqrt(d) of each atom, where d is the number of its bonds plus one: states (A, H), target (2E,) -> (A, 1)."""
     degrees = 1 + segment_sum(states.new_ones(len(target)), target, len(states))
@@ -317,8 +327,7 @@ class MoleculeGraphModel(PreTrainedModel):
             source=bond_index.flatten(),
             target=bond_index.flip(0).flatten(),
             bonds=bonds.repeat(2, 1),
-            # `output_size` avoids a synchronisation with the device.
-            molecule=torch.repeat_interleave(atom_counts, output_size=len(atom_features)),
+            molecule=repeat_rows(atom_counts, len(atom_features)),
             atom_counts=atom_counts,
         )
         atoms = multi_hot(atom_features, self.config.atom_feature_sizes).to(self.dtype)
