@@ -36,6 +36,7 @@ SCRIPTS = (
     "search",
     "light_import",
     "service",
+    "encoder",
     "peers",
     "scaling",
     "fast_cpu",
