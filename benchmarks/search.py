@@ -17,7 +17,7 @@ from common import arguments, bar, best_of, finish
 from datasets import Dataset, disable_progress_bars
 
 from class_hf.search.stores.folder import FolderStore
-from class_hf.search.vector_search import OVERSAMPLING, encode, top_rows, top_rows_by_codes
+from class_hf.search.vector_search import OVERSAMPLING, compute_codes, top_rows, top_rows_by_codes
 
 DIMENSION = 256
 QUERIES = 200
@@ -79,7 +79,7 @@ def write_index(folder: Path, vectors: np.ndarray) -> None:
 
 def measure(vectors: np.ndarray, queries: np.ndarray) -> tuple[float, float, dict[str, float]]:
     """Recall@10 of the codes, time of the faster flat search over that of the codes, and milliseconds of each."""
-    codes, flat = encode(vectors), faiss.IndexFlatIP(vectors.shape[1])
+    codes, flat = compute_codes(vectors), faiss.IndexFlatIP(vectors.shape[1])
     flat.add(vectors)
     exact = flat.search(queries, K)[1]
     near = top_rows_by_codes(vectors, codes, queries, K)[1]
@@ -145,7 +145,7 @@ def main() -> None:
         large={"candidates": args.large, "recall": large_recall, "flat over codes": large_ratio},
         vectors="made up" if args.vectors is None else "of a trained model, and mixtures of them",
         oversampling=OVERSAMPLING,
-        bytes_a_code=int(encode(vectors[:8]).bits.shape[1]),
+        bytes_a_code=int(compute_codes(vectors[:8]).bits.shape[1]),
         opening_seconds={name: timing.wall for name, timing in opening.items()},
         queries=QUERIES,
     )

@@ -40,7 +40,7 @@ from class_hf.utils.suggestions import did_you_mean
 if not asks_for_help():  # these imports take seconds, and the help needs none of them
     from class_hf.studies.definition import read_study
     from class_hf.studies.results import write_report
-    from class_hf.studies.runner import refuse_changed, run_all, same_study, score_reference
+    from class_hf.studies.runner import check_unchanged, run_all, score_reference, share_settings
 
 
 def main(argv: list[str]) -> None:
@@ -56,10 +56,10 @@ def main(argv: list[str]) -> None:
         if arm not in study.arms:
             raise ValueError(f"--arms: unknown arm {arm!r}; {did_you_mean(arm, study.arms)}")
     output: Path = args.output_dir.resolve()
-    shared = same_study(study, output, data_dir=args.data_dir, launch=args.launch, report_only=args.report_only)
+    shared = share_settings(study, output, data_dir=args.data_dir, launch=args.launch, report_only=args.report_only)
     planned = [(arm, seed) for seed in sorted({*study.seeds, *seeds}) for arm in study.arms]
     for arm, seed in planned:
-        refuse_changed(study, arm, seed, output)
+        check_unchanged(study, arm, seed, output)
     failed = False
     if not args.report_only:
         score_reference(study, output, shared["data"])

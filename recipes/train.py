@@ -42,7 +42,7 @@ if not asks_for_help():  # these imports take seconds, and the help needs none o
     from class_hf.training import launch
     from class_hf.training.checkpoints import choose_checkpoint
     from class_hf.training.launch import print_once
-    from class_hf.training.output_folder import check_output_folder, remove_earlier_run, run_lock
+    from class_hf.training.output_folder import check_run_folder, remove_earlier_run, run_lock
     from class_hf.training.planning import outline_plan
     from class_hf.training.preparation import load_splits, prepare_splits
     from class_hf.training.records import evaluate_run, write_plan, write_records
@@ -86,7 +86,7 @@ def main(argv: list[str]) -> None:
     check_selection(args, stopping, own_metrics=False)
     launch.warn_of_one_thread(args)
     launch.limit_progress_bars(args)
-    check_output_folder(output, resume=resume is not None, overwrite=run_args.overwrite or run_args.dry_run)
+    check_run_folder(output, resume=resume is not None, overwrite=run_args.overwrite or run_args.dry_run)
     if run_args.dry_run:
         data, _ = load_splits(args, **data_args.source(), **table_options(data_args))
         plan = outline_plan(args, len(data["train"]))

@@ -4,7 +4,7 @@ import pytest
 from datasets import Dataset, DatasetDict
 
 from class_hf import MoleculeIndex
-from class_hf.search.captions import FURTHER, different_captions, with_captions
+from class_hf.search.captions import FURTHER, distinct_captions, with_captions
 
 PAIRS = {"id": ["a", "a", "b", "a"], "description": ["An alcohol.", "A solvent.", "A thiol.", "A solvent."]}
 POOL = {"id": ["a", "b", "c", "d"], "smiles": ["CCO", "CCS", "CCC", "CCN"], "split": ["train"] * 4}
@@ -19,7 +19,7 @@ def table():
 def test_a_molecule_is_one_row_with_all_its_captions(table):
     assert table["id"][:] == POOL["id"] and table["description"][:] == ["An alcohol.", "A thiol.", "", "A thiol."]
     assert table[FURTHER][:] == [["A solvent.", "A drink."], [], [], []]
-    assert different_captions(table)[0] == ["An alcohol.", "A solvent.", "A drink.", "A thiol."]
+    assert distinct_captions(table)[0] == ["An alcohol.", "A solvent.", "A drink.", "A thiol."]
 
 
 @pytest.mark.parametrize("store", [None, "qdrant+memory:captions"])

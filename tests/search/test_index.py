@@ -1,6 +1,7 @@
 """The index equals a search over all pairs, loads after it was saved, and is the same in a folder and in Qdrant."""
 
 import json
+from collections import namedtuple
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from rdkit.Chem import Descriptors
 
 from class_hf import MoleculeFilter, MoleculeIndex
 from class_hf.evaluation.query_bank import bank_penalties
+from class_hf.search.encoder import IndexEncoder
 
 TEXT = "The molecule is a carboxylic acid."
 FILTERS = [
@@ -51,6 +53,20 @@ def passes(smiles, filters):
 
 def shown(hits):
     return [(hit.rank, hit.id, hit.smiles, hit.fields, pytest.approx(hit.score, abs=1e-5)) for hit in hits]
+
+
+def test_a_model_may_return_a_named_tuple(indexed_model, processor):
+    class TupleModel(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner = indexed_model
+
+        def forward(self, **batch):
+            output = self.inner(**batch)
+            return namedtuple("Output", output.keys())(*output.values())
+
+    expected = IndexEncoder.open(indexed_model, processor).embed_queries("text", [TEXT])
+    assert np.array_equal(IndexEncoder.open(TupleModel(), processor).embed_queries("text", [TEXT]), expected)
 
 
 @pytest.mark.parametrize("query", [{"text": TEXT}, {"smiles": "CCCO"}])

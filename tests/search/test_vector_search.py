@@ -8,7 +8,7 @@ from class_hf import MoleculeFilter, MoleculeIndex
 from class_hf.search.query import ELEMENTS
 from class_hf.search.stores.bit_sets import element_bits
 from class_hf.search.stores.folder import FolderStore
-from class_hf.search.vector_search import encode, top_rows, top_rows_by_codes
+from class_hf.search.vector_search import compute_codes, top_rows, top_rows_by_codes
 
 
 def unit(count, dimension=32, seed=0):
@@ -50,7 +50,7 @@ def test_codes_find_the_exact_neighbours():
     pytest.importorskip("faiss")
     vectors, penalties = unit(5000), np.zeros(5000, np.float32)
     queries = vectors[:40] + 0.5 * unit(40, seed=2)
-    codes = encode(vectors)
+    codes = compute_codes(vectors)
     scores, rows = top_rows(vectors, queries, 10)
     near_scores, near = top_rows_by_codes(vectors, codes, queries, 10)
     recall = np.mean([len(set(a) & set(b)) / 10 for a, b in zip(rows, near, strict=True)])

@@ -112,7 +112,7 @@ def test_captions_and_embeddings_equal_the_index(client, index):
         ("molecules", "smiles", ["CCO", "C" * 250], "molecule"),
     ):
         answer = client.post(f"/v1/embed/{path}", json={name: inputs}).json()
-        vectors = index.encoder().queries(side, inputs)
+        vectors = index.encoder().embed_queries(side, inputs)
         assert answer["dimension"] == vectors.shape[1]
         np.testing.assert_allclose(np.array(answer["embeddings"]), vectors, atol=1e-7)
 

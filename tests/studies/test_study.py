@@ -9,14 +9,14 @@ from class_hf.studies.statistics import (
     PRIMARY,
     Curve,
     Run,
-    by_quartile,
+    adjust_holm,
+    bootstrap_over_queries,
     compare,
-    curve_of,
-    holm,
-    over_queries,
-    over_seeds,
-    reach,
+    compare_by_quartile,
+    read_curve,
     summarise,
+    summarise_seeds,
+    time_to_reach,
 )
 
 EMPTY = Curve(np.zeros(0, int), np.zeros(0), np.zeros(0))
@@ -24,16 +24,16 @@ EMPTY = Curve(np.zeros(0, int), np.zeros(0), np.zeros(0))
 
 def test_over_seeds_equals_scipy():
     values = [0.41, 0.44, 0.43]
-    found = over_seeds(values)
+    found = summarise_seeds(values)
     interval = stats.t.interval(0.95, 2, np.mean(values), stats.sem(values))
     assert found["interval_95"] == pytest.approx(interval)
     assert found["mean"] == pytest.approx(np.mean(values)) and found["sd"] == pytest.approx(np.std(values, ddof=1))
-    assert over_seeds([0.4]) == {"mean": 0.4, "sd": None, "interval_95": None}
+    assert summarise_seeds([0.4]) == {"mean": 0.4, "sd": None, "interval_95": None}
 
 
 def test_over_queries_equals_scipys_bootstrap():
     values = np.random.default_rng(0).random((3, 200))
-    found = over_queries(values)
+    found = bootstrap_over_queries(values)
     expected = stats.bootstrap((values.mean(0),), np.mean, method="percentile", rng=np.random.default_rng(1))
     assert found == pytest.approx(expected.confidence_interval, abs=0.002)
 
@@ -90,17 +90,17 @@ def test_shapes_that_differ():
 
 def test_holm_by_hand():
     # 0.005 x 4; 0.01 x 3; 0.03 x 2 = 0.06, which 0.04 x 1 may not fall below.
-    assert holm([0.03, 0.005, 0.04, 0.01]) == pytest.approx([0.06, 0.02, 0.06, 0.03])
-    assert holm([0.9, 0.8]) == [1.0, 1.0] and holm([]) == []
+    assert adjust_holm([0.03, 0.005, 0.04, 0.01]) == pytest.approx([0.06, 0.02, 0.06, 0.03])
+    assert adjust_holm([0.9, 0.8]) == [1.0, 1.0] and adjust_holm([]) == []
 
 
 def test_quartiles_go_by_difficulty():
     baseline, difficulty = np.zeros((2, 8)), np.array([0.8, 0.1, 0.5, 0.2, 0.7, 0.3, 0.6, 0.4])
     arm = np.tile(np.where(difficulty > 0.65, 0.5, 0.0), (2, 1))
-    parts = by_quartile(arm, baseline, difficulty)
+    parts = compare_by_quartile(arm, baseline, difficulty)
     assert [part["difference"] for part in parts] == [0.0, 0.0, 0.0, 0.5]
     assert [part["queries"] for part in parts] == [2, 2, 2, 2]
-    assert len(by_quartile(arm[:, :3], baseline[:, :3], difficulty[:3])) == 3
+    assert len(compare_by_quartile(arm[:, :3], baseline[:, :3], difficulty[:3])) == 3
 
 
 def test_evaluations_are_subtracted_from_the_time():
@@ -110,18 +110,18 @@ def test_evaluations_are_subtracted_from_the_time():
         {"eval_mrr": 0.3, "eval_runtime": 3.0, "wall_seconds": 15.0, "step": 20},
         {"eval_mrr": 0.4, "eval_runtime": 3.0, "step": 20},
     ]
-    steps, seconds, mrr = curve_of(logs)
+    steps, seconds, mrr = read_curve(logs)
     assert (steps.tolist(), seconds.tolist(), mrr.tolist()) == ([10, 20], [5.0, 10.0], [0.1, 0.3])
-    assert curve_of([]).mrr.size == 0
+    assert read_curve([]).mrr.size == 0
 
 
 def test_reach_interpolates():
     curve = Curve(np.array([10, 20, 30, 40]), np.array([1.0, 2.0, 4.0, 6.0]), np.array([0.1, 0.3, 0.2, 0.4]))
-    assert reach(curve, 0.2) == pytest.approx((1.5, 15.0))
-    assert reach(curve, 0.35) == pytest.approx((5.5, 37.5))
-    assert reach(curve, 0.05) == (1.0, 10.0)
-    assert reach(curve, 0.4) == (6.0, 40.0)
-    assert reach(curve, 0.41) is None and reach(EMPTY, 0.1) is None
+    assert time_to_reach(curve, 0.2) == pytest.approx((1.5, 15.0))
+    assert time_to_reach(curve, 0.35) == pytest.approx((5.5, 37.5))
+    assert time_to_reach(curve, 0.05) == (1.0, 10.0)
+    assert time_to_reach(curve, 0.4) == (6.0, 40.0)
+    assert time_to_reach(curve, 0.41) is None and time_to_reach(EMPTY, 0.1) is None
 
 
 def runs_of(arms: dict[str, float], seeds: int = 3, queries: int = 40) -> list[Run]:
@@ -155,7 +155,7 @@ def test_summary(summary):
     tests = summary["tests"]["none"]
     assert list(tests) == ["random", "easy", "late"] and tests["late"]["seeds"] == 1
     assert tests["random"]["p"] == 1.0 and tests["easy"]["p"] < 0.001 < tests["random"]["p_holm"]
-    assert [test["p_holm"] for test in tests.values()] == holm([test["p"] for test in tests.values()])
+    assert [test["p_holm"] for test in tests.values()] == adjust_holm([test["p"] for test in tests.values()])
     assert len(summary["quartiles"]["random"]["easy"]) == 4
     # The best of none is 0.5, after 4 seconds; easy has that at its first evaluation, late never.
     assert summary["reach"]["none"][1] == {"mrr": 0.5, "seconds": 4.0, "steps": 10.0}

@@ -15,7 +15,7 @@ from test_resume import settings_for
 from class_hf.training.output_folder import (
     LOCK_NAME,
     OutputFolderError,
-    check_output_folder,
+    check_run_folder,
     remove_earlier_run,
     run_lock,
 )
@@ -102,11 +102,11 @@ def test_what_a_folder_may_hold(case, tmp_path):
         (folder / name).write_text(name)
     for resume, message in ((False, fresh), (True, resumed)):
         if message is None:
-            check_output_folder(folder, resume=resume, overwrite=False)
+            check_run_folder(folder, resume=resume, overwrite=False)
         else:
             with pytest.raises(OutputFolderError, match=message):
-                check_output_folder(folder, resume=resume, overwrite=False)
-        check_output_folder(folder, resume=resume, overwrite=True)
+                check_run_folder(folder, resume=resume, overwrite=False)
+        check_run_folder(folder, resume=resume, overwrite=True)
 
 
 def test_folders_that_are_never_an_output_folder(tmp_path, monkeypatch):
@@ -115,9 +115,9 @@ def test_folders_that_are_never_an_output_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path / "inner")
     for name in (".", "..", tmp_path):
         with pytest.raises(OutputFolderError, match="the current folder, a folder above it"):
-            check_output_folder(tmp_path / "inner" / name, resume=False, overwrite=True)
+            check_run_folder(tmp_path / "inner" / name, resume=False, overwrite=True)
     with pytest.raises(OutputFolderError, match="is a file"):
-        check_output_folder(tmp_path / "file", resume=False, overwrite=True)
+        check_run_folder(tmp_path / "file", resume=False, overwrite=True)
 
 
 def test_overwriting_keeps_other_files(tmp_path):

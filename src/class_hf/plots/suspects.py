@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from datasets import Dataset
-from rdkit import Chem, rdBase
-from rdkit.Chem import rdDepictor
 from rdkit.Chem.Draw import rdMolDraw2D
 
 from class_hf.data.smiles import read_smiles
 from class_hf.difficulty.suspects import Suspects
+from class_hf.search.results import MAX_LAYOUT_ATOMS, format_sdf
 from class_hf.utils.spreadsheets import format_csv
 
 COLUMNS = (
@@ -29,8 +28,6 @@ COLUMNS = (
 )
 # A page with more pictures loads slowly.
 MAX_PICTURES = 200
-# The 2D layout of larger molecules takes seconds each.
-_MAX_ATOMS = 200
 _MAX_TEXT = 600
 
 _STYLE = """body{font:16px/1.45 system-ui,sans-serif;margin:0 auto;max-width:72rem;padding:1rem;color:#1d2328}
@@ -83,29 +80,8 @@ def write_suspects(folder: str | Path, suspects: Suspects, pairs: Dataset) -> No
     records = list(suspect_rows(suspects, pairs))
     cells = ([record[name] for name in COLUMNS] for record in records)
     (folder / "suspects.csv").write_text(format_csv(COLUMNS, cells), encoding="utf-8", newline="")
-    with rdBase.BlockLogs(), Chem.SDWriter(str(folder / "suspects.sdf")) as writer:
-        for record in records:
-            writer.write(_sdf_molecule(record))
+    (folder / "suspects.sdf").write_bytes(format_sdf(COLUMNS, records))
     (folder / "review.html").write_text(review_page(records, suspects, pairs), encoding="utf-8")
-
-
-def _sdf_molecule(record: dict[str, Any]) -> Any:
-    """The molecule of a record, with the columns as properties."""
-    molecule, fault = read_smiles(record["smiles"])
-    if molecule is None:
-        raise ValueError(f"id {record['id']}: {fault}.")
-    if molecule.GetNumAtoms() <= _MAX_ATOMS:
-        rdDepictor.Compute2DCoords(molecule)
-    molecule.SetProp("_Name", _one_line(record["id"]))
-    for name in COLUMNS:
-        molecule.SetProp(name, _one_line(record[name]))
-    return molecule
-
-
-def _one_line(value: Any) -> str:
-    """Text that fits on one line of an SDF: a line break would end the value, and `$$$$` the record."""
-    text = " ".join(str(value).split())
-    return f" {text}" if text.startswith("$$$$") else text
 
 
 def review_page(records: list[dict[str, Any]], suspects: Suspects, pairs: Dataset) -> str:
@@ -154,7 +130,7 @@ def _figure(smiles: str, name: str) -> str:
     """A picture of a molecule with its id, or its SMILES if it is too large to draw."""
     molecule, _ = read_smiles(smiles)
     caption = f"<figcaption>{escape(name)}</figcaption>"
-    if molecule is None or molecule.GetNumAtoms() > _MAX_ATOMS:
+    if molecule is None or molecule.GetNumAtoms() > MAX_LAYOUT_ATOMS:
         return f"<figure><code>{escape(_shorten(smiles))}</code>{caption}</figure>"
     canvas = rdMolDraw2D.MolDraw2DSVG(280, 200)
     options: Any = canvas.drawOptions()

@@ -14,7 +14,7 @@ from tqdm.auto import tqdm
 from class_hf._version import __version__
 from class_hf.data.validation import OnError
 from class_hf.evaluation.query_bank import BankMethod, bank_penalties
-from class_hf.search.captions import FURTHER, different_captions, has_further
+from class_hf.search.captions import FURTHER, distinct_captions, has_further
 from class_hf.search.conditions import column_kind
 from class_hf.search.encoder import IndexEncoder
 from class_hf.search.properties import describe
@@ -103,8 +103,8 @@ def build_index(
         further = sum(len(texts or ()) for texts in table[FURTHER][:])
         logger.warning("%s keeps one caption of a molecule: %s captions are not indexed.", store.__name__, further)
         table = table.remove_columns(FURTHER)
-    captions, caption_rows = different_captions(table)
-    probes = encoder.probes()
+    captions, caption_rows = distinct_captions(table)
+    probes = encoder.embed_probes()
     dimension = len(probes["molecule"])
     bank = Bank.embed(encoder, settings)
     with store.create(rest, table, dimension, caption_rows, settings.overwrite) as writer:
@@ -113,11 +113,11 @@ def build_index(
         prepared = encoder.prepare(table, settings.num_proc)
         for start in _shards(len(table), "Indexing molecules"):
             shard = prepared.select(range(start, min(start + SHARD, len(table))))
-            vectors = encoder.molecules(shard, settings.batch_size)
+            vectors = encoder.embed_molecules(shard, settings.batch_size)
             writer.add_molecules(start, vectors.numpy(), None if bank is None else bank.penalties(vectors))
         for start in _shards(len(captions), "Indexing captions"):
             texts = captions[start : start + SHARD]
-            writer.add_captions(start, encoder.captions(texts, settings.batch_size))
+            writer.add_captions(start, encoder.embed_captions(texts, settings.batch_size))
         config = {
             "class_hf_version": __version__,
             "model": _name_of(model),
@@ -158,7 +158,7 @@ class Bank:
         """Embeds the bank of the settings. None if they have none."""
         if settings.query_bank is None:
             return None
-        vectors = torch.from_numpy(encoder.captions(settings.query_bank, settings.batch_size))
+        vectors = torch.from_numpy(encoder.embed_captions(settings.query_bank, settings.batch_size))
         return cls(vectors, settings.bank_method, encoder.logit_scale(settings.query_bank[0]))
 
     def penalties(self, vectors: torch.Tensor) -> np.ndarray:

@@ -46,12 +46,12 @@ def has_further(table: Dataset) -> bool:
     return isinstance(feature, List) and getattr(feature.feature, "dtype", None) in ("string", "large_string")
 
 
-def different_captions(table: Dataset) -> tuple[list[str], np.ndarray]:
+def distinct_captions(table: Dataset) -> tuple[list[str], np.ndarray]:
     """The different captions of a table, and for each the first row that has it.
 
-    >>> different_captions(Dataset.from_dict({"description": ["an acid", None, "an acid", "a base"]}))
+    >>> distinct_captions(Dataset.from_dict({"description": ["an acid", None, "an acid", "a base"]}))
     (['an acid', 'a base'], array([0, 3]))
-    >>> different_captions(Dataset.from_dict({"description": ["an acid"], "further_descriptions": [["a solid"]]}))
+    >>> distinct_captions(Dataset.from_dict({"description": ["an acid"], "further_descriptions": [["a solid"]]}))
     (['an acid', 'a solid'], array([0, 0]))
     """
     rows: dict[str, int] = {}

@@ -9,7 +9,7 @@ from datasets import Dataset, concatenate_datasets
 
 from class_hf.data.validation import OnError
 from class_hf.search.building import SHARD, Bank, counts
-from class_hf.search.captions import different_captions
+from class_hf.search.captions import distinct_captions
 from class_hf.search.encoder import IndexEncoder
 from class_hf.search.properties import describe
 from class_hf.search.stores.folder import FolderStore, FolderWriter, properties_of
@@ -122,7 +122,7 @@ class IndexChange:
             }
         table = table.select(order)
         properties = {name: values[order] for name, values in properties.items()}
-        captions, caption_rows = different_captions(table)
+        captions, caption_rows = distinct_captions(table)
         bank = self._bank()
         config = {**old.config, **counts(table, captions), "changes": old.config.get("changes", 0) + 1}
         with old.change(table, caption_rows, properties, config) as writer:
@@ -143,7 +143,7 @@ class IndexChange:
     def _molecule_vectors(self, new: Dataset | None) -> torch.Tensor:
         if new is None or self.encoder is None:
             return torch.empty(0, self.store.config["dimension"])
-        return self.encoder.molecules(self.encoder.prepare(new, None), self.batch_size)
+        return self.encoder.embed_molecules(self.encoder.prepare(new, None), self.batch_size)
 
     def _write_molecules(
         self, writer: FolderWriter, kept: np.ndarray, vectors: torch.Tensor, order: np.ndarray, bank: Bank | None
@@ -167,13 +167,13 @@ class IndexChange:
 
     def _write_captions(self, writer: FolderWriter, captions: Sequence[str]) -> None:
         old_vectors = self.store.array("captions") if self.store.config["captions"] else None
-        old_number = {text: number for number, text in enumerate(different_captions(self.store.table)[0])}
+        old_number = {text: number for number, text in enumerate(distinct_captions(self.store.table)[0])}
         for start in range(0, len(captions), SHARD):
             texts = captions[start : start + SHARD]
             block = np.empty((len(texts), self.store.config["dimension"]), np.float32)
             fresh = [place for place, text in enumerate(texts) if text not in old_number]
             if fresh and self.encoder is not None:
-                block[fresh] = self.encoder.captions([texts[place] for place in fresh], self.batch_size)
+                block[fresh] = self.encoder.embed_captions([texts[place] for place in fresh], self.batch_size)
             stored = [place for place, text in enumerate(texts) if text in old_number]
             if old_vectors is not None and stored:
                 block[stored] = old_vectors[[old_number[texts[place]] for place in stored]]

@@ -140,7 +140,7 @@ def check_conditions(conditions: tuple[Condition, ...], kinds: dict[str, str]) -
             )
 
 
-def passing(column: "pa.ChunkedArray", condition: Condition) -> np.ndarray:
+def evaluate_condition(column: "pa.ChunkedArray", condition: Condition) -> np.ndarray:
     """Evaluates a comparison on a column.
 
     Args:
@@ -150,7 +150,7 @@ def passing(column: "pa.ChunkedArray", condition: Condition) -> np.ndarray:
     Returns:
         `np.ndarray` (N,) `bool`. A missing value does not pass.
 
-    >>> passing(pa.chunked_array([[1.0, None, 3.0]]), Condition("x", ">", 2.0)).tolist()
+    >>> evaluate_condition(pa.chunked_array([[1.0, None, 3.0]]), Condition("x", ">", 2.0)).tolist()
     [False, False, True]
     """
     result = _FUNCTIONS[condition.operator](column, pa.scalar(condition.value))

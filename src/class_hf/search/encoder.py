@@ -10,8 +10,9 @@ from datasets import Dataset
 
 from class_hf.data.collator import TextMoleculeCollator
 from class_hf.data.prepare import TEXT_FEATURES, prepare_molecules
-from class_hf.evaluation.embedding import embed, logit_scale
+from class_hf.evaluation.embedding import embed, evaluating, logit_scale
 from class_hf.hub.loading import load_model
+from class_hf.utils.model_output import output_fields
 from class_hf.utils.protocols import Processor, RetrievalModel
 
 QUERIES_AT_ONCE = 256
@@ -56,7 +57,7 @@ class IndexEncoder:
             raise ValueError("the processor is not given; pass it with the model, or pass the model's name alone.")
         return cls(loaded, processor, name)
 
-    def queries(self, side: str, queries: Sequence[str]) -> np.ndarray:
+    def embed_queries(self, side: str, queries: Sequence[str]) -> np.ndarray:
         """Embeds descriptions (`side="text"`) or SMILES (`side="molecule"`): (B, D) `float32`."""
         parts = [queries[start : start + QUERIES_AT_ONCE] for start in range(0, len(queries), QUERIES_AT_ONCE)]
         return np.concatenate([self._batch(side, list(part)) for part in parts])
@@ -65,14 +66,11 @@ class IndexEncoder:
         device = next(self.model.parameters()).device
         processor: Any = self.processor  # a call is more than the protocol asks for
         batch = processor(text=queries) if side == "text" else processor(smiles=queries)
-        training = self.model.training
-        self.model.eval()
-        with torch.no_grad():
-            vectors = self.model(**{name: value.to(device) for name, value in batch.items()})[f"{side}_embeds"]
-        self.model.train(training)
-        return _normalise(vectors).cpu().numpy()
+        with evaluating(self.model):
+            output = self.model(**{name: value.to(device) for name, value in batch.items()})
+        return _normalise(output_fields(output)[f"{side}_embeds"]).cpu().numpy()
 
-    def captions(self, texts: Sequence[str], batch_size: int) -> np.ndarray:
+    def embed_captions(self, texts: Sequence[str], batch_size: int) -> np.ndarray:
         """Embeds any number of captions: (N, D) `float32`."""
         rows = self._text_rows(texts)
         collator = TextMoleculeCollator(self.processor)
@@ -82,7 +80,7 @@ class IndexEncoder:
         """The features of a table's molecules, from its column `smiles`."""
         return prepare_molecules(table.select_columns(["smiles"]), self.processor, num_proc)
 
-    def molecules(self, prepared: Dataset, batch_size: int) -> torch.Tensor:
+    def embed_molecules(self, prepared: Dataset, batch_size: int) -> torch.Tensor:
         """Embeds prepared molecules: (N, D) `float32`."""
         return _normalise(embed(self.model, prepared, TextMoleculeCollator(self.processor), "molecule", batch_size))
 
@@ -93,15 +91,15 @@ class IndexEncoder:
     def _text_rows(self, texts: Sequence[str]) -> Dataset:
         return Dataset.from_dict({TEXT_FEATURES: self.processor.encode_text(list(texts))})
 
-    def probes(self) -> dict[str, list[float]]:
+    def embed_probes(self) -> dict[str, list[float]]:
         """The vectors of two fixed inputs, by side. An index keeps them to recognise its model."""
-        return {side: self.queries(side, inputs)[0].round(6).tolist() for side, inputs in _PROBES.items()}
+        return {side: self.embed_queries(side, inputs)[0].round(6).tolist() for side, inputs in _PROBES.items()}
 
     def check_probes(self, stored: dict[str, list[float]], made_by: str | None) -> None:
         """Checks that the model gives the vectors that an index keeps.
 
         Args:
-            stored (`dict`): the vectors from [`probes`].
+            stored (`dict`): the vectors from [`embed_probes`].
             made_by (`str`): name of the model in the index.
 
         Raises:
@@ -110,7 +108,7 @@ class IndexEncoder:
         for side, inputs in _PROBES.items():
             if side not in stored:
                 continue
-            vector, expected = self.queries(side, inputs)[0], np.asarray(stored[side], np.float32)
+            vector, expected = self.embed_queries(side, inputs)[0], np.asarray(stored[side], np.float32)
             if vector.shape != expected.shape:
                 raise ValueError(
                     f"the model {self.name!r} gives {len(vector)} numbers, but the index holds {len(expected)} each: "

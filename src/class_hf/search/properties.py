@@ -13,7 +13,6 @@ from class_hf.data.smiles import read_smiles, repair_smiles
 from class_hf.data.validation import DroppedRow, OnError, refusal
 from class_hf.search.query import ELEMENTS
 
-PROPERTIES = ("_weight", "_elements", "_pattern", "_fault")
 _FEATURES = {
     "id": Value("string"),
     "smiles": Value("string"),

@@ -89,7 +89,7 @@ def encode_queries(encoder: IndexEncoder, requests: Sequence[Queries]) -> list[n
     vectors: dict[tuple[str, str], np.ndarray] = {}
     for side in dict.fromkeys(request.side for request in requests):
         texts = list(dict.fromkeys(text for request in requests if request.side == side for text in request.texts))
-        vectors.update(zip(((side, text) for text in texts), encoder.queries(side, texts), strict=True))
+        vectors.update(zip(((side, text) for text in texts), encoder.embed_queries(side, texts), strict=True))
     return [np.stack([vectors[request.side, text] for text in request.texts]) for request in requests]
 
 

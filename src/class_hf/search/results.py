@@ -20,7 +20,7 @@ from class_hf.utils.spreadsheets import guard_formula
 
 FORMATS = (".csv", ".json", ".parquet", ".sdf")
 # The 2D layout of larger molecules can take seconds each.
-_MAX_LAYOUT_ATOMS = 200
+MAX_LAYOUT_ATOMS = 200
 
 
 def check_output(path: str | Path, overwrite: bool = False, formats: Sequence[str] = FORMATS) -> None:
@@ -119,12 +119,21 @@ def _to_parquet(columns: Sequence[str], rows: Sequence[dict[str, Any]]) -> bytes
     return file.getvalue()
 
 
-def _to_sdf(columns: Sequence[str], rows: Sequence[dict[str, Any]]) -> bytes:
+def format_sdf(columns: Sequence[str], rows: Sequence[dict[str, Any]]) -> bytes:
+    """The content of an SDF with a 2D structure for each row. Molecules of more than 200 atoms have no layout.
+
+    Args:
+        columns: names of the properties.
+        rows: records with `id`, the title of the structure, and `smiles`.
+
+    >>> print(format_sdf(["rank"], [{"id": "a", "smiles": "C", "rank": 1}]).decode().splitlines()[-7:])
+    ['>  <rank>  (1) ', '1', '', '>  <id>  (1) ', 'a', '', '$$$$']
+    """
     file = io.StringIO()
     with rdBase.BlockLogs(), Chem.SDWriter(file) as writer:
         for row in rows:
             molecule = parse_smiles(row["smiles"])
-            if molecule.GetNumAtoms() <= _MAX_LAYOUT_ATOMS:
+            if molecule.GetNumAtoms() <= MAX_LAYOUT_ATOMS:
                 rdDepictor.Compute2DCoords(molecule)
             molecule.SetProp("_Name", _one_line(row["id"]))
             for name in columns:
@@ -146,7 +155,7 @@ _RENDERERS: dict[str, Callable[[Sequence[str], Sequence[dict[str, Any]]], bytes]
     ".csv": _to_csv,
     ".json": _to_json,
     ".parquet": _to_parquet,
-    ".sdf": _to_sdf,
+    ".sdf": format_sdf,
 }
 
 
@@ -166,7 +175,7 @@ def read_queries(path: str | Path, encoding: str | None = None) -> list[str]:
     """
     path = Path(path)
     if not path.is_file():
-        raise ValueError(f"{str(path)!r} does not exist; expected a text file with one query a line.")
+        raise ValueError(f"{str(path)!r} does not exist; expected a text file with one query per line.")
     queries = [
         check_string(line.text, f"{path.name} line {line.number}", MAX_TEXT, "a description of a molecule")
         for line in read_lines(SourceFile(str(path), path, encoding))

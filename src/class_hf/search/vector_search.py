@@ -83,7 +83,7 @@ class Codes(NamedTuple):
     projection: np.ndarray
 
 
-def encode(vectors: np.ndarray, seed: int = 0) -> Codes:
+def compute_codes(vectors: np.ndarray, seed: int = 0) -> Codes:
     """Computes one-bit codes: the signs of W = 2 D random projections, at least 512.
 
     The projections are orthogonal in groups of D, which estimates angles better than independent projections do
@@ -96,7 +96,7 @@ def encode(vectors: np.ndarray, seed: int = 0) -> Codes:
     Returns:
         [`Codes`]: bits and projections.
 
-    >>> encode(np.eye(8, dtype=np.float32)).bits.shape
+    >>> compute_codes(np.eye(8, dtype=np.float32)).bits.shape
     (8, 64)
     """
     projection = random_projection(vectors.shape[1], seed)

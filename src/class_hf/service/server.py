@@ -82,7 +82,7 @@ def serve(
         workers (`int`, defaults to 1): processes. Each loads the model. They share the files of an index in a folder.
         settings (`ServiceSettings`, *optional*): limits.
         log_level (`str`, defaults to `"info"`): `"debug"`, `"info"`, `"warning"` or `"error"`.
-        log_format (`str`, defaults to `"json"`): `"json"`, one object a line, or `"text"`.
+        log_format (`str`, defaults to `"json"`): `"json"`, one object per line, or `"text"`.
 
     Raises:
         ImportError: If the extra `serve` is not installed.

@@ -11,7 +11,7 @@ from datasets import load_from_disk
 from class_hf.plots.study import plot_curves, plot_quartiles
 from class_hf.studies.definition import Study
 from class_hf.studies.report import study_markdown
-from class_hf.studies.statistics import Run, curve_of, summarise
+from class_hf.studies.statistics import Run, read_curve, summarise
 from class_hf.utils.files import write_json, write_text
 
 # The difficulty by which the report divides the queries into quartiles. Arms that need no difficulty read its dataset.
@@ -45,7 +45,7 @@ def read_run(arm: str, seed: int, folder: Path) -> tuple[Run, dict[str, Any]]:
         steps=summary["steps"],
         seconds=training_seconds(summary),
         pairs_seen=summary["pairs_seen"],
-        curve=curve_of(json.loads((folder / "log_history.json").read_text())),
+        curve=read_curve(json.loads((folder / "log_history.json").read_text())),
     )
     return run, summary
 
@@ -59,7 +59,7 @@ def write_report(
         study: the study.
         planned: arm and seed of each run of the study.
         output: folder of the study.
-        shared: see [`same_study`].
+        shared: see [`share_settings`].
         command: the command that runs the study, for the report.
 
     Raises:
@@ -81,7 +81,7 @@ def write_report(
         "training_pairs": json.loads((first / "plan.json").read_text())["num_pairs"],
         "candidates": metrics["pools"]["full"]["text_to_molecule"]["candidates"],
         "command": command,
-        "environments": environments(summaries),
+        "environments": count_environments(summaries),
         "baselines": study.baselines,
         "reference": REFERENCE[0],
         "missing": [f"{arm} seed {seed}" for arm, seed in planned if (arm, seed) not in finished],
@@ -96,10 +96,10 @@ def write_report(
     print(f"{len(finished)} of {len(planned)} runs compared in {output / 'report.md'}")
 
 
-def environments(summaries: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def count_environments(summaries: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """The different machines and versions of the runs, with the number of runs on each.
 
-    >>> environments([{"environment": {"cores": 2}, "processes": 1}] * 3)
+    >>> count_environments([{"environment": {"cores": 2}, "processes": 1}] * 3)
     [{'cores': 2, 'processes': 1, 'runs': 3}]
     """
     machines: dict[str, dict[str, Any]] = {}

@@ -51,7 +51,7 @@ def data_source(study: Study, data_dir: str | None) -> list[str]:
     raise ValueError("the recipe names no data; pass --data_dir, a folder with the pairs.")
 
 
-def same_study(
+def share_settings(
     study: Study, output: Path, *, data_dir: str | None, launch: str | None, report_only: bool
 ) -> dict[str, Any]:
     """Reads or writes the settings that all runs of a folder share. Otherwise their numbers would not be comparable.
@@ -86,7 +86,7 @@ def same_study(
     return shared
 
 
-def refuse_changed(study: Study, arm: str, seed: int, output: Path) -> None:
+def check_unchanged(study: Study, arm: str, seed: int, output: Path) -> None:
     """Checks that a finished run was made with the present settings of the study.
 
     Args:
@@ -102,7 +102,7 @@ def refuse_changed(study: Study, arm: str, seed: int, output: Path) -> None:
     if not (folder / "train_summary.json").is_file():
         return
     try:
-        changes = differences(folder.with_suffix(".yaml"), resolve_settings(study, arm, seed, output))
+        changes = list_differences(folder.with_suffix(".yaml"), resolve_settings(study, arm, seed, output))
     except RunFailed:
         return  # the arm that sets the number of steps is gone, and will be trained again
     if changes:
@@ -112,7 +112,7 @@ def refuse_changed(study: Study, arm: str, seed: int, output: Path) -> None:
         )
 
 
-def differences(file: Path, values: dict[str, Any]) -> str:
+def list_differences(file: Path, values: dict[str, Any]) -> str:
     """The settings that differ from those in the file of a run, as text; empty if none does."""
     old = read_mapping(file, "the settings") if file.is_file() else {}
     # The path of the scored data depends on the other settings and on the folder of the study.
@@ -211,7 +211,7 @@ def train(study: Study, arm: str, seed: int, output: Path, launch: list[str]) ->
     if folder.exists():
         if not file.is_file():
             raise RunFailed(f"{folder} is not a run of this study: there is no {file.name} next to it. Move it away.")
-        resume = not differences(file, values) and has_complete_checkpoint(folder)
+        resume = not list_differences(file, values) and has_complete_checkpoint(folder)
         if not resume:
             shutil.rmtree(folder)
     write_text(file, yaml.safe_dump({**values, "data_dir": str(data)}, sort_keys=False))

@@ -55,13 +55,13 @@ class Run(NamedTuple):
     curve: Curve
 
 
-def curve_of(log_history: Sequence[Mapping[str, Any]]) -> Curve:
+def read_curve(log_history: Sequence[Mapping[str, Any]]) -> Curve:
     """Reads the evaluations from the logs of a trainer, and subtracts their own time from the wall time.
 
     Args:
         log_history: `trainer.state.log_history`. Entries without `eval_mrr` and `wall_seconds` are skipped.
 
-    >>> curve_of([{"loss": 2.0, "step": 5}, {"eval_mrr": 0.1, "eval_runtime": 2.0, "wall_seconds": 7.0, "step": 10}])
+    >>> read_curve([{"loss": 2.0, "step": 5}, {"eval_mrr": 0.1, "eval_runtime": 2.0, "wall_seconds": 7.0, "step": 10}])
     Curve(steps=array([10]), seconds=array([5.]), mrr=array([0.1]))
     """
     logs = [entry for entry in log_history if "eval_mrr" in entry and "wall_seconds" in entry]
@@ -73,7 +73,7 @@ def curve_of(log_history: Sequence[Mapping[str, Any]]) -> Curve:
     )
 
 
-def over_seeds(values: Sequence[float] | np.ndarray) -> dict[str, Any]:
+def summarise_seeds(values: Sequence[float] | np.ndarray) -> dict[str, Any]:
     """Mean and spread over the seeds.
 
     Args:
@@ -83,7 +83,7 @@ def over_seeds(values: Sequence[float] | np.ndarray) -> dict[str, Any]:
         `mean`; `sd`, the standard deviation of a single run with n - 1; `interval_95` of the mean by Student's t. The
         last two are None for one seed.
 
-    >>> [round(bound, 2) for bound in over_seeds([1.0, 2.0, 3.0])["interval_95"]]
+    >>> [round(bound, 2) for bound in summarise_seeds([1.0, 2.0, 3.0])["interval_95"]]
     [-0.48, 4.48]
     """
     values = np.asarray(values, dtype=np.float64)
@@ -103,7 +103,7 @@ def _query_counts(queries: int, samples: int, seed: int) -> np.ndarray:
     return generator.multinomial(queries, np.full(queries, 1.0 / queries), size=samples).astype(np.float32)
 
 
-def over_queries(values: np.ndarray, *, samples: int = SAMPLES, seed: int = 0) -> list[float]:
+def bootstrap_over_queries(values: np.ndarray, *, samples: int = SAMPLES, seed: int = 0) -> list[float]:
     """Percentile bootstrap interval of the mean over the queries, at 95 % (Efron & Tibshirani, 1993, chapter 13).
 
     `scipy.stats.bootstrap` would draw new resamples for each arm. Here all comparisons of a study share them, and each
@@ -174,10 +174,10 @@ def _paired_t_test(differences: np.ndarray) -> float | None:
         return float(stats.ttest_1samp(differences, 0.0).pvalue)
 
 
-def holm(p_values: Sequence[float]) -> list[float]:
+def adjust_holm(p_values: Sequence[float]) -> list[float]:
     """Adjusts p-values for testing all of them (Holm, 1979). The chance of any false alarm stays below the level.
 
-    >>> holm([0.01, 0.04, 0.03])
+    >>> adjust_holm([0.01, 0.04, 0.03])
     [0.03, 0.06, 0.06]
     """
     order = np.argsort(p_values, kind="stable")
@@ -186,7 +186,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return [float(value) for value in adjusted[np.argsort(order, kind="stable")]]
 
 
-def by_quartile(arm: np.ndarray, baseline: np.ndarray, difficulty: np.ndarray) -> list[dict[str, Any]]:
+def compare_by_quartile(arm: np.ndarray, baseline: np.ndarray, difficulty: np.ndarray) -> list[dict[str, Any]]:
     """Compares two arms in each quarter of the queries, from the easiest to the hardest.
 
     Args:
@@ -201,7 +201,7 @@ def by_quartile(arm: np.ndarray, baseline: np.ndarray, difficulty: np.ndarray) -
     return [compare(arm[:, rows], baseline[:, rows], samples=2000) for rows in quarters if rows.size]
 
 
-def reach(curve: Curve, target: float) -> tuple[float, float] | None:
+def time_to_reach(curve: Curve, target: float) -> tuple[float, float] | None:
     """Seconds and steps after which a run first has an MRR, interpolated between its evaluations.
 
     Args:
@@ -211,7 +211,7 @@ def reach(curve: Curve, target: float) -> tuple[float, float] | None:
     Returns:
         Seconds and steps; those of the first evaluation if it has the MRR already. None if no evaluation has it.
 
-    >>> reach(Curve(np.array([10, 20]), np.array([1.0, 2.0]), np.array([0.1, 0.3])), 0.2)
+    >>> time_to_reach(Curve(np.array([10, 20]), np.array([1.0, 2.0]), np.array([0.1, 0.3])), 0.2)
     (1.5, 15.0)
     """
     reached = np.flatnonzero(curve.mrr >= target)
@@ -269,8 +269,8 @@ def summarise(
             values, reference = (_reciprocal_ranks([side[seed] for seed in seeds]) for side in (by_seed, arms[name]))
             tests[name][arm] = compare(values, reference)
             if query_difficulty is not None:
-                quartiles[name][arm] = by_quartile(values, reference, query_difficulty)
-        adjusted = holm([test["p"] for test in tests[name].values()])
+                quartiles[name][arm] = compare_by_quartile(values, reference, query_difficulty)
+        adjusted = adjust_holm([test["p"] for test in tests[name].values()])
         for test, value in zip(tests[name].values(), adjusted, strict=True):
             test["p_holm"] = value
     return {
@@ -296,12 +296,12 @@ def _summarise_arm(runs: list[Run]) -> dict[str, Any]:
     ranks = np.stack([run.ranks[PRIMARY] for run in runs])
     return {
         "seeds": sorted(run.seed for run in runs),
-        "mrr": {**over_seeds(reciprocal.mean(axis=1)), "interval_95_queries": over_queries(reciprocal)},
-        **{f"hits@{k}": over_seeds((ranks <= k).mean(axis=1)) for k in (1, 10)},
-        "mrr_by_pool": {key: over_seeds(_reciprocal_ranks(runs, key).mean(axis=1)) for key in runs[0].ranks},
-        "steps": over_seeds([run.steps for run in runs]),
-        "seconds": over_seeds([run.seconds for run in runs]),
-        "pairs_seen": over_seeds([run.pairs_seen for run in runs]),
+        "mrr": {**summarise_seeds(reciprocal.mean(axis=1)), "interval_95_queries": bootstrap_over_queries(reciprocal)},
+        **{f"hits@{k}": summarise_seeds((ranks <= k).mean(axis=1)) for k in (1, 10)},
+        "mrr_by_pool": {key: summarise_seeds(_reciprocal_ranks(runs, key).mean(axis=1)) for key in runs[0].ranks},
+        "steps": summarise_seeds([run.steps for run in runs]),
+        "seconds": summarise_seeds([run.seconds for run in runs]),
+        "pairs_seen": summarise_seeds([run.pairs_seen for run in runs]),
     }
 
 
@@ -324,6 +324,6 @@ def _reach_by_seed(runs: Mapping[int, Run], baseline: Mapping[int, Run]) -> dict
         if not baseline[seed].curve.mrr.size:
             continue
         target = float(baseline[seed].curve.mrr.max())
-        point = reach(runs[seed].curve, target)
+        point = time_to_reach(runs[seed].curve, target)
         results[seed] = None if point is None else {"mrr": target, "seconds": point[0], "steps": point[1]}
     return results

@@ -46,7 +46,7 @@ class OutputFolderError(ValueError):
     """The output folder cannot be used."""
 
 
-def check_output_folder(folder: Path, *, resume: bool, overwrite: bool) -> None:
+def check_run_folder(folder: Path, *, resume: bool, overwrite: bool) -> None:
     """Refuses a folder in which the run would mix its files with other files.
 
     Args:

@@ -51,8 +51,8 @@ def load_object(path: str) -> Any:
         loaded: Any = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
         # A module that the user's module imports is missing: another cause, and another remedy.
-        is_own = error.name is not None and (module_name == error.name or module_name.startswith(f"{error.name}."))
-        advice = "Install it, or run in its folder." if is_own else f"{module_name} imports it: install it."
+        is_requested = error.name is not None and f"{module_name}.".startswith(f"{error.name}.")
+        advice = "Install it, or run in its folder." if is_requested else f"{module_name} imports it: install it."
         raise ImportError(f"{path!r}: there is no module {error.name!r}. {advice}") from error
     except Exception as error:
         message = " ".join(str(error).split())

@@ -10,7 +10,7 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 def guard_formula(value: Any) -> Any:
-    """A cell that no spreadsheet runs as a formula: such text gets an apostrophe in front. Numbers stay as they are.
+    """Puts an apostrophe before text that a spreadsheet would run as a formula. Numbers stay unchanged.
 
     Args:
         value: the cell.

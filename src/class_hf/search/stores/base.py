@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, Protocol, cast
 import numpy as np
 from datasets import Dataset
 
-from class_hf.search.conditions import passing
+from class_hf.search.conditions import evaluate_condition
 from class_hf.search.query import MoleculeFilter
 from class_hf.utils.plugins import is_object_path, load_object
 
@@ -265,7 +265,7 @@ def rows_that_pass(table: Dataset, filters: MoleculeFilter) -> np.ndarray:
         wanted = set(filters.elements)
         keep &= np.fromiter((wanted <= set(symbols) for symbols in table["_elements"][:]), bool, len(table))
     for condition in filters.conditions:
-        keep &= passing(table.data.column(condition.column), condition)
+        keep &= evaluate_condition(table.data.column(condition.column), condition)
     return np.flatnonzero(keep)
 
 

@@ -10,15 +10,15 @@ from typing import Any
 import numpy as np
 from datasets import Dataset, load_from_disk
 
-from class_hf.search.captions import different_captions, has_further
-from class_hf.search.conditions import passing
+from class_hf.search.captions import distinct_captions, has_further
+from class_hf.search.conditions import evaluate_condition
 from class_hf.search.query import MoleculeFilter
 from class_hf.search.stores.arrays import allocate_array, open_array, save_array
 from class_hf.search.stores.base import Found, record_fields, upper_bound
 from class_hf.search.stores.bit_sets import contains, element_bits
 from class_hf.search.stores.manifest import CONFIG, LOCK, Manifest
 from class_hf.search.substructure import requirements
-from class_hf.search.vector_search import Codes, code_width, encode, top_rows, top_rows_by_codes
+from class_hf.search.vector_search import Codes, code_width, compute_codes, top_rows, top_rows_by_codes
 from class_hf.utils.files import atomic_folder, check_output_folder, file_lock, report_full_disk
 
 _FILES = {"molecule": "molecules", "text": "captions"}
@@ -100,7 +100,7 @@ class FolderStore:
         """The texts of the captions by number, if a molecule can have several."""
         if not has_further(self.table):
             return None
-        captions = different_captions(self.table)[0]
+        captions = distinct_captions(self.table)[0]
         if len(captions) != self.config["captions"]:
             raise ValueError(f"the table in {str(self.folder)!r} is damaged. Build the index again.")
         return captions
@@ -280,7 +280,7 @@ class FolderStore:
             pattern = np.frombuffer(requirements(filters.substructure, filters.time_limit)[0], np.uint64)
             keep &= contains(self.array("patterns"), pattern)
         for condition in filters.conditions:
-            keep &= passing(self.table.data.column(condition.column), condition)
+            keep &= evaluate_condition(self.table.data.column(condition.column), condition)
         return np.flatnonzero(keep)
 
     def verify(self) -> dict[str, int]:
@@ -376,7 +376,7 @@ class FolderWriter:
             save_array(self.folder / f"{name}.npy", values)
         for name, vectors in self._arrays.items():
             if len(vectors) > config["exact_up_to"]:
-                codes = encode(vectors)
+                codes = compute_codes(vectors)
                 save_array(self.folder / f"{name}_codes.npy", codes.bits)
                 save_array(self.folder / f"{name}_projection.npy", codes.projection)
         columns = [name for name in self.table.column_names if not name.startswith("_")]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from datasets import Dataset
 
-from class_hf.search.captions import different_captions
+from class_hf.search.captions import distinct_captions
 from class_hf.search.conditions import Condition
 from class_hf.search.query import MoleculeFilter
 from class_hf.search.stores.base import Found
@@ -161,7 +161,7 @@ class QdrantWriter:
     ):
         self._client, self._collection, self._table = client, collection, table
         self._dimension, self._caption_rows, self._remote = dimension, caption_rows, remote
-        self._captions = different_captions(table)[0]
+        self._captions = distinct_captions(table)[0]
         self._fields = [
             name for name in table.column_names if not name.startswith("_") and name not in ("id", "smiles")
         ]
