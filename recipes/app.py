@@ -15,7 +15,6 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from class_hf._version import __version__
 from class_hf.config.command import CommandParser, asks_for_help, run_script
 from class_hf.config.numbers import port_number
 from class_hf.config.recipe_files import program
@@ -61,8 +60,12 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--export_space", metavar="FOLDER", help="write a Hugging Face Space, and serve nothing")
     parser.add_argument(
         "--package",
-        default=f"class-hf[app]=={__version__}",
-        help="requirement by which the Space installs this package, such as git+https://... (default: %(default)s)",
+        help="requirement by which the Space installs this package, such as git+https://... (default: the Space "
+        "contains a copy of it)",
+    )
+    parser.add_argument(
+        "--license",
+        help="licence of the Space, as the Hub spells it (default: that of the Space it replaces, or of the model)",
     )
     parser.add_argument("--overwrite", action="store_true", help="replace an existing Space")
     return parser.parse_args(argv)
@@ -81,7 +84,11 @@ def main(argv: Sequence[str]) -> None:
         )
     urls = id_urls(args.id_url, len(locations))
     if args.export_space:
-        export_space(args.export_space, locations, args.model, args.id_url, args.package, args.overwrite)
+        links = ["--id_url", *args.id_url] if args.id_url else []
+        links += ["--pubchem_links"] if args.pubchem_links else []
+        export_space(
+            args.export_space, locations, args.model, links, args.package, args.license, overwrite=args.overwrite
+        )
         print(f"a Space was written to {args.export_space}. Upload it:")
         print(f"  hf upload YOU/NAME {args.export_space} --repo-type space")
         return

@@ -12,6 +12,7 @@ import sys
 from dataclasses import replace
 from html import unescape
 from html.parser import HTMLParser
+from importlib.metadata import version
 from pathlib import Path
 from types import SimpleNamespace
 from urllib.parse import parse_qsl
@@ -171,8 +172,14 @@ def test_a_space_carries_all_it_needs(recipe, saved, index_folder, tmp_path, mon
     pytest.importorskip("gradio")
     space = tmp_path / "space"
     recipe.main(["--index", str(index_folder), "--model", str(saved), "--export_space", str(space)])
-    assert re.search(r"^sdk: gradio\nsdk_version: \d", (space / "README.md").read_text(), re.M)
-    assert "class-hf[app]" in (space / "requirements.txt").read_text()
+    card = (space / "README.md").read_text()
+    assert re.search(r"^sdk: gradio\nsdk_version: \d", card, re.M) and "\nlicense: unknown\n" in card
+    assert "The folder `class_hf` is a copy of version" in card
+    assert {"search/index.py", "recipes/app.py", "recipes/demo.yaml"} <= {
+        path.relative_to(space / "class_hf").as_posix() for path in (space / "class_hf").rglob("*")
+    }
+    needed = (space / "requirements.txt").read_text().splitlines()
+    assert f"gradio=={version('gradio')}" in needed and not any("class" in line or "+" in line for line in needed[1:])
     called = []
     recipes = SimpleNamespace(main=called.append)
     monkeypatch.setitem(sys.modules, "class_hf.recipes", SimpleNamespace(app=recipes))
@@ -183,12 +190,20 @@ def test_a_space_carries_all_it_needs(recipe, saved, index_folder, tmp_path, mon
     [pool] = answers.open_pools(args.index, args.model, recipe.id_urls(args.id_url, 1))
     assert pool.index.search(TEXT, k=3) == MoleculeIndex.load(index_folder, str(saved)).search(TEXT, k=3)
     monkeypatch.chdir(tmp_path)
+    again = ["--index", str(index_folder), "--model", str(saved), "--export_space", str(space), "--pubchem_links"]
     with pytest.raises(FileExistsError, match="--overwrite"):
-        recipe.main(["--index", str(index_folder), "--model", str(saved), "--export_space", str(space)])
+        recipe.main(again)
+    # The licence that the user chose stays, and the arguments of the page are kept.
+    recipe.main([*again, "--overwrite", "--license", "cc-by-4.0"])
+    recipe.main([*again, "--overwrite", "--package", "git+https://example.org/class_hf"])
+    assert "\nlicense: cc-by-4.0\n" in (space / "README.md").read_text()
+    assert "--pubchem_links" in (space / "app.py").read_text() and not (space / "class_hf").exists()
+    assert "git+https://example.org/class_hf" in (space / "requirements.txt").read_text()
 
 
 def test_a_space_of_a_model_that_reads_names_has_opsin_and_java(recipe, saved, index_folder, tmp_path):
     pytest.importorskip("gradio")
+    pytest.importorskip("py2opsin")
     reading = tmp_path / "reading"
     shutil.copytree(saved, reading)
     config = json.loads((reading / "config.json").read_text())
@@ -197,7 +212,8 @@ def test_a_space_of_a_model_that_reads_names_has_opsin_and_java(recipe, saved, i
         recipe.main(
             ["--index", str(index_folder), "--model", str(model), "--export_space", str(tmp_path / f"of_{model.name}")]
         )
-    assert "py2opsin\nchemicals\n" in (tmp_path / "of_reading" / "requirements.txt").read_text()
+    needed = (tmp_path / "of_reading" / "requirements.txt").read_text()
+    assert "\npy2opsin==" in needed and "\nchemicals==" in needed
     assert (tmp_path / "of_reading" / "packages.txt").read_text() == "default-jre-headless\n"
     assert not (tmp_path / f"of_{saved.name}" / "packages.txt").exists()
 
