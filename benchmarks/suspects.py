@@ -20,6 +20,7 @@ from class_hf.difficulty.evidence import CANDIDATES, Reference, Votes, neighbour
 from class_hf.difficulty.pair_features import PairFeatures, first_by_hash
 from class_hf.difficulty.reference import encode
 from class_hf.difficulty.wrong_model import estimate_share, log_ratios, wrong_probabilities
+from class_hf.training.planning import LEFT_OUT_ABOVE
 
 FOUND = "find_suspects, two rounds without reference models"
 CASES = [(0.0, "random"), (0.05, "random"), (0.2, "random"), (0.4, "random"), (0.4, "neighbours"), (0.2, "neighbours")]
@@ -100,7 +101,7 @@ def measure(pairs: Dataset, wrong: np.ndarray, cross_fits: int) -> dict[str, Any
     started, cpu = time.perf_counter(), time.process_time()
     found = judges.find_suspects(features)
     seconds = {"wall": round(time.perf_counter() - started, 1), "cpu": round(time.process_time() - cpu, 1)}
-    left_out = found.wrong_probability > 0.5
+    left_out = found.wrong_probability > LEFT_OUT_ABOVE
     return {
         "steps": steps,
         FOUND: quality(found.score, wrong),

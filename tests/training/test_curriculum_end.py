@@ -34,9 +34,11 @@ def test_a_number_leaves_out_the_most_suspect_pairs_where_they_are_known(tmp_pat
 
 
 @pytest.mark.parametrize("order", ["easy_first", "random", "none"])
-def test_auto_leaves_out_the_pairs_that_are_more_likely_wrong_than_right(tmp_path, order):
+def test_auto_leaves_out_pairs_with_a_probability_above_a_quarter(tmp_path, order):
     args = arguments(tmp_path, curriculum_end="auto", curriculum_order=order)
-    plan = plan_from_arguments(args, make_pairs(wrong=[3, 7, 11]))
+    pairs = make_pairs().remove_columns("wrong_probability")
+    probabilities = [{3: 0.9, 7: 0.5, 11: 0.26, 12: 0.25}.get(row, 0.1) for row in range(COUNT)]
+    plan = plan_from_arguments(args, pairs.add_column("wrong_probability", probabilities))
     assert sorted(plan.left_out.tolist()) == [3, 7, 11]
     assert max(plan.pool_sizes) == 17
 

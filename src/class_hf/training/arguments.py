@@ -38,7 +38,8 @@ class CurriculumTrainingArguments(TrainingArguments):
         curriculum_end (`str`, *optional*, defaults to `"1"`): share of the pairs that is admitted at the end, a number
             in (0, 1], or `"auto"`. The other pairs are never trained on: those with the largest `wrong_probability` if
             the training set has that column (`class-hf train` computes it), else the last ones of the order. `"auto"`
-            leaves out the pairs that are more likely wrong than right; with clean data it leaves out almost none.
+            leaves out the pairs whose probability of being wrong is above 1/4; with clean data it leaves out almost
+            none.
         suspect_weights (`bool`, *optional*, defaults to `False`): weight each pair in the loss by the probability that
             it is right, 1 - `wrong_probability`. An alternative to `curriculum_end`.
         curriculum_group_size (`int`, *optional*, defaults to 1): similar pairs that a batch holds together, as harder

@@ -14,6 +14,10 @@ from class_hf.difficulty.scorer import WRONG_PROBABILITY
 from class_hf.training.arguments import CurriculumTrainingArguments
 from class_hf.training.streams import is_stream
 
+# `curriculum_end: auto` leaves out pairs with a larger probability of being wrong. On ChEBI-20 training on a wrong
+# pair costs two to four times the MRR that a missing right pair costs (docs/wrong_pairs.md). Three times: 1 / (1 + 3).
+LEFT_OUT_ABOVE = 0.25
+
 
 def plan_from_arguments(args: CurriculumTrainingArguments, train_dataset: Any) -> CurriculumPlan:
     """The plan that the arguments describe for a training set.
@@ -55,7 +59,7 @@ def plan_from_arguments(args: CurriculumTrainingArguments, train_dataset: Any) -
 
 
 def _end_share(args: CurriculumTrainingArguments, probabilities: np.ndarray | None) -> float:
-    """The share of the pairs to admit. `auto` leaves out the pairs that are more likely wrong than right."""
+    """The share of the pairs to admit. `auto` leaves out the pairs above [`LEFT_OUT_ABOVE`]."""
     if args.end_share is not None:
         return args.end_share
     if probabilities is None:
@@ -63,7 +67,7 @@ def _end_share(args: CurriculumTrainingArguments, probabilities: np.ndarray | No
             f"curriculum_end is auto, and the training set has no column {WRONG_PROBABILITY!r}. Add it with "
             "DifficultyScorer.suspects, train with class-hf train, or set a number."
         )
-    return max(1, int((probabilities <= 0.5).sum())) / max(1, len(probabilities))
+    return max(1, int((probabilities <= LEFT_OUT_ABOVE).sum())) / max(1, len(probabilities))
 
 
 def _plan_settings(args: CurriculumTrainingArguments) -> dict[str, Any]:
