@@ -1,6 +1,7 @@
 """Shared fixtures: hand-written pairs, tiny towers, no network."""
 
 import atexit
+import gc
 import importlib.util
 import os
 import shutil
@@ -9,9 +10,13 @@ from pathlib import Path
 
 # Before any import of the libraries that read them.
 os.environ["HF_HUB_OFFLINE"] = "1"
-os.environ["HF_DATASETS_CACHE"] = tempfile.mkdtemp(prefix="class_hf_tests_")
-os.environ["HF_MODULES_CACHE"] = os.path.join(os.environ["HF_DATASETS_CACHE"], "modules")
-atexit.register(shutil.rmtree, os.environ["HF_DATASETS_CACHE"], ignore_errors=True)
+# The workers of pytest-xdist and the processes that a test starts share what is built once, such as the demo pairs.
+if "CLASS_HF_TESTS_CACHE" not in os.environ:
+    os.environ["CLASS_HF_TESTS_CACHE"] = tempfile.mkdtemp(prefix="class_hf_tests_")
+    atexit.register(shutil.rmtree, os.environ["CLASS_HF_TESTS_CACHE"], ignore_errors=True)
+os.environ["HF_DATASETS_CACHE"] = os.environ["CLASS_HF_TESTS_CACHE"]
+# transformers writes the modules of a model without a lock.
+os.environ["HF_MODULES_CACHE"] = tempfile.mkdtemp(prefix="modules_", dir=os.environ["CLASS_HF_TESTS_CACHE"])
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
 
@@ -184,3 +189,9 @@ def pytest_collection_modifyitems(items):
             missing.append("Java")
         if missing:
             item.add_marker(pytest.mark.skip(reason=f"needs {', '.join(missing)}: the extra `names`"))
+
+
+def pytest_collection_finish():
+    """A training collects garbage, which takes half a second with all objects of the imports and of the collection."""
+    gc.collect()
+    gc.freeze()

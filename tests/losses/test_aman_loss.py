@@ -1,13 +1,11 @@
 """AMAN's loss equals plain loops, its critic plain formulas, and several processes equal a single process."""
 
-import socket
-
 import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 import torch.nn.functional as F
+from run_forked import run_processes
 
 from class_hf import AmanLoss
 from class_hf.curriculum.intensity import Intensity
@@ -264,13 +262,14 @@ def trained(rows=slice(None), average=lambda values: None):
     return [value.clone() for value in (*values, *head.state_dict().values(), *loss.checkpoint_state().values())]
 
 
-def _worker(rank, processes, port, folder):
-    dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=processes)
+def _worker(folder):
+    dist.init_process_group("gloo")
+    rank = dist.get_rank()
 
     def average(values):  # as DDP does with gradients
         for value in values:
             dist.all_reduce(value)
-            value /= processes
+            value /= dist.get_world_size()
 
     torch.save(trained(slice(rank * 6, rank * 6 + 6), average), folder / f"{rank}.pt")
     dist.barrier()
@@ -279,10 +278,8 @@ def _worker(rank, processes, port, folder):
 
 @pytest.mark.distributed
 def test_two_processes_train_head_and_critic_as_one(tmp_path):
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    mp.spawn(_worker, args=(2, port, tmp_path), nprocs=2)
+    for done in run_processes(_worker, tmp_path):
+        assert done.returncode == 0, done.stderr
     single, first, second = trained(), torch.load(tmp_path / "0.pt"), torch.load(tmp_path / "1.pt")
     for expected, rank_0, rank_1 in zip(single, first, second, strict=True):
         torch.testing.assert_close(expected, rank_0, atol=1e-5, rtol=1e-4)

@@ -1,13 +1,11 @@
 """The contrastive loss equals plain loops, also with several processes."""
 
-import socket
-
 import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 import torch.nn.functional as F
+from run_forked import run_processes
 
 from class_hf import ContrastiveLoss
 from class_hf.curriculum.intensity import Intensity
@@ -141,12 +139,6 @@ def test_bad_arguments(arguments, message):
         ContrastiveLoss(**arguments)
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
 LOSSES = {"dense": {"tiled_from": None}, "tiled": {"tiled_from": 0, "tile_size": 5}}  # a tile across two processes
 
 
@@ -160,8 +152,9 @@ def gradients_and_values(loss, rows=slice(None)):
     return [weight.grad, scale.grad, out.loss.detach(), out.accuracy]
 
 
-def _worker(rank, processes, port, folder):
-    dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=processes)
+def _worker(folder):
+    dist.init_process_group("gloo")
+    rank, processes = dist.get_rank(), dist.get_world_size()
     rows = slice(rank * 12 // processes, (rank + 1) * 12 // processes)
     results = {}
     for name, arguments in LOSSES.items():
@@ -178,7 +171,8 @@ def _worker(rank, processes, port, folder):
 @pytest.mark.distributed
 @pytest.mark.parametrize("processes", (2, 4))
 def test_several_processes_give_the_single_process_gradient(processes, tmp_path):
-    mp.spawn(_worker, args=(processes, free_port(), tmp_path), nprocs=processes)
+    for done in run_processes(_worker, tmp_path, processes=processes):
+        assert done.returncode == 0, done.stderr
     several = torch.load(tmp_path / "out.pt")
     single = gradients_and_values(ContrastiveLoss(0.1))
     for name in LOSSES:

@@ -1,15 +1,13 @@
 """ORMA's loss: equal to plain loops, with several processes, in a training run."""
 
-import socket
-
 import datasets
 import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 import torch.nn.functional as F
 from conftest import rows_of_pairs
+from run_forked import run_processes
 from tiny_orma import tiny_orma, tiny_processor
 
 from class_hf import (
@@ -125,8 +123,9 @@ def gradients_and_values(rows=slice(None)):
     return [weight.grad, scale.grad, out.loss.detach(), out.accuracy]
 
 
-def _worker(rank, processes, port, folder):
-    dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=processes)
+def _worker(folder):
+    dist.init_process_group("gloo")
+    rank, processes = dist.get_rank(), dist.get_world_size()
     results = gradients_and_values(slice(rank * 8 // processes, (rank + 1) * 8 // processes))
     for value in results:  # as DDP does with gradients
         dist.all_reduce(value)
@@ -139,10 +138,8 @@ def _worker(rank, processes, port, folder):
 
 @pytest.mark.distributed
 def test_two_processes_give_the_single_process_gradient(tmp_path):
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    mp.spawn(_worker, args=(2, port, tmp_path), nprocs=2)
+    for done in run_processes(_worker, tmp_path):
+        assert done.returncode == 0, done.stderr
     for expected, actual in zip(gradients_and_values(), torch.load(tmp_path / "out.pt"), strict=True):
         assert (expected - actual).norm() <= 1e-5 * expected.norm()
 

@@ -3,8 +3,8 @@
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
-from test_contrastive import KEYS, LOSSES, free_port
+from run_forked import run_processes
+from test_contrastive import KEYS, LOSSES
 
 from class_hf import ContrastiveLoss, Text2MolLoss
 from class_hf.curriculum.intensity import Intensity
@@ -77,8 +77,9 @@ def gradients_and_values(loss, rows=slice(None)):
     return [weight.grad, scale.grad, out.loss.detach(), out.accuracy]
 
 
-def _worker(rank, port, folder):
-    dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
+def _worker(folder):
+    dist.init_process_group("gloo")
+    rank = dist.get_rank()
     results = {}
     for name, arguments in LOSSES.items():
         results[name] = gradients_and_values(Text2MolLoss(0.1, **arguments), slice(6 * rank, 6 * rank + 6))
@@ -93,7 +94,8 @@ def _worker(rank, port, folder):
 
 @pytest.mark.distributed
 def test_two_processes_give_the_single_process_gradient(tmp_path):
-    mp.spawn(_worker, args=(free_port(), tmp_path), nprocs=2)
+    for done in run_processes(_worker, tmp_path):
+        assert done.returncode == 0, done.stderr
     several = torch.load(tmp_path / "out.pt")
     single = gradients_and_values(Text2MolLoss(0.1))
     for name in LOSSES:

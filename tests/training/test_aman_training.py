@@ -1,16 +1,14 @@
 """AMAN under the trainer: it learns, resumes with its critic, and two processes train as one."""
 
-import os
 import shutil
-import socket
 
 import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 from conftest import rows_of_pairs
 from datasets import Dataset
+from run_forked import run_processes
 from safetensors.torch import load_file
 
 from class_hf import (
@@ -129,24 +127,18 @@ def test_chunks_are_refused(tmp_path):
 SETTINGS = {"dropout": 0.0, "max_steps": 4, "optim": "sgd", "learning_rate": 0.1}
 
 
-def _worker(rank, processes, port, folder):
-    torch.set_num_threads(1)
-    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port), GLOO_SOCKET_IFNAME="lo")
-    os.environ.update({name: str(rank) for name in ("RANK", "LOCAL_RANK")})
-    os.environ.update({name: str(processes) for name in ("WORLD_SIZE", "LOCAL_WORLD_SIZE")})
-    trainer = trainer_in(folder / "two", per_device_train_batch_size=4 // processes, **SETTINGS)
+def _worker(folder):
+    trainer = trainer_in(folder / "two", per_device_train_batch_size=2, **SETTINGS)
     trainer.train()
-    torch.save(everything(trainer), folder / f"{rank}.pt")
+    torch.save(everything(trainer), folder / f"{trainer.args.process_index}.pt")
     dist.barrier()
     dist.destroy_process_group()
 
 
 @pytest.mark.distributed
 def test_two_processes_train_as_one(tmp_path):
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    mp.spawn(_worker, args=(2, port, tmp_path), nprocs=2)
+    for done in run_processes(_worker, tmp_path):
+        assert done.returncode == 0, done.stderr
     one = trainer_in(tmp_path / "one", **SETTINGS)
     one.train()
     expected, first, second = everything(one), torch.load(tmp_path / "0.pt"), torch.load(tmp_path / "1.pt")
