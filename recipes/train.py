@@ -17,10 +17,9 @@ from __future__ import annotations
 import os
 import shlex
 from contextlib import nullcontext
-from dataclasses import dataclass, field
 from pathlib import Path
 
-from class_hf.config.arguments import DataArguments, ModelArguments
+from class_hf.config.arguments import DataArguments, ModelArguments, RunArguments
 from class_hf.config.command import asks_for_help, run_script
 from class_hf.config.recipe_files import program
 from class_hf.config.training_help import training_help
@@ -51,21 +50,6 @@ if not asks_for_help():  # these imports take seconds, and the help needs none o
     from class_hf.utils.files import write_json
 
 
-@dataclass
-class RunArguments:
-    """How the recipe is run."""
-
-    dry_run: bool = field(default=False, metadata={"help": "Show the plan and train nothing."})
-    overwrite: bool = field(
-        default=False,
-        metadata={"help": "Write into a folder that holds an earlier run (its results are removed) or other files."},
-    )
-    license: str | None = field(
-        default=None,
-        metadata={"help": "License for the model card, as the Hub spells it. Default: that of the data."},
-    )
-
-
 def main(argv: list[str]) -> None:
     """Trains, evaluates and records one run.
 
@@ -73,7 +57,7 @@ def main(argv: list[str]) -> None:
         argv: the recipe, then arguments that override it.
     """
     if not argv or argv[0] in ("-h", "--help"):
-        print(training_help(program("train"), RunArguments))
+        print(training_help(program("train")))
         return
     classes = (DataArguments, ModelArguments, RunArguments, CurriculumTrainingArguments)
     recipe, data_args, model_args, run_args, args = parse_recipe(argv, classes, prog=program("train"))

@@ -125,6 +125,19 @@ C60 = (
 
 
 @pytest.fixture(scope="session")
+def browser():
+    """A real browser, which starts once."""
+    playwright = pytest.importorskip("playwright.sync_api")
+    chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if chromium is None:
+        pytest.skip("there is no chromium (Debian: apt-get install chromium)")
+    with playwright.sync_playwright() as started:
+        opened = started.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        yield opened
+        opened.close()
+
+
+@pytest.fixture(scope="session")
 def indexed_model():
     return tiny_model(dropout=0.0).eval()
 
@@ -189,6 +202,15 @@ def pytest_collection_modifyitems(items):
             missing.append("Java")
         if missing:
             item.add_marker(pytest.mark.skip(reason=f"needs {', '.join(missing)}: the extra `names`"))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """A worker takes tests that lie together, which share a module's fixtures, and helps another one at the end."""
+    if config.option.dist == "load":  # the default of -n
+        from xdist.scheduler import WorkStealingScheduling
+
+        return WorkStealingScheduling(config, log)
 
 
 def pytest_collection_finish():

@@ -1,7 +1,7 @@
 """Run the code blocks of a page in one process, in the current folder, and print what each prints as JSON.
 
-python tests/run_blocks.py < BLOCKS.json, a list of (language, code). One process imports torch once: a shell line that
-starts with `class-hf` runs here. A line with another command or with redirections runs in bash.
+A test forks the process by run_forked. A shell line that starts with `class-hf` runs in it, and a line with another
+command or with redirections runs in bash.
 """
 
 import contextlib
@@ -11,6 +11,7 @@ import shlex
 import subprocess
 import sys
 import traceback
+from collections.abc import Sequence
 
 from class_hf import cli
 
@@ -28,9 +29,11 @@ def run_command(line: str) -> None:
             raise RuntimeError(f"{line!r} ended with {end.code!r}") from end
 
 
-def main() -> None:
+def run_blocks(blocks: Sequence[tuple[str, str]]) -> None:
+    """Runs blocks (language, code). Prints a list with what each prints, or ends with the traceback of an error."""
+    sys.path.insert(0, "")  # as Python does for `-c` and in a notebook
     outputs = []
-    for language, code in json.load(sys.stdin):
+    for language, code in blocks:
         printed = io.StringIO()
         try:
             with contextlib.redirect_stdout(printed):
@@ -43,7 +46,3 @@ def main() -> None:
             sys.exit(f"{code}\n{printed.getvalue()}\n{traceback.format_exc()}")
         outputs.append(printed.getvalue())
     json.dump(outputs, sys.stdout)
-
-
-if __name__ == "__main__":
-    main()

@@ -15,6 +15,7 @@ fork cannot: imports, the interpreter's flags, or the installed command.
 
 import importlib
 import json
+import multiprocessing
 import os
 import runpy
 import shutil
@@ -24,7 +25,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
-from multiprocessing import forkserver, get_context
+from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any, NamedTuple
 from unittest import mock
@@ -66,7 +67,7 @@ class Forked:
             path.touch()
         variables = {**os.environ, "OMP_NUM_THREADS": "1", **(environment or {})}
         streams = (str(self.stdout), str(self.stderr))
-        self._process = get_context("forkserver").Process(
+        self._process = multiprocessing.get_context("forkserver").Process(
             target=_call, args=(function, arguments, variables, str(cwd or os.getcwd()), streams)
         )
         self._process.start()
@@ -77,12 +78,16 @@ class Forked:
         """The exit status, or None while the process runs."""
         return self._process.exitcode
 
+    def printed(self) -> str:
+        """What the process has printed on both streams."""
+        return self.stdout.read_text() + self.stderr.read_text()
+
     def wait_for(self, text: str, seconds: float = TIMEOUT) -> None:
         """Waits until the process has printed a text."""
         deadline = time.monotonic() + seconds
-        while text not in self.stdout.read_text():
-            ended = self.returncode is not None and text not in self.stdout.read_text()
-            assert not ended and time.monotonic() < deadline, f"{text!r} is missing\n{self.stderr.read_text()}"
+        while text not in self.printed():
+            ended = self.returncode is not None and text not in self.printed()
+            assert not ended and time.monotonic() < deadline, f"{text!r} is missing in:\n{self.printed()}"
             time.sleep(0.01)
 
     def kill(self, number: int = signal.SIGKILL) -> None:
@@ -106,7 +111,7 @@ def run_recipe(
     name: str, *arguments: Any, environment: Mapping[str, str] | None = None, cwd: str | Path = ROOT
 ) -> Finished:
     """Runs a recipe as `python recipes/NAME.py ARGUMENTS` does."""
-    return Forked(run_script, f"{ROOT}/recipes/{name}.py", *arguments, environment=environment, cwd=cwd).end()
+    return Forked(run_script, ROOT / "recipes" / f"{name}.py", *arguments, environment=environment, cwd=cwd).end()
 
 
 def run_command(*words: Any, environment: Mapping[str, str] | None = None, cwd: str | Path = ROOT) -> Finished:
@@ -175,11 +180,11 @@ def launched_environments(*options: Any) -> list[dict[str, str]]:
     return sorted(kept, key=lambda variables: int(variables.get("RANK", 0)))
 
 
-def run_script(path: str, *arguments: Any) -> None:
+def run_script(path: str | Path, *arguments: Any) -> None:
     """Runs a script as the main program of this process."""
-    sys.argv = [path, *map(str, arguments)]
+    sys.argv = [str(path), *map(str, arguments)]
     sys.path.insert(0, str(Path(path).parent))
-    runpy.run_path(path, run_name="__main__")
+    runpy.run_path(str(path), run_name="__main__")
 
 
 def _run_command(words: Sequence[Any]) -> None:
@@ -194,7 +199,7 @@ def _launch(words: list[str]) -> None:
 
 def _start_server() -> None:
     """Starts the fork server unless it runs."""
-    context = get_context("forkserver")
+    context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["preloaded"])
     path = os.pathsep.join(filter(None, (str(TESTS), os.environ.get("PYTHONPATH"))))
     with mock.patch.dict(os.environ, {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"}):
@@ -209,6 +214,7 @@ def _call(
     streams: tuple[str, str],
 ) -> None:
     """The forked process."""
+    multiprocessing.set_start_method(None, force=True)  # it inherits the server's, unlike a script
     for number, path in enumerate(streams, start=1):
         descriptor = os.open(path, os.O_WRONLY | os.O_APPEND)
         os.dup2(descriptor, number)

@@ -1,6 +1,4 @@
-"""A small training run as a script, for the tests that need several processes or a kill.
-
-    python tests/run_trainer.py SETTINGS.json
+"""A small training run, for the tests that need several processes or a kill: they fork `train_and_save`.
 
 `settings` holds `args` (of CurriculumTrainingArguments), `resume`, `kill_at` and `interrupt_at` (a step, before whose
 end the process kills or interrupts itself), `trace` (a file prefix for the rows that each rank draws) and `dropout`.
@@ -11,7 +9,6 @@ The final weights go to `output_dir/final.pt`, the number of all-reduces of each
 import json
 import os
 import signal
-import sys
 from pathlib import Path
 
 import datasets
@@ -109,8 +106,8 @@ def build(settings):
     return trainer
 
 
-if __name__ == "__main__":
-    settings = json.loads(Path(sys.argv[1]).read_text())
+def train_and_save(settings):
+    """Trains and writes the files of the docstring above, in each process of a run."""
     trainer = build(settings)
     trainer.train(resume_from_checkpoint=settings.get("resume"))
     if trainer.is_world_process_zero():

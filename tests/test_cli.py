@@ -3,10 +3,10 @@
 import ast
 import subprocess
 import sys
-from dataclasses import make_dataclass
 from pathlib import Path
 
 import pytest
+from run_forked import run_command
 
 from class_hf import cli
 from class_hf.config import recipe_files as shipped
@@ -104,7 +104,7 @@ def test_messages_name_the_command_that_was_typed(tmp_path):
 
 
 def test_a_shipped_recipe_runs_from_another_folder(tmp_path):
-    done = console("train", "demo", "--max_steps", "2", "--dry_run", "--output_dir", "out", cwd=tmp_path)
+    done = run_command("train", "demo", "--max_steps", "2", "--dry_run", "--output_dir", "out", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "out" / "plots" / "dry_run_plan.png").is_file()
 
@@ -127,13 +127,15 @@ def test_help_of_each_command_loads_nothing_heavy():
 
 def test_help_of_train_lists_every_argument_of_this_package():
     from class_hf import CurriculumTrainingArguments
-    from class_hf.config.arguments import DIFFICULTY_NAMES, DataArguments, ModelArguments
+    from class_hf.config.arguments import DIFFICULTY_NAMES, DataArguments, ModelArguments, RunArguments
     from class_hf.config.training_help import _FIXED, training_help
     from class_hf.difficulty.definitions import DEFINITIONS
 
     assert sorted(DIFFICULTY_NAMES) == sorted(DEFINITIONS)
-    text = training_help("class-hf train", make_dataclass("RunArguments", []))
+    text = training_help("class-hf train")
     own = {name for name in CurriculumTrainingArguments.__annotations__ if name not in _FIXED}
-    for name in (*own, *DataArguments.__annotations__, *ModelArguments.__annotations__, "learning_rate", "output_dir"):
+    classes = (DataArguments, ModelArguments, RunArguments)
+    own |= {name for arguments in classes for name in arguments.__annotations__}
+    for name in (*own, "learning_rate", "output_dir"):
         assert f"  --{name} " in text, name
     assert text.index("curriculum:") < text.index("data:") < text.index("model:") < text.index("training:")

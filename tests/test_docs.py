@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 import yaml
+from run_blocks import run_blocks
+from run_forked import Forked
 
 import class_hf
 from class_hf import load_demo
@@ -68,14 +70,7 @@ def test_the_walk_throughs_run(tmp_path: Path) -> None:
     pairs = load_demo()["train"].select(range(300)).select_columns(["id", "smiles", "description"])
     pairs.to_csv(str(tmp_path / "pairs.csv"))
     shutil.copytree(ROOT / "tests" / "fixtures" / "saved_by_0_1_0" / "lexical_fingerprint", tmp_path / "outputs/first")
-    run = subprocess.run(
-        [sys.executable, str(ROOT / "tests" / "run_blocks.py")],
-        input=json.dumps(commands),
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(ROOT / "src"), "HF_HUB_OFFLINE": "1"},
-        capture_output=True,
-        text=True,
-    )
+    run = Forked(run_blocks, commands, cwd=tmp_path).end()
     assert run.returncode == 0, run.stderr
     printed = json.loads(run.stdout.splitlines()[-1])
     assert "torch.Size([1, 2])" in printed[2]
@@ -83,27 +78,22 @@ def test_the_walk_throughs_run(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_no_page_is_too_long_or_too_wide(tmp_path: Path) -> None:
+def test_no_page_is_too_long_or_too_wide(tmp_path: Path, browser) -> None:
     """In a real browser, at 1,280 pixels and on a phone. Reports of studies are not pages to read."""
     pytest.importorskip("mkdocs")
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
-    if chromium is None:
-        pytest.skip("chromium is not installed")
-    api = pytest.importorskip("playwright.sync_api")
     environment = {**os.environ, "NO_MKDOCS_2_WARNING": "1"}
     build = [sys.executable, "-m", "mkdocs", "build", "--quiet", "--strict", "--site-dir", str(tmp_path)]
     done = subprocess.run(build, cwd=ROOT, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     pages = [page for page in tmp_path.rglob("index.html") if "benchmarks/results" not in page.as_posix()]
     too_large = []
-    with api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+    tab = browser.new_page()
+    for page in pages:
+        tab.goto(page.as_uri())
         for width in (1280, 390):
-            tab = browser.new_page(viewport={"width": width, "height": 900})
-            for page in pages:
-                tab.goto(page.as_uri())
-                sizes = tab.evaluate("[document.body.scrollHeight, document.documentElement.scrollWidth]")
-                if (width == 1280 and sizes[0] > MAX_HEIGHT) or sizes[1] > width:
-                    too_large.append(f"{page.parent.relative_to(tmp_path)} at {width}: {sizes}")
-        browser.close()
+            tab.set_viewport_size({"width": width, "height": 900})
+            sizes = tab.evaluate("[document.body.scrollHeight, document.documentElement.scrollWidth]")
+            if (width == 1280 and sizes[0] > MAX_HEIGHT) or sizes[1] > width:
+                too_large.append(f"{page.parent.relative_to(tmp_path)} at {width}: {sizes}")
+    tab.close()
     assert not too_large

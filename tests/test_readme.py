@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from hub_server import HubServer, client_environment
+from run_blocks import run_blocks
+from run_forked import Forked
 
 from class_hf import load_demo
 
@@ -90,50 +91,33 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="module")
-def environment(folder: Path) -> Iterator[dict[str, str]]:
-    """A reader's shell with this Python first; the Hub is a stand-in."""
-    server = HubServer()
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    yield client_environment(server, folder / "home", PATH=path, PYTHONPATH=str(ROOT / "src"))
-    server.shutdown()
-    server.server_close()
-
-
-def run_each(page: str, folder: Path, environment: dict[str, str]) -> Iterator[tuple[Block, str]]:
-    """Each block with what it prints, in a shell or a Python process of its own, as a reader runs it."""
-    for block in blocks(page):
-        if block.reason is not None:
-            continue
-        command = ["bash", "-euo", "pipefail", "-c"] if block.language == "bash" else [sys.executable, "-c"]
-        run = subprocess.run([*command, block.code], cwd=folder, env=environment, capture_output=True, text=True)
-        assert run.returncode == 0, f"{block.code}\n{run.stdout}\n{run.stderr}"
-        yield block, run.stdout
-
-
-def run_together(page: str, folder: Path, environment: dict[str, str]) -> Iterator[tuple[Block, str]]:
-    """The same in one process for the page, which saves the time of many imports."""
+def run_page(page: str, folder: Path) -> Iterator[tuple[Block, str]]:
+    """Each block with what it prints. One process for the page saves the time of many imports."""
     chosen = [block for block in blocks(page) if block.reason is None]
-    run = subprocess.run(
-        [sys.executable, str(ROOT / "tests" / "run_blocks.py")],
-        input=json.dumps([(block.language, block.code) for block in chosen]),
-        cwd=folder,
-        env=environment,
-        capture_output=True,
-        text=True,
-    )
+    run = Forked(run_blocks, [(block.language, block.code) for block in chosen], cwd=folder).end(seconds=600)
     assert run.returncode == 0, run.stderr
     yield from zip(chosen, json.loads(run.stdout.splitlines()[-1]), strict=True)
 
 
 @pytest.mark.slow
-def test_the_blocks_run_and_print_what_the_pages_say(folder: Path, environment: dict[str, str]) -> None:
+def test_the_blocks_run_and_print_what_the_pages_say(folder: Path) -> None:
     """One test for all pages: a block may need the files of an earlier one."""
     for page in PAGES:
-        run = run_each if page == "README.md" else run_together
-        for block, printed in run(page, folder, environment):
+        for block, printed in run_page(page, folder):
             missing = missing_lines(printed, block.output or "")
             assert not missing, f"{page} expects these lines, which were not printed: {missing}\n{printed}"
+
+
+@pytest.mark.slow
+def test_a_block_runs_in_a_shell(folder: Path) -> None:
+    """With the installed command, as a reader runs it."""
+    code = next(block.code for block in blocks("docs/own_pairs.md") if "bad.csv" in block.code)
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    run = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", code],
+        env={**os.environ, "PATH": path}, cwd=folder, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert run.returncode == 0 and "C1CC(" in run.stdout, run.stderr
 
 
 def test_output_is_compared_by_words_and_numbers() -> None:

@@ -22,7 +22,7 @@ import pytest
 from bad_queries import BOMB, CASES
 
 # ruff: noqa: F811 (fixtures)
-from page_fixtures import NASTY, address, browser, saved, server  # noqa: F401
+from page_fixtures import NASTY, address, saved, server  # noqa: F401
 from rdkit import Chem
 
 from class_hf import MoleculeIndex

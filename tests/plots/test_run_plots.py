@@ -1,6 +1,8 @@
 """Figures of a run are PNG files. A figure without data is not written."""
 
 import numpy as np
+import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from class_hf import CurriculumPlan
 from class_hf.plots.run import plot_loss, plot_plan, plot_ranks, plot_validation
@@ -30,16 +32,14 @@ def test_figures_of_a_run(tmp_path):
     assert len(list(tmp_path.iterdir())) == 4
 
 
-def test_a_failed_write_leaves_the_old_figure(tmp_path):
-    class Broken:
-        def savefig(self, path, **options):
-            path.write_bytes(b"half")
-            raise OSError("No space left on device")
+def test_a_failed_write_leaves_the_old_figure(tmp_path, monkeypatch):
+    def fail(canvas, path, **options):
+        path.write_bytes(b"half")
+        raise OSError("No space left on device")
 
     path = save_figure(new_figure(1, 1), tmp_path / "new" / "figure.png")
     old = path.read_bytes()
-    try:
-        save_figure(Broken(), path)
-    except OSError:
-        pass
+    monkeypatch.setattr(FigureCanvasAgg, "print_png", fail)
+    with pytest.raises(OSError, match="No space left"):
+        save_figure(new_figure(1, 1), path)
     assert path.read_bytes() == old and [file.name for file in path.parent.iterdir()] == ["figure.png"]

@@ -2,14 +2,13 @@
 
 import importlib.util
 import json
-import os
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import torch
 from conftest import rows_of_pairs, tiny_bert
+from run_forked import run_processes, run_script
 from safetensors.torch import load_file
 from transformers import AutoModel, AutoProcessor
 
@@ -154,16 +153,12 @@ def test_two_processes_resume_exactly(folder):
         "learning_rate": 1e-2, "curriculum_order": "random", "use_cpu": "true", "report_to": "none",
         "save_strategy": "steps", "save_steps": 2,
     }  # fmt: skip
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "recipes/train.py"]
-    command += [str(folder / "towers.yaml")]
-    command += [str(item) for name, value in arguments.items() for item in (f"--{name}", value)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
+    words = [ROOT / "recipes" / "train.py", folder / "towers.yaml"]
+    words += [item for name, value in arguments.items() for item in (f"--{name}", value)]
     states = []
     for further in ([], ["--resume_from_checkpoint", "true"]):
-        done = subprocess.run(
-            [*command, *further], env=environment, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False
-        )
-        assert done.returncode == 0, done.stderr
+        for done in run_processes(run_script, *map(str, words), *further):
+            assert done.returncode == 0, done.stderr
         states.append(load_file(output / "adapter" / "adapter_model.safetensors"))
         last = max(output.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
         (last / "trainer_state.json").unlink()

@@ -3,8 +3,6 @@
 import csv
 import importlib.util
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import datasets
@@ -12,6 +10,7 @@ import numpy as np
 import pytest
 from datasets import load_from_disk
 from matplotlib.image import imread
+from run_forked import run_recipe
 
 from class_hf import DifficultyScorer
 from class_hf.difficulty.ranks import spearman
@@ -172,8 +171,7 @@ def test_a_source_without_training_pairs(recipe, folder, tmp_path):
 
 
 def test_the_script_ends_with_one_line_at_an_error(folder, tmp_path):
-    command = [sys.executable, str(RECIPE), *arguments(folder, tmp_path / "scored", "--combination", "sum")]
-    run = subprocess.run(command, capture_output=True, text=True)
+    run = run_recipe("score", *arguments(folder, tmp_path / "scored", "--combination", "sum"))
     assert run.returncode == 1
     assert run.stderr.strip().splitlines()[-1].startswith("error: combination='sum': expected one of mean")
     assert "Traceback" not in run.stderr

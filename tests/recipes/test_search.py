@@ -2,13 +2,12 @@
 
 import importlib.util
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from datasets import DatasetDict
 from matplotlib.image import imread
+from run_forked import run_recipe
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 
@@ -107,9 +106,7 @@ def test_wrong_arguments(made, argv, message):
 
 
 def test_without_an_index_two_commands_are_named(tmp_path):
-    done = subprocess.run(
-        [sys.executable, str(RECIPES / "search.py"), "a thiol"], capture_output=True, text=True, cwd=tmp_path
-    )
+    done = run_recipe("search", "a thiol", cwd=tmp_path)
     assert done.returncode == 1 and "Traceback" not in done.stderr
     line = done.stderr.strip().splitlines()[-1]
     assert line.startswith("error: there is no index in 'outputs/index'")

@@ -3,6 +3,8 @@
 import importlib.util
 import json
 import os
+import resource
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -12,10 +14,13 @@ import pytest
 import yaml
 from conftest import rows_of_pairs
 from huggingface_hub.errors import StrictDataclassError
+from run_forked import Forked, launched_environments, run_recipe, run_script
 from transformers import AutoModel, AutoProcessor
 
 import class_hf  # noqa: F401  (registers the model with AutoModel)
 from class_hf.config.command import USER_ERRORS
+from class_hf.training.callbacks import CurriculumCallback
+from class_hf.training.resuming import ResumingTrainer
 
 ROOT = Path(__file__).parents[2]
 # A study names a recipe and its arms; tests/recipes/test_ablate.py reads it.
@@ -54,7 +59,7 @@ def evaluate(*arguments) -> None:
 
 
 def launch(*command: str) -> subprocess.CompletedProcess:
-    """Runs a command as a user's shell would."""
+    """Runs a command as a user's shell would, which costs seconds of imports. `run_forked` has what is cheaper."""
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
     return subprocess.run(
         [sys.executable, *map(str, command)],
@@ -94,8 +99,8 @@ def recipe(tmp_path_factory) -> Path:
 def trained(tmp_path_factory, recipe, data_dir) -> Path:
     output = tmp_path_factory.mktemp("out") / "run"
     arguments = flags(data_dir=data_dir, output_dir=output, eval_strategy="epoch", num_train_epochs=8)
-    done = launch("-m", "accelerate.commands.launch", "--config_file", "recipes/accelerate/cpu.yaml",
-                  "recipes/train.py", recipe, *arguments)  # fmt: skip
+    (environment,) = launched_environments("--config_file", "recipes/accelerate/cpu.yaml")
+    done = run_recipe("train", recipe, *arguments, environment=environment)
     assert done.returncode == 0, done.stderr
     assert "text to molecule, full (24)" in done.stdout and "untrained" in done.stdout
     return output
@@ -253,7 +258,8 @@ def test_accelerates_separate_processes_are_refused_in_one_line(hosts, recipe, d
         options = ["--config_file", "recipes/accelerate/several_hosts.yaml", "--cpu", "--machine_rank", "0",
                    "--main_process_ip", "192.0.2.1", "--mixed_precision", "no"]  # fmt: skip
     arguments = flags(data_dir=data_dir, output_dir=tmp_path / "out", per_device_train_batch_size=2, max_steps=2)
-    done = launch("-m", "accelerate.commands.launch", "--quiet", *options, "recipes/train.py", recipe, *arguments)
+    (environment,) = launched_environments("--quiet", *options)
+    done = run_recipe("train", recipe, *arguments, environment=environment)
     lines = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
     assert done.returncode == 1 and len(lines) == 1 and "Traceback" not in done.stderr, done.stderr
     assert ("each host would train its own model" in lines[0]) == (hosts == 2)
@@ -310,40 +316,41 @@ def test_a_damaged_checkpoint_is_found_before_data_is_scored(recipe, data_dir, t
         train(recipe, data_dir=data_dir, output_dir=tmp_path, resume_from_checkpoint=checkpoint)
 
 
+def train_interrupted(*words: str) -> None:
+    """The recipe as a script; it gets SIGINT in its fourth step."""
+    plain = CurriculumCallback.on_pre_optimizer_step
+
+    def interrupt(self, args, state, control, **kwargs):
+        if state.global_step == 3:
+            os.kill(os.getpid(), signal.SIGINT)
+        return plain(self, args, state, control, **kwargs)
+
+    CurriculumCallback.on_pre_optimizer_step = interrupt
+    run_script(f"{ROOT}/recipes/train.py", *words)
+
+
+def train_on_a_full_disk(*words: str) -> None:
+    """The recipe as a script; no file of its first checkpoint can be longer than 20 kB."""
+    plain = ResumingTrainer._save_checkpoint
+
+    def limited(self, *args):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, resource.RLIM_INFINITY))
+        return plain(self, *args)
+
+    ResumingTrainer._save_checkpoint = limited
+    run_script(f"{ROOT}/recipes/train.py", *words)
+
+
 @pytest.mark.slow
 def test_ctrl_c_and_a_full_disk_end_in_one_line(recipe, data_dir, tmp_path):
     """SIGINT while training leaves a checkpoint; so does a limit of the file size, from which the run resumes."""
-    code = """
-import os, runpy, signal, sys
-from transformers import TrainerCallback
-import class_hf.training.callbacks as callbacks
-plain = callbacks.CurriculumCallback.on_pre_optimizer_step
-def interrupt(self, args, state, control, **kwargs):
-    if state.global_step == 3:
-        os.kill(os.getpid(), signal.SIGINT)
-    return plain(self, args, state, control, **kwargs)
-callbacks.CurriculumCallback.on_pre_optimizer_step = interrupt
-sys.argv = sys.argv[1:]
-runpy.run_path(sys.argv[0], run_name="__main__")
-"""
     arguments = flags(data_dir=data_dir, output_dir=tmp_path / "run", save_strategy="no")
-    done = launch("-c", code, "recipes/train.py", recipe, *arguments)
-    assert done.returncode == 130 and "Traceback" not in done.stderr
+    done = Forked(train_interrupted, recipe, *arguments).end()
+    assert done.returncode == 130 and "Traceback" not in done.stderr, done.stderr
     assert done.stderr.strip().splitlines()[-1] == f"interrupted: a checkpoint of step 4 is in {tmp_path / 'run'}"
     assert (tmp_path / "run" / "checkpoint-4" / "manifest.json").is_file()
-    code = """
-import resource, runpy, sys
-import class_hf.training.resuming as resuming
-plain = resuming.ResumingTrainer._save_checkpoint
-def limited(self, *args):
-    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, resource.RLIM_INFINITY))
-    return plain(self, *args)
-resuming.ResumingTrainer._save_checkpoint = limited
-sys.argv = sys.argv[1:]
-runpy.run_path(sys.argv[0], run_name="__main__")
-"""
     arguments = flags(data_dir=data_dir, output_dir=tmp_path / "full", save_strategy="epoch")
-    done = launch("-c", code, "recipes/train.py", recipe, *arguments)
+    done = Forked(train_on_a_full_disk, recipe, *arguments).end()
     assert done.returncode == 1 and "Traceback" not in done.stderr, done.stderr
     last = done.stderr.strip().splitlines()[-1]
     assert last.startswith("error: ") and "cannot be written: the disk is full" in last

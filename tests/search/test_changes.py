@@ -6,14 +6,12 @@ CLASS_HF_LONG_TESTS=1 kills a change at 20 moments in place of 4.
 import os
 import random
 import shutil
-import signal
-import subprocess
-import sys
 import time
 
 import numpy as np
 import pytest
-from datasets import concatenate_datasets
+from datasets import concatenate_datasets, load_from_disk
+from run_forked import Forked
 
 from class_hf import MoleculeFilter, MoleculeIndex
 
@@ -138,19 +136,13 @@ def test_a_full_disk_keeps_the_old_index(molecules, indexed_model, processor, tm
     assert len(MoleculeIndex.load(tmp_path / "index")) == 28 and not (tmp_path / "index" / "data-1").exists()
 
 
-KILLED = """
-import sys
-sys.path.insert(0, sys.argv[2])
-from class_hf import MoleculeIndex
-from datasets import load_from_disk, disable_progress_bars
-disable_progress_bars()
-index = MoleculeIndex.load(sys.argv[1], sys.argv[3])
-index.encoder()
-print("ready", flush=True)
-index.add(load_from_disk(sys.argv[4]))
-index.delete(["m01"])
-print("done", flush=True)
-"""
+def change(folder, model, more):
+    """The changes of a process that is killed."""
+    index = MoleculeIndex.load(folder, model)
+    index.encoder()
+    print("ready")
+    index.add(load_from_disk(more))
+    index.delete(["m01"])
 
 
 def test_a_killed_change_leaves_the_old_or_the_new_index(molecules, indexed_model, processor, tmp_path):
@@ -169,19 +161,11 @@ def test_a_killed_change_leaves_the_old_or_the_new_index(molecules, indexed_mode
     for moment in range(20 if LONG else 4):
         folder = tmp_path / f"index_{moment}"
         shutil.copytree(tmp_path / "before", folder)
-        arguments = [folder, os.path.dirname(os.path.dirname(__file__)), tmp_path / "model", tmp_path / "more"]
-        process = subprocess.Popen(
-            [sys.executable, "-c", KILLED, *map(str, arguments)],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
-        )
-        assert process.stdout.readline() == "ready\n"
+        process = Forked(change, folder, str(tmp_path / "model"), str(tmp_path / "more"))
+        process.wait_for("ready")
         time.sleep(generator.uniform(0, 0.4))
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-        process.stdout.close()
+        process.kill()
+        process.end()
         index = MoleculeIndex.load(folder, str(tmp_path / "model"))
         assert index.search(TEXT, k=50) == states[len(index)]
         index.verify()

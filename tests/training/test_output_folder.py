@@ -4,11 +4,10 @@ import json
 import os
 import signal
 import socket
-import subprocess
-import sys
 import time
 
 import pytest
+from run_forked import Forked
 from run_trainer import build
 from test_resume import settings_for
 
@@ -20,34 +19,36 @@ from class_hf.training.output_folder import (
     run_lock,
 )
 
-HOLD = "import sys, time; from pathlib import Path; from class_hf.training.output_folder import run_lock\n"
-HOLD += "with run_lock(Path(sys.argv[1])):\n    print('held', flush=True)\n    time.sleep(60)"
 
-
-def hold(folder) -> subprocess.Popen:
-    """A process that holds the lock of a folder."""
-    process = subprocess.Popen([sys.executable, "-c", HOLD, str(folder)], stdout=subprocess.PIPE, text=True)
-    assert process.stdout.readline() == "held\n"
-    return process
+def hold(folder) -> None:
+    """Forks a process that holds the lock of a folder, and does not wait for its end."""
+    if pid := os.fork():
+        print(pid)
+    else:
+        with run_lock(folder):
+            print("held")
+            time.sleep(60)
+    time.sleep(60)
 
 
 def test_a_second_run_is_refused_and_the_lock_of_a_killed_one_is_taken_over(tmp_path):
-    process = hold(tmp_path)
+    parent = Forked(hold, tmp_path)
+    parent.wait_for("held")
+    pid = json.loads((tmp_path / LOCK_NAME).read_text())["pid"]
+    parent.wait_for(str(pid))
     try:
-        with (
-            pytest.raises(OutputFolderError, match=f"is written by process {process.pid} on host"),
-            run_lock(tmp_path),
-        ):
+        with pytest.raises(OutputFolderError, match=f"is written by process {pid} on host"), run_lock(tmp_path):
             pass
         with pytest.raises(OutputFolderError, match="is written by process"):
             build(settings_for(tmp_path)).train()
         assert not list(tmp_path.glob("checkpoint-*"))
     finally:
-        process.send_signal(signal.SIGKILL)
-        time.sleep(0.2)  # dead, and not yet waited for: a zombie
+        os.kill(pid, signal.SIGKILL)
+        time.sleep(0.2)  # dead, and not waited for: a zombie
         with run_lock(tmp_path):
             assert json.loads((tmp_path / LOCK_NAME).read_text())["pid"] == os.getpid()
-        process.communicate()
+        parent.kill()
+        parent.end()
     assert not (tmp_path / LOCK_NAME).exists()
 
 

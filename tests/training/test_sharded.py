@@ -1,14 +1,11 @@
 """Towers split among processes (FSDP2, DeepSpeed) train, are saved and resume as whole ones, by the recipes' configs.
 
-`python tests/test_sharded.py SCRIPT [ARGUMENTS]` runs a script so that FSDP works on CPUs. accelerate offers it to
-accelerators only, though torch splits on a CPU by the same code; told that the processes have GPUs, it goes ahead.
+accelerate offers FSDP to accelerators only, though torch splits on a CPU by the same code; told that the processes
+have GPUs, it goes ahead.
 """
 
 import json
-import os
-import runpy
 import shutil
-import subprocess
 import sys
 from importlib.util import find_spec, module_from_spec, spec_from_file_location
 from pathlib import Path
@@ -16,6 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import rows_of_pairs
+from run_forked import launched_environments, run_processes, run_script
 from safetensors.torch import load_file
 
 ROOT = Path(__file__).parents[2]
@@ -104,25 +102,23 @@ def whole(tmp_path_factory, recipe) -> Path:
     return output
 
 
+def train_split(config: str, *words: str) -> None:
+    """One of the processes: the recipe as a script."""
+    if config == "fsdp2":
+        shard_on_cpu()
+    run_script(f"{ROOT}/recipes/train.py", *words)
+
+
 def launch(config: str, recipe: Path, output: Path, *arguments: str) -> None:
-    """Runs the recipe as a user would, with two processes on CPUs, in float32."""
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo", "DS_ACCELERATOR": "cpu"}
-    environment["PYTHONPATH"] = str(Path(__file__).parents[1])  # this file, as a script, imports conftest
-    launcher = ["-m", "accelerate.commands.launch", "--config_file", f"recipes/accelerate/{config}.yaml"]
-    launcher += ["--num_processes", "2", "--mixed_precision", "no", "--main_process_port", "0"]
-    pretend = [__file__] if config == "fsdp2" else []
-    batches = ["--per_device_train_batch_size", "2", "--per_device_eval_batch_size", "2"]
-    done = subprocess.run(
-        [sys.executable, *launcher, *pretend, "recipes/train.py", str(recipe), "--output_dir", str(output), *batches,
-         *arguments],
-        env=environment,
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
+    """Runs the recipe with two processes on CPUs, in float32, in the environment that `accelerate launch` makes."""
+    options = ["--config_file", f"recipes/accelerate/{config}.yaml", "--num_processes", "2"]
+    environments = launched_environments(*options, "--mixed_precision", "no", "--main_process_port", "0")
+    words = [str(recipe), "--output_dir", str(output), "--per_device_train_batch_size", "2"]
+    words += ["--per_device_eval_batch_size", "2", *arguments]
+    for done in run_processes(
+        train_split, config, *words, environments=environments, environment={"DS_ACCELERATOR": "cpu"}
+    ):
+        assert done.returncode == 0, done.stderr
 
 
 def metrics_of(path: Path) -> dict:
@@ -179,10 +175,3 @@ def test_accelerate_knows_every_field_of_a_config(path):
     config = load_config_from_file(str(path))
     arguments = vars(launch_command_parser().parse_args(["--config_file", str(path), "recipes/train.py"]))
     assert set(config.fsdp_config) | set(config.deepspeed_config) <= set(arguments)
-
-
-if __name__ == "__main__":
-    shard_on_cpu()
-    sys.argv = sys.argv[1:]
-    sys.path[0] = str(Path(sys.argv[0]).parent)
-    runpy.run_path(sys.argv[0], run_name="__main__")

@@ -1,4 +1,4 @@
-"""The arguments of a training run that describe the data and the model."""
+"""The arguments of a training run that describe the data, the model and the command."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -281,6 +281,27 @@ class ModelArguments:
         """
         text = getattr(self, name)
         return {} if text is None else parse_json_object(name, text)
+
+
+@dataclass
+class RunArguments:
+    """How the training command runs.
+
+    Args:
+        dry_run (`bool`, *optional*, defaults to `False`): show the plan and train nothing.
+        overwrite (`bool`, *optional*, defaults to `False`): write into a folder that holds an earlier run.
+        license (`str`, *optional*): license for the model card. Default: that of the data.
+    """
+
+    dry_run: bool = field(default=False, metadata={"help": "Show the plan and train nothing."})
+    overwrite: bool = field(
+        default=False,
+        metadata={"help": "Write into a folder that holds an earlier run (its results are removed) or other files."},
+    )
+    license: str | None = field(
+        default=None,
+        metadata={"help": "License for the model card, as the Hub spells it. Default: that of the data."},
+    )
 
 
 JSON_ARGUMENTS = (

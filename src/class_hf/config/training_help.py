@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from class_hf.config.arguments import DataArguments, ModelArguments
+from class_hf.config.arguments import DataArguments, ModelArguments, RunArguments
 
 # Arguments of transformers that many runs set. `--help_all` lists the others.
 _TRAINING = {
@@ -51,7 +51,7 @@ class Argument(NamedTuple):
     choices: tuple[str, ...] = ()
 
 
-def training_help(prog: str, run_arguments: type) -> str:
+def training_help(prog: str) -> str:
     """Writes the help of the training command.
 
     Nothing heavy is imported: the fields of [`CurriculumTrainingArguments`][class_hf.CurriculumTrainingArguments] are
@@ -59,12 +59,8 @@ def training_help(prog: str, run_arguments: type) -> str:
 
     Args:
         prog: name of the command.
-        run_arguments: the dataclass of the recipe's own arguments.
 
-    >>> @dataclasses.dataclass
-    ... class RunArguments:
-    ...     dry_run: bool = dataclasses.field(default=False, metadata={"help": "Show the plan and train nothing."})
-    >>> "--curriculum_order" in training_help("class-hf train", RunArguments)
+    >>> "--curriculum_order" in training_help("class-hf train")
     True
     """
     parser = argparse.ArgumentParser(
@@ -84,7 +80,7 @@ def training_help(prog: str, run_arguments: type) -> str:
         "data": list(_fields(DataArguments)),
         "model": list(_fields(ModelArguments)),
         "training": [*(Argument(*item) for item in _TRAINING.items()), *trained],
-        "output": [*_fields(run_arguments), *(Argument(*item) for item in _OUTPUT.items()), *saved],
+        "output": [*_fields(RunArguments), *(Argument(*item) for item in _OUTPUT.items()), *saved],
     }
     for title, rows in groups.items():
         group = parser.add_argument_group(title)

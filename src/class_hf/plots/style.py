@@ -99,8 +99,11 @@ def save_figure(figure: "Figure", path: str | Path, metadata: Mapping[str, str] 
     Returns:
         The path.
     """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    # `Figure.savefig` draws a figure with a layout twice, once for the layout alone. The file is the same.
     with temporary_file(path) as temporary:
-        figure.savefig(temporary, format="png", metadata=metadata)
+        FigureCanvasAgg(figure).print_png(temporary, metadata=metadata)
     return Path(path)
 
 
