@@ -14,13 +14,6 @@ from class_hf.config import recipe_files as shipped
 ROOT = Path(__file__).parents[1]
 
 
-def console(*words: str, cwd: Path) -> subprocess.CompletedProcess:
-    """`python -m class_hf`, which the installed command calls too."""
-    return subprocess.run(
-        [sys.executable, "-m", "class_hf", *map(str, words)], cwd=cwd, capture_output=True, text=True, check=False
-    )
-
-
 @pytest.mark.parametrize("name", cli.RECIPES)
 def test_every_command_is_a_recipe_with_main_and_docstring(name):
     tree = ast.parse((shipped.recipes_folder() / f"{name}.py").read_text())
@@ -54,6 +47,11 @@ def test_help_and_errors_load_nothing_heavy():
     assert version.startswith("class-hf 0.")
     assert error == "error: there is no command 'trian'; did you mean 'train'?"
     assert loaded == "[]"
+
+
+def test_the_package_runs_as_a_module():
+    done = subprocess.run([sys.executable, "-m", "class_hf", "-V"], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("class-hf 0.")
 
 
 def test_env_describes_the_machine(capsys):
@@ -97,7 +95,7 @@ def test_the_distribution_holds_every_package():
 
 
 def test_messages_name_the_command_that_was_typed(tmp_path):
-    done = console("train", "--demo", "true", cwd=tmp_path)
+    done = run_command("train", "--demo", "true", cwd=tmp_path)
     assert done.returncode == 1
     expected = "expected the recipe: class-hf train RECIPE.yaml [--name value]."
     assert done.stderr.strip() == f"error: the first argument is '--demo'; {expected}"

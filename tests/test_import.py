@@ -32,22 +32,38 @@ def test_unknown_name_is_an_attribute_error():
         _ = class_hf.nothing
 
 
-@pytest.mark.parametrize(
-    "imports",
-    [
-        "import class_hf; from transformers import AutoConfig, AutoModel, AutoTokenizer, AutoProcessor",
-        "from transformers import AutoConfig, AutoModel, AutoTokenizer, AutoProcessor; import class_hf",
-        "import class_hf; from transformers import AutoProcessor, AutoTokenizer, AutoModel, AutoConfig",
-        "import transformers, class_hf; from transformers import AutoModel, AutoConfig, AutoTokenizer, AutoProcessor",
-    ],
+LEXICAL = "print(type(AutoModel.from_config(AutoConfig.for_model('lexical', hidden_size=4))).__name__)"
+TASK = (
+    "from transformers.pipelines import check_task; "
+    "print(check_task('molecule-feature-extraction')[1]['impl'].__name__)"
 )
-def test_auto_classes_know_us_whatever_is_imported_first(imports):
-    code = (
-        f"{imports}\n"
-        "config = AutoConfig.for_model('lexical', num_buckets=10, hidden_size=4)\n"
-        "print(type(AutoModel.from_config(config)).__name__)"
-    )
-    assert python(code) == "LexicalModel"
+ORDERS = {
+    "import class_hf; from transformers import AutoConfig, AutoModel, AutoTokenizer, AutoProcessor": LEXICAL,
+    "from transformers import AutoConfig, AutoModel, AutoTokenizer, AutoProcessor; import class_hf": LEXICAL,
+    "import class_hf; from transformers import AutoProcessor, AutoTokenizer, AutoModel, AutoConfig": LEXICAL,
+    "import transformers, class_hf; from transformers import AutoModel, AutoConfig, AutoTokenizer": LEXICAL,
+    "import class_hf; from transformers import pipeline": TASK,
+    "import class_hf.pipelines; from transformers import pipeline": TASK,
+}
+
+
+def test_transformers_knows_us_whatever_is_imported_first():
+    """Each order of imports in a process that has imported neither of the two, with warnings as errors."""
+    code = f"""
+import os, sys
+import accelerate, datasets, rdkit.Chem, scipy.stats, tokenizers, torch._dynamo  # once for all orders
+assert "transformers" not in sys.modules and "class_hf" not in sys.modules
+for order, question in {ORDERS!r}.items():
+    pid = os.fork()
+    if not pid:
+        exec(order + "; " + question)
+        sys.stdout.flush()
+        os._exit(0)
+    assert os.waitpid(pid, 0)[1] == 0, order
+"""
+    done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0 and "already registered" not in done.stderr, done.stderr
+    assert done.stdout.split() == ["LexicalModel"] * 4 + ["MoleculeFeatureExtractionPipeline"] * 2
 
 
 # Which rooms each room may import. A room is a folder or a file of the package. Every room stands here, so that a new

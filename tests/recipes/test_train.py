@@ -30,6 +30,7 @@ TINY = {
     "molecule_config": '{"embedding_size": 16, "hidden_size": 16, "intermediate_size": 16}',
     "per_device_train_batch_size": 4,
     "num_train_epochs": 3,
+    "difficulty_definition": "complexity",
     "use_cpu": "true",
 }
 
@@ -98,7 +99,8 @@ def recipe(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory, recipe, data_dir) -> Path:
     output = tmp_path_factory.mktemp("out") / "run"
-    arguments = flags(data_dir=data_dir, output_dir=output, eval_strategy="epoch", num_train_epochs=8)
+    settings = {"difficulty_definition": "alignment", "eval_strategy": "epoch", "num_train_epochs": 8}
+    arguments = flags(data_dir=data_dir, output_dir=output, **settings)
     (environment,) = launched_environments("--config_file", "recipes/accelerate/cpu.yaml")
     done = run_recipe("train", recipe, *arguments, environment=environment)
     assert done.returncode == 0, done.stderr
@@ -415,7 +417,7 @@ def test_wrong_input_is_one_clear_error_and_nothing_half_written(case, data_dir,
 
 
 def test_an_error_is_a_line_and_not_a_traceback(data_dir):
-    done = launch("recipes/train.py", "nowhere.yaml", "--data_dir", data_dir)
+    done = run_recipe("train", "nowhere.yaml", "--data_dir", data_dir)
     assert done.returncode == 1 and done.stderr.count("\n") == 1
     assert done.stderr.startswith("error: the recipe 'nowhere.yaml' does not exist;")
 
