@@ -366,6 +366,13 @@ def client_environment(server: HubServer, home: Any, **further: str) -> dict[str
     return {**kept, **settings, "HF_HUB_DISABLE_TELEMETRY": "1", "OMP_NUM_THREADS": "1", **further}
 
 
+def client_of(url: str, home: Any) -> None:
+    """Makes the client of a forked process use the server at `url`, with a separate cache, until the process ends."""
+    constants.ENDPOINT, constants.HF_HUB_OFFLINE, constants.HF_HUB_DISABLE_XET = url, False, True
+    constants.HF_HUB_CACHE = os.path.join(home, "hub")
+    os.environ["HF_TOKEN"] = TOKEN
+
+
 @contextmanager
 def client_here(server: HubServer, token: str | None = TOKEN) -> Iterator[None]:
     """The client of this process uses the server, and does not wait before it tries again."""

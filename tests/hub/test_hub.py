@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import tiny_model
-from hub_server import CUT, TOKEN, HubServer, client_environment, client_here
+from hub_server import CUT, TOKEN, HubServer, client_environment, client_here, client_of
 from huggingface_hub import CommitOperationAdd, HfApi
+from run_forked import Forked
 from tiny_orma import tiny_orma, tiny_processor
-from transformers import BertConfig, BertTokenizerFast
+from transformers import AutoModel, BertConfig, BertTokenizerFast
 
 from class_hf import (
     AmanModel,
@@ -176,7 +177,17 @@ def embeddings_of(model, processor):
 """
 
 
-def test_every_backbone_loads_without_the_package(hub, pushed, folder, tmp_path):
+def snippets(card: str) -> list[str]:
+    return [block.split("```")[0] for block in card.split("```python\n")[1:]]
+
+
+@pytest.fixture
+def card_snippets(hub, pushed) -> list[str]:
+    """The snippets of a pushed model's card: with the package and without it."""
+    return snippets(hub.repositories["models/org/plain"].commits[-1][1]["README.md"].decode())
+
+
+def test_every_backbone_loads_without_the_package(hub, pushed, folder, card_snippets, tmp_path):
     """The model, its processor and each tower load by `trust_remote_code`, from the Hub and from a local folder."""
     export_model(folder, tmp_path / "local", remote_code=True)
     names = [*pushed, str(tmp_path / "local")]
@@ -194,12 +205,15 @@ for name in {names!r}:
         assert inside and all(torch.equal(alone[key], value) for key, value in inside.items()), (name, side)
     alone = AutoTokenizer.from_pretrained(name, subfolder="text_encoder", trust_remote_code=True)
     assert alone({TEXTS[0]!r})["input_ids"] == processor.tokenizer({TEXTS[0]!r})["input_ids"]
+{card_snippets[1]}
+embeddings["by the card"] = embeddings_of(model, processor)
 assert not [name for name in sys.modules if name.split(".")[0] == "class_hf"]
 print(json.dumps(embeddings))
 """
     embeddings = json.loads(python(code, client_environment(hub, tmp_path / "home"), "-I", "-S").splitlines()[-1])
     embeddings["org/plain, local"] = embeddings.pop(str(tmp_path / "local"))
-    assert_close(embeddings, {**pushed, "org/plain, local": pushed["org/plain"]})
+    plain = pushed["org/plain"]
+    assert_close(embeddings, {**pushed, "org/plain, local": plain, "by the card": plain})
     assert hub.unknown == []
 
 
@@ -208,26 +222,22 @@ def assert_close(embeddings, expected) -> None:
     torch.testing.assert_close(embeddings, expected, rtol=1e-4, atol=1e-6)
 
 
-def snippets(card: str) -> list[str]:
-    return [block.split("```")[0] for block in card.split("```python\n")[1:]]
+def load_with_the_package(url: str, home: Path, snippet: str) -> None:
+    """Loads by the snippet of the card, by its class and by AutoModel, and prints the embeddings."""
+    client_of(url, home)
+    names: dict = {}
+    exec(snippet, names)
+    assert names["scores"].shape == (1, 2) and type(names["model"]) is TextMoleculeDualEncoderModel
+    by_class = TextMoleculeDualEncoderModel.from_pretrained("org/plain")
+    tower = AutoModel.from_pretrained("org/plain", subfolder="text_encoder")
+    assert type(tower).__module__ == "class_hf.models.modeling_bag"
+    print(json.dumps([embeddings_of(model, names["processor"]) for model in (names["model"], by_class)]))
 
 
-def test_loading_with_the_package_and_the_card_s_own_snippets(hub, pushed, tmp_path):
-    """The model loads by its class, by AutoModel, and by the snippets of the card."""
-    first, second = snippets(hub.repositories["models/org/plain"].commits[-1][1]["README.md"].decode())
-    code = f"""{EMBED}
-{first}
-from class_hf import TextMoleculeDualEncoderModel
-
-assert scores.shape == (1, 2) and type(model) is TextMoleculeDualEncoderModel
-by_class = TextMoleculeDualEncoderModel.from_pretrained("org/plain")
-tower = AutoModel.from_pretrained("org/plain", subfolder="text_encoder")
-assert type(tower).__module__ == "class_hf.models.modeling_bag"
-print(json.dumps([embeddings_of(model, processor), embeddings_of(by_class, processor)]))
-"""
-    environment = client_environment(hub, tmp_path / "home")
-    assert_close(json.loads(python(code, environment).splitlines()[-1]), [pushed["org/plain"]] * 2)
-    python(f"{WITHOUT_PACKAGE}{EMBED}{second}\nembeddings_of(model, processor)", environment, "-I", "-S")
+def test_loading_with_the_package(hub, pushed, card_snippets, tmp_path):
+    done = Forked(load_with_the_package, hub.url, tmp_path / "home", card_snippets[0]).end()
+    assert done.returncode == 0, done.stderr
+    assert_close(json.loads(done.stdout.splitlines()[-1]), [pushed["org/plain"]] * 2)
 
 
 def test_what_is_pushed(hub, pushed, folder):

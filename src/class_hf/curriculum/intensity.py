@@ -1,9 +1,10 @@
 """Intensity: how strongly each step trains. It increases during the curriculum."""
 
-from collections.abc import Callable, Sequence
-from typing import Any, Literal, NamedTuple, get_args
+from collections.abc import Callable, Mapping, Sequence
+from typing import Literal, NamedTuple, get_args
 
 from class_hf.curriculum.pacing import rule_name
+from class_hf.utils.json_text import JsonValue
 
 IntensityMode = Literal["constant", "scheduled", "adaptive"]
 IntensityAction = Literal["sharpness", "focus", "step_size"]
@@ -133,7 +134,7 @@ class IntensitySchedule:
         self._accuracy = self.momentum * self._accuracy + (1.0 - self.momentum) * accuracy
         self._adaptive_kappa = max(self._adaptive_kappa, self.start + (1.0 - self.start) * self._accuracy)
 
-    def settings(self) -> dict[str, Any]:
+    def settings(self) -> dict[str, JsonValue]:
         """The arguments of the schedule, under the names that they have in a run's arguments."""
         return {
             "intensity_mode": rule_name(self.mode),
@@ -143,11 +144,11 @@ class IntensitySchedule:
             "intensity_momentum": self.momentum,
         }
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, float]:
         """The state that a checkpoint needs to resume: the running accuracy and the adaptive kappa."""
         return {"accuracy": self._accuracy, "adaptive_kappa": self._adaptive_kappa}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: Mapping[str, float]) -> None:
         """Restores the state that `state_dict` returned."""
         self._accuracy = float(state["accuracy"])
         self._adaptive_kappa = float(state["adaptive_kappa"])

@@ -13,6 +13,7 @@ import numpy as np
 from class_hf.curriculum.grouping import group_similar
 from class_hf.curriculum.pacing import competence, rule_name
 from class_hf.curriculum.settings import Order, PlanSettings
+from class_hf.utils.json_text import JsonValue
 
 
 def rank_pairs(
@@ -318,7 +319,7 @@ class CurriculumPlan:
             digest.update(json.dumps(self.pool_sizes).encode())  # its name does not tell what it computes
         return digest.hexdigest()[:16]
 
-    def table(self) -> list[dict[str, Any]]:
+    def table(self) -> list[dict[str, float]]:
         """One row for each epoch: epoch, competence, pool_size, steps, steps_so_far."""
         return [
             {
@@ -331,7 +332,7 @@ class CurriculumPlan:
             for epoch in range(self.epochs)
         ]
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, JsonValue]:
         """The plan as it is written to `plan.json`."""
         return {
             **self.settings,

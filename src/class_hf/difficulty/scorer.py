@@ -20,6 +20,7 @@ from class_hf.difficulty.pair_columns import COLUMNS, content_digests, name_pair
 from class_hf.difficulty.pair_features import PairFeatures
 from class_hf.difficulty.ranks import rank_among
 from class_hf.difficulty.suspects import Suspects, find_suspects
+from class_hf.utils.json_text import JsonValue
 
 __all__ = ["COLUMNS", "DEFINITIONS", "DIFFICULTY_COLUMNS", "WRONG_PROBABILITY", "DifficultyScorer", "score_dataset"]
 # The columns that scoring adds.
@@ -139,7 +140,7 @@ class DifficultyScorer:
         """Whether `fit` was called."""
         return self._ids is not None
 
-    def describe(self) -> dict[str, Any]:
+    def describe(self) -> dict[str, JsonValue]:
         """The arguments of the scorer, ready for JSON.
 
         >>> DifficultyScorer("complexity").describe()["definition"]

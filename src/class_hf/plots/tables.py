@@ -49,7 +49,7 @@ def summary_table(metrics: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def metrics_line(name: str, row: Mapping[str, Any]) -> str:
+def metrics_line(name: str, row: Mapping[str, float]) -> str:
     """Formats one line of [`summary_table`].
 
     Args:

@@ -12,6 +12,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy import stats
 
+from class_hf.utils.json_text import JsonValue
+
 PRIMARY = "full.text_to_molecule"
 SAMPLES = 10_000
 _TAILS = (0.025, 0.975)
@@ -73,7 +75,7 @@ def read_curve(log_history: Sequence[Mapping[str, Any]]) -> Curve:
     )
 
 
-def summarise_seeds(values: Sequence[float] | np.ndarray) -> dict[str, Any]:
+def summarise_seeds(values: Sequence[float] | np.ndarray) -> dict[str, JsonValue]:
     """Mean and spread over the seeds.
 
     Args:

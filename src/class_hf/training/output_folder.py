@@ -8,9 +8,10 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
+
+from class_hf.utils.json_text import JsonValue
 
 try:
     import fcntl
@@ -146,7 +147,9 @@ def run_lock(folder: Path) -> Iterator[None]:
         holder = _read(path)
         nested = holder is not None and all(holder.get(key) == me[key] for key in ("pid", "host", "process_start"))
         if holder is not None and not nested and _lives(holder):
-            started = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(holder.get("started", 0)))
+            started = holder.get("started")
+            if isinstance(started, int | float):
+                started = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(started))
             raise OutputFolderError(
                 f"{folder} is written by process {holder.get('pid')} on host {holder.get('host')} (since {started}). "
                 f"Wait for it, stop it, or choose another --output_dir. If it is dead, remove {path}."
@@ -162,7 +165,7 @@ def run_lock(folder: Path) -> Iterator[None]:
             folder.rmdir()  # nothing was written
 
 
-def _identity(pid: int) -> dict[str, Any]:
+def _identity(pid: int) -> dict[str, JsonValue]:
     """A process id with the host and the start of the process, because ids are used again."""
     return {"pid": pid, "host": socket.gethostname(), "process_start": _process_start(pid)}
 
@@ -176,7 +179,7 @@ def _process_start(pid: int) -> str | None:
         return None
 
 
-def _read(path: Path) -> dict[str, Any] | None:
+def _read(path: Path) -> dict[str, JsonValue] | None:
     """The holder of a lock; None if there is no lock, or one that was not written to its end."""
     try:
         holder = json.loads(path.read_text(encoding="utf-8"))
@@ -185,7 +188,7 @@ def _read(path: Path) -> dict[str, Any] | None:
     return holder if isinstance(holder, dict) else None
 
 
-def _lives(holder: dict[str, Any]) -> bool:
+def _lives(holder: dict[str, JsonValue]) -> bool:
     """Whether the holder of a lock may still write. A process of another host may."""
     if holder.get("host") != socket.gethostname():
         return True

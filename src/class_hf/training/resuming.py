@@ -22,6 +22,7 @@ from class_hf.training.checkpoints import (
 from class_hf.training.ranking import RankingTrainer
 from class_hf.utils.distributed import world_size
 from class_hf.utils.files import report_full_disk, write_json
+from class_hf.utils.json_text import JsonValue
 
 # A resumed run keeps these: the Trainer would take some from the checkpoint and others from the arguments.
 _KEPT_ARGUMENTS = (
@@ -86,7 +87,7 @@ class ResumingTrainer(RankingTrainer):
         settings |= self.resume_settings
         return json.loads(json.dumps(settings, default=str, sort_keys=True))
 
-    def intensity_settings(self) -> dict[str, Any]:
+    def intensity_settings(self) -> dict[str, JsonValue]:
         """The settings of the intensity schedule; a subclass knows them."""
         raise NotImplementedError
 
@@ -196,7 +197,7 @@ class ResumingTrainer(RankingTrainer):
         }
         write_json(folder / CURRICULUM_STATE_NAME, state)
 
-    def intensity_state(self) -> dict[str, Any]:
+    def intensity_state(self) -> dict[str, float]:
         """The state of the intensity schedule; a subclass knows it."""
         raise NotImplementedError
 

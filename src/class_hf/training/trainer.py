@@ -36,6 +36,7 @@ from class_hf.training.trainer_checks import (
     plan_key,
     warn_of_plan,
 )
+from class_hf.utils.json_text import JsonValue
 from class_hf.utils.model_output import model_inputs, output_fields
 
 logger = logging.getLogger(__name__)
@@ -388,12 +389,12 @@ class CurriculumTrainer(ResumingTrainer):
 
     # -- what checkpoints hold --------------------------------------------------------------------------------
 
-    def intensity_settings(self) -> dict[str, Any]:
+    def intensity_settings(self) -> dict[str, JsonValue]:
         """The settings of the intensity schedule."""
         assert self.curriculum is not None
         return self.curriculum.intensity.settings()
 
-    def intensity_state(self) -> dict[str, Any]:
+    def intensity_state(self) -> dict[str, float]:
         """The state of the intensity schedule."""
         assert self.curriculum is not None
         return self.curriculum.intensity.state_dict()

@@ -5,16 +5,16 @@ import platform
 import sys
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from class_hf._version import __version__
+from class_hf.utils.json_text import JsonValue
 
 _LIBRARIES = ("torch", "transformers", "accelerate", "datasets", "rdkit", "numpy")
 
 
-def environment() -> dict[str, Any]:
+def environment() -> dict[str, JsonValue]:
     """The machine of this process and the versions of its libraries.
 
     Returns:

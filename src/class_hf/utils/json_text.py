@@ -2,7 +2,10 @@
 
 import json
 import math
-from typing import Any
+from typing import Any, TypeAlias
+
+# A value that JSON has. A dictionary of these is a JSON object.
+JsonValue: TypeAlias = dict[str, "JsonValue"] | list["JsonValue"] | str | int | float | bool | None
 
 
 def json_text(value: Any, indent: int | None = None) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 
 from class_hf.search.stores.arrays import file_digest
 from class_hf.utils.files import write_text
+from class_hf.utils.json_text import JsonValue
 
 CONFIG = "index.json"
 LOCK = ".lock"  # held while the index is changed
@@ -174,5 +175,5 @@ class Manifest:
         return faults
 
 
-def _digest(content: dict[str, Any]) -> str:
+def _digest(content: dict[str, JsonValue]) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
