@@ -2,7 +2,7 @@
 
     python benchmarks/order.py --studies OUTPUT [OUTPUT ...]
 
-OUTPUT is an output folder of `recipes/ablate.py`, for instance of `chebi20_names.yaml` and `chebi20_fused.yaml`. Their
+OUTPUT is an output folder of `class-hf ablate`, for instance of `chebi20_names.yaml` and `chebi20_fused.yaml`. Their
 runs have different towers and the same queries, growth and number of steps. The measure is the MRR from text to
 molecule in the full pool, paired by study, seed and query. The seeds of all studies are resampled together
 (`class_hf.studies.statistics.compare`). Skips without studies.
@@ -22,7 +22,7 @@ NAME = "order: MRR of easy first less that of random growth, lower end of the 95
 def main() -> None:
     args = common.arguments(
         __doc__,
-        studies={"nargs": "+", "type": Path, "help": "output folders of recipes/ablate.py"},
+        studies={"nargs": "+", "type": Path, "help": "output folders of class-hf ablate"},
         arm={"default": "easy_linear", "help": "arm with easy pairs first"},
         baseline={"default": "random_linear", "help": "arm with the same growth in random order"},
     )

@@ -94,7 +94,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
 
 def command_of(study: Path, shared: dict[str, Any]) -> str:
     """The command that runs the study, without the paths of this machine."""
-    words = ["python", "recipes/ablate.py", str(study)]
+    words = ["class-hf", "ablate", str(study)]
     words += ["--data_dir", "DATA"] if shared["data"] != ["--demo"] else []
     words += ["--output_dir", "OUTPUT"]
     words += ["--launch", shlex.join(shared["launch"])] if shared["launch"] else []

@@ -1,10 +1,10 @@
 """Serve a page that finds molecules by a description, and captions by a molecule.
 
-    python recipes/app.py --demo
-    python recipes/app.py --index INDEX [INDEX2 ...] --id_url "https://pubchem.ncbi.nlm.nih.gov/compound/{id}"
-    python recipes/app.py --index INDEX --export_space FOLDER
+    class-hf app --demo
+    class-hf app --index INDEX [INDEX2 ...] --id_url "https://pubchem.ncbi.nlm.nih.gov/compound/{id}"
+    class-hf app --index INDEX --export_space FOLDER
 
-recipes/index.py builds an index. The page needs no internet. It loads nothing from other hosts.
+`class-hf index` builds an index. The page needs no internet. It loads nothing from other hosts.
 """
 
 from __future__ import annotations
@@ -79,8 +79,8 @@ def main(argv: Sequence[str]) -> None:
         raise ValueError(
             f"there is no index in {DEFAULT_INDEX!r}, and --index names no other. Pass --demo to make a small one, or "
             "make one of your own:\n"
-            "  python recipes/train.py recipes/demo.yaml --output_dir outputs/demo\n"
-            "  python recipes/index.py --model outputs/demo --demo"
+            "  class-hf train demo --output_dir outputs/demo\n"
+            "  class-hf index --model outputs/demo --demo"
         )
     urls = id_urls(args.id_url, len(locations))
     if args.export_space:

@@ -1,13 +1,13 @@
 """Build an index of molecules, which are then found by a description or by a molecule.
 
-    python recipes/index.py --model outputs/demo --demo
-    python recipes/index.py --model MODEL --molecules chembl.csv --smiles_column canonical_smiles --output_dir INDEX
-    python recipes/index.py --append --molecules new.csv --output_dir INDEX
-    python recipes/index.py --delete ID1 ID2 --output_dir INDEX
-    python recipes/index.py --verify INDEX
+    class-hf index --model outputs/demo --demo
+    class-hf index --model MODEL --molecules chembl.csv --smiles_column canonical_smiles --output_dir INDEX
+    class-hf index --append --molecules new.csv --output_dir INDEX
+    class-hf index --delete ID1 ID2 --output_dir INDEX
+    class-hf index --verify INDEX
 
 The molecules are a table (CSV, TSV, Parquet, SDF, SMILES, a folder of `Dataset.save_to_disk`), or the candidate pool
-of a data set of pairs with the captions of its pairs. recipes/search.py searches the index.
+of a data set of pairs with the captions of its pairs. `class-hf search` searches the index.
 """
 
 from __future__ import annotations

@@ -148,7 +148,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         times = list(clock.items())
         summary = {
             "source": {"name": "class_hf demo" if args.demo else Path(args.data_dir).name, "synthetic": args.demo},
-            "command": f"python recipes/score.py {shlex.join(sys.argv[1:] if arguments is None else arguments)}",
+            "command": f"class-hf score {shlex.join(sys.argv[1:] if arguments is None else arguments)}",
             **scorer.describe(),
             **summarise_scores(scored),
             "seconds": {

@@ -1,12 +1,12 @@
 """Search an index by a description or by a molecule.
 
-    python recipes/search.py "a steroid ester with an oxo group at position 3"
-    python recipes/search.py "an antibiotic" --k 5 --max_weight 500 --elements N,S --draw hits.png
-    python recipes/search.py "an antibiotic" --where "logS > -3" --output hits.sdf
-    python recipes/search.py --smiles "CC(=O)Oc1ccccc1C(=O)O" --captions
-    python recipes/search.py --queries queries.txt --output hits.parquet
+    class-hf search "a steroid ester with an oxo group at position 3"
+    class-hf search "an antibiotic" --k 5 --max_weight 500 --elements N,S --draw hits.png
+    class-hf search "an antibiotic" --where "logS > -3" --output hits.sdf
+    class-hf search --smiles "CC(=O)Oc1ccccc1C(=O)O" --captions
+    class-hf search --queries queries.txt --output hits.parquet
 
-recipes/index.py builds the index.
+`class-hf index` builds the index.
 """
 
 from __future__ import annotations
@@ -135,8 +135,8 @@ def check_arguments(args: argparse.Namespace) -> MoleculeFilter:
     if args.index == DEFAULT_INDEX and not Path(args.index).is_dir():
         raise ValueError(
             f"there is no index in {DEFAULT_INDEX!r}, and --index names no other. These two commands make one:\n"
-            "  python recipes/train.py recipes/demo.yaml --output_dir outputs/demo\n"
-            "  python recipes/index.py --model outputs/demo --demo"
+            "  class-hf train demo --output_dir outputs/demo\n"
+            "  class-hf index --model outputs/demo --demo"
         )
     return filters
 

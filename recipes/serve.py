@@ -1,8 +1,8 @@
 """Serve an index over HTTP: search and embeddings as JSON.
 
-    python recipes/serve.py --index INDEX [--host 0.0.0.0 --port 8000 --workers 2]
+    class-hf serve --index INDEX [--host 0.0.0.0 --port 8000 --workers 2]
 
-recipes/index.py builds an index. `GET /openapi.json` describes the routes. The variable CLASS_HF_SERVICE_TOKEN holds
+`class-hf index` builds an index. `GET /openapi.json` describes the routes. The variable CLASS_HF_SERVICE_TOKEN holds
 a bearer token that requests must carry. SIGTERM and Ctrl-C stop the service after it has answered open requests.
 """
 

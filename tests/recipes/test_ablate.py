@@ -116,7 +116,7 @@ def test_runs_every_arm_and_reports(place, capsys):
     assert [report["arms"][arm]["steps"]["mean"] for arm in ARMS] == [8, 6, 6, 6]
     assert report["arms"]["none"]["seconds"]["mean"] == 14.0 and report["queries"] == QUERIES
     assert report["environments"][0]["runs"] == 8 and report["candidates"] == 900
-    assert report["command"].startswith("python recipes/ablate.py") and "--data_dir DATA" in report["command"]
+    assert report["command"].startswith("class-hf ablate") and "--data_dir DATA" in report["command"]
     # Weights and checkpoints are deleted, the settings of a run are kept.
     assert not list(place.output.rglob("*.safetensors")) and not list(place.output.rglob("checkpoint-*"))
     settings = yaml.safe_load((place.output / "equal" / "seed_1.yaml").read_text())

@@ -110,7 +110,7 @@ def test_without_an_index_two_commands_are_named(tmp_path):
     assert done.returncode == 1 and "Traceback" not in done.stderr
     line = done.stderr.strip().splitlines()[-1]
     assert line.startswith("error: there is no index in 'outputs/index'")
-    assert [word for word in line.split() if word.endswith(".py")] == ["recipes/train.py", "recipes/index.py"]
+    assert "class-hf train demo --output_dir outputs/demo" in line and "class-hf index --model" in line
 
 
 def test_indexing_needs_one_source_and_training_captions(saved_model, tmp_path, capsys):

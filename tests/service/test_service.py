@@ -162,7 +162,7 @@ def test_limits_have_their_status(make):
     assert "the limit of this service is 20" in assert_error(
         client.post("/v1/search", json={"text": "a", "k": 21}), 422
     )
-    assert "30 hits a request" in assert_error(client.post("/v1/search", json={"text": ["a", "b"], "k": 20}), 422)
+    assert "30 hits per request" in assert_error(client.post("/v1/search", json={"text": ["a", "b"], "k": 20}), 422)
     assert_error(client.post("/v1/embed/text", json={"texts": ["a"] * 4}), 422)
     assert client.post("/v1/search", json={"text": "a thiol", "k": 20}).status_code == 200
 

@@ -21,7 +21,7 @@ class DataArguments:
 
     Args:
         data_dir (`str`, *optional*):
-            Folder with the pairs (the files of ChEBI-20, or the output of `recipes/score.py`), or one CSV or TSV file.
+            Folder with the pairs (the files of ChEBI-20, or the output of `class-hf score`), or one CSV or TSV file.
         dataset_name (`str`, *optional*): Hub id of a dataset of pairs.
         demo (`bool`, *optional*, defaults to `False`): use the synthetic dataset that the package generates.
         on_error (`str`, *optional*, defaults to `"raise"`): `"raise"` stops at a bad row, `"drop"` drops and lists it.
@@ -53,7 +53,7 @@ class DataArguments:
     data_dir: str | None = field(
         default=None,
         metadata={
-            "help": "Folder with the pairs (the files of ChEBI-20, or the output of recipes/score.py), or one CSV or "
+            "help": "Folder with the pairs (the files of ChEBI-20, or the output of class-hf score), or one CSV or "
             "TSV file."
         },
     )

@@ -24,8 +24,8 @@ def load_data(
 
     Args:
         data_dir (`str`, *optional*): a folder or file that [`load_chebi20`] reads, or the output folder of
-            `recipes/score.py`.
-        dataset_name (`str`, *optional*): Hub id of plain pairs, or of a data set that `recipes/push.py --dataset`
+            `class-hf score`.
+        dataset_name (`str`, *optional*): Hub id of plain pairs, or of a data set that `class-hf push --dataset`
             pushed.
         demo (`bool`, *optional*, defaults to `False`): load the demo set.
         on_error (`str`, *optional*, defaults to `"raise"`): `"raise"` at unusable rows, or `"drop"` them.

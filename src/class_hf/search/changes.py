@@ -13,6 +13,7 @@ from class_hf.search.captions import distinct_captions
 from class_hf.search.encoder import IndexEncoder
 from class_hf.search.properties import describe
 from class_hf.search.stores.folder import FolderStore, FolderWriter, properties_of
+from class_hf.utils.messages import one_line
 from class_hf.utils.suggestions import did_you_mean
 
 _SHOWN = 5
@@ -97,7 +98,7 @@ class IndexChange:
             try:
                 table = table.cast_column(name, feature)
             except Exception as error:  # Arrow's errors
-                reason = " ".join(str(error).split())[:120]
+                reason = one_line(error, limit=120)
                 raise ValueError(f"the column {name!r} does not have the type of the index: {reason}.") from error
         return table
 

@@ -33,7 +33,7 @@ class SearchRequest(Queries):
     Attributes:
         side, texts: As in [`Queries`].
         wanted (`str`): what is searched: `"molecule"`, or `"text"` for captions.
-        k (`int`): number of hits a query.
+        k (`int`): number of hits of each query.
         filters (`MoleculeFilter`, *optional*): conditions on the molecules.
         use_penalties (`bool`): whether the penalties of the query bank are subtracted.
     """

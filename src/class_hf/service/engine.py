@@ -98,7 +98,7 @@ class ServiceEngine:
         if k > limits.max_k:
             raise ValueError(f"k is {k:,}; the limit of this service is {limits.max_k:,}.")
         if count * k > limits.max_hits:
-            raise ValueError(f"{count:,} queries of {k:,} hits; the limit is {limits.max_hits:,} hits a request.")
+            raise ValueError(f"{count:,} queries of {k:,} hits; the limit is {limits.max_hits:,} hits per request.")
         return count
 
     def _run(self, jobs: Sequence[Queries]) -> list[Any]:

@@ -16,7 +16,7 @@ _ASPIRIN = "CC(=O)Oc1ccccc1C(=O)O"
 
 
 class _Request(BaseModel):
-    """A body without unknown fields. A number in quotes is no number."""
+    """A body without unknown fields. A number in quotes is refused."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 

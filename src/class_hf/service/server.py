@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from class_hf.service.settings import TOKEN_VARIABLE, ServiceSettings, token_from_environment
 from class_hf.utils.logs import set_up_logging
+from class_hf.utils.messages import one_line
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -53,11 +54,11 @@ def load_app(
 
 
 def load_in_worker(*arguments: Any) -> "FastAPI":
-    """As [`load_app`]. An error ends the worker for good, with one line."""
+    """Calls [`load_app`]. An error is printed in one line, and ends the worker, which is not started again."""
     try:
         return load_app(*arguments)
     except Exception as error:
-        print(f"error: {' '.join(str(error).split()) or type(error).__name__}", file=sys.stderr)  # noqa: T201
+        print(f"error: {one_line(error) or type(error).__name__}", file=sys.stderr)  # noqa: T201
         sys.exit(_STARTUP_FAILURE)
 
 

@@ -18,7 +18,7 @@ class ServiceSettings:
         max_hits (`int`, defaults to 10,000): hits of a request, that is k times its queries. More get 422.
         max_waiting (`int`, defaults to 1,024): queries that may wait. Requests beyond get 429.
         max_batch (`int`, defaults to 64): queries that are encoded together.
-        time_limit (`float`, defaults to 30.0): seconds a request. Later ones get 503.
+        time_limit (`float`, defaults to 30.0): seconds per request. Later ones get 503.
         substructure_time_limit (`float`, defaults to 10.0): seconds for matching the substructure of a query.
 
     Raises:

@@ -35,7 +35,7 @@ def data_source(study: Study, data_dir: str | None) -> list[str]:
         data_dir: folder or Hub id that overrides the recipe.
 
     Returns:
-        Arguments of `recipes/score.py`.
+        Arguments of `class-hf score`.
 
     Raises:
         ValueError: if there is no source.
@@ -305,7 +305,7 @@ def _needs_suspects(values: dict[str, Any]) -> bool:
 
 
 def score(folder: Path, options: list[str]) -> None:
-    """Runs recipes/score.py, unless its folder is there. The folder appears only when it is complete."""
+    """Scores the pairs, unless the folder is there. The folder appears only when it is complete."""
     if not (folder / "summary.json").is_file():
         command = [sys.executable, str(SCORE), *options, "--output_dir", str(folder)]
         execute(command, folder.with_name(f"{folder.name}.log"))

@@ -73,7 +73,7 @@ class PublishingTrainer(Trainer):
         """
         _refuse_token(token)
         name = self.args.hub_model_id or Path(str(self.args.output_dir)).absolute().name
-        with push_errors(name, "the same command; or leave out --push_to_hub, and push with recipes/push.py later"):
+        with push_errors(name, "the same command; or leave out --push_to_hub, and push later with class-hf push"):
             super().init_hf_repo(private=private)
 
     def push_to_hub(

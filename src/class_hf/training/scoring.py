@@ -117,7 +117,7 @@ def add_difficulty(
                 }
             ]
             seconds = time.perf_counter() - started
-            print_once(args, f"scored in {seconds:.1f} s (recipes/score.py scores once for many runs)")
+            print_once(args, f"scored in {seconds:.1f} s (class-hf score scores once for many runs)")
     if world_size() > 1:
         broadcast_object_list(message)
     scored = {}

@@ -13,7 +13,7 @@ _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", 
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object a line: `time` (UTC), `level`, `logger`, `message`, and what was passed as `extra`.
+    """One JSON object per line: `time` (UTC), `level`, `logger`, `message`, and what was passed as `extra`.
 
     >>> record = logging.makeLogRecord({"name": "class_hf", "levelname": "INFO", "msg": "request", "status": 200})
     >>> json.loads(JsonFormatter().format(record))["status"]

@@ -5,6 +5,7 @@ import os
 import sys
 from typing import Any
 
+from class_hf.utils.messages import one_line
 from class_hf.utils.suggestions import did_you_mean
 
 
@@ -55,9 +56,8 @@ def load_object(path: str) -> Any:
         advice = "Install it, or run in its folder." if is_requested else f"{module_name} imports it: install it."
         raise ImportError(f"{path!r}: there is no module {error.name!r}. {advice}") from error
     except Exception as error:
-        message = " ".join(str(error).split())
         raise ImportError(
-            f"{path!r}: importing {module_name} raised {type(error).__name__}: {message}. Check that module."
+            f"{path!r}: importing {module_name} raised {type(error).__name__}: {one_line(error)}. Check that module."
         ) from error
     for part in attribute.split("."):
         if not hasattr(loaded, part):

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
+from class_hf.utils.messages import one_line
+
 _BLOCK = 1 << 22
 
 
@@ -71,7 +73,7 @@ def open_array(path: str | Path, dtype: "np.typing.DTypeLike", shape: tuple[int,
     try:
         array = np.lib.format.open_memmap(path, mode="r")
     except Exception as error:  # the header is parsed as Python, and fails in many ways
-        reason = " ".join(str(error).split())[:120]
+        reason = one_line(error, limit=120)
         raise ValueError(f"the file {str(path)!r} is damaged: {reason}.") from error
     if array.dtype != np.dtype(dtype) or array.shape != shape or not array.flags.c_contiguous:
         order = "" if array.flags.c_contiguous else " in Fortran order"

@@ -20,6 +20,7 @@ from class_hf.search.stores.manifest import CONFIG, LOCK, Manifest
 from class_hf.search.substructure import requirements
 from class_hf.search.vector_search import Codes, code_width, compute_codes, top_rows, top_rows_by_codes
 from class_hf.utils.files import atomic_folder, check_output_folder, file_lock, report_full_disk
+from class_hf.utils.messages import one_line
 
 _FILES = {"molecule": "molecules", "text": "captions"}
 # The scores of this many queries with all candidates are in memory at a time.
@@ -114,7 +115,7 @@ class FolderStore:
         try:
             table = load_from_disk(str(folder))
         except Exception as error:  # Arrow, JSON and datasets have many errors
-            reason = " ".join(str(error).split())[:120]
+            reason = one_line(error, limit=120)
             raise ValueError(f"the table {str(folder)!r} is damaged: {reason}. Build the index again.") from error
         if not isinstance(table, Dataset) or len(table) != self.config["molecules"]:
             raise ValueError(
