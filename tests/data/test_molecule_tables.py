@@ -5,6 +5,8 @@ import re
 from pathlib import Path
 
 import datasets
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from datasets import Dataset, DatasetDict
 from rdkit import Chem
@@ -473,3 +475,45 @@ def test_many_rows_are_read_in_chunks(tmp_path: Path):
     molecules = read_molecules(put(tmp_path / "a.smi", text))
     assert len(molecules) == count and molecules[count - 1]["id"] == f"m{count - 1}"
     assert molecules[count - 1][PLACE] == f"a.smi line {count}"
+
+
+def test_a_repeated_property_is_a_fault_of_its_record(tmp_path):
+    block = Chem.MolToMolBlock(Chem.MolFromSmiles("CCO"))
+    put(tmp_path / "a.sdf", f"{block}> <x>\n1\n\n> <x>\n2\n\n$$$$\n{block}> <x>\n1\n\n> <X>\n2\n\n$$$$\n")
+    assert read_molecules(tmp_path / "a.sdf")[FAULT][:] == ["has the property 'x' twice", None]
+
+
+def test_half_a_character_in_json_names_the_line(tmp_path):
+    put(tmp_path / "a.jsonl", '{"smiles": "C", "id": "\\ud83e\\uddea"}\n{"smiles": "CC", "id": "\\ud800"}\n')
+    with pytest.raises(ValueError, match=r"a.jsonl line 2 is not valid text: '\\ud800' is half of a character"):
+        read_molecules(tmp_path / "a.jsonl")
+    molecules = read_molecules(tmp_path / "a.jsonl", on_error="drop")
+    assert molecules["id"][:] == ["\U0001f9ea", None] and "half of a character" in molecules[FAULT][1]
+
+
+def test_bytes_are_read_and_lists_are_refused(tmp_path):
+    pq.write_table(pa.table({"smiles": [b"CCO"], "tags": [["a", "b"]]}), tmp_path / "a.parquet")
+    assert read_molecules(tmp_path / "a.parquet")[0] == {"smiles": "CCO", "tags": ["a", "b"]}
+    pq.write_table(pa.table({"smiles": [["CCO", "CCN"]]}), tmp_path / "b.parquet")
+    with pytest.raises(ValueError, match="b.parquet: the column 'smiles' holds lists or objects"):
+        read_molecules(tmp_path / "b.parquet")
+    put(tmp_path / "c.jsonl", '{"smiles": "C", "caption": ["a gas", "a fuel"], "tags": ["x"]}\n')
+    assert read_molecules(tmp_path / "c.jsonl")[FAULT][0].startswith(
+        "its 'caption' is a list or an object; expected a"
+    )
+
+
+def test_an_error_of_the_disk_names_the_file(tmp_path):
+    if not Path("/proc/self/mem").exists():
+        pytest.skip("needs Linux")
+    (tmp_path / "a.csv").symlink_to("/proc/self/mem")
+    with pytest.raises(OSError, match="Input/output error: 'a.csv'"):
+        read_molecules(tmp_path / "a.csv")
+
+
+@pytest.mark.parametrize("encoding", ["hex", "rot13", "undefined", "unicode_escape", "idna", "x" * 500])
+def test_codecs_that_no_file_has(tmp_path, encoding):
+    put(tmp_path / "a.csv", "smiles\nC\n")
+    with pytest.raises(ValueError, match=r"--encoding '\w+' is not known; expected for instance") as error:
+        read_molecules(tmp_path / "a.csv", encoding=encoding)
+    assert len(str(error.value)) < 150

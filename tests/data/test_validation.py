@@ -31,6 +31,7 @@ GOOD = ("1", "CC", "ethane")
         (("2", " ", "x"), "empty or missing: smiles"),
         (("2", "CO", "\t"), "empty or missing: description"),
         (("2", "", ""), "empty or missing: smiles, description"),
+        (("2", "CN", "word " * 4001), "its caption has 20,004 characters; the limit is 20,000"),
         (("2", "C1CC(", "x"), "RDKit cannot parse the SMILES 'C1CC(': the syntax is invalid"),
         (
             ("2", "C(C)(C)(C)(C)C", "x"),

@@ -102,6 +102,12 @@ def pick_columns(
         positions = candidates(header, column, column_mapping)
         names = [header[position] for position in positions]
         if not positions:
+            named = next((name for name, target in column_mapping.items() if target == column), None)
+            if named is not None:
+                raise ValueError(
+                    f"{where} has no column {named!r}; its columns are {shown(header)}. Correct the name in "
+                    f"--column_mapping or --*_column: {did_you_mean(named, header, otherwise='use one of these.')}"
+                )
             raise ValueError(
                 f"{where} has no column for {column!r}; its columns are {shown(header)}. {_advice(column, '<NAME>')}"
             )

@@ -188,7 +188,8 @@ def _quoted_rows(file: SourceFile, separator: str, skip_space: bool, notes: Note
             start = number + 1
             texts.clear()
     except csv.Error as error:
-        hint = "; is a quote not closed?" if number > start or "unexpected end" in str(error) else ""
+        unclosed = number > start or "unexpected end" in str(error)
+        hint = "; is a quote not closed?" if unclosed else '. Write a quote inside of a quoted field as "".'
         raise ValueError(f"{file.name} line {start} is not valid CSV: {error}{hint}") from error
 
 
@@ -200,7 +201,7 @@ def _records(file: SourceFile, header: list[str], rows: Iterator[_Row]) -> Itera
         if len(row.fields) != len(header):
             fault = f"has {len(row.fields)} fields where the header has {len(header)}"
         elif row.continuation and smiles_column is not None and _looks_merged(row, len(header), smiles_column):
-            fault = f"reaches to line {row.last}, which looks like a row of its own; is a quote not closed?"
+            fault = f"reaches to line {row.last}, which looks like a row of its own (is a quote not closed?)"
         place = f"line {row.first}"
         if fault is None:
             yield Record(place, dict(zip(header, row.fields, strict=True)))

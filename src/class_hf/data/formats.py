@@ -14,6 +14,7 @@ from class_hf.data.tables import (
     FileTable,
     choose_columns,
     read_table,
+    refuse_nested,
     source_file,
     structure_first,
     warn_flat,
@@ -147,8 +148,9 @@ def _pair_table(
         for column, name in names.items():
             columns[column].append(record.values.get(name) or "")
         places.append(record.place)
-        if record.fault is not None:
-            faults[row] = record.fault
+        fault = record.fault or record.nested_fault(names.values())
+        if fault is not None:
+            faults[row] = fault
     if not places:
         raise ValueError(f"{source.name} has a header and no rows; remove the file, or add rows.")
     if "id" not in columns and "id" in (*wanted, *optional):
@@ -218,6 +220,7 @@ def table_from_dataset(
     header = dataset.column_names
     optional = ("keep",) if "description" in wanted else ()
     chosen = choose_columns(where, header, wanted, optional, column_mapping)
+    refuse_nested(where, dataset, [header[position] for position in chosen.values()])
     columns = {
         column: [as_text(value) or "" for value in dataset[header[position]][:]] for column, position in chosen.items()
     }

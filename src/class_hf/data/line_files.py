@@ -114,12 +114,17 @@ def _json_record(file: SourceFile, place: str, text: str) -> Record:
     try:
         value = _parse(text)
         fault = None if isinstance(value, dict) else f"is a JSON {type(value).__name__}, expected an object"
+        if "\\ud" in text.lower():  # the escape of half a character, which no encoding has without its other half
+            json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        value, fault = {}, f"is not valid text: {error.object[error.start]!r} is half of a character"
     except (ValueError, RecursionError) as error:
         # Python's parser fails at about 1,000 levels, with a RecursionError.
         reason = f"nested deeper than {_MAX_DEPTH} levels" if isinstance(error, RecursionError) else str(error)
         value, fault = {}, f"is not a valid JSON object: {reason}"
     if fault is None:
-        return Record(place, {name: _as_text(item) for name, item in value.items()})
+        nested = tuple(name for name, item in value.items() if isinstance(item, list | dict))
+        return Record(place, {name: _as_text(item) for name, item in value.items()}, nested=nested)
     if file.on_error == "raise":
         raise ValueError(
             f"{file.name} {place} {fault}. Correct it, or pass --on_error drop to skip and list such rows."

@@ -17,7 +17,7 @@ from rdkit import rdBase
 from class_hf.data.columns import PAIR_COLUMNS, POOL_COLUMNS, check_mapping, checked_mapping
 from class_hf.data.formats import Table, find_files, read_files, split_of, table_from_dataset
 from class_hf.data.single_file import read_single_file
-from class_hf.data.tables import first_line, source_file
+from class_hf.data.tables import find_format, first_line, source_file
 from class_hf.data.text_files import OnError, SourceFile
 from class_hf.data.validation import Columns, LoadReport, check_tables
 
@@ -205,6 +205,8 @@ def _load_files(
     cache_dir: str | os.PathLike[str] | None,
 ) -> tuple[DatasetDict, LoadReport]:
     """The pairs of files, read and checked, or from the cache."""
+    for file in files.values():
+        find_format(file)  # a device or a damaged file is refused before it is hashed
     # The key holds the names, because the report quotes them.
     contents = [(split, file.name, file.encoding, _digest(file.path)) for split, file in files.items()]
     # Text2Mol's SMILES may come from SDF files in the same folder, which are too large to hash in each call.

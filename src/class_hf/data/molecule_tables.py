@@ -22,6 +22,7 @@ from class_hf.data.tables import (
     find_format,
     read_table,
     refuse_encoding,
+    refuse_nested,
     source_file,
     structure_first,
     warn_flat,
@@ -138,6 +139,7 @@ def _named_columns(where: str, table: Dataset, mapping: Mapping[str, str]) -> Da
         raise ValueError(f"{where} has no rows; expected molecules.")
     check_mapping(mapping, {where: table.column_names})
     chosen = choose_columns(where, table.column_names, ("smiles",), ("id", "description"), mapping)
+    refuse_nested(where, table, [table.column_names[position] for position in chosen.values()])
     notes = Notes()
     names = _new_names(table.column_names, chosen, notes)
     _log(where, notes.messages())
@@ -226,12 +228,13 @@ def _batches(table: FileTable, names: Mapping[str, str]) -> Iterator[pa.RecordBa
     records = iter(table.records)
     has_stereo, count = False, 0
     smiles = next(old for old, new in names.items() if new == "smiles")
+    texts = [old for old, new in names.items() if new in ("smiles", "id", "description")]
     while chunk := list(islice(records, _CHUNK)):
         count += len(chunk)
         has_stereo = has_stereo or any(mark in (row.values.get(smiles) or "") for row in chunk for mark in "@/\\")
         columns = [[_stripped(row, old) for row in chunk] for old in names]
         columns.append([f"{table.name} {row.place}" for row in chunk])
-        columns.append([row.fault for row in chunk])
+        columns.append([row.fault or row.nested_fault(texts) for row in chunk])
         yield pa.RecordBatch.from_arrays([pa.array(values, pa.string()) for values in columns], schema=_schema(names))
     if not count:
         raise ValueError(f"{table.name} has a header and no rows; expected molecules.")

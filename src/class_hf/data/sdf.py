@@ -33,6 +33,7 @@ class SdfRecord(NamedTuple):
         block: its mol block.
         properties: its properties, in their order.
         blocks: number of mol blocks; more than one if the separator `$$$$` is missing.
+        repeated: name of a property that the record has twice, so that one of its values would be lost.
     """
 
     number: int
@@ -40,6 +41,7 @@ class SdfRecord(NamedTuple):
     block: str
     properties: dict[str, str]
     blocks: int
+    repeated: str | None = None
 
     @property
     def place(self) -> str:
@@ -81,6 +83,8 @@ def read_sdf(file: SourceFile, notes: Notes) -> Iterator[Record]:
                 notes.renamed[name] = new
             values[new] = value
         smiles, fault = structure_smiles(record)
+        if fault is None and record.repeated is not None:
+            fault = f"has the property {record.repeated!r} twice"
         yield Record(record.place, {**values, "smiles": smiles}, fault)
     if record is None:
         raise ValueError(f"{file.name} holds no molecule; expected the records of an SDF file.")
@@ -164,19 +168,21 @@ def _record(number: int, lines: list[str]) -> SdfRecord:
     properties: dict[str, str] = {}
     ends = counts = 0  # further mol blocks, by their last line and by their counts line
     name: str | None = None
+    repeated = None
     for text in lines[end + 1 :]:
         ends += text.startswith("M  END")
         counts += _COUNTS.match(text) is not None
         match = _PROPERTY.match(text) if text.startswith(">") else None
         if match and name is None:
             name = match.group(1)
+            repeated = name if name in properties else repeated
             properties[name] = ""
         elif not text.strip():
             name = None
         elif name is not None:
             properties[name] = f"{properties[name]}\n{text}" if properties[name] else text
     title = lines[0].strip() if lines else ""
-    return SdfRecord(number, title, "\n".join(lines[: end + 1]) + "\n", properties, 1 + max(ends, counts))
+    return SdfRecord(number, title, "\n".join(lines[: end + 1]) + "\n", properties, 1 + max(ends, counts), repeated)
 
 
 class _Messages(logging.Handler):

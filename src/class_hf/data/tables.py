@@ -122,12 +122,13 @@ def _read_parquet(file: SourceFile, notes: Notes) -> FileTable:
 
     def records() -> Iterator[Record]:
         number = 0
+        nested = tuple(field.name for field in parquet.schema_arrow if pa.types.is_nested(field.type))
         try:
             for batch in parquet.iter_batches():
                 for row in batch.to_pylist():
                     number += 1
-                    yield Record(f"row {number}", {name: as_text(value) for name, value in row.items()})
-        except (pa.ArrowException, OSError) as error:
+                    yield Record(f"row {number}", {name: as_text(value) for name, value in row.items()}, nested=nested)
+        except (pa.ArrowException, OSError, OverflowError) as error:  # the last for dates beyond the year 9999
             raise ValueError(f"{file.name} cannot be read as Parquet: {first_line(error)}") from error
 
     header = check_header(file.name, parquet.schema_arrow.names, "its schema")
@@ -189,6 +190,17 @@ def refuse_encoding(name: str, encoding: str | None) -> None:
     """Refuses an encoding for a source that is no text file, because it would have no effect."""
     if encoding is not None:
         raise ValueError(f"--encoding is {encoding!r}, but {name} is no text file. Leave the argument out.")
+
+
+def refuse_nested(where: str, dataset: Any, names: Iterable[str]) -> None:
+    """Refuses a data set in which a column that must be text holds lists or objects.
+
+    Raises:
+        ValueError: names the column.
+    """
+    for name in names:
+        if pa.types.is_nested(dataset.features.arrow_schema.field(name).type):
+            raise ValueError(f"{where}: the column {name!r} holds lists or objects; expected a text in each row.")
 
 
 def first_line(error: BaseException) -> str:

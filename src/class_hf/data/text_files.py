@@ -4,7 +4,7 @@ import codecs
 import gzip
 import io
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,6 +32,10 @@ _BOMS = {
     codecs.BOM_UTF16_BE: "utf-16",
     codecs.BOM_UTF8: "utf-8-sig",
 }
+
+
+# Codecs of Python for parts of text. They would read a backslash of a SMILES as an escape.
+_NOT_OF_FILES = ("idna", "punycode", "raw-unicode-escape", "undefined", "unicode-escape")
 
 
 class SourceFile(NamedTuple):
@@ -75,11 +79,22 @@ class Record(NamedTuple):
         place: where it is in the file, such as `"line 3"`.
         values: column to text; a missing value is None.
         fault: why it cannot be used, or None.
+        nested: columns whose value is a list or an object, written as text.
     """
 
     place: str
     values: dict[str, str | None]
     fault: str | None = None
+    nested: tuple[str, ...] = ()
+
+    def nested_fault(self, columns: Iterable[str]) -> str | None:
+        """What is wrong if one of these columns, which must be text, is a list or an object.
+
+        >>> Record("line 2", {"caption": "['a', 'b']"}, nested=("caption",)).nested_fault(["id", "caption"])
+        "its 'caption' is a list or an object; expected a text, in a row of its own"
+        """
+        name = next((name for name in columns if name in self.nested), None)
+        return None if name is None else f"its {name!r} is a list or an object; expected a text, in a row of its own"
 
 
 @dataclass
@@ -120,6 +135,7 @@ def open_binary(file: SourceFile) -> Iterator[IO[bytes]]:
     """
     with ExitStack() as stack:
         stream: IO[bytes] = stack.enter_context(file.path.open("rb"))
+        stack.enter_context(_naming(file))
         is_gzip = stream.read(2) == b"\x1f\x8b"
         stream.seek(0)
         if is_gzip:
@@ -137,6 +153,17 @@ def open_binary(file: SourceFile) -> Iterator[IO[bytes]]:
             ) from error
 
 
+@contextmanager
+def _naming(file: SourceFile) -> Iterator[None]:
+    """Adds the name of the file to an error of the disk or the network, which has none."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None or error.filename is not None:
+            raise
+        raise OSError(error.errno, error.strerror, file.name) from error
+
+
 def read_sample(file: SourceFile) -> str:
     """The start of a file as text, about 64,000 bytes, for finding its format. Undecodable bytes are replaced.
 
@@ -152,11 +179,16 @@ def _encoding(file: SourceFile, head: bytes) -> str:
     """The encoding of a file: what was asked for, else by its byte order mark or zero bytes, else UTF-8."""
     if file.encoding is not None:
         try:
-            return codecs.lookup(file.encoding).name
-        except LookupError as error:
+            io.TextIOWrapper(io.BytesIO(), file.encoding)  # fails for codecs of bytes, such as hex
+            name = codecs.lookup(file.encoding).name
+        except (LookupError, ValueError):
+            name = ""
+        if not name or name.replace("_", "-") in _NOT_OF_FILES:
             raise ValueError(
-                f"--encoding {file.encoding!r} is not known; expected for instance utf-8, cp1252, latin-1 or utf-16."
-            ) from error
+                f"--encoding {file.encoding[:40]!r} is not known; expected for instance utf-8, cp1252, latin-1 or "
+                "utf-16."
+            )
+        return name
     for mark, name in _BOMS.items():
         if head.startswith(mark):
             return name
@@ -258,11 +290,11 @@ def as_text(value: Any) -> str | None:
 
     A column of integers with a missing value is stored as floats by many tools, so 2244.0 is read as 2244.
 
-    >>> as_text(2244.0), as_text("CCO"), as_text(float("nan"))
-    ('2244', 'CCO', None)
+    >>> as_text(2244.0), as_text("CCO"), as_text(b"CCO"), as_text(float("nan"))
+    ('2244', 'CCO', 'CCO', None)
     """
     if value is None or value != value:
         return None
     if isinstance(value, float) and value.is_integer():
         value = int(value)
-    return str(value)
+    return value.decode(errors="backslashreplace") if isinstance(value, bytes) else str(value)

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from class_hf.data.formats import Table, split_of
 from class_hf.data.smiles import canonical_smiles, repair_smiles, smiles_fault
 from class_hf.data.text_files import OnError as OnError
+from class_hf.models.tokenization_lexical import MAX_CAPTION_CHARACTERS
 
 Columns = dict[str, list[str]]
 
@@ -80,10 +81,11 @@ class LoadReport:
 def check_tables(tables: Mapping[str, Table], on_error: OnError = "raise") -> tuple[dict[str, Columns], LoadReport]:
     """Repairs and checks the splits of a data set, and the pool against them.
 
-    A row is refused if the reader could not use it, if a value is empty, if its SMILES has a fault ([`smiles_fault`]),
-    if its id belongs to another molecule in an earlier row of its split, or if it repeats the SMILES and caption of an
-    earlier row. If there is a pool, a pair is also refused if the pool lacks its id, or has another molecule or split
-    for it. Several captions of one molecule are legal, with one id or several, and so is one caption of two molecules.
+    A row is refused if the reader could not use it, if a value is empty or a caption has more than 20,000 characters,
+    if its SMILES has a fault ([`smiles_fault`]), if its id belongs to another molecule in an earlier row of its split,
+    or if it repeats the SMILES and caption of an earlier row. If there is a pool, a pair is also refused if the pool
+    lacks its id, or has another molecule or split for it. Several captions of one molecule are legal, with one id or
+    several, and so is one caption of two molecules.
 
     Args:
         tables: the rows of each split. `"pool"` has the columns id, smiles and split; any other split has id, smiles
@@ -183,6 +185,8 @@ def _row_faults(
             faults[row] = smiles_faults[smiles]
         elif "split" in record and record["split"] not in ("train", "validation", "test"):
             faults[row] = f"its split '{record['split']}' is none of train, validation and test"
+        elif len(caption) > MAX_CAPTION_CHARACTERS:
+            faults[row] = f"its caption has {len(caption):,} characters; the limit is {MAX_CAPTION_CHARACTERS:,}"
         elif "description" in record and (smiles, caption) in row_of_pair:
             faults[row] = f"SMILES and description repeat row {row_of_pair[smiles, caption]}"
         elif first is not None and unique_ids:
