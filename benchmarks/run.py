@@ -45,6 +45,7 @@ SCRIPTS = (
     "suspects",
     "wrong_pairs",
     "gpu",
+    "encode",
 )
 NEED_DATA = ("fast_cpu", "suspects", "wrong_pairs")  # their bars are for ChEBI-20 only
 BEGIN, END = "<!-- results -->", "<!-- /results -->"

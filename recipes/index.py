@@ -2,6 +2,7 @@
 
     class-hf index --model outputs/demo --demo
     class-hf index --model MODEL --molecules chembl.csv --smiles_column canonical_smiles --output_dir INDEX
+    class-hf index --vectors ENCODED --output_dir INDEX
     class-hf index --append --molecules new.csv --output_dir INDEX
     class-hf index --delete ID1 ID2 --output_dir INDEX
     class-hf index --verify INDEX
@@ -31,6 +32,8 @@ if not asks_for_help():  # these imports take seconds, and the help needs none o
     from class_hf.search.building import IndexSettings
     from class_hf.search.captions import with_captions
     from class_hf.search.index import MoleculeIndex
+    from class_hf.search.vector_search import LEAST_RECALL
+    from class_hf.shards.indexing import index_vectors
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
@@ -50,6 +53,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         "--molecules",
         help="a table of molecules (.csv, .tsv, .smi, .sdf, .jsonl or .parquet) or a saved data set",
     )
+    source.add_argument("--vectors", help="folder or URL of `class-hf encode`; its vectors are indexed")
     source.add_argument("--data_dir", help="a folder with pairs; their candidate pool is indexed")
     source.add_argument("--dataset_name", help="Hub id of a data set of pairs; its candidate pool is indexed")
     source.add_argument("--demo", action="store_true", help="index the synthetic data set of the package")
@@ -79,7 +83,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     )
     add_table_arguments(parser)
     args = parser.parse_args(argv)
-    has_source = bool(args.molecules or args.data_dir or args.dataset_name or args.demo)
+    has_source = bool(args.vectors or args.molecules or args.data_dir or args.dataset_name or args.demo)
     if args.append or args.update:
         if not args.molecules or args.store:
             parser.error("--append and --update need --molecules and an index in --output_dir")
@@ -87,10 +91,12 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         if has_source or args.store:
             parser.error("--delete takes ids only, and an index in --output_dir")
     elif args.verify is None:
-        if args.model is None:
+        if args.model is None and args.vectors is None:
             parser.error("the following argument is required: --model")
         if not has_source:
-            parser.error("one of the arguments --molecules --data_dir --dataset_name --demo is required")
+            parser.error("one of the arguments --molecules --vectors --data_dir --dataset_name --demo is required")
+        if args.vectors and (args.split or args.num_proc or args.query_bank or any(table_options(args).values())):
+            parser.error("--vectors takes no arguments of a table, because `class-hf encode` has read it")
     return args
 
 
@@ -106,7 +112,7 @@ def main(argv: Sequence[str]) -> None:
     if args.append or args.update or args.delete:
         print(change_index(args))
         return
-    molecules, bank = read_source(args)
+    molecules, bank = (None, None) if args.vectors else read_source(args)
     settings = IndexSettings(
         batch_size=args.batch_size,
         query_bank=bank,
@@ -116,7 +122,11 @@ def main(argv: Sequence[str]) -> None:
         overwrite=args.overwrite,
     )
     output_dir = None if args.store else args.output_dir
-    index = MoleculeIndex.build(molecules, args.model, output_dir=output_dir, store=args.store, settings=settings)
+    place = {"output_dir": output_dir, "store": args.store, "settings": settings}
+    if molecules is None:
+        index = index_vectors(args.vectors, model=args.model, **place)
+    else:
+        index = MoleculeIndex.build(molecules, args.model, **place)
     print_report(index.config)
     print(f"{len(index):,} molecules and {index.config['captions']:,} captions, {time.perf_counter() - started:.0f} s")
     if bank is not None:
@@ -149,6 +159,10 @@ def print_report(config: dict) -> None:
     if duplicates["ids"]:
         ids = ", ".join(duplicates["first"])
         print(f"{duplicates['ids']:,} rows repeat the id of an earlier row and are kept; the first ids: {ids}")
+    recall = config.get("recall_at_10")
+    if recall is not None:
+        aim = "" if recall >= LEAST_RECALL else f", below {LEAST_RECALL}: a larger exact_up_to searches exactly"
+        print(f"recall@10 of the approximate search: {recall:.3f} ({config['oversampling']} candidates per hit){aim}")
 
 
 def change_index(args: argparse.Namespace) -> str:

@@ -16,6 +16,7 @@ RECIPES = {
     "suspects": "find the pairs that are most likely wrong",
     "train": "train a model with a curriculum",
     "evaluate": "evaluate trained models on candidate pools",
+    "encode": "encode a table of any size, on this machine or a cluster",
     "index": "build an index of molecules",
     "search": "search an index by text or by molecule",
     "app": "start a search page in the browser",

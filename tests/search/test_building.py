@@ -132,7 +132,7 @@ def test_space_is_reserved_before_it_is_mapped(tmp_path):
 
 def test_files_that_appear_during_a_build_are_kept(molecules, indexed_model, processor, tmp_path, monkeypatch):
     folder = tmp_path / "index"
-    from class_hf.search.stores.folder import FolderWriter
+    from class_hf.search.stores.folder_writer import FolderWriter
 
     finish = FolderWriter.finish
 

@@ -130,7 +130,7 @@ def test_a_full_disk_keeps_the_old_index(molecules, indexed_model, processor, tm
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("class_hf.search.stores.folder.save_array", full)
+    monkeypatch.setattr("class_hf.search.stores.folder_writer.save_array", full)
     with pytest.raises(OSError, match="cannot be written: the disk is full"):
         index.delete(["m00"])
     assert len(MoleculeIndex.load(tmp_path / "index")) == 28 and not (tmp_path / "index" / "data-1").exists()

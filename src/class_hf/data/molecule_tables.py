@@ -48,6 +48,7 @@ def read_molecules(
     column_mapping: Mapping[str, str] | None = None,
     encoding: str | None = None,
     on_error: OnError = "raise",
+    required: str = "smiles",
 ) -> Dataset:
     """Reads a table of molecules with the columns `smiles`, `id` and `description`; `id` and `description` are
     optional.
@@ -69,6 +70,8 @@ def read_molecules(
         encoding (`str`, *optional*): encoding of text files. Default: UTF-8, or what a byte order mark says.
         on_error (`str`, *optional*, defaults to `"raise"`): `"raise"` at malformed rows, or `"drop"`: mark them, so
             that [`MoleculeIndex.build`] drops them. Under `"drop"`, lines that are not UTF-8 are read as Windows-1252.
+        required (`str`, *optional*, defaults to `"smiles"`): the column that the table must have; `"description"` for
+            a table of texts.
 
     Returns:
         The molecules. A table from a file also has the columns `_place` (file and line of each row) and `_read_fault`.
@@ -85,24 +88,24 @@ def read_molecules(
     {'id': 'CHEMBL545', 'smiles': 'CCO', 'Weight': '46.07'}
     """
     path = Path(path).expanduser()
-    mapping = _merge(column_mapping, smiles_column, id_column, description_column)
+    mapping = merge_columns(column_mapping, smiles_column, id_column, description_column)
     if path.is_dir():
         refuse_encoding(path.name, encoding)
-        return _named_columns(path.name, _read_folder(path, split), mapping)
+        return _named_columns(path.name, _read_folder(path, split), mapping, required)
     if split is not None:
         raise ValueError(f"{str(path)!r} is a file, which has no splits; remove --split {split!r}.")
     file = source_file(path, encoding, on_error)
     if find_format(file) == "parquet":
         refuse_encoding(file.name, encoding)
         check_parquet(file)
-        return _named_columns(file.name, Dataset.from_parquet(str(path)), mapping)
-    return _read_file(file, mapping)
+        return _named_columns(file.name, Dataset.from_parquet(str(path)), mapping, required)
+    return _read_file(file, mapping, required)
 
 
-def _merge(column_mapping: Mapping[str, str] | None, *names: str | None) -> dict[str, str]:
-    """The column mapping with the columns that arguments name."""
+def merge_columns(column_mapping: Mapping[str, str] | None, *names: str | None) -> dict[str, str]:
+    """The column mapping with the columns for SMILES, ids and captions that arguments name."""
     mapping = dict(column_mapping or {})
-    for column, name in zip(("smiles", "id", "description"), names, strict=True):
+    for column, name in zip(("smiles", "id", "description"), names, strict=False):
         if name is not None:
             mapping[name] = column
     mapping = checked_mapping(mapping)
@@ -133,15 +136,15 @@ def _read_folder(path: Path, split: str | None) -> Dataset:
     return data[split]
 
 
-def _named_columns(where: str, table: Dataset, mapping: Mapping[str, str]) -> Dataset:
+def _named_columns(where: str, table: Dataset, mapping: Mapping[str, str], required: str) -> Dataset:
     """A typed table with this package's column names; smiles, ids and captions as text."""
     if not len(table):
         raise ValueError(f"{where} has no rows; expected molecules.")
     check_mapping(mapping, {where: table.column_names})
-    chosen = choose_columns(where, table.column_names, ("smiles",), ("id", "description"), mapping)
+    chosen = choose_columns(where, table.column_names, (required,), _others(required), mapping)
     refuse_nested(where, table, [table.column_names[position] for position in chosen.values()])
     notes = Notes()
-    names = _new_names(table.column_names, chosen, notes)
+    names = new_names(table.column_names, chosen, notes)
     _log(where, notes.messages())
     table = table.rename_columns({old: new for old, new in names.items() if old != new})
     for column in chosen:
@@ -153,7 +156,11 @@ def _named_columns(where: str, table: Dataset, mapping: Mapping[str, str]) -> Da
     return table
 
 
-def _new_names(header: list[str], chosen: Mapping[str, int], notes: Notes) -> dict[str, str]:
+def _others(required: str) -> list[str]:
+    return [column for column in ("smiles", "id", "description") if column != required]
+
+
+def new_names(header: list[str], chosen: Mapping[str, int], notes: Notes) -> dict[str, str]:
     """The name of each column of a table in the result."""
     names = {header[position]: column for column, position in chosen.items()}
     for name in header:
@@ -169,17 +176,18 @@ def _new_names(header: list[str], chosen: Mapping[str, int], notes: Notes) -> di
     return names
 
 
-def _read_file(file: SourceFile, mapping: dict[str, str]) -> Dataset:
+def _read_file(file: SourceFile, mapping: dict[str, str], required: str) -> Dataset:
     """A text or structure file, through a cache on disk, so that large tables are mapped into memory."""
     table = read_table(file)
     check_mapping(mapping, {file.name: table.header})
     if table.is_text2mol:
         raise ValueError(f"{file.name} is in Text2Mol's format, which has no SMILES. Name a table with SMILES.")
     mapping = structure_first(table.format, mapping)
-    chosen = choose_columns(file.name, table.header, ("smiles",), ("id", "description"), mapping)
-    names = _new_names(table.header, chosen, table.notes)
+    chosen = choose_columns(file.name, table.header, (required,), _others(required), mapping)
+    names = new_names(table.header, chosen, table.notes)
     folder = Path(datasets.config.HF_DATASETS_CACHE, "class_hf_tables")
-    key = repr((_CACHE_VERSION, rdBase.rdkitVersion, file.name, file.encoding, file.on_error, sorted(mapping.items())))
+    version = _CACHE_VERSION if required == "smiles" else (_CACHE_VERSION, required)
+    key = repr((version, rdBase.rdkitVersion, file.name, file.encoding, file.on_error, sorted(mapping.items())))
     target = folder / _digest(file.path, key)
     if not datasets.is_caching_enabled():
         data = pa.Table.from_batches(_batches(table, names), _schema(names))
@@ -227,18 +235,19 @@ def _batches(table: FileTable, names: Mapping[str, str]) -> Iterator[pa.RecordBa
     """The rows of a file as Arrow batches."""
     records = iter(table.records)
     has_stereo, count = False, 0
-    smiles = next(old for old, new in names.items() if new == "smiles")
+    smiles = next((old for old, new in names.items() if new == "smiles"), None)
     texts = [old for old, new in names.items() if new in ("smiles", "id", "description")]
     while chunk := list(islice(records, _CHUNK)):
         count += len(chunk)
-        has_stereo = has_stereo or any(mark in (row.values.get(smiles) or "") for row in chunk for mark in "@/\\")
+        structures = [row.values.get(smiles) or "" for row in chunk] if smiles else []
+        has_stereo = has_stereo or any(mark in structure for structure in structures for mark in "@/\\")
         columns = [[_stripped(row, old) for row in chunk] for old in names]
         columns.append([f"{table.name} {row.place}" for row in chunk])
         columns.append([row.fault or row.nested_fault(texts) for row in chunk])
         yield pa.RecordBatch.from_arrays([pa.array(values, pa.string()) for values in columns], schema=_schema(names))
     if not count:
         raise ValueError(f"{table.name} has a header and no rows; expected molecules.")
-    if table.format != "sdf":
+    if table.format != "sdf" and smiles is not None:
         warn_flat(table.name, smiles, has_stereo)
 
 

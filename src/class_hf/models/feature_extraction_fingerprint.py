@@ -1,7 +1,6 @@
 """Turns a molecule into the hashed ids of its substructures."""
 
 import zlib
-from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,7 +9,7 @@ import torch
 
 from .argument_checks import check_integer, check_integers
 from .feature_extraction_base import MoleculeFeatureExtractor
-from .smiles import parse_smiles
+from .smiles import shared_molecule
 from .substructures import COUNTERS, environments
 
 COUNT_THRESHOLDS = (*range(1, 33), 36, 40, 48, 56, 64, 80, 96, 128)
@@ -81,20 +80,23 @@ class MoleculeFingerprintFeatureExtractor(MoleculeFeatureExtractor):
         Raises:
             ValueError: if the SMILES is invalid or too large (see [`parse_smiles`]).
         """
-        molecule = parse_smiles(smiles)
-        counts = environments(molecule, self.radius)
+        molecule = shared_molecule(smiles)
+        counts: dict[str, int] = dict(environments(molecule, self.radius))
         for name in self.substructures:
-            counts |= COUNTERS[name](molecule)
+            counts.update(COUNTERS[name](molecule))  # each kind of substructure has its own names
         return self.pack(counts)
 
     def pack(self, counts: Mapping[str, int]) -> bytes:
         """Encodes counted substructures, as `encode` does after counting them."""
-        ids = [
-            zlib.crc32(f"{fragment}:{threshold}".encode()) % self.num_buckets
-            for fragment, count in sorted(counts.items())
-            for threshold in self.count_thresholds[: bisect_right(self.count_thresholds, count)]
-        ]
-        return np.array(ids, dtype="<i4").tobytes()
+        thresholds = [(threshold, str(threshold).encode()) for threshold in self.count_thresholds]
+        hashes: list[int] = []
+        for fragment, count in sorted(counts.items()):
+            start = zlib.crc32(f"{fragment}:".encode())
+            for threshold, text in thresholds:
+                if threshold > count:
+                    break
+                hashes.append(zlib.crc32(text, start))  # the hash of "fragment:threshold"
+        return (np.array(hashes, np.int64) % self.num_buckets).astype("<i4").tobytes()
 
     def collate(self, blobs: Sequence[bytes]) -> dict[str, torch.Tensor]:
         """Joins B encoded molecules with T ids in total.

@@ -12,7 +12,7 @@ from rdkit.Chem import rdCIPLabeler
 
 from .configuration_graph import ATOM_FEATURES, BOND_FEATURES, FEATURE_VERSION
 from .feature_extraction_base import MoleculeFeatureExtractor
-from .smiles import parse_smiles
+from .smiles import shared_molecule
 
 _HEADER = struct.Struct("<HHH")  # layout version, number of atoms, number of bonds; all indices are uint16 too
 _NUM_ATOM_FEATURES = len(ATOM_FEATURES)
@@ -118,7 +118,7 @@ class MoleculeGraphFeatureExtractor(MoleculeFeatureExtractor):
         Raises:
             ValueError: if the SMILES is invalid or too large (see [`parse_smiles`]).
         """
-        mol = parse_smiles(smiles)
+        mol = shared_molecule(smiles)
         atom_stereo, bond_stereo = _stereo(mol)
         common_isotopes = _common_isotopes()
         rings = mol.GetRingInfo()
@@ -197,6 +197,7 @@ def _stereo(mol: Chem.Mol) -> tuple[dict[int, int], dict[int, int]]:
     double_bonds = [bond for bond in mol.GetBonds() if bond.GetStereo() != _NO_STEREO]
     if not centres and not double_bonds:
         return {}, {}
+    mol = Chem.Mol(mol)  # the labeler writes on it
     # The older labels are read first. The labeler removes those that it cannot confirm (for instance, it considers
     # [1*] and [2*] equal), and all of them if it fails.
     older_atoms = {atom.GetIdx(): _label(atom) for atom in centres}

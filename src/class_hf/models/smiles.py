@@ -2,6 +2,7 @@
 
 import re
 import unicodedata
+from functools import lru_cache
 
 from rdkit import Chem, rdBase
 
@@ -44,8 +45,33 @@ def parse_smiles(smiles: str) -> Chem.Mol:
     ...
     ValueError: the SMILES 'CCO' is followed by 'ethanol'; expected nothing after it, or an extension |...|.
     """
+    return Chem.Mol(shared_molecule(smiles))
+
+
+def shared_molecule(smiles: str) -> Chem.Mol:
+    """Parses one SMILES as [`parse_smiles`] does. Several readers of one molecule share one parse.
+
+    Args:
+        smiles: a SMILES or CXSMILES.
+
+    Returns:
+        The molecule of the last call, if that had the same SMILES, else a new one. Do not change it: copy it by
+        `Chem.Mol` first.
+
+    Raises:
+        ValueError: as [`parse_smiles`].
+
+    >>> shared_molecule("CCO") is shared_molecule("CCO")
+    True
+    """
     if not isinstance(smiles, str) or not smiles.strip():
         raise ValueError(f"the SMILES is {repr(smiles)[:60]}; expected a non-empty string.")
+    return _parse(smiles)
+
+
+@lru_cache(maxsize=1)
+def _parse(smiles: str) -> Chem.Mol:
+    """The molecule of a SMILES that is not empty."""
     if len(smiles) > MAX_SMILES_CHARACTERS:
         raise ValueError(
             f"the SMILES {_shortened(smiles)} has {len(smiles):,} characters; the limit is {MAX_SMILES_CHARACTERS:,}."

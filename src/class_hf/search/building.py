@@ -1,10 +1,10 @@
 """Builds an index: reads a table, embeds its molecules and captions, and fills a store."""
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -94,41 +94,108 @@ def build_index(
         ValueError: If rows are refused, or the model cannot embed one side alone.
         FileExistsError: If the location is not empty.
     """
+    check_free(location, settings)
+    encoder = IndexEncoder.open(model, processor)
+    table, report = describe(molecules, settings.num_proc, settings.on_error)
+    encoded = EncodedMolecules(
+        table=table,
+        report=report,
+        vectors=_embedded(encoder, table, settings),
+        model=name_of(model),
+        revision=getattr(getattr(encoder.model, "config", None), "_commit_hash", None),
+        probes=encoder.embed_probes(),
+        open_encoder=lambda: encoder,
+    )
+    write_index(encoded, location, settings)
+
+
+class EncodedMolecules(NamedTuple):
+    """Molecules with their vectors, from a model or from files.
+
+    Attributes:
+        table: N rows from [`~class_hf.search.properties.describe`].
+        report: what was dropped and repeated, from the same function.
+        vectors: yields the L2-normalised vectors (n, D) `float32` of the rows, in order.
+        model: name of the model, for the index.
+        revision: revision of the model on the Hub.
+        probes: [`~class_hf.search.encoder.IndexEncoder.embed_probes`] of the model.
+        open_encoder: gives the model. It is called only for captions and a query bank.
+    """
+
+    table: Dataset
+    report: dict[str, Any]
+    vectors: Iterator[np.ndarray]
+    model: str | None
+    revision: str | None
+    probes: dict[str, list[float]]
+    open_encoder: Callable[[], IndexEncoder]
+
+
+def check_free(location: str | Path, settings: IndexSettings) -> None:
+    """Checks that an index may be written to a location, before any work.
+
+    Raises:
+        FileExistsError: If the location is not empty.
+    """
     store, rest = store_class(location)
     if hasattr(store, "check_location"):
         store.check_location(rest, settings.overwrite)
-    encoder = IndexEncoder.open(model, processor)
-    table, report = describe(molecules, settings.num_proc, settings.on_error)
+
+
+def write_index(encoded: EncodedMolecules, location: str | Path, settings: IndexSettings) -> None:
+    """Writes an index of encoded molecules. Their captions and the query bank are embedded.
+
+    Args:
+        encoded: the molecules.
+        location, settings: As for [`build_index`].
+
+    Raises:
+        FileExistsError: If the location is not empty.
+        OSError: If the disk is full. Nothing stays behind.
+    """
+    store, rest = store_class(location)
+    table = encoded.table
     if has_further(table) and not getattr(store, "keeps_further_captions", False):
         further = sum(len(texts or ()) for texts in table[FURTHER][:])
         logger.warning("%s keeps one caption of a molecule: %s captions are not indexed.", store.__name__, further)
         table = table.remove_columns(FURTHER)
     captions, caption_rows = distinct_captions(table)
-    probes = encoder.embed_probes()
-    dimension = len(probes["molecule"])
-    bank = Bank.embed(encoder, settings)
+    dimension = len(encoded.probes["molecule"])
+    bank = None if settings.query_bank is None else Bank.embed(encoded.open_encoder(), settings)
     with store.create(rest, table, dimension, caption_rows, settings.overwrite) as writer:
         if bank is not None and hasattr(writer, "add_query_bank"):
             writer.add_query_bank(bank.vectors.numpy())
-        prepared = encoder.prepare(table, settings.num_proc)
-        for start in _shards(len(table), "Indexing molecules"):
-            shard = prepared.select(range(start, min(start + SHARD, len(table))))
-            vectors = encoder.embed_molecules(shard, settings.batch_size)
-            writer.add_molecules(start, vectors.numpy(), None if bank is None else bank.penalties(vectors))
+        start = 0
+        with tqdm(total=len(table), desc="Indexing molecules", disable=None) as bar:
+            for vectors in encoded.vectors:
+                penalties = None if bank is None else bank.penalties(torch.from_numpy(vectors))
+                writer.add_molecules(start, vectors, penalties)
+                start += len(vectors)
+                bar.update(len(vectors))
+        if start != len(table):
+            raise ValueError(f"{start:,} vectors were given for {len(table):,} molecules.")
         for start in _shards(len(captions), "Indexing captions"):
             texts = captions[start : start + SHARD]
-            writer.add_captions(start, encoder.embed_captions(texts, settings.batch_size))
+            writer.add_captions(start, encoded.open_encoder().embed_captions(texts, settings.batch_size))
         config = {
             "class_hf_version": __version__,
-            "model": _name_of(model),
-            "revision": getattr(getattr(encoder.model, "config", None), "_commit_hash", None),
+            "model": encoded.model,
+            "revision": encoded.revision,
             "dimension": dimension,
             "exact_up_to": settings.exact_up_to,
             "query_bank": None if bank is None else bank.config(),
-            "probes": probes,
-            **report,
+            "probes": encoded.probes,
+            **encoded.report,
         }
         writer.finish(config | counts(table, captions))
+
+
+def _embedded(encoder: IndexEncoder, table: Dataset, settings: IndexSettings) -> Iterator[np.ndarray]:
+    """The vectors of a table, a part at a time."""
+    prepared = encoder.prepare(table, settings.num_proc)
+    for start in range(0, len(table), SHARD):
+        part = prepared.select(range(start, min(start + SHARD, len(table))))
+        yield encoder.embed_molecules(part, settings.batch_size).numpy()
 
 
 def counts(table: Dataset, captions: Sequence[str]) -> dict[str, Any]:
@@ -170,7 +237,7 @@ class Bank:
         return {"captions": len(self.vectors), "method": self.method, "scale": self.scale}
 
 
-def _name_of(model: RetrievalModel | str) -> str | None:
+def name_of(model: RetrievalModel | str) -> str | None:
     """The model's Hub id, or the absolute path of its folder."""
     name = model if isinstance(model, str) else getattr(model, "name_or_path", None) or None
     return str(Path(name).resolve()) if name is not None and Path(name).is_dir() else name

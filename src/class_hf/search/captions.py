@@ -8,6 +8,7 @@ from datasets import Dataset, DatasetDict, List, Value
 
 # Column with lists of captions, for molecules that have more than the one in `description`.
 FURTHER = "further_descriptions"
+_BLOCK = 10_000
 
 
 def with_captions(pairs: DatasetDict) -> Dataset:
@@ -64,8 +65,14 @@ def distinct_captions(table: Dataset) -> tuple[list[str], np.ndarray]:
 
 def _captions_of_rows(table: Dataset) -> Iterator[Sequence[str | None]]:
     """All captions of each row."""
-    names = table.column_names
-    first = table["description"][:] if "description" in names else [None] * len(table)
-    further = table[FURTHER][:] if has_further(table) else [()] * len(table)
-    for caption, others in zip(first, further, strict=True):
-        yield (caption, *(others or ()))
+    columns = ["description"] if "description" in table.column_names else []
+    columns += [FURTHER] if has_further(table) else []
+    if not columns:
+        return
+    captions = table.select_columns(columns)
+    for start in range(0, len(table), _BLOCK):
+        block = captions[start : start + _BLOCK]
+        first = block.get("description") or [None] * len(block[columns[0]])
+        further = block.get(FURTHER) or [()] * len(first)
+        for caption, others in zip(first, further, strict=True):
+            yield (caption, *(others or ()))

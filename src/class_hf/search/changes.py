@@ -12,7 +12,8 @@ from class_hf.search.building import SHARD, Bank, counts
 from class_hf.search.captions import distinct_captions
 from class_hf.search.encoder import IndexEncoder
 from class_hf.search.properties import describe
-from class_hf.search.stores.folder import FolderStore, FolderWriter, properties_of
+from class_hf.search.stores.folder import FolderStore
+from class_hf.search.stores.folder_writer import FolderWriter, properties_of
 from class_hf.utils.messages import one_line
 from class_hf.utils.suggestions import did_you_mean
 
@@ -119,7 +120,8 @@ class IndexChange:
         if new is not None:
             table = concatenate_datasets([table, new.select_columns(columns)])
             properties = {
-                name: np.concatenate([properties[name], values]) for name, values in properties_of(new).items()
+                name: np.concatenate([properties[name], values])
+                for name, values in properties_of(_columns(new)).items()
             }
         table = table.select(order)
         properties = {name: values[order] for name, values in properties.items()}
@@ -179,6 +181,10 @@ class IndexChange:
             if old_vectors is not None and stored:
                 block[stored] = old_vectors[[old_number[texts[place]] for place in stored]]
             writer.add_captions(start, block)
+
+
+def _columns(table: Dataset) -> dict[str, Any]:
+    return table.select_columns(["_weight", "_elements", "_pattern"])[:]
 
 
 def _listed(ids: Sequence[str], negation: str = "") -> str:

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from datasets import Dataset
 
 from class_hf.data.collator import TextMoleculeCollator
-from class_hf.data.prepare import TEXT_FEATURES, prepare_molecules
+from class_hf.data.prepare import MOLECULE_FEATURES, TEXT_FEATURES, prepare_molecules
 from class_hf.evaluation.embedding import embed, evaluating, logit_scale
 from class_hf.hub.loading import load_model
 from class_hf.utils.model_output import output_fields
@@ -83,6 +83,12 @@ class IndexEncoder:
     def embed_molecules(self, prepared: Dataset, batch_size: int) -> torch.Tensor:
         """Embeds prepared molecules: (N, D) `float32`."""
         return _normalise(embed(self.model, prepared, TextMoleculeCollator(self.processor), "molecule", batch_size))
+
+    def embed_features(self, side: str, features: Sequence[bytes], batch_size: int) -> np.ndarray:
+        """Embeds encoded rows of a side, results of the processor: (N, D) `float32`. It shows no progress."""
+        rows = Dataset.from_dict({{"text": TEXT_FEATURES, "molecule": MOLECULE_FEATURES}[side]: list(features)})
+        collator = TextMoleculeCollator(self.processor)
+        return _normalise(embed(self.model, rows, collator, side, batch_size, progress_bar=False)).numpy()
 
     def logit_scale(self, text: str) -> float:
         """The factor of the model's logits."""

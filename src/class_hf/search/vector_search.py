@@ -1,6 +1,6 @@
 """Search for the k best rows of a matrix: by exact products, or with one-bit codes as a first stage."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -8,6 +8,10 @@ import numpy as np
 EXACT_UP_TO = 200_000
 # The codes preselect this many candidates for each hit.
 OVERSAMPLING = 10
+# The recall@10 that an index aims at, and the most candidates for each hit that it takes for that.
+LEAST_RECALL = 0.97
+_MOST_OVERSAMPLING = 80
+_SAMPLE = 200  # queries that measure the recall
 _MIN_BITS = 512
 # Rows that are multiplied at a time. A memory-mapped file then need not fit into memory.
 _BLOCK = 65_536
@@ -100,7 +104,7 @@ def compute_codes(vectors: np.ndarray, seed: int = 0) -> Codes:
     (8, 64)
     """
     projection = random_projection(vectors.shape[1], seed)
-    blocks = [_signs(vectors[start : start + _BLOCK], projection) for start in range(0, len(vectors), _BLOCK)]
+    blocks = [signs(vectors[start : start + _BLOCK], projection) for start in range(0, len(vectors), _BLOCK)]
     return Codes(np.concatenate(blocks), projection)
 
 
@@ -128,14 +132,16 @@ def top_rows_by_codes(
     k: int,
     rows: np.ndarray | None = None,
     penalties: np.ndarray | None = None,
+    oversampling: int = OVERSAMPLING,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Finds the k rows with the largest products among the `OVERSAMPLING` x k rows that the codes preselect.
+    """Finds the k rows with the largest products among the `oversampling` x k rows that the codes preselect.
 
     The codes preselect the rows with the smallest Hamming distance to the query's code.
 
     Args:
         vectors, queries, k, rows, penalties: As for [`top_rows`].
-        codes: [`encode`] of the vectors.
+        codes: [`compute_codes`] of the vectors.
+        oversampling (`int`, defaults to 10): rows that are preselected for each hit.
 
     Returns:
         As [`top_rows`].
@@ -149,14 +155,61 @@ def top_rows_by_codes(
     except ImportError as error:
         raise ImportError('an index of this size needs faiss: pip install "class-hf[faiss]".') from error
     bits = codes.bits if rows is None else codes.bits[rows]
-    candidates = min(OVERSAMPLING * k, len(bits))
-    _, positions = faiss.knn_hamming(_signs(queries, codes.projection), np.ascontiguousarray(bits), candidates)
+    candidates = min(oversampling * k, len(bits))
+    _, positions = faiss.knn_hamming(signs(queries, codes.projection), np.ascontiguousarray(bits), candidates)
     results = []
     for query, near in zip(queries, np.sort(positions), strict=True):
         results.append(top_rows(vectors, query[None], k, near if rows is None else rows[near], penalties))
     return np.concatenate([scores for scores, _ in results]), np.concatenate([chosen for _, chosen in results])
 
 
-def _signs(vectors: np.ndarray, projection: np.ndarray) -> np.ndarray:
+def measure_recall(vectors: np.ndarray, codes: Codes, least: float = LEAST_RECALL) -> dict[str, Any]:
+    """Measures recall@10 of the search by codes, with a sample of the vectors as queries.
+
+    The nearest vector of a query is the query itself, which is left out. The effort is doubled until the recall is
+    large enough, or the largest effort is reached.
+
+    Args:
+        vectors, codes: As for [`top_rows_by_codes`].
+        least (`float`, defaults to 0.97): the recall that is wanted.
+
+    Returns:
+        `dict`: `recall_at_10`, and the `oversampling` that it was measured with. The recall is None without faiss.
+
+    >>> vectors = np.random.default_rng(0).standard_normal((500, 16), np.float32)
+    >>> vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    >>> measure_recall(vectors, compute_codes(vectors))
+    {'recall_at_10': 1.0, 'oversampling': 10}
+    """
+    sample = np.unique(np.linspace(0, len(vectors) - 1, _SAMPLE).astype(np.int64))
+    k = min(11, len(vectors))
+    queries = np.asarray(vectors[sample])
+    exact = [set(rows) - {row} for rows, row in zip(_in_parts(vectors, queries, k), sample, strict=True)]
+    recall, oversampling = 0.0, OVERSAMPLING
+    while True:
+        try:
+            near = top_rows_by_codes(vectors, codes, queries, k, oversampling=oversampling)[1]
+        except ImportError:  # such an index can be built, but not searched, without faiss
+            return {"recall_at_10": None, "oversampling": oversampling}
+        found = [len(wanted & set(rows)) / max(len(wanted), 1) for wanted, rows in zip(exact, near, strict=True)]
+        recall = float(np.mean(found))
+        if recall >= least or oversampling >= _MOST_OVERSAMPLING or oversampling * k >= len(vectors):
+            return {"recall_at_10": round(recall, 4), "oversampling": oversampling}
+        oversampling *= 2
+
+
+def _in_parts(vectors: np.ndarray, queries: np.ndarray, k: int) -> np.ndarray:
+    """(B, k) nearest rows of queries, with the products of a part of the vectors in memory at a time."""
+    scores, rows = np.empty((len(queries), 0), np.float32), np.empty((len(queries), 0), np.int64)
+    for start in range(0, len(vectors), _BLOCK):
+        block_scores, block_rows = top_rows(vectors[start : start + _BLOCK], queries, k)
+        scores = np.concatenate([scores, block_scores], axis=1)
+        rows = np.concatenate([rows, block_rows + start], axis=1)
+        best = np.argsort(-scores, axis=1, kind="stable")[:, :k]
+        scores, rows = np.take_along_axis(scores, best, 1), np.take_along_axis(rows, best, 1)
+    return rows
+
+
+def signs(vectors: np.ndarray, projection: np.ndarray) -> np.ndarray:
     """(N, W / 8) packed signs of the projections."""
     return np.packbits(vectors @ projection > 0, axis=1)

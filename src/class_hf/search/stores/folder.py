@@ -13,12 +13,13 @@ from datasets import Dataset, load_from_disk
 from class_hf.search.captions import distinct_captions, has_further
 from class_hf.search.conditions import evaluate_condition
 from class_hf.search.query import MoleculeFilter
-from class_hf.search.stores.arrays import allocate_array, open_array, save_array
+from class_hf.search.stores.arrays import open_array
 from class_hf.search.stores.base import Found, record_fields, upper_bound
 from class_hf.search.stores.bit_sets import contains, element_bits
+from class_hf.search.stores.folder_writer import FolderWriter
 from class_hf.search.stores.manifest import CONFIG, LOCK, Manifest
 from class_hf.search.substructure import requirements
-from class_hf.search.vector_search import Codes, code_width, compute_codes, top_rows, top_rows_by_codes
+from class_hf.search.vector_search import OVERSAMPLING, Codes, code_width, top_rows, top_rows_by_codes
 from class_hf.utils.files import atomic_folder, check_output_folder, file_lock, report_full_disk
 from class_hf.utils.messages import one_line
 
@@ -157,7 +158,7 @@ class FolderStore:
         dimension: int,
         caption_rows: np.ndarray,
         overwrite: bool = False,
-    ) -> Iterator["FolderWriter"]:
+    ) -> Iterator[FolderWriter]:
         """As [`~class_hf.search.stores.base.VectorStore.create`]. The folder appears when the block ends.
 
         Raises:
@@ -183,7 +184,7 @@ class FolderStore:
         caption_rows: np.ndarray,
         properties: dict[str, np.ndarray],
         config: dict[str, Any],
-    ) -> Iterator["FolderWriter"]:
+    ) -> Iterator[FolderWriter]:
         """Replaces the files of the index when the block ends. A killed process leaves the old or the new files.
 
         Args:
@@ -232,7 +233,8 @@ class FolderStore:
         candidates = len(vectors) if rows is None else len(rows)
         search = partial(top_rows, vectors)
         if candidates > self.config["exact_up_to"]:
-            search = partial(top_rows_by_codes, vectors, self.codes(side))
+            oversampling = self.config.get("oversampling", OVERSAMPLING)
+            search = partial(top_rows_by_codes, vectors, self.codes(side), oversampling=oversampling)
         results: list[list[Found]] = []
         for start in range(0, len(queries), _QUERIES):
             scores, numbers = search(queries[start : start + _QUERIES], k, rows, penalties)
@@ -312,82 +314,3 @@ class FolderStore:
 
     def close(self) -> None:
         """Does nothing. The files are unmapped with the object."""
-
-
-class FolderWriter:
-    """Fills a folder in steps, so that the vectors need not fit into memory.
-
-    Args:
-        folder: an empty folder.
-        table: as for [`~class_hf.search.stores.base.VectorStore.create`].
-        dimension (`int`): D.
-        caption_rows (`np.ndarray` (C,)): as for [`~class_hf.search.stores.base.VectorStore.create`].
-        properties (`dict`, *optional*): [`properties_of`] the table. Default: they are computed.
-    """
-
-    def __init__(
-        self,
-        folder: Path,
-        table: Dataset,
-        dimension: int,
-        caption_rows: np.ndarray,
-        properties: dict[str, np.ndarray] | None = None,
-    ):
-        self.folder = folder
-        self.properties = properties
-        self.table = table
-        self.caption_rows = caption_rows
-        self._penalties: list[np.ndarray] = []
-        sizes = {"molecules": len(table), "captions": len(caption_rows)}
-        self._arrays = {
-            name: allocate_array(folder / f"{name}.npy", np.float32, (size, dimension))
-            for name, size in sizes.items()
-            if size
-        }
-
-    def add_query_bank(self, vectors: np.ndarray) -> None:
-        """Stores the vectors (M, D) of the query bank, so that molecules can be added later."""
-        save_array(self.folder / "bank.npy", vectors)
-
-    def add_molecules(self, start: int, vectors: np.ndarray, penalties: np.ndarray | None = None) -> None:
-        """Stores the vectors (n, D) of the rows from `start`, and their penalties (n,)."""
-        self._arrays["molecules"][start : start + len(vectors)] = vectors
-        if penalties is not None:
-            self._penalties.append(penalties.astype(np.float32))
-
-    def add_captions(self, start: int, vectors: np.ndarray) -> None:
-        """Stores the vectors (n, D) of the captions from `start`."""
-        self._arrays["captions"][start : start + len(vectors)] = vectors
-
-    def finish(self, config: dict[str, Any]) -> None:
-        """Writes the other arrays and the table, then the settings."""
-        self.write_files(config)
-        Manifest(self.folder, config, None).write()
-
-    def write_files(self, config: dict[str, Any]) -> None:
-        """Writes everything but the settings."""
-        for array in self._arrays.values():
-            array.flush()
-        arrays = dict(self.properties if self.properties is not None else properties_of(self.table))
-        if len(self.caption_rows):
-            arrays["caption_rows"] = self.caption_rows
-        if self._penalties:
-            arrays["penalties"] = np.concatenate(self._penalties)
-        for name, values in arrays.items():
-            save_array(self.folder / f"{name}.npy", values)
-        for name, vectors in self._arrays.items():
-            if len(vectors) > config["exact_up_to"]:
-                codes = compute_codes(vectors)
-                save_array(self.folder / f"{name}_codes.npy", codes.bits)
-                save_array(self.folder / f"{name}_projection.npy", codes.projection)
-        columns = [name for name in self.table.column_names if not name.startswith("_")]
-        self.table.select_columns(columns).save_to_disk(self.folder / "table")
-
-
-def properties_of(table: Dataset) -> dict[str, np.ndarray]:
-    """The properties of a table as arrays: `weights` (N,), `elements` (N, 2) and `patterns` (N, 32)."""
-    return {
-        "weights": np.asarray(table["_weight"][:], np.float64),
-        "elements": element_bits(table["_elements"][:]),
-        "patterns": np.frombuffer(b"".join(table["_pattern"][:]), np.uint64).reshape(len(table), -1),
-    }

@@ -1,0 +1,143 @@
+"""The folder of an encoding, on a disk or in object storage. A file in it is complete or absent."""
+
+import json
+import re
+import tempfile
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import fsspec
+import pyarrow.parquet as pq
+from fsspec.implementations.local import LocalFileSystem
+
+from class_hf.utils.files import file_lock, report_full_disk, write_json
+
+CONFIG = "encode.json"
+_LOCK = ".lock"
+_PART = re.compile(r"part-(\d{7})\.parquet")
+
+
+class ShardFolder:
+    """The files of an encoding.
+
+    Args:
+        location (`str`): a folder, or a URL that fsspec opens, such as `s3://BUCKET/encoded`.
+
+    >>> folder = ShardFolder("memory://example")
+    >>> with folder.new_file(part_name(3)) as path:
+    ...     _ = path.write_bytes(b"rows")
+    >>> folder.parts()
+    {3}
+    """
+
+    def __init__(self, location: str):
+        self.location = location
+        self.system, path = fsspec.core.url_to_fs(location)
+        self.is_local = isinstance(self.system, LocalFileSystem)
+        self.root = path.rstrip("/")
+
+    def __repr__(self) -> str:
+        return f"ShardFolder({self.location!r})"
+
+    def names(self) -> list[str]:
+        """The names of the files, in order. Temporary files are left out."""
+        if not self.system.isdir(self.root):
+            return []
+        paths = self.system.ls(self.root, detail=False, **({} if self.is_local else {"refresh": True}))
+        names = [path.rstrip("/").rsplit("/", 1)[-1] for path in paths]
+        return sorted(name for name in names if not name.startswith("."))
+
+    def parts(self) -> set[int]:
+        """The numbers of the shards that are complete."""
+        return {int(found.group(1)) for found in map(_PART.fullmatch, self.names()) if found}
+
+    @contextmanager
+    def new_file(self, name: str) -> Iterator[Path]:
+        """Yields a temporary path. Its file takes the name when the block ends without an error.
+
+        Args:
+            name: of the file.
+
+        Raises:
+            OSError: If the disk is full.
+        """
+        if self.is_local:
+            folder = Path(self.root)
+            folder.mkdir(parents=True, exist_ok=True)
+            temporary = folder / f".{name}.{uuid4().hex[:12]}"  # no other host has it
+            try:
+                with report_full_disk(folder / name):
+                    yield temporary
+                temporary.replace(folder / name)
+            finally:
+                temporary.unlink(missing_ok=True)
+            return
+        with tempfile.TemporaryDirectory() as scratch:
+            temporary = Path(scratch, name)
+            with report_full_disk(temporary):
+                yield temporary
+            # Object storage shows an object when its upload is complete.
+            self.system.put_file(str(temporary), f"{self.root}/{name}")
+
+    @contextmanager
+    def open_parquet(self, name: str) -> Iterator[pq.ParquetFile]:
+        """Opens a Parquet file of the folder during a block."""
+        with self.system.open(f"{self.root}/{name}", "rb") as stream:
+            yield pq.ParquetFile(stream)
+
+    def read_config(self) -> dict[str, Any] | None:
+        """The content of `encode.json`, or None if there is none.
+
+        Raises:
+            ValueError: If it is damaged.
+        """
+        path = f"{self.root}/{CONFIG}"
+        if not self.system.isfile(path):
+            return None
+        try:
+            content = json.loads(self.system.cat_file(path))
+        except ValueError as error:
+            raise ValueError(f"{self.location}/{CONFIG} is damaged: it is not valid JSON.") from error
+        if not isinstance(content, dict) or not isinstance(content.get("shards"), int):
+            raise ValueError(f"{self.location}/{CONFIG} is damaged: it has no number of shards.")
+        return content
+
+    def write_config(self, content: dict[str, Any]) -> None:
+        """Writes `encode.json`."""
+        with self.new_file(CONFIG) as path:
+            write_json(path, content)
+
+    def locked(self) -> AbstractContextManager[None]:
+        """Refuses a second driver of a folder on a disk. In object storage two drivers repeat each other's work."""
+        if not self.is_local:
+            return nullcontext()
+        Path(self.root).mkdir(parents=True, exist_ok=True)
+        return file_lock(Path(self.root, _LOCK), f"another process encodes into {self.location!r}; wait for its end.")
+
+    def remove_leftovers(self) -> None:
+        """Removes the temporary files of killed workers. The folder must be locked."""
+        if self.is_local:
+            for pattern in (".part-*", ".rejects-*", f".{CONFIG}.*"):
+                for path in Path(self.root).glob(pattern):
+                    path.unlink(missing_ok=True)
+
+
+def part_name(number: int) -> str:
+    """The name of the file with a shard's vectors.
+
+    >>> part_name(3)
+    'part-0000003.parquet'
+    """
+    return f"part-{number:07d}.parquet"
+
+
+def rejects_name(number: int) -> str:
+    """The name of the file with a shard's rejects.
+
+    >>> rejects_name(3)
+    'rejects-0000003.parquet'
+    """
+    return f"rejects-{number:07d}.parquet"
