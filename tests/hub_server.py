@@ -369,6 +369,7 @@ def client_environment(server: HubServer, home: Any, **further: str) -> dict[str
 def client_of(url: str, home: Any) -> None:
     """Makes the client of a forked process use the server at `url`, with a separate cache, until the process ends."""
     constants.ENDPOINT, constants.HF_HUB_OFFLINE, constants.HF_HUB_DISABLE_XET = url, False, True
+    constants.HUGGINGFACE_CO_URL_TEMPLATE = url + "/{repo_id}/resolve/{revision}/{filename}"
     constants.HF_HUB_CACHE = os.path.join(home, "hub")
     os.environ["HF_TOKEN"] = TOKEN
 
