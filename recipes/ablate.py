@@ -89,6 +89,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
     parser.add_argument(
         "--keep_models", action="store_true", help="keep weights and checkpoints of finished runs (default: delete)"
     )
+    parser.add_log_arguments()
     return parser.parse_args(argv)
 
 

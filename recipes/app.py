@@ -68,6 +68,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         help="licence of the Space, as the Hub spells it (default: that of the Space it replaces, or of the model)",
     )
     parser.add_argument("--overwrite", action="store_true", help="replace an existing Space")
+    parser.add_log_arguments()
     return parser.parse_args(argv)
 
 

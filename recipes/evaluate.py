@@ -94,6 +94,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     )
     parser.add_argument("--num_proc", type=positive_integer, help="processes that prepare the data")
     add_table_arguments(parser)
+    parser.add_log_arguments()
     return parser.parse_args(argv)
 
 

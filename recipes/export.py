@@ -44,6 +44,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         help="`sentence-transformers`: the text tower, whose `encode` equals the text vectors of the model; `onnx`: "
         "each tower for ONNX Runtime, compared with torch; `merged`: the complete model with its adapter merged in",
     )
+    parser.add_log_arguments()
     return parser.parse_args(argv)
 
 

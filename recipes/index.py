@@ -82,6 +82,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         "--bank_method", choices=("softmax", "nearest"), default="softmax", help="how penalties are computed"
     )
     add_table_arguments(parser)
+    parser.add_log_arguments()
     args = parser.parse_args(argv)
     has_source = bool(args.vectors or args.molecules or args.data_dir or args.dataset_name or args.demo)
     if args.append or args.update:

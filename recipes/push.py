@@ -42,6 +42,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         action="store_true",
         help="also push the model's code, so that trust_remote_code=True loads it without class_hf",
     )
+    parser.add_log_arguments()
     return parser.parse_args(argv)
 
 

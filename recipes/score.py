@@ -110,6 +110,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
         help="what to do with a bad row: stop, or drop and list it (default: %(default)s)",
     )
     add_table_arguments(parser)
+    parser.add_log_arguments()
     return parser.parse_args(arguments)
 
 

@@ -64,6 +64,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--json", action="store_true", help="print the hits as JSON")
     parser.add_argument("--output", metavar="FILE", help="write the hits to a file: .csv, .json, .parquet or .sdf")
     parser.add_argument("--overwrite", action="store_true", help="replace existing files of --output and --draw")
+    parser.add_log_arguments()
     return parser.parse_args(argv)
 
 

@@ -11,15 +11,11 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from class_hf.config.command import CommandParser, asks_for_help, run_script
+from class_hf.config.command import CommandParser, run_script
 from class_hf.config.numbers import port_number, positive, positive_integer
 from class_hf.config.recipe_files import program
 from class_hf.service.server import require_packages, serve
 from class_hf.service.settings import ServiceSettings
-from class_hf.utils.logs import FORMATS, LEVELS
-
-if not asks_for_help():  # it takes a second, and the help does not need it
-    import transformers
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
@@ -34,8 +30,6 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     server.add_argument("--host", default="127.0.0.1", help="address to listen on (default: this machine only)")
     server.add_argument("--port", type=port_number, default=8000, help="port, 0 for any (default: %(default)s)")
     server.add_argument("--workers", type=positive_integer, default=1, help="processes (default: %(default)s)")
-    server.add_argument("--log_level", choices=LEVELS, default="info", help="(default: %(default)s)")
-    server.add_argument("--log_format", choices=FORMATS, default="json", help="(default: %(default)s)")
     limits = parser.add_argument_group("limits")
     defaults = ServiceSettings()
     for name, kind, text in (
@@ -50,13 +44,13 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     ):
         default = getattr(defaults, name)
         limits.add_argument(f"--{name}", type=kind, default=default, help=f"{text} (default: {default:,})")
+    parser.add_log_arguments("info", "json")
     return parser.parse_args(argv)
 
 
 def main(argv: Sequence[str]) -> None:
     args = parse(argv)
     require_packages()
-    transformers.logging.disable_progress_bar()
     limits = {name: getattr(args, name) for name in ServiceSettings.__dataclass_fields__}
     serve(
         args.index,

@@ -44,6 +44,7 @@ if not asks_for_help():  # these imports take seconds, and the help needs none o
     from class_hf.training.output_folder import check_run_folder, remove_earlier_run, run_lock
     from class_hf.training.planning import outline_plan
     from class_hf.training.preparation import load_splits, prepare_splits
+    from class_hf.training.progress import TrainingTable
     from class_hf.training.records import evaluate_run, write_plan, write_records
     from class_hf.training.scoring import DIFFICULTY_FILE, add_difficulty, add_suspects
     from class_hf.training.trainer_checks import check_selection
@@ -68,6 +69,7 @@ def main(argv: list[str]) -> None:
     launch.check_launch(args)
     stopping = [EarlyStoppingCallback()] if model_args.early_stopping_patience is not None else []
     check_selection(args, stopping, own_metrics=False)
+    launch.set_up_log(args, run_args.log_format)
     launch.warn_of_one_thread(args)
     launch.limit_progress_bars(args)
     check_run_folder(output, resume=resume is not None, overwrite=run_args.overwrite or run_args.dry_run)
@@ -131,6 +133,8 @@ def train(
             bootstrap_samples=0,
         ),
     )
+    assert trainer.curriculum is not None
+    TrainingTable.use_in(trainer, trainer.curriculum, as_json=run_args.log_format == "json")
     trainer.resume_settings = {
         **{f"difficulty_{name}": value for name, value in data_args.scoring().items()},
         "early_stopping_patience": model_args.early_stopping_patience,

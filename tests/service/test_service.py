@@ -54,12 +54,12 @@ def client(make):
 @pytest.fixture
 def log():
     logger = logging.getLogger("class_hf")
-    before = logger.handlers, logger.propagate, logger.level
+    before = logger.handlers, logger.level
     stream = StringIO()
     set_up_logging("info", "json", stream)
     yield stream
-    logger.handlers, logger.propagate = before[:2]
-    logger.setLevel(before[2])
+    logger.handlers = before[0]
+    logger.setLevel(before[1])
 
 
 def assert_error(response, status):

@@ -298,6 +298,10 @@ class RunArguments:
         default=False,
         metadata={"help": "Write into a folder that holds an earlier run (its results are removed) or other files."},
     )
+    log_format: Literal["text", "json"] = field(
+        default="text",
+        metadata={"help": "text: a table on the terminal; json: one JSON object per log entry on standard error."},
+    )
     license: str | None = field(
         default=None,
         metadata={"help": "License for the model card, as the Hub spells it. Default: that of the data."},

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+from class_hf.utils.logs import FORMATS, LEVELS, set_up_logging
 from class_hf.utils.messages import one_line
 
 # Errors that a user can cause. Their message says what to do, so nothing is added to it.
@@ -25,6 +26,26 @@ class CommandParser(argparse.ArgumentParser):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         kwargs.setdefault("allow_abbrev", False)
         super().__init__(*args, **kwargs)
+
+    def add_log_arguments(self, level: str = "warning", log_format: str = "text") -> None:
+        """Adds `--log_level` and `--log_format`, in a group of their own.
+
+        Args:
+            level, log_format: the defaults.
+        """
+        group = self.add_argument_group("log")
+        for name, choices, default, text in (
+            ("log_level", LEVELS, level, "smallest level of the lines on standard error"),
+            ("log_format", FORMATS, log_format, "text, or one JSON object a line"),
+        ):
+            group.add_argument(f"--{name}", choices=choices, default=default, help=f"{text} (default: %(default)s)")
+
+    def parse_args(self, *args: Any, **kwargs: Any) -> Any:
+        """Parses the words, and sets up the log if there are arguments for it."""
+        namespace = super().parse_args(*args, **kwargs)
+        if hasattr(namespace, "log_format") and hasattr(namespace, "log_level"):
+            set_up_logging(namespace.log_level, namespace.log_format)
+        return namespace
 
     def error(self, message: str) -> NoReturn:
         """Prints one line and exits with status 2."""

@@ -35,6 +35,7 @@ _OUTPUT = {
     "save_total_limit": "Number of checkpoints that are kept.",
     "load_best_model_at_end": "Keep the weights of the best evaluation.",
     "logging_steps": "Steps between two log entries (default: 500).",
+    "log_level": "debug, info, warning, error or passive, which is warning (default: passive).",
     "report_to": "Trackers, such as tensorboard, trackio or none.",
     "push_to_hub": "Push the model and its card to the Hub after training.",
     "hub_model_id": "Repository on the Hub, NAME or ORG/NAME.",

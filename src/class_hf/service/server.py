@@ -46,10 +46,13 @@ def load_app(
     Raises:
         ValueError: If the index or its model cannot be loaded.
     """
+    import transformers
+
     from class_hf.search.index import MoleculeIndex
     from class_hf.service.app import build_app
 
     set_up_logging(log_level, log_format)
+    transformers.logging.disable_progress_bar()
     return build_app(MoleculeIndex.load(location, model), settings, token_from_environment())
 
 

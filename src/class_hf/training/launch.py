@@ -9,6 +9,8 @@ import torch.distributed as dist
 import transformers
 from transformers import TrainingArguments
 
+from class_hf.utils.logs import set_up_logging
+
 
 def print_once(args: TrainingArguments, text: str) -> None:
     """Prints a line on the first process of each host.
@@ -58,6 +60,17 @@ def warn_of_one_thread(args: TrainingArguments) -> None:
             "running on one thread, which is accelerate's default on a CPU. `class-hf train RECIPE` without a "
             "launcher, or `accelerate launch --config_file recipes/accelerate/cpu.yaml`, uses all cores.",
         )
+
+
+def set_up_log(args: TrainingArguments, log_format: str) -> None:
+    """Sets up the log of this package at the level of `--log_level`. Only one process on each host logs warnings.
+
+    Args:
+        args: the arguments of the run.
+        log_format: `"text"` or `"json"`. JSON lines have the level `info`.
+    """
+    level = {"passive": "info" if log_format == "json" else "warning", "detail": "info", "critical": "error"}
+    set_up_logging(level.get(args.log_level, args.log_level) if args.should_log else "error", log_format)
 
 
 def limit_progress_bars(args: TrainingArguments) -> None:

@@ -35,8 +35,48 @@ class JsonFormatter(logging.Formatter):
         return json.dumps(line, ensure_ascii=False, default=str)
 
 
+class TextFormatter(logging.Formatter):
+    """The message. A warning or an error begins with its level.
+
+    >>> TextFormatter().format(logging.makeLogRecord({"levelno": 30, "levelname": "WARNING", "msg": "no pool"}))
+    'warning: no pool'
+    """
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The record as a line."""
+        level = f"{record.levelname.lower()}: " if record.levelno >= logging.WARNING else ""
+        return level + super().format(record)
+
+
+class Handler(logging.StreamHandler):
+    """Writes to a stream, or to what `sys.stderr` is at the time. A warning is written once.
+
+    Args:
+        stream (file, *optional*): the stream.
+    """
+
+    def __init__(self, stream: TextIO | None = None):
+        logging.Handler.__init__(self)
+        self._stream = stream
+        self._warned: set[str] = set()
+
+    @property
+    def stream(self) -> TextIO:
+        """Where the lines go."""
+        return sys.stderr if self._stream is None else self._stream
+
+    def filter(self, record: logging.LogRecord) -> Any:
+        """Leaves out a warning that was written before."""
+        if record.levelno == logging.WARNING:
+            message = record.getMessage()
+            if message in self._warned:
+                return False
+            self._warned.add(message)
+        return super().filter(record)
+
+
 def set_up_logging(level: str = "warning", log_format: str = "text", stream: TextIO | None = None) -> None:
-    """Sets the level and the form of the lines of the logger `class_hf`, which all modules of this package use.
+    """Writes the log of this package. All its modules use the logger `class_hf` and its children.
 
     Args:
         level (`str`, defaults to `"warning"`): one of `LEVELS`.
@@ -53,9 +93,10 @@ def set_up_logging(level: str = "warning", log_format: str = "text", stream: Tex
     for name, value, known in (("log_level", level, LEVELS), ("log_format", log_format, FORMATS)):
         if value not in known:
             raise ValueError(f"{name} is {value!r}; expected one of {', '.join(known)}.")
-    handler = logging.StreamHandler(sys.stderr if stream is None else stream)
-    text = logging.Formatter("%(levelname)s: %(message)s")
-    handler.setFormatter(JsonFormatter() if log_format == "json" else text)
+    handler = Handler(stream)
+    handler.setFormatter(JsonFormatter() if log_format == "json" else TextFormatter())
+    handler.setLevel(level.upper())
     logger = logging.getLogger("class_hf")
-    logger.handlers, logger.propagate = [handler], False
-    logger.setLevel(level.upper())
+    logger.handlers = [handler]
+    # Python's default level is that of warnings.
+    logger.setLevel(level.upper() if level in ("debug", "info") else logging.NOTSET)
