@@ -70,6 +70,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     )
     parser.add_argument("--split", help="split of a saved data set with several splits")
     add_table_arguments(parser)
+    parser.add_log_arguments()
     return parser.parse_args(argv)
 
 

@@ -65,7 +65,7 @@ class Handler(logging.StreamHandler):
         """Where the lines go."""
         return sys.stderr if self._stream is None else self._stream
 
-    def filter(self, record: logging.LogRecord) -> Any:
+    def filter(self, record: logging.LogRecord) -> bool | logging.LogRecord:
         """Leaves out a warning that was written before."""
         if record.levelno == logging.WARNING:
             message = record.getMessage()
