@@ -65,14 +65,14 @@ class Handler(logging.StreamHandler):
         """Where the lines go."""
         return sys.stderr if self._stream is None else self._stream
 
-    def filter(self, record: logging.LogRecord) -> bool | logging.LogRecord:
+    def filter(self, record: logging.LogRecord) -> bool:
         """Leaves out a warning that was written before."""
         if record.levelno == logging.WARNING:
             message = record.getMessage()
             if message in self._warned:
                 return False
             self._warned.add(message)
-        return super().filter(record)
+        return bool(super().filter(record))
 
 
 def set_up_logging(level: str = "warning", log_format: str = "text", stream: TextIO | None = None) -> None:
