@@ -18,7 +18,14 @@ from class_hf import load_demo
 
 ROOT = Path(__file__).parents[1]
 # The guides use the model that the README trains.
-GUIDES = ("docs/own_pairs.md", "docs/search.md", "docs/service.md", "docs/python.md", "docs/wrong_pairs.md")
+GUIDES = (
+    "docs/own_pairs.md",
+    "docs/search.md",
+    "docs/scale.md",
+    "docs/service.md",
+    "docs/python.md",
+    "docs/wrong_pairs.md",
+)
 PAGES = ("README.md", *GUIDES)
 REASONS = ("installs packages", "trains", "serves", "needs a server")
 # Scores of a model that is trained on another machine differ by rounding.

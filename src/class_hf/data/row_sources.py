@@ -154,6 +154,10 @@ class ParquetRows:
         wanted = SIDE_COLUMN[side]
         optional = [column for column in ("id", "smiles", "description") if column != wanted]
         chosen = choose_columns(name, first.names, (wanted,), optional, mapping)
+        for position in chosen.values():
+            if pa.types.is_nested(first.field(position).type):
+                column = first.names[position]
+                raise ValueError(f"{name}: the column {column!r} holds lists or objects; expected a text in each row.")
         names = new_names(first.names, chosen, Notes())
         digest.update(repr(sorted(names.items())).encode())
         self.identity = digest.hexdigest()[:32]
