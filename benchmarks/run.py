@@ -36,6 +36,7 @@ SCRIPTS = (
     "search",
     "light_import",
     "service",
+    "page_load",
     "encoder",
     "peers",
     "scaling",

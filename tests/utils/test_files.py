@@ -1,13 +1,15 @@
 """Folders that appear when they are complete, and lose nothing that was there before."""
 
+import errno
 import os
+import shutil
 import signal
 import subprocess
 import sys
 
 import pytest
 
-from class_hf.utils.files import atomic_folder, write_text
+from class_hf.utils.files import atomic_folder, report_full_disk, temporary_file, write_text
 
 MARK = "index.json"
 
@@ -119,3 +121,16 @@ def test_temporary_files_of_killed_processes_are_removed(tmp_path):
         (tmp_path / name).write_text("old")
     write_text(tmp_path / "a.json", "new")
     assert names(tmp_path) == sorted(["a.json", *kept]) and (tmp_path / "a.json").read_text() == "new"
+
+
+def test_a_full_disk_names_the_file_or_folder(tmp_path):
+    full = OSError(errno.ENOSPC, "No space left on device")
+    message = r"out(\.json)? cannot be written: the disk is full"
+    with pytest.raises(OSError, match=message), temporary_file(tmp_path / "out.json") as temporary:
+        temporary.write_text("a part")
+        raise full
+    with pytest.raises(OSError, match=message), atomic_folder(tmp_path / "out"):
+        raise shutil.Error([("a", "b", str(full))])
+    with pytest.raises(OSError, match=message), report_full_disk("out"):
+        raise RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 8401152 vs 8401044")
+    assert names(tmp_path) == []

@@ -20,6 +20,8 @@ except ImportError:  # Windows
 
 # EDQUOT is unknown on Windows.
 _FULL = (errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC))
+# In the texts of libraries. The last two are of torch, whose files end in another way than they should.
+_FULL_WORDS = ("no space left", "file too large", "quota exceeded", "pytorchstreamwriter", "inline_container")
 
 
 def write_text(path: str | Path, text: str) -> None:
@@ -69,14 +71,16 @@ def temporary_file(path: str | Path) -> Iterator[Path]:
         path: the file to write; its folder is created if necessary.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    with report_full_disk(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
     for leftover in path.parent.glob(f".{glob.escape(path.name)}.*"):
         process = leftover.suffix[1:]
         if process.isdigit() and leftover.stem == f".{path.name}" and not _runs(int(process)):
             leftover.unlink(missing_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        yield temporary
+        with report_full_disk(path):
+            yield temporary
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -129,8 +133,9 @@ def atomic_folder(folder: str | Path, mark: str | None = None, overwrite: bool =
     scratch = tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-", ignore_cleanup_errors=True)
     with scratch as parent, _locked(Path(parent, _LOCK)):
         new = Path(parent, "new")
-        new.mkdir()
-        yield new
+        with report_full_disk(folder):
+            new.mkdir()
+            yield new
         _replace(folder, new, Path(parent, "old"), before)
 
 
@@ -271,9 +276,7 @@ def _is_full_disk(error: BaseException | None) -> bool:
         if isinstance(error, OSError) and error.errno in _FULL:
             return True
         text = str(error).lower()
-        if any(
-            words in text for words in ("no space left", "file too large", "quota exceeded", "pytorchstreamwriter")
-        ):
+        if any(words in text for words in _FULL_WORDS):
             return True
         error = error.__cause__ or error.__context__
     return False
