@@ -51,6 +51,15 @@ REFUSED = [
     ("lr_scheduler_type", "sideways", "sideways"),
     ("optim", "adam", "adam"),
     ("accelerator_config", {"split_batches": True}, "split_batches"),
+    ("accelerator_config", {"splits": True}, "unexpected keyword argument 'splits'"),
+    ("accelerator_config", {"gradient_accumulation_kwargs": {"num_steps": 4}}, "set gradient_accumulation_steps"),
+    ("dataloader_persistent_workers", True, "there are no workers"),
+    ("deepspeed", {}, "switches nothing on"),
+    ("report_to", "swanlab", "not installed or not known"),
+    ("lr_scheduler_kwargs", {"min": 1}, "unexpected keyword argument 'min'"),
+    ("lr_scheduler_kwargs", "text", "must be a mapping"),
+    ("optim", "lomo", "install"),
+    ("lr_scheduler_type", "cosine_with_min_lr", "min_lr"),
     ("accelerator_config", {"dispatch_batches": True}, "dispatch_batches"),
 ]
 

@@ -3,6 +3,10 @@
 from numbers import Real
 from typing import Any, NamedTuple
 
+import torch
+from transformers import Trainer, get_scheduler
+from transformers.integrations import get_available_reporting_integrations
+
 _MANY = 1_000_000_000
 
 
@@ -149,6 +153,40 @@ def check_unused(args: Any) -> None:
         if given != value and not (value == "no" and given is False):
             raise ValueError(f"{name} is {given!r}, which has no effect here: {reason}. Leave it out.")
     _check_optimizer(args)
+
+
+def check_libraries(args: Any) -> None:
+    """Tries trackers, optimizer and learning rate schedule, before any data is read.
+
+    Args:
+        args: training arguments, complete.
+
+    Raises:
+        ValueError: if a package is missing, or a schedule or an optimizer refuses its settings.
+    """
+    available = get_available_reporting_integrations()
+    missing = [name for name in args.report_to or [] if name not in ("all", "none", *available)]
+    if missing:
+        raise ValueError(
+            f"report_to names {missing[0]!r}, which is not installed or not known. Install it, or choose from none"
+            f"{''.join(f', {name}' for name in sorted(available))}."
+        )
+    try:
+        Trainer.get_optimizer_cls_and_kwargs(args)
+    except (ImportError, ValueError) as error:
+        names = f"optim is {str(getattr(args.optim, 'value', args.optim))!r}"
+        names += f", optim_args {args.optim_args!r}" if args.optim_args else ""
+        if "model" not in str(error):  # which some optimizers need, and which does not exist yet
+            raise ValueError(f"{names}: {error}") from error
+    parameter = torch.nn.Parameter(torch.zeros(1))
+    optimizer = torch.optim.SGD([parameter], lr=float(args.learning_rate))
+    try:
+        get_scheduler(args.lr_scheduler_type, optimizer, 1, 10, scheduler_specific_kwargs=args.lr_scheduler_kwargs)
+    except (TypeError, ValueError) as error:
+        kind = str(getattr(args.lr_scheduler_type, "value", args.lr_scheduler_type))
+        raise ValueError(
+            f"lr_scheduler_kwargs is {args.lr_scheduler_kwargs!r}, which the schedule {kind!r} does not take: {error}."
+        ) from error
 
 
 def _check_optimizer(args: Any) -> None:

@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from transformers import TrainingArguments
@@ -11,7 +11,7 @@ from transformers.utils import is_torch_bf16_gpu_available
 
 from class_hf.curriculum.intensity import IntensitySchedule
 from class_hf.curriculum.pacing import check_pacing
-from class_hf.training.argument_checks import check_numbers, check_unused
+from class_hf.training.argument_checks import check_libraries, check_numbers, check_unused
 
 
 @dataclass
@@ -163,10 +163,16 @@ class CurriculumTrainingArguments(TrainingArguments):
         self.bf16 = self.bf16 or (self.bf16_if_fast and _has_fast_bf16(self.use_cpu))
         if self.greater_is_better is None and (self.metric_for_best_model or "").endswith("rank"):
             self.greater_is_better = False
-        super().__post_init__()
+        if isinstance(self.deepspeed, dict) and not self.deepspeed:
+            raise ValueError("deepspeed is {}, which switches nothing on. Pass a configuration, or leave it out.")
+        try:
+            super().__post_init__()
+        except TypeError as error:  # of an unknown field
+            raise ValueError(f"accelerator_config is {self.accelerator_config!r}: {error}.") from error
         # Pinned memory serves copies to an accelerator. Without one, torch only warns.
         self.dataloader_pin_memory = self.dataloader_pin_memory and self.device.type != "cpu"
         self.check()
+        check_libraries(self)
 
     def check(self) -> None:
         """Checks all arguments that the curriculum restricts. The trainer calls it again before each training.
@@ -187,6 +193,11 @@ class CurriculumTrainingArguments(TrainingArguments):
         self._refuse("dataloader_drop_last", not self.dataloader_drop_last, "the plan has complete global batches")
         self._refuse("auto_find_batch_size", self.auto_find_batch_size, "the plan needs a fixed batch")
         self._refuse("ignore_data_skip", self.ignore_data_skip, "a resumed run would start the plan again")
+        self._refuse(
+            "dataloader_persistent_workers",
+            self.dataloader_persistent_workers and not self.dataloader_num_workers,
+            "there are no workers; set dataloader_num_workers",
+        )
         self._refuse("dataloader_in_order", not self.dataloader_in_order, "the plan is the order of the batches")
         self._refuse("train_sampling_strategy", self.train_sampling_strategy != "random", "the plan is the order")
         if self.hub_strategy != HubStrategy.END:
@@ -194,6 +205,12 @@ class CurriculumTrainingArguments(TrainingArguments):
                 f"hub_strategy is {self.hub_strategy}; only `end` is supported: a push is one commit of a finished "
                 "run, with its card and its results."
             )
+        accumulation: Any = getattr(self.accelerator_config, "gradient_accumulation_kwargs", None) or {}
+        self._refuse(
+            "accelerator_config.gradient_accumulation_kwargs.num_steps",
+            "num_steps" in accumulation,
+            "the plan would have another batch; set gradient_accumulation_steps",
+        )
         for name in ("dispatch_batches", "split_batches"):
             # None and False leave the batches as the plan has them.
             self._refuse(
