@@ -86,3 +86,9 @@ def test_queries_in_any_encoding(tmp_path, content, encoding):
     assert read_queries(tmp_path / "queries.txt", encoding) == ["An \xe9ster\u2028.", "An acid"]
     with pytest.raises(ValueError, match="--encoding 'utf-99' is not known"):
         read_queries(tmp_path / "queries.txt", "utf-99")
+
+
+def test_a_file_below_a_file_is_refused(tmp_path):
+    (tmp_path / "a").write_text("mine")
+    with pytest.raises(ValueError, match="hits.csv' cannot be written: '.*a' is a file, not a folder"):
+        write_hits(tmp_path / "a" / "hits.csv", ["a"], [HITS])

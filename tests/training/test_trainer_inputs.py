@@ -171,7 +171,13 @@ def test_early_stopping_fires_and_needs_evaluations(make):
         make(given=stops).train()
 
 
-@pytest.mark.parametrize("metric", ("mr", "loss", "hits@5"))
+def test_a_metric_of_another_pool_is_refused_after_the_first_evaluation(make):
+    selects = {"load_best_model_at_end": True, "eval_strategy": "epoch", "save_strategy": "epoch"}
+    with pytest.raises(ValueError, match="'eval_other_mrr', which is not found in the evaluation metrics"):
+        make(metric_for_best_model="other_mrr", **selects).train()
+
+
+@pytest.mark.parametrize("metric", ("mr", "loss", "hits@5", "eval_eval_mrr"))
 def test_an_unknown_metric_is_refused_before_training(make, metric):
     trainer = make(
         metric_for_best_model=metric, load_best_model_at_end=True, eval_strategy="epoch", save_strategy="epoch"

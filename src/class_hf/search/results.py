@@ -32,7 +32,7 @@ def check_output(path: str | Path, overwrite: bool = False, formats: Sequence[st
         formats: the allowed endings.
 
     Raises:
-        ValueError: If the name has another ending.
+        ValueError: If the name has another ending, or is below a file.
         FileExistsError: If the file exists and `overwrite` is not set.
 
     >>> check_output("hits.xls")
@@ -43,6 +43,9 @@ def check_output(path: str | Path, overwrite: bool = False, formats: Sequence[st
     if path.suffix.lower() not in formats:
         names = f"{', '.join(formats[:-1])} or {formats[-1]}" if len(formats) > 1 else formats[0]
         raise ValueError(f"{str(path)!r}: expected a file name that ends in {names}.")
+    above = next(parent for parent in path.absolute().parents if parent.exists())
+    if not above.is_dir():
+        raise ValueError(f"{str(path)!r} cannot be written: {str(above)!r} is a file, not a folder.")
     if path.exists() and not overwrite:
         raise FileExistsError(f"{str(path)!r} exists. Choose another name, or pass --overwrite.")
 

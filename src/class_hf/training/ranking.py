@@ -79,6 +79,13 @@ class RankingTrainer(PublishingTrainer):
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
 
+    def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
+        """As the Trainer does, with one line about a metric that no evaluation computes."""
+        try:
+            return super()._determine_best_metric(metrics, trial)
+        except KeyError as error:
+            raise ValueError(str(error.args[0])) from error
+
     def predict(self, test_dataset: Any, *args: Any, **kwargs: Any) -> Any:
         """Refuses. The Trainer's method returns the outputs of batches, which have no meaning for retrieval.
 

@@ -176,7 +176,7 @@ def check_selection(
             )
     name = (args.metric_for_best_model or "").removeprefix("eval_")
     selects = stops or args.load_best_model_at_end or args.save_strategy == SaveStrategy.BEST
-    known = any(name == metric or name.endswith(f"_{metric}") for metric in METRICS)
+    known = any(name == metric or name.endswith(f"_{metric}") for metric in METRICS) and not name.startswith("eval_")
     if selects and not own_metrics and not known:
         raise ValueError(
             f"metric_for_best_model is {args.metric_for_best_model!r}, which no evaluation computes; "
