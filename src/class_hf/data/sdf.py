@@ -164,7 +164,7 @@ def split_records(file: SourceFile, notes: Notes) -> Iterator[SdfRecord]:
 
 def _record(number: int, lines: list[str]) -> SdfRecord:
     """A record from its lines, without the separator."""
-    end = next((at for at, text in enumerate(lines) if text.startswith("M  END")), len(lines) - 1)
+    end = next((place for place, text in enumerate(lines) if text.startswith("M  END")), len(lines) - 1)
     properties: dict[str, str] = {}
     ends = counts = 0  # further mol blocks, by their last line and by their counts line
     name: str | None = None

@@ -167,12 +167,12 @@ def _over_tiles(
     """
     if device is None:
         device = "cuda" if not _is_forked() and torch.cuda.is_available() else "cpu"
-    on = torch.device(device)
-    height, width = tile or _TILES["cpu" if on.type == "cpu" else "cuda"]
+    torch_device = torch.device(device)
+    height, width = tile or _TILES["cpu" if torch_device.type == "cpu" else "cuda"]
     with single_thread():
-        right = torch.as_tensor(base).to(on)
+        right = torch.as_tensor(base).to(torch_device)
         left = right if queries is None else torch.as_tensor(queries)
-        kind = torch.float32 if right.dtype != torch.int8 else dtype or fastest_dtype(on.type)
+        kind = torch.float32 if right.dtype != torch.int8 else dtype or fastest_dtype(torch_device.type)
         squares = _squares(right)
         if right.dtype == torch.int8 and squares.max() >= 2**24:
             raise ValueError(
@@ -188,10 +188,10 @@ def _over_tiles(
             yield columns, SIMILARITIES[similarity](dots, lengths, squares[columns])
 
     def run(start: int) -> T:
-        block = left[start : start + height].to(on)
+        block = left[start : start + height].to(torch_device)
         return work(slice(start, start + len(block)), tiles(block))
 
-    return run_blocks(run, range(0, max(1, len(left)), height), threads=on.type == "cpu")
+    return run_blocks(run, range(0, max(1, len(left)), height), threads=torch_device.type == "cpu")
 
 
 def run_blocks(run: Callable[[int], T], starts: Iterable[int], *, threads: bool = True) -> list[T]:

@@ -32,7 +32,7 @@ class CaptionTokens:
         """Returns prefix, sentences and suffix of one caption, int32."""
         values = np.frombuffer(blob, dtype="<i4")
         bounds = np.cumsum([3 + values[2], values[0], *values[3 : 3 + values[2]], values[1]])
-        pieces = [values[bounds[i] : bounds[i + 1]] for i in range(len(bounds) - 1)]
+        pieces = [values[start:end] for start, end in zip(bounds[:-1], bounds[1:], strict=True)]
         return pieces[0], pieces[1:-1], pieces[-1]
 
     @staticmethod
@@ -94,7 +94,7 @@ class CaptionStructures:
         size, count = np.frombuffer(blob, dtype="<i4", count=2)
         lengths = np.frombuffer(blob, dtype="<i4", count=2 * count, offset=8)
         bounds = np.cumsum([8 + 8 * count, size, *lengths])
-        caption, *pieces = [blob[bounds[i] : bounds[i + 1]] for i in range(len(bounds) - 1)]
+        caption, *pieces = [blob[start:end] for start, end in zip(bounds[:-1], bounds[1:], strict=True)]
         ids = [np.frombuffer(part, dtype="<i4") for part in pieces[count:]]
         return caption, dict(zip(pieces[:count], ids, strict=True))
 

@@ -133,8 +133,8 @@ class LexicalTokenizer(PreTrainedTokenizer):
         shortest, longest = self.char_ngrams
         if shortest:
             padded = f"<{word}>"
-            for n in range(shortest, longest + 1):
-                tokens += [f"c:{padded[i : i + n]}" for i in range(len(padded) - n + 1)]
+            for size in range(shortest, longest + 1):
+                tokens += [f"c:{padded[start : start + size]}" for start in range(len(padded) - size + 1)]
         return tokens
 
     def _word_ids(self, word: str) -> np.ndarray:
@@ -156,8 +156,8 @@ class LexicalTokenizer(PreTrainedTokenizer):
         """The tokens of a sentence that cross its words."""
         tokens = [f"b:{first} {second}" for first, second in zip(words, words[1:], strict=False)]
         line = f" {' '.join(words)} "
-        for n in self.line_ngrams:
-            tokens += [f"l:{line[i : i + n]}" for i in range(len(line) - n + 1)]
+        for size in self.line_ngrams:
+            tokens += [f"l:{line[start : start + size]}" for start in range(len(line) - size + 1)]
         return tokens
 
     def _tokenize(self, text: str, **kwargs: Any) -> list[str]:

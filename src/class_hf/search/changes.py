@@ -1,5 +1,6 @@
 """Changes of an index in a folder: molecules are added, updated and deleted."""
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -62,7 +63,8 @@ class IndexChange:
         ids = new["id"][:]
         if unknown := [row_id for row_id in ids if row_id not in rows]:
             raise ValueError(f"{_listed(unknown, 'not')} in the index; add them. {did_you_mean(unknown[0], rows, '')}")
-        repeated = [row_id for row_id in ids if len(rows[row_id]) > 1] or [a for a in set(ids) if ids.count(a) > 1]
+        repeated = [row_id for row_id in ids if len(rows[row_id]) > 1]
+        repeated += [row_id for row_id, count in Counter(ids).items() if count > 1]
         if repeated:
             raise ValueError(f"{repeated[0]!r} is the id of several molecules; delete them and add them again.")
         places = np.array([rows[row_id][0] for row_id in ids], np.int64)

@@ -115,9 +115,10 @@ def find_hits(
             settings = (request.wanted, request.k, request.filters, request.use_penalties)
             groups.setdefault(settings, []).append(place)
     for (wanted, k, filters, use_penalties), places in groups.items():
-        found = iter(store.nearest(wanted, np.concatenate([vectors[p] for p in places]), k, filters, use_penalties))
+        together = np.concatenate([vectors[place] for place in places])
+        answers = iter(store.nearest(wanted, together, k, filters, use_penalties))
         for place in places:
-            results[place] = [next(found) for _ in requests[place].texts]
+            results[place] = [next(answers) for _ in requests[place].texts]
     return [[_hits(result, request.filters) for result in results[place]] for place, request in enumerate(requests)]
 
 

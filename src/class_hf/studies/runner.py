@@ -133,12 +133,12 @@ def resolve_settings(study: Study, arm: str, seed: int, output: Path) -> dict[st
         RunFailed: if the arm that sets the number of steps has no plan yet.
     """
     values = run_settings(study, arm, seed)
-    other = values.pop("same_steps_as", None)
-    if other is not None:
-        plan = output / other / f"seed_{seed}" / "plan.json"
+    source = values.pop("same_steps_as", None)
+    if source is not None:
+        plan = output / source / f"seed_{seed}" / "plan.json"
         if not plan.is_file():
             raise RunFailed(
-                f"it takes the steps of arm {other!r}, which was not run with seed {seed}. Run that arm first."
+                f"it takes the steps of arm {source!r}, which was not run with seed {seed}. Run that arm first."
             )
         values["max_steps"] = json.loads(plan.read_text())["total_steps"]
     return values

@@ -142,10 +142,12 @@ def run_lock(folder: Path) -> Iterator[None]:
     created = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / LOCK_NAME
-    me = _identity(os.getpid())
+    identity = _identity(os.getpid())
     with _alone(folder):
         holder = _read(path)
-        nested = holder is not None and all(holder.get(key) == me[key] for key in ("pid", "host", "process_start"))
+        nested = holder is not None and all(
+            holder.get(key) == identity[key] for key in ("pid", "host", "process_start")
+        )
         if holder is not None and not nested and _lives(holder):
             started = holder.get("started")
             if isinstance(started, int | float):
@@ -155,7 +157,7 @@ def run_lock(folder: Path) -> Iterator[None]:
                 f"Wait for it, stop it, or choose another --output_dir. If it is dead, remove {path}."
             )
         if not nested:
-            path.write_text(json.dumps({**me, "started": time.time()}), encoding="utf-8")
+            path.write_text(json.dumps({**identity, "started": time.time()}), encoding="utf-8")
     try:
         yield
     finally:

@@ -120,10 +120,10 @@ class ResumingTrainer(RankingTrainer):
                 f"{checkpoint} has no optimizer state (save_only_model was set): it cannot be resumed from. Load its "
                 "model, and start a new run in another output_dir."
             )
-        now, then = self.kept_settings(), state["settings"]
-        names = sorted(name for name in {*now, *then} if now.get(name) != then.get(name))
+        current, saved = self.kept_settings(), state["settings"]
+        names = sorted(name for name in {*current, *saved} if current.get(name) != saved.get(name))
         if names or state["plan_fingerprint"] != self.plan.fingerprint():
-            changes = [f"{name} {then.get(name)!r} -> {now.get(name)!r}" for name in names[:5]]
+            changes = [f"{name} {saved.get(name)!r} -> {current.get(name)!r}" for name in names[:5]]
             changes += [f"and {len(names) - 5} more"] if len(names) > 5 else []
             raise ValueError(
                 f"{checkpoint} was made with other settings ({', '.join(changes) or 'other pairs or difficulties'}). "
@@ -225,9 +225,9 @@ def _wait_for_all() -> None:
         dist.barrier()
 
 
-def _numbers(thing: object) -> dict[str, Any]:
+def _numbers(instance: object) -> dict[str, Any]:
     """The public attributes of an object that are numbers: its settings."""
-    values = getattr(thing, "__dict__", {})
+    values = getattr(instance, "__dict__", {})
     return {
         name: value
         for name, value in values.items()

@@ -67,12 +67,12 @@ class _Dice:
         return options[int(self._uniform() * len(options))]
 
     def shuffled(self, items: Iterable[_T]) -> list[_T]:
-        return [item for _, _, item in sorted((self._uniform(), at, item) for at, item in enumerate(items))]
+        return [item for _, _, item in sorted((self._uniform(), index, item) for index, item in enumerate(items))]
 
     def sample(self, items: Sequence[_T], most: int) -> list[_T]:
         """A random choice of at most `most` items, in their original order."""
         kept = set(self.shuffled(range(len(items)))[:most])
-        return [item for at, item in enumerate(items) if at in kept]
+        return [item for index, item in enumerate(items) if index in kept]
 
 
 # --- the first sentence -----------------------------------------------------------------------------
@@ -92,18 +92,18 @@ def _substituted(name: Name, dice: _Dice) -> str:
     groups: list[str] = []
     single: dict[str, list[str]] = {}
     for prefix, locants in places.items():
-        at = located[prefix] if precise or set(locants) == {"N"} else []
-        if not at:
+        stated = located[prefix] if precise or set(locants) == {"N"} else []
+        if not stated:
             groups.append(plural(f"{prefix} group", len(locants)))
-        elif set(at) == {"N"}:
-            groups.append(plural(f"{prefix} group", len(at)) + " on the nitrogen atom")
-        elif relative and at[0] in _SIDES and dice.chance(0.4):
-            groups.append(f"{article(prefix)} group at the {_SIDES[at[0]]} position")
-        elif len(at) == 1:
-            single.setdefault(at[0], []).append(article(prefix))
+        elif set(stated) == {"N"}:
+            groups.append(plural(f"{prefix} group", len(stated)) + " on the nitrogen atom")
+        elif relative and stated[0] in _SIDES and dice.chance(0.4):
+            groups.append(f"{article(prefix)} group at the {_SIDES[stated[0]]} position")
+        elif len(stated) == 1:
+            single.setdefault(stated[0], []).append(article(prefix))
         else:
-            groups.append(f"{prefix} groups at positions {listed(at)}")
-    groups += [f"{listed(prefixes)} group at position {at}" for at, prefixes in single.items()]
+            groups.append(f"{prefix} groups at positions {listed(stated)}")
+    groups += [f"{listed(prefixes)} group at position {locant}" for locant, prefixes in single.items()]
     numbers = [locant for locants in located.values() for locant in locants]
     if precise and len(places) == 1 and numbers and "N" not in numbers and dice.chance(0.4):
         (prefix,) = places

@@ -156,10 +156,10 @@ def ring_noun(view: Skeleton, system: RingSystem) -> str:
         size = f"{number(len(system.core))}-membered"
         return f"{size} ring{content}" if heteroatoms else f"{size} carbocycle"
     cycles = f"{_CYCLES[len(rings)]}cyclic" if len(rings) < len(_CYCLES) else "polycyclic"
-    return f"{_fusion(view, rings)}{'' if heteroatoms else 'carbo'}{cycles} ring system{content}"
+    return f"{_fusion(rings)}{'' if heteroatoms else 'carbo'}{cycles} ring system{content}"
 
 
-def _fusion(view: Skeleton, rings: list[tuple[int, ...]]) -> str:
+def _fusion(rings: list[tuple[int, ...]]) -> str:
     """How the rings of a system share atoms: spiro (one), fused (two neighbours) or bridged (more)."""
     shared = {len(set(ring) & set(other)) for ring in rings for other in rings if ring is not other} - {0}
     if max(shared) > 2:
@@ -254,7 +254,7 @@ def benzene_pattern(view: Skeleton) -> str | None:
     taken = [bool(view.neighbours(atom, *core)) for atom in order]
     turns = [taken[shift:] + taken[:shift] for shift in range(6)]
     turns += [turn[::-1] for turn in turns]
-    lowest = min([at for at, flag in enumerate(turn, 1) if flag] for turn in turns)
+    lowest = min([position for position, flag in enumerate(turn, 1) if flag] for turn in turns)
     if len(lowest) == 2:
         return {2: "ortho", 3: "meta", 4: "para"}[lowest[1]] + "-disubstituted"
     if 2 < len(lowest) < 6:
@@ -285,9 +285,9 @@ def _framework_classes(view: Skeleton, functional: bool) -> list[str]:
     elements = Counter(atom.GetSymbol() for atom in view.atoms)
     bound = {
         view.symbol(other)
-        for at, atom in enumerate(view.atoms)
+        for index, atom in enumerate(view.atoms)
         if atom.GetSymbol() == "C"
-        for other in view.adjacent[at]
+        for other in view.adjacent[index]
     }
     labels = [name for symbol, name in _ORGANO.items() if symbol in bound]
     if set(elements) == {"C"}:
@@ -306,8 +306,10 @@ def _framework_classes(view: Skeleton, functional: bool) -> list[str]:
 def _fatty_acid_classes(view: Skeleton, length: int) -> list[str]:
     if length < 4:
         return []
-    carbons = [[other for other in view.adjacent[at] if view.symbol(other) == "C"] for at in range(len(view.atoms))]
-    branched = any(len(bound) > 2 for at, bound in enumerate(carbons) if view.symbol(at) == "C")
+    carbons = [
+        [other for other in view.adjacent[index] if view.symbol(other) == "C"] for index in range(len(view.atoms))
+    ]
+    branched = any(len(bound) > 2 for index, bound in enumerate(carbons) if view.symbol(index) == "C")
     shape = "branched" if branched else "straight"
     multiple = any("compound" in group.compound_class for group, _ in view.groups)
     size = "short" if length < 6 else "medium" if length < 13 else "long" if length < 23 else "very long"

@@ -121,11 +121,11 @@ def _principal(
     """
     best = next((name for name in SUFFIXES if any(name == group for _, group in groups)), None)
     rank = _SENIORITY[best] if best else len(SUFFIXES)
-    for position, (at, name) in enumerate(groups):
-        for start in view.neighbours(atoms[at], *inside):
-            nitrogen = _on_nitrogen(view, start, atoms[at])
-            if nitrogen and prefix(view, start, atoms[at]) == name and _SENIORITY[nitrogen[0]] < rank:
-                plain = [*groups[:position], (at, nitrogen[0]), *groups[position + 1 :]]
+    for position, (index, name) in enumerate(groups):
+        for start in view.neighbours(atoms[index], *inside):
+            nitrogen = _on_nitrogen(view, start, atoms[index])
+            if nitrogen and prefix(view, start, atoms[index]) == name and _SENIORITY[nitrogen[0]] < rank:
+                plain = [*groups[:position], (index, nitrogen[0]), *groups[position + 1 :]]
                 return nitrogen[0], plain, nitrogen[1]
     return best, groups, []
 
@@ -152,9 +152,9 @@ def _ring_parent(view: Skeleton, system: RingSystem) -> _Candidate | None:
         if trivial and (level < rank or rank == len(SUFFIXES)):
             named, parent, rank = trivial, BENZENE_PARENTS[trivial], level
             principal, groups, nitrogen = None, plain, []
-    at = number_ring(view, system, groups, {atom for atom, name in groups if name == named})
-    rest = [(at[atom], name) for atom, name in groups if name != named]
-    where = sorted((at[atom] for atom, name in groups if name == named), key=place)
+    locants = number_ring(view, system, groups, {atom for atom, name in groups if name == named})
+    rest = [(locants[atom], name) for atom, name in groups if name != named]
+    where = sorted((locants[atom] for atom, name in groups if name == named), key=place)
     if principal:
         parent = _with_suffix(ring, where, SUFFIXES[principal], alone=not rest)
     elif not named and len(rest) == 1 and (ring.name == "benzene" or is_cycloalkane(ring)):
@@ -183,14 +183,14 @@ def _chain_parent(view: Skeleton, path: list[int]) -> _Candidate | None:
     if groups is None:
         return None
     principal, groups, nitrogen = _principal(view, groups, [-1, *path], set(path))
-    where = sorted(at for at, name in groups if name == principal)
+    where = sorted(locant for locant, name in groups if name == principal)
     first, last = 1 in where, len(path) in where and (len(path) > 1 or len(where) > 1)
     included = principal in CHAIN_SUFFIXES and len(where) == first + last
     if (included and last and not first) or (principal == "oxo" and len(path) == 1):
         return None  # the same chain is also tried from its other end; a ketone needs a longer chain
     shift = 1 if included else 0
     length = len(path) + (len(where) if included else 0)
-    bonds = [(at + shift, kind) for at, kind in chain_bonds(view, path)]
+    bonds = [(locant + shift, kind) for locant, kind in chain_bonds(view, path)]
     stem = unsaturated(length, bonds)
     if stem is None:
         return None
@@ -203,17 +203,17 @@ def _chain_parent(view: Skeleton, path: list[int]) -> _Candidate | None:
         parent = _elided(stem + "e", suffix) + ("" if needless else f"-{','.join(map(str, where))}-") + suffix
     else:
         parent = stem + "e"
-    rest = [(at + shift, name) for at, name in groups if name != principal]
+    rest = [(locant + shift, name) for locant, name in groups if name != principal]
     single = length == 1 or (included and len(path) == 1)  # a single position needs no locant
-    placed = [("" if single else str(at), name) for at, name in rest] + [("N", name) for name in nitrogen]
+    placed = [("" if single else str(locant), name) for locant, name in rest] + [("N", name) for name in nitrogen]
     rank = _SENIORITY[principal] if principal else len(SUFFIXES)
     return _Candidate(
         (rank, -len(where), 1, not included, -length, -len(bonds), -len(groups)),
         (
             where,
             sorted(bonds),
-            sorted(at for at, _ in rest),
-            [at for at, _ in sorted(rest, key=lambda group: (letters(group[1]), group[0]))],
+            sorted(locant for locant, _ in rest),
+            [locant for locant, _ in sorted(rest, key=lambda group: (letters(group[1]), group[0]))],
         ),
         Name(RETAINED_NAMES.get(parent, parent), in_order(placed)),
     )

@@ -100,7 +100,7 @@ def unsaturated(length: int, bonds: list[tuple[int, str]]) -> str | None:
     ending = MULTIPLIERS[len(bonds)] + kinds.pop() if len(bonds) > 1 else kinds.pop()
     if length == 2:
         return stem + ending
-    return f"{stem}{'a' if len(bonds) > 1 else ''}-{','.join(str(at) for at, _ in sorted(bonds))}-{ending}"
+    return f"{stem}{'a' if len(bonds) > 1 else ''}-{','.join(str(locant) for locant, _ in sorted(bonds))}-{ending}"
 
 
 def is_chain(atom: Chem.Atom) -> bool:
@@ -129,20 +129,20 @@ def chain_paths(view: Skeleton, start: int, origin: int = -1) -> Iterator[list[i
 
 
 def chain_bonds(view: Skeleton, path: list[int]) -> list[tuple[int, str]]:
-    """(position, "en" or "yn") of the multiple bonds of a chain."""
+    """(locant, "en" or "yn") of the multiple bonds of a chain."""
     orders = [view.bond(*pair) for pair in zip(path, path[1:], strict=False)]
-    return [(at, "en" if order == DOUBLE else "yn") for at, order in enumerate(orders, 1) if order != SINGLE]
+    return [(locant, "en" if order == DOUBLE else "yn") for locant, order in enumerate(orders, 1) if order != SINGLE]
 
 
 def chain_groups(view: Skeleton, path: list[int], origin: int = -1) -> list[tuple[int, str]] | None:
     """(position in the chain, prefix) of everything attached to a chain."""
     groups = []
-    for at, index in enumerate(path, start=1):
+    for locant, index in enumerate(path, start=1):
         for other in view.neighbours(index, origin, *path):
             name = prefix(view, other, index)
             if name is None:
                 return None
-            groups.append((at, name))
+            groups.append((locant, name))
     return groups if len(groups) < len(MULTIPLIERS) else None
 
 
@@ -159,7 +159,7 @@ def _chain_prefix(view: Skeleton, start: int, origin: int, acyl: bool = False) -
         ranked.append((-len(bonds), sorted(bonds), -len(groups), sorted(groups)))
     _, bonds, _, groups = min(ranked)
     shift = 1 if acyl else 0
-    stem = unsaturated(longest + shift, [(at + shift, kind) for at, kind in bonds])
+    stem = unsaturated(longest + shift, [(locant + shift, kind) for locant, kind in bonds])
     if stem is None:
         return None
     if acyl:
@@ -168,7 +168,7 @@ def _chain_prefix(view: Skeleton, start: int, origin: int, acyl: bool = False) -
         stem += "yl" if longest == 2 else "-1-yl"
     else:
         stem = stem.removesuffix("an") + "yl"
-    return assemble([("" if longest == 1 else str(at + shift), name) for at, name in groups], stem)
+    return assemble([("" if longest == 1 else str(locant + shift), name) for locant, name in groups], stem)
 
 
 def ring_groups(view: Skeleton, system: RingSystem, skip: int = -1) -> list[tuple[int, str]] | None:
@@ -211,7 +211,7 @@ def _ring_prefix(view: Skeleton, start: int, origin: int) -> str | None:
     groups = ring_groups(view, system, skip=origin)
     if groups is None or not (takes_suffix(system) or imide or ring.name.endswith(("ium", "coumarin"))):
         return None
-    at = number_ring(view, system, groups, {start})
+    locants = number_ring(view, system, groups, {start})
     if ring.name == "benzene":
         stem = "phenyl"
     elif imide:
@@ -219,8 +219,8 @@ def _ring_prefix(view: Skeleton, start: int, origin: int) -> str | None:
     elif is_cycloalkane(ring):
         stem = ring.name.removesuffix("ane") + "yl"
     else:
-        stem = f"{ring.name.removesuffix('e')}-{at[start]}-yl"
-    return assemble([(at[atom], name) for atom, name in groups], stem)
+        stem = f"{ring.name.removesuffix('e')}-{locants[start]}-yl"
+    return assemble([(locants[atom], name) for atom, name in groups], stem)
 
 
 def _branch(view: Skeleton, start: int, origin: int) -> list[int] | None:

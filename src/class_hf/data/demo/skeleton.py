@@ -168,16 +168,16 @@ def number_ring(view: Skeleton, system: RingSystem, groups: list[tuple[int, str]
     for match in view.molecule.GetSubstructMatches(pattern, uniquify=False, maxMatches=2000):
         if not system.atoms.issuperset(match):
             continue
-        at = dict(zip(match, locants, strict=True))
+        locant_of = dict(zip(match, locants, strict=True))
         carriers = [view.atoms[match[index]] for index in nitrogens]
         rank = (
             sum(atom.GetTotalNumHs() == 0 and atom.GetDegree() < 3 for atom in carriers),
-            sorted(place(at[atom]) for atom in first),
-            sorted(place(at[atom]) for atom, _ in groups),
-            [place(at[atom]) for atom, _ in alphabet],
+            sorted(place(locant_of[atom]) for atom in first),
+            sorted(place(locant_of[atom]) for atom, _ in groups),
+            [place(locant_of[atom]) for atom, _ in alphabet],
         )
         if best is None or rank < best[0]:
-            best = (rank, at)
+            best = (rank, locant_of)
     if best is None:
         raise RuntimeError(f"the pattern of {system.ring.name} does not match the ring it was found for")
     return best[1]
