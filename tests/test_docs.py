@@ -5,6 +5,7 @@
 
 import json
 import os
+import pkgutil
 import re
 import shutil
 import subprocess
@@ -31,6 +32,32 @@ def test_every_public_name_is_in_the_reference_once() -> None:
     assert len(entries) == len(set(entries))
     public = {f"class_hf.{module}.{name}" for name, module in class_hf._MODULE_OF.items()}
     assert public <= set(entries)
+
+
+def pages() -> list[Path]:
+    return [
+        *DOCS.rglob("*.md"),
+        *(ROOT / f"{name}.md" for name in ("README", "CONTRIBUTING", "MIGRATION", "SECURITY")),
+    ]
+
+
+@pytest.mark.filterwarnings("ignore:class_hf:FutureWarning")  # the old names in MIGRATION
+def test_everything_that_the_pages_name_can_be_imported() -> None:
+    """Names of the reference, names with dots, and imports in code blocks."""
+    missing = []
+    for page in pages():
+        text = page.read_text(encoding="utf-8")
+        names = set(re.findall(r"^::: ([\w.]+)$", text, re.M))
+        names |= set(re.findall(r"[\[`](class_hf(?:\.\w+)+)[\]`]", text))
+        for module, imported in re.findall(r"^from (class_hf[\w.]*) import (\([^)]*\)|.*)$", text, re.M):
+            imported = re.sub(r"#.*", "", imported).strip("() \n")
+            names |= {f"{module}.{name.split()[0]}" for name in imported.split(",") if name.strip()}
+        for name in names:
+            try:
+                pkgutil.resolve_name(name)
+            except (ImportError, AttributeError):
+                missing.append(f"{page.relative_to(ROOT)}: {name}")
+    assert not missing
 
 
 def test_every_page_is_in_the_navigation() -> None:

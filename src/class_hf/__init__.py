@@ -27,7 +27,7 @@ _PUBLIC = {
     "hub.encoder": ["Encoder"],
     "hub.sentence_transformers": ["save_sentence_transformer"],
     "losses.aman": ["AmanLoss"],
-    "losses.contrastive": ["ContrastiveLoss"],
+    "losses.contrastive": ["ContrastiveLoss", "LossOutput"],
     "losses.orma": ["OrmaLoss"],
     "losses.text2mol": ["Text2MolLoss"],
     "models.configuration_aman": ["AmanConfig"],

@@ -1,0 +1,56 @@
+"""A filtered search returns k hits whenever k molecules match, on each store, and each of them matches."""
+
+import random
+
+import pytest
+from rdkit import Chem
+from rdkit.Chem.Descriptors import MolWt
+
+from class_hf import MoleculeFilter, MoleculeIndex
+
+QUERY = "The molecule is a carboxylic acid."
+
+
+@pytest.fixture(scope="module")
+def index_with_codes(molecules, indexed_model, processor, tmp_path_factory):
+    pytest.importorskip("faiss")
+    folder = tmp_path_factory.mktemp("codes") / "index"
+    return MoleculeIndex.build(molecules, indexed_model, processor, folder, exact_up_to=3)
+
+
+def matches(row, filters):
+    """Whether a row matches, computed by RDKit and Python alone."""
+    molecule = Chem.AddHs(Chem.MolFromSmiles(row["smiles"]))
+    elements = {atom.GetSymbol() for atom in molecule.GetAtoms()}
+    weight = MolWt(molecule)
+    return (
+        (filters.min_weight is None or weight >= filters.min_weight)
+        and (filters.max_weight is None or weight <= filters.max_weight)
+        and set(filters.elements or ()) <= elements
+        and all(
+            {"<": row["number"] < condition.value, "!=": row["number"] != condition.value}[condition.operator]
+            for condition in filters.conditions
+        )
+    )
+
+
+def random_filter(generator):
+    choose = generator.random
+    return MoleculeFilter(
+        min_weight=generator.uniform(10, 110) if choose() < 0.5 else None,
+        max_weight=generator.uniform(110, 160) if choose() < 0.5 else None,
+        elements=generator.choice(["O", "N", "S", "C,O", "Cl"]) if choose() < 0.5 else None,
+        where=generator.choice(["number < 20", "number != 3 and number < 15"]) if choose() < 0.5 else None,
+    )
+
+
+@pytest.mark.parametrize("name", ["index", "index_with_codes", "qdrant_index"])
+def test_k_hits_whenever_k_match(name, request, molecules):
+    index, generator = request.getfixturevalue(name), random.Random(0)
+    rows = list(molecules)
+    for _ in range(40):
+        filters, k = random_filter(generator), generator.randint(1, 12)
+        expected = {row["id"] for row in rows if matches(row, filters)}
+        found = [hit.id for hit in index.search(QUERY, k=k, filters=filters, query_bank=False)]
+        assert len(found) == min(k, len(expected)) and len(set(found)) == len(found), (filters, k)
+        assert set(found) <= expected, filters
