@@ -15,7 +15,7 @@ from class_hf.training.arguments import CurriculumTrainingArguments
 from class_hf.training.streams import is_stream
 
 # `curriculum_end: auto` leaves out pairs with a larger probability of being wrong. On ChEBI-20 training on a wrong
-# pair costs two to four times the MRR that a missing right pair costs (docs/wrong_pairs.md). Three times: 1 / (1 + 3).
+# pair costs two to three times the MRR that a missing right pair costs (docs/wrong_pairs.md), so 1 / (1 + 3).
 LEFT_OUT_ABOVE = 0.25
 
 
