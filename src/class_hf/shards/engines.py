@@ -13,8 +13,10 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from itertools import islice
 from multiprocessing.connection import wait as wait_for_end
-from threading import Thread
+from threading import RLock, Thread
 from typing import Any, TypeVar
+
+from tqdm import tqdm
 
 Result = TypeVar("Result")
 Work = Callable[[int], Result]
@@ -111,6 +113,7 @@ def _pool(workers: int) -> Iterator[ProcessPoolExecutor]:
 def _start_worker() -> None:
     """Prepares a process of the pool."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the driver handles Ctrl-C
+    tqdm.set_lock(RLock())  # the default lock is a semaphore, which leaks when the process is killed
     parent = multiprocessing.parent_process()
     if parent is not None:
         # A pool's processes would wait for ever for a driver that was killed.
