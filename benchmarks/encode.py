@@ -214,7 +214,7 @@ def main() -> None:
             bar("20 encoding: private memory at ten times the rows", "<=", 1.1, memory),
         ],
         args.output,
-        rows=args.rows,
+        molecules=args.rows,
         molecules_per_core_second=rates,
         processes=best,
         steps="this version" if args.earlier is None else "an earlier version",
