@@ -62,6 +62,20 @@ def test_env_describes_the_machine(capsys):
     assert str(Path.home()) not in text
 
 
+def test_a_module_of_the_user_is_imported_first(tmp_path, monkeypatch, capsys):
+    (tmp_path / "my_cli_model.py").write_text("print('imported')")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    cli.main(["--import", "my_cli_model", "--version"])
+    assert capsys.readouterr().out.startswith("imported\nclass-hf ")
+    for words, message in (
+        (["--import"], "needs the name"),
+        (["--import", "no_such", "train"], "no module 'no_such'"),
+    ):
+        with pytest.raises(SystemExit, match=message):
+            cli.main(words)
+
+
 def test_an_unknown_command_lists_those_there_are():
     with pytest.raises(SystemExit, match="no command 'xyzzy'; expected one of score, suspects, train"):
         cli.main(["xyzzy"])

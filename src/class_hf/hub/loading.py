@@ -158,6 +158,12 @@ def _complete(argument: str, name: str) -> Iterator[None]:
         text = short_message(error)
         if text.startswith(f"{argument} {name!r}"):
             raise
+        if "does not recognize this architecture" in text:
+            model_type = text.partition("`")[2].partition("`")[0]
+            text = (
+                f"its model type `{model_type}` is not known. If a module of your own defines it, import it first: "
+                "`class-hf --import MODULE ...`, or `import MODULE` in Python."
+            )
         kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
         raise ValueError(f"{argument} {name!r} cannot be loaded: {kind}{text}") from error
 

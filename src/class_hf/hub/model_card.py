@@ -287,7 +287,9 @@ def _own_code(model: Any, module: str) -> str:
         )
     return (
         f"{name} is not part of `class_hf`. It is in the module {code(module)}. Install that module, or put its file "
-        "into the current folder, and import it before loading.\n\n"
+        f"into the current folder, and import it before loading. "
+        f"For commands: {code(f'class-hf --import {module} ...')}."
+        "\n\n"
     )
 
 

@@ -3,6 +3,7 @@
 import importlib
 import os
 import sys
+from types import ModuleType
 from typing import Any
 
 from class_hf.utils.messages import one_line
@@ -17,6 +18,40 @@ def is_object_path(name: str) -> bool:
     """
     module, colon, attribute = name.partition(":")
     return bool(colon) and all(part.isidentifier() for part in [*module.split("."), *attribute.split(".")])
+
+
+def load_module(name: str, path: str | None = None) -> ModuleType:
+    """Imports a module, also from the current folder, which is searched last.
+
+    Args:
+        name: the module.
+        path: *optional*, what the user gave, for the message. Default: the name of the module.
+
+    Raises:
+        ImportError: if the module cannot be imported. The message says why.
+
+    >>> load_module("collections").__name__
+    'collections'
+    >>> load_module("no_such_module")
+    Traceback (most recent call last):
+    ImportError: 'no_such_module': there is no module 'no_such_module'. Install it, or run in its folder.
+    """
+    path = path or name
+    if not {"", os.getcwd()} & set(sys.path):
+        # The console command has its own folder on the path, not the user's.
+        sys.path.append(os.getcwd())
+        importlib.invalidate_caches()
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        # A module that the user's module imports is missing: another cause, and another remedy.
+        is_requested = error.name is not None and f"{name}.".startswith(f"{error.name}.")
+        advice = "Install it, or run in its folder." if is_requested else f"{name} imports it: install it."
+        raise ImportError(f"{path!r}: there is no module {error.name!r}. {advice}") from error
+    except Exception as error:
+        raise ImportError(
+            f"{path!r}: importing {name} raised {type(error).__name__}: {one_line(error)}. Check that module."
+        ) from error
 
 
 def load_object(path: str) -> Any:
@@ -44,21 +79,7 @@ def load_object(path: str) -> Any:
     if not is_object_path(path):
         raise ValueError(f"{path!r}: expected package.module:Name, for instance my_package.difficulty:Length.")
     module_name, _, attribute = path.partition(":")
-    if not {"", os.getcwd()} & set(sys.path):
-        # The console command has its own folder on the path, not the user's.
-        sys.path.append(os.getcwd())
-        importlib.invalidate_caches()
-    try:
-        loaded: Any = importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
-        # A module that the user's module imports is missing: another cause, and another remedy.
-        is_requested = error.name is not None and f"{module_name}.".startswith(f"{error.name}.")
-        advice = "Install it, or run in its folder." if is_requested else f"{module_name} imports it: install it."
-        raise ImportError(f"{path!r}: there is no module {error.name!r}. {advice}") from error
-    except Exception as error:
-        raise ImportError(
-            f"{path!r}: importing {module_name} raised {type(error).__name__}: {one_line(error)}. Check that module."
-        ) from error
+    loaded: Any = load_module(module_name, path)
     for part in attribute.split("."):
         if not hasattr(loaded, part):
             public = [name for name in dir(loaded) if not name.startswith("_")]
