@@ -41,6 +41,8 @@ def test_reviewed_cards_are_what_the_generator_writes(path):
     text = path.read_text()
     values = yaml.safe_load(text.split("---")[1])
     assert {"license", "tags", "language"} <= set(values)
+    named = [values.get(key, []) for key in ("datasets", "source_datasets", "base_model")]
+    assert all("/" in name for names in named for name in ([names] if isinstance(names, str) else names))
     pictures = re.findall(r"\]\((plots/.*?)\)", text)
     assert pictures and all((path.parent / picture).is_file() for picture in pictures)
     if "model-index" not in values:
