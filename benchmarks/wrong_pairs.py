@@ -17,8 +17,9 @@ The arms, and what they know:
 - `end_auto`: the same pairs are left out, and the pool grows from the least to the most suspect of the others.
 - `end_oracle`: as `cut_auto`, but the share that is left out is the true one.
 - `weights`: all pairs, weighted in the loss by their probability of being right.
-- `smoothing`, `clip`, `small_loss`: know nothing of a curriculum. Label smoothing .4; losses clipped at 5; after a
-  fifth of the run, the pairs with the largest losses of each batch are left out (the share of wrong pairs is known).
+- `smoothing`, `clip`, `small_loss`: know nothing of a curriculum. Label smoothing .4; losses clipped at 5
+  after a fifth of the run; after a fifth of the run, the pairs with the largest losses of each batch are left out (the
+  share of wrong pairs is known).
 - `oracle`: the right pairs only, with the steps of full epochs.
 
 `cut_auto` and `end_auto` take .9 of the steps of full epochs. Options change an arm, for instance `cut_auto+t.3+s1`:
@@ -99,6 +100,11 @@ def small_loss(share: float, steps: int) -> Callable[[torch.Tensor, int], torch.
         return losses.topk(kept, largest=False).values.mean()
 
     return rule
+
+
+def clipped(steps: int) -> Callable[[torch.Tensor, int], torch.Tensor]:
+    """The mean of losses that are clipped at 5 after a fifth of the steps. An untrained model has larger losses."""
+    return lambda losses, step: (losses.clamp(max=5.0) if step >= steps // 5 else losses).mean()
 
 
 def model_arguments() -> ModelArguments:
@@ -218,7 +224,7 @@ class Setting:
         if name == "smoothing":
             return self.run(self.train, smoothing=0.4)
         if name == "clip":
-            return self.run(self.train, RobustLoss(lambda losses, step: losses.clamp(max=5.0).mean()))
+            return self.run(self.train, RobustLoss(clipped(self.steps)))
         if name == "small_loss":
             return self.run(self.train, RobustLoss(small_loss(self.share, self.steps)))
         if name == "random":

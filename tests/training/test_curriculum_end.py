@@ -5,6 +5,7 @@ import pytest
 from datasets import Dataset
 
 from class_hf import CurriculumTrainingArguments
+from class_hf.plots.run import plot_plan
 from class_hf.training.planning import outline_plan, plan_from_arguments
 from class_hf.training.records import left_out_csv, write_plan
 
@@ -73,3 +74,14 @@ def test_left_out_pairs_are_listed_the_most_suspect_first(tmp_path):
     assert (tmp_path / "left_out.csv").read_text().splitlines() == lines
     with np.load(tmp_path / "difficulty.npz") as arrays:
         assert arrays["train.wrong_probability"].tolist() == pairs["wrong_probability"][:]
+
+
+def test_the_picture_shows_the_pairs_left_out_and_a_resumed_run_keeps_the_share(tmp_path, monkeypatch):
+    monkeypatch.setattr("class_hf.plots.run.save_figure", lambda figure, path: figure)
+    plan = plan_from_arguments(arguments(tmp_path, curriculum_end="0.9"), make_pairs(wrong=[3, 7]))
+    legend = plot_plan(plan, tmp_path / "plan.png").axes[0].get_legend()
+    assert "2 pairs left out" in [text.get_text() for text in legend.get_texts()]
+    # A run is resumed only with equal settings of the plan and an equal fingerprint.
+    other = plan_from_arguments(arguments(tmp_path, curriculum_end="0.8"), make_pairs(wrong=[3, 7]))
+    assert plan.settings["end"] == 0.9 and other.settings["end"] == 0.8
+    assert plan.fingerprint() != other.fingerprint()
