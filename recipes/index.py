@@ -122,8 +122,7 @@ def main(argv: Sequence[str]) -> None:
         on_error=args.on_error,
         overwrite=args.overwrite,
     )
-    output_dir = None if args.store else args.output_dir
-    place = {"output_dir": output_dir, "store": args.store, "settings": settings}
+    place = {"output_dir": None if args.store else args.output_dir, "store": args.store, "settings": settings}
     if molecules is None:
         index = index_vectors(args.vectors, model=args.model, **place)
     else:
@@ -140,8 +139,7 @@ def read_source(args: argparse.Namespace) -> tuple[datasets.Dataset, list[str] |
     if args.molecules:
         if args.query_bank:
             raise ValueError("--query_bank needs training captions: use a data set of pairs, not --molecules.")
-        options = table_options(args)
-        return read_molecules(args.molecules, split=args.split, on_error=args.on_error, **options), None
+        return read_molecules(args.molecules, split=args.split, on_error=args.on_error, **table_options(args)), None
     data, report = load_data(args.data_dir, args.dataset_name, args.demo, args.on_error, **table_options(args))
     if report is not None:
         print(report)

@@ -79,10 +79,8 @@ def main(argv: list[str]) -> None:
         if args.should_save:
             print(plan_table(plan))
             if args.end_share != 1.0:
-                suspects = "those likely wrong" if args.end_share is None else "the most suspect"
-                print(
-                    f"curriculum_end is {args.curriculum_end}: the run finds suspects first, and leaves out {suspects}"
-                )
+                group = "those likely wrong" if args.end_share is None else "the most suspect"
+                print(f"curriculum_end is {args.curriculum_end}: the run finds suspects first, and leaves out {group}")
             print(f"drawn in {plot_plan(plan, output / 'plots' / 'dry_run_plan.png')}")
         return
     with run_lock(output) if args.process_index == 0 else nullcontext():
@@ -110,11 +108,10 @@ def train(
     )
     trained, total = parameters = trainable_parameters(model)
     print_once(args, f"prepared in {preparation_seconds:.1f} s; {total:,} parameters, {trained:,} of them trained")
+    saved = output / DIFFICULTY_FILE if checkpoint is not None else None
     if args.curriculum_order in ("easy_first", "hard_first") and "difficulty" not in prepared["train"].column_names:
-        saved = output / DIFFICULTY_FILE if checkpoint is not None else None
         prepared |= add_difficulty(prepared, args, **data_args.scoring(), saved=saved)
     if args.needs_suspects and WRONG_PROBABILITY not in prepared["train"].column_names:
-        saved = output / DIFFICULTY_FILE if checkpoint is not None else None
         prepared |= add_suspects(prepared, args, saved=saved)
     trainer = CurriculumTrainer(
         model=model,

@@ -36,10 +36,10 @@ def test_refused_in_one_line_with_little_time_and_memory(case, tmp_path):
     path = tmp_path / "recipe.yaml"
     path.write_bytes(content)
     tracemalloc.start()
-    started = time.perf_counter()
+    started = time.process_time()
     with pytest.raises(ValueError, match=message) as raised:
         read_mapping(path, "the recipe")
-    assert time.perf_counter() - started < 5 and tracemalloc.get_traced_memory()[1] < 50e6
+    assert time.process_time() - started < 5 and tracemalloc.get_traced_memory()[1] < 50e6
     tracemalloc.stop()
     assert str(raised.value).startswith(f"the recipe {str(path)!r}") and "\n" not in str(raised.value)
 

@@ -131,11 +131,11 @@ def test_coordinates_are_dropped():
     ],
 )
 def test_limits(smiles, message):
-    start = time.perf_counter()
+    start = time.process_time()
     with pytest.raises(ValueError) as error:
         parse_smiles(smiles)
     assert message in str(error.value) and len(str(error.value)) < 300
-    assert time.perf_counter() - start < 2.0
+    assert time.process_time() - start < 2.0
 
 
 @pytest.mark.parametrize(
