@@ -1,4 +1,4 @@
-"""Runs the benchmarks, each in its own process, and writes the table of results into benchmarks/README.md.
+"""Runs the benchmarks, each in its own process, and writes the table of results into benchmarks/measurements.md.
 
     python benchmarks/run.py [--data_dir DATA] [--only NAME ...]
 
@@ -121,8 +121,8 @@ def main(argv: list[str] | None = None, folder: Path = ROOT / "benchmarks", resu
     parser.add_argument("--data_dir", type=Path, help="folder with ChEBI-20 (default: the synthetic demo)")
     parser.add_argument("--only", nargs="+", choices=SCRIPTS, metavar="NAME", help=f"of {', '.join(SCRIPTS)}")
     args = parser.parse_args(argv)
-    readme = folder / "README.md"
-    with_table(readme.read_text(encoding="utf-8"), "")  # fails now rather than after the benchmarks
+    page = folder / "measurements.md"
+    with_table(page.read_text(encoding="utf-8"), "")  # fails now rather than after the benchmarks
     verdicts: dict[str, str] = {}
     for name in args.only or SCRIPTS:
         if not (folder / f"{name}.py").is_file():
@@ -131,7 +131,7 @@ def main(argv: list[str] | None = None, folder: Path = ROOT / "benchmarks", resu
         started = time.perf_counter()
         verdict = run(name, folder, results, args.data_dir)
         verdicts[name] = f"{verdict:<28} {time.perf_counter() - started:6.1f} s"
-    write_text(readme, with_table(readme.read_text(encoding="utf-8"), table(read_rows(results))))
+    write_text(page, with_table(page.read_text(encoding="utf-8"), table(read_rows(results))))
     print()
     for name, verdict in verdicts.items():
         print(f"{name:<20} {verdict}")

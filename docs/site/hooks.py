@@ -19,7 +19,7 @@ _SHOWN = (
     "CONTRIBUTING.md",
     "MIGRATION.md",
     "SECURITY.md",
-    "benchmarks/README.md",
+    "benchmarks/*.md",
     "benchmarks/results/**/*",
     "model_cards/**/*",
 )

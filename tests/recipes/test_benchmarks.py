@@ -138,7 +138,7 @@ sys.exit({status})
 def folder(tmp_path):
     """Four scripts: one fails, one misses its bar, one meets it, one needs data."""
     (tmp_path / "results").mkdir()
-    (tmp_path / "README.md").write_text("# Results\n<!-- results -->\n<!-- /results -->\n")
+    (tmp_path / "measurements.md").write_text("# Results\n<!-- results -->\n<!-- /results -->\n")
     (tmp_path / "padding.py").write_text("raise RuntimeError('broken')")
     for name, status in (("processes", 1), ("evaluation", 0), ("fast_cpu", 0)):
         met = status == 0
@@ -156,14 +156,14 @@ def test_run_continues_after_failures_and_writes_the_table(runner, folder, capfd
     assert run(runner, folder) == 1
     summary = [line.split()[:2] for line in capfd.readouterr().out.splitlines() if line.endswith(" s")]
     assert summary == [["padding", "FAILED"], ["processes", "MISSED"], ["evaluation", "met"], ["fast_cpu", "not"]]
-    rows = (folder / "README.md").read_text().splitlines()
+    rows = (folder / "measurements.md").read_text().splitlines()
     assert [row.split(" | ")[0] for row in rows[4:-1]] == ["| processes", "| evaluation"]
 
 
 def test_run_passes_the_data_on_and_keeps_what_was_measured_before(runner, folder):
     assert run(runner, folder, "--only", "evaluation") == 0
     assert run(runner, folder, "--only", "fast_cpu", "--data_dir", "D") == 0
-    rows = (folder / "README.md").read_text().splitlines()
+    rows = (folder / "measurements.md").read_text().splitlines()
     assert [row.split(" | ")[0] for row in rows[4:-1]] == ["| evaluation", "| fast_cpu"]
 
 
