@@ -5,6 +5,7 @@ import gc
 import importlib.util
 import os
 import shutil
+import signal
 import tempfile
 from pathlib import Path
 
@@ -19,6 +20,9 @@ os.environ["HF_DATASETS_CACHE"] = os.environ["CLASS_HF_TESTS_CACHE"]
 os.environ["HF_MODULES_CACHE"] = tempfile.mkdtemp(prefix="modules_", dir=os.environ["CLASS_HF_TESTS_CACHE"])
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
+
+# A shell starts jobs in the background with this signal ignored, and child processes inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 import datasets  # noqa: E402
 import pytest  # noqa: E402
@@ -124,9 +128,9 @@ C60 = (
 )
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser():
-    """A real browser, which starts once."""
+    """A real browser. Playwright runs an event loop in this thread, in which no other test could run its own."""
     playwright = pytest.importorskip("playwright.sync_api")
     chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     if chromium is None:

@@ -27,7 +27,7 @@ GUIDES = (
     "docs/wrong_pairs.md",
 )
 PAGES = ("README.md", *GUIDES)
-REASONS = ("installs packages", "trains", "serves", "needs a server")
+REASONS = ("installs packages", "trains", "serves", "needs a server", "needs several hosts")
 # Scores of a model that is trained on another machine differ by rounding.
 TOLERANCE = 0.06
 _BLOCK = re.compile(

@@ -171,7 +171,7 @@ def test_a_slow_request_gets_503_and_a_full_queue_429(index_folder, indexed_mode
     """Both with a model that waits."""
     index = MoleculeIndex.load(index_folder, indexed_model, processor)
     app = build_app(index, ServiceSettings(time_limit=0.3, max_waiting=2))
-    encode = index.encoder().queries
+    encode = index.encoder().embed_queries
 
     def slow(side, queries):
         import time
@@ -181,9 +181,9 @@ def test_a_slow_request_gets_503_and_a_full_queue_429(index_folder, indexed_mode
 
     async def many():
         async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client:
-            index.encoder().queries = slow
+            index.encoder().embed_queries = slow
             answers = await asyncio.gather(*(client.post("/v1/search", json={"text": TEXT}) for _ in range(8)))
-            index.encoder().queries = encode
+            index.encoder().embed_queries = encode
             await asyncio.sleep(0.5)
             return answers, await client.post("/v1/search", json={"text": TEXT})
 
