@@ -65,14 +65,19 @@ def test_a_second_run_is_refused_and_the_lock_of_a_killed_one_is_taken_over(tmp_
 def test_stale_locks(holder, message, tmp_path):
     text = holder if isinstance(holder, str) else json.dumps(holder)
     (tmp_path / LOCK_NAME).write_text(text)
+    (tmp_path / "checkpoint-2").mkdir()
+    half_written = [tmp_path / ".tmpAb3dE9", tmp_path / "checkpoint-2" / ".tmp1Cd2Ef"]  # by safetensors
+    for path in (*half_written, tmp_path / ".tmp"):
+        path.touch()
     if message is None:
         with run_lock(tmp_path), run_lock(tmp_path):  # a process may enter again
             pass
         assert not (tmp_path / LOCK_NAME).exists()
+        assert not any(path.exists() for path in half_written) and (tmp_path / ".tmp").exists()
     else:
         with pytest.raises(OutputFolderError, match=message), run_lock(tmp_path):
             pass
-        assert (tmp_path / LOCK_NAME).read_text() == text
+        assert (tmp_path / LOCK_NAME).read_text() == text and all(path.exists() for path in half_written)
 
 
 def test_a_folder_in_which_nothing_was_written_is_removed(tmp_path):

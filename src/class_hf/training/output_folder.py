@@ -123,7 +123,7 @@ def run_lock(folder: Path) -> Iterator[None]:
     """Keeps other processes from training into the same folder.
 
     The lock is the file `run.lock` with the process id, the host and the start time. The lock of a dead process of
-    this host is taken over. The same process may enter several times.
+    this host is taken over, and the files that it was writing are removed. The same process may enter several times.
 
     Args:
         folder: the output folder; it is created if necessary.
@@ -156,6 +156,8 @@ def run_lock(folder: Path) -> Iterator[None]:
                 f"{folder} is written by process {holder.get('pid')} on host {holder.get('host')} (since {started}). "
                 f"Wait for it, stop it, or choose another --output_dir. If it is dead, remove {path}."
             )
+        if path.exists() and not nested:
+            _remove_half_written(folder)
         if not nested:
             path.write_text(json.dumps({**identity, "started": time.time()}), encoding="utf-8")
     try:
@@ -165,6 +167,14 @@ def run_lock(folder: Path) -> Iterator[None]:
             path.unlink(missing_ok=True)
         if created and not any(folder.iterdir()):
             folder.rmdir()  # nothing was written
+
+
+def _remove_half_written(folder: Path) -> None:
+    """Removes what a killed run was writing: safetensors writes to `.tmpXXXXXX` first, and renames."""
+    for place in (folder, *folder.glob(f"{PREFIX_CHECKPOINT_DIR}-*")):
+        for path in place.glob(".tmp??????"):
+            if path.is_file():
+                path.unlink()
 
 
 def _identity(pid: int) -> dict[str, JsonValue]:
