@@ -198,7 +198,8 @@ _EXAMPLES_WITH_EXTRAS = {
 
 
 def pytest_collection_modifyitems(items):
-    """Skips the examples whose optional packages, or Java, are not installed."""
+    """Puts slow tests first, so that no worker waits for one at the end. Skips examples without what they need."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
     for item in items:
         needed = _EXAMPLES_WITH_EXTRAS.get(item.name, ())
         missing = [package for package in needed if importlib.util.find_spec(package) is None]
