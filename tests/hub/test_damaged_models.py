@@ -165,7 +165,8 @@ def test_from_pretrained_alone_would_continue_with_random_weights(saved, tmp_pat
     """The reason for the check. If this fails, transformers refuses such a model, too."""
     shutil.copytree(saved, tmp_path / "model")
     tensors(lambda state: state.pop(PROJECTION))(Path(tmp_path / "model"))
-    TextMoleculeDualEncoderModel.from_pretrained(tmp_path / "model")
+    weights = TextMoleculeDualEncoderModel.from_pretrained(tmp_path / "model").state_dict()[PROJECTION]
+    assert not torch.equal(weights, TextMoleculeDualEncoderModel.from_pretrained(saved).state_dict()[PROJECTION])
 
 
 def test_a_damaged_adapter_or_base_is_refused(saved, processor, tmp_path):
