@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import transformers
 from conftest import tiny_bert, tiny_model
 from safetensors.torch import load_file, save_file
 from transformers import AutoTokenizer
@@ -140,6 +141,19 @@ def test_a_damaged_model_is_refused_in_one_line(kind, saved, tmp_path):
         load_model(str(folder))
     text = str(error.value)
     assert text.startswith(f"--model {str(folder)!r} ") and "\n" not in text and len(text) < 600
+
+
+def test_a_damaged_model_is_refused_at_every_log_level(saved, tmp_path):
+    """transformers describes a tensor of a wrong shape in its log only."""
+    damage, message = DAMAGES["a wider projection"]
+    shutil.copytree(saved, tmp_path / "model")
+    damage(tmp_path / "model")
+    transformers.logging.set_verbosity_error()
+    try:
+        with pytest.raises(ValueError, match=message):
+            load_model(str(tmp_path / "model"))
+    finally:
+        transformers.logging.set_verbosity_warning()
 
 
 def test_a_complete_model_loads(saved):

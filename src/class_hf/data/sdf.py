@@ -200,12 +200,15 @@ def _reason(block: str) -> str:
     """The message of RDKit about a mol block that it cannot read. RDKit gives it to its log only."""
     log, messages = logging.getLogger("rdkit"), _Messages()
     handlers, log.handlers = log.handlers, [messages]
+    level = log.level
+    log.setLevel(logging.DEBUG)  # whatever the level of the program
     rdBase.LogToPythonLogger()
     try:
         # RDKit cuts its message by bytes, so other characters than ASCII could come out broken.
         Chem.MolFromMolBlock(block.encode("ascii", "replace").decode())
     finally:
         log.handlers = handlers
+        log.setLevel(level)
         # RDKit's default: standard error; in a notebook, the standard error of Python.
         (rdBase.LogToPythonStderr if "ipykernel" in sys.modules else rdBase.LogToCppStreams)()
     text = " ".join(" ".join(messages.texts).split())

@@ -1,7 +1,6 @@
 """Loads trained models from a folder, from the Hub, or from an installed package. Damaged models are refused."""
 
 import logging
-import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -136,11 +135,11 @@ def load_weights(
             f"{argument} {str(folder)!r} holds no model (no config.json). Give the output folder of a training."
         )
     place: dict[str, Any] = {"revision": revision, "subfolder": subfolder or ""}
-    with _complete(argument, name), _quiet_loading() as reports:
-        try:
-            model, info = AutoModel.from_pretrained(name, output_loading_info=True, **options, **place)
-        except RuntimeError as error:
-            raise ValueError(_mismatch(reports) or str(error)) from error
+    with _complete(argument, name), _quiet_loading():
+        # Tensors of a wrong shape are asked for here and refused below: the error of transformers names no tensor.
+        model, info = AutoModel.from_pretrained(
+            name, output_loading_info=True, ignore_mismatched_sizes=True, **options, **place
+        )
         _check_weights(info)
         _check_values(model, cached_file(name, SAFE_WEIGHTS_NAME, **OPTIONAL_FILE, **place))
     return model
@@ -169,35 +168,24 @@ def _complete(argument: str, name: str) -> Iterator[None]:
 
 
 @contextmanager
-def _quiet_loading() -> Iterator[list[str]]:
-    """Collects what transformers logs while it loads weights, since its report of many lines is not for the user."""
-    records: list[str] = []
-
-    class Collect(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            records.append(record.getMessage())
-
-    logger, collect = transformers.logging.get_logger("transformers"), Collect()
+def _quiet_loading() -> Iterator[None]:
+    """Drops what transformers logs while it loads weights, since its report of many lines is not for the user."""
+    logger = transformers.logging.get_logger("transformers")
     handlers, propagate = list(logger.handlers), logger.propagate
-    logger.handlers, logger.propagate = [collect], False
+    logger.handlers, logger.propagate = [logging.NullHandler()], False
     try:
-        yield records
+        yield
     finally:
         logger.handlers, logger.propagate = handlers, propagate
 
 
-def _mismatch(reports: list[str]) -> str | None:
-    """A line on the first tensor of a wrong shape, from the report of transformers."""
-    for line in "\n".join(reports).splitlines():
-        shapes = re.findall(r"torch\.Size\((\[[^\]]*\])\)", line)
-        if "MISMATCH" in line and len(shapes) == 2:
-            name = line.split("|")[0].strip()
-            return f"{name} has the shape {shapes[0]} in the weights file, but config.json describes {shapes[1]}."
-    return None
-
-
 def _check_weights(info: Mapping[str, Any]) -> None:
-    """Refuses missing and extra tensors."""
+    """Refuses missing and extra tensors, and tensors of a wrong shape."""
+    if info["mismatched_keys"]:
+        name, found, expected = min(info["mismatched_keys"])
+        raise ValueError(
+            f"{name} has the shape {list(found)} in the weights file, but config.json describes {list(expected)}."
+        )
     for kind, verb in (("missing_keys", "lacks"), ("unexpected_keys", "holds")):
         names = sorted(info[kind])
         if names:
