@@ -33,8 +33,8 @@ from pathlib import Path
 from typing import Any
 
 from class_hf.config.command import CommandParser, asks_for_help, run_script
-from class_hf.config.numbers import non_negative_integer
 from class_hf.config.recipe_files import find_file, program
+from class_hf.utils.numbers import non_negative_integer
 from class_hf.utils.suggestions import did_you_mean
 
 if not asks_for_help():  # these imports take seconds, and the help needs none of them

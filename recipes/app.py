@@ -16,8 +16,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from class_hf.config.command import CommandParser, asks_for_help, run_script
-from class_hf.config.numbers import port_number
 from class_hf.config.recipe_files import program
+from class_hf.utils.numbers import port_number
 
 if not asks_for_help():  # these imports take seconds, and the help needs none of them
     import transformers

@@ -16,9 +16,9 @@ import sys
 from collections.abc import Sequence
 
 from class_hf.config.command import CommandParser, asks_for_help, run_script
-from class_hf.config.numbers import positive_integer
 from class_hf.config.recipe_files import program
 from class_hf.data.columns import add_table_arguments, table_options
+from class_hf.utils.numbers import positive_integer
 
 if not asks_for_help():  # these imports take seconds, and the help needs none of them
     import datasets
@@ -79,17 +79,9 @@ def main(argv: Sequence[str]) -> None:
     if not sys.stderr.isatty():
         datasets.disable_progress_bars()
         transformers.logging.disable_progress_bar()
-    settings = EncodeSettings(
-        side=args.side,
-        shard_size=args.shard_size,
-        batch_size=args.batch_size,
-        dtype=args.dtype,
-        on_error=args.on_error,
-        workers=args.workers,
-        scheduler=args.scheduler,
-        split=args.split,
-        **table_options(args),
-    )
+    # The arguments have the names of the settings.
+    values = {name: value for name, value in vars(args).items() if name in EncodeSettings.__dataclass_fields__}
+    settings = EncodeSettings(**(values | table_options(args)))
     print_report(encode_table(args.table, args.model, args.output_dir, settings), args)
 
 

@@ -13,9 +13,9 @@ from typing import Any
 
 from class_hf._version import __version__
 from class_hf.config.command import CommandParser, asks_for_help, run_script
-from class_hf.config.numbers import non_negative_integer, positive_integer
 from class_hf.config.recipe_files import program
 from class_hf.data.columns import add_table_arguments, table_options
+from class_hf.utils.numbers import non_negative_integer, positive_integer
 
 if not asks_for_help():  # these imports take seconds, and the help needs none of them
     import datasets

@@ -19,9 +19,9 @@ import time
 from collections.abc import Sequence
 
 from class_hf.config.command import CommandParser, asks_for_help, run_script
-from class_hf.config.numbers import positive_integer
 from class_hf.config.recipe_files import program
 from class_hf.data.columns import add_table_arguments, table_options
+from class_hf.utils.numbers import positive_integer
 
 if not asks_for_help():  # these imports take seconds, and the help needs none of them
     import datasets

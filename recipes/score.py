@@ -21,18 +21,19 @@ from typing import Literal
 
 from class_hf.config.arguments import DIFFICULTY_NAMES
 from class_hf.config.command import CommandParser, asks_for_help, run_script
-from class_hf.config.numbers import non_negative_integer, positive_integer, share
 from class_hf.config.recipe_files import program
 from class_hf.data.columns import add_table_arguments, table_options
+from class_hf.utils.numbers import non_negative_integer, positive_integer, share
 
 if not asks_for_help():  # these imports take seconds, and the help needs none of them
     from datasets import DatasetDict, disable_progress_bars
 
     from class_hf.data.keep import drop_marked
     from class_hf.data.source import load_data
-    from class_hf.difficulty.scorer import WRONG_PROBABILITY, DifficultyScorer, score_dataset
+    from class_hf.difficulty.scorer import DifficultyScorer, score_dataset
     from class_hf.difficulty.summary import format_summary, summarise_scores
     from class_hf.plots.difficulty import write_figures
+    from class_hf.utils.column_names import WRONG_PROBABILITY
     from class_hf.utils.files import atomic_folder
 
 

@@ -18,8 +18,8 @@ from dataclasses import asdict
 from pathlib import Path
 
 from class_hf.config.command import CommandParser, asks_for_help, run_script
-from class_hf.config.numbers import number, positive, positive_integer
 from class_hf.config.recipe_files import program
+from class_hf.utils.numbers import number, positive, positive_integer
 
 if not asks_for_help():  # these imports take seconds, and the help needs none of them
     import transformers

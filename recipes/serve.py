@@ -12,10 +12,10 @@ import argparse
 from collections.abc import Sequence
 
 from class_hf.config.command import CommandParser, run_script
-from class_hf.config.numbers import port_number, positive, positive_integer
 from class_hf.config.recipe_files import program
 from class_hf.service.server import require_packages, serve
 from class_hf.service.settings import ServiceSettings
+from class_hf.utils.numbers import port_number, positive, positive_integer
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:

@@ -18,9 +18,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from class_hf.config.command import CommandParser, asks_for_help, run_script
-from class_hf.config.numbers import non_negative_integer, positive_integer
 from class_hf.config.recipe_files import program
 from class_hf.data.columns import add_table_arguments, table_options
+from class_hf.utils.numbers import non_negative_integer, positive_integer
 
 if not asks_for_help():  # these imports take seconds, and the help needs none of them
     from datasets import disable_progress_bars
@@ -28,6 +28,7 @@ if not asks_for_help():  # these imports take seconds, and the help needs none o
     from class_hf.data.source import load_data
     from class_hf.difficulty.scorer import DifficultyScorer
     from class_hf.plots.suspects import write_suspects
+    from class_hf.utils.column_names import WRONG_PROBABILITY
     from class_hf.utils.files import atomic_folder
     from class_hf.utils.spreadsheets import format_csv
 
@@ -94,7 +95,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         seconds = time.perf_counter() - started
         write_suspects(folder, suspects, pairs)
         rows = zip(pairs["id"][:], suspects.wrong_probability.round(6).tolist(), strict=True)
-        (folder / "probabilities.csv").write_text(format_csv(["id", "wrong_probability"], rows), encoding="utf-8")
+        (folder / "probabilities.csv").write_text(format_csv(["id", WRONG_PROBABILITY], rows), encoding="utf-8")
         summary = {
             "command": f"class-hf suspects {shlex.join(sys.argv[1:] if arguments is None else arguments)}",
             "pairs": len(pairs),

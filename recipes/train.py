@@ -34,7 +34,6 @@ if not asks_for_help():  # these imports take seconds, and the help needs none o
     from class_hf.backbones.registry import build_loss, build_model
     from class_hf.config.parsing import parse_recipe
     from class_hf.data.collator import TextMoleculeCollator
-    from class_hf.difficulty.scorer import WRONG_PROBABILITY
     from class_hf.hub.data_source import card_fields
     from class_hf.plots.run import plot_plan, plot_run
     from class_hf.plots.tables import metrics_line, plan_table, summary_table
@@ -48,6 +47,7 @@ if not asks_for_help():  # these imports take seconds, and the help needs none o
     from class_hf.training.records import evaluate_run, write_plan, write_records
     from class_hf.training.scoring import DIFFICULTY_FILE, add_difficulty, add_suspects
     from class_hf.training.trainer_checks import check_selection
+    from class_hf.utils.column_names import WRONG_PROBABILITY
     from class_hf.utils.files import write_json
 
 

@@ -10,7 +10,7 @@ import time
 import pytest
 
 from class_hf.config.command import INTERRUPTED, CommandParser, describe_error, run_command
-from class_hf.config.numbers import integer, non_negative, number, port_number, positive_integer, probability, share
+from class_hf.utils.numbers import integer, non_negative, number, port_number, positive_integer, probability, share
 
 
 def raising(error):

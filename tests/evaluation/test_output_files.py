@@ -32,7 +32,9 @@ def test_files_of_an_evaluation_may_be_replaced(tmp_path):
     write_json(paths["--output"], RECORD)
     write_arrays(paths["--save_embeddings"], text_embeds=np.ones(1), molecule_embeds=np.ones(1), gold=np.ones(1))
     plot_ranks(RANKS, paths["--plot"], "test", PNG_METADATA)
+    before = [path.read_bytes() for path in paths.values()]
     check_output_files(paths)
+    assert [path.read_bytes() for path in paths.values()] == before
 
 
 @pytest.mark.parametrize("argument", ("--output", "--save_embeddings", "--plot"))

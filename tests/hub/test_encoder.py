@@ -135,7 +135,7 @@ def test_from_a_folder(encoder, processor, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"precision": "int4"}, "precision is 'int4'; expected one of 'float32'"),
+        ({"precision": "int4"}, "precision is 'int4'; expected one of float32"),
         ({"convert_to": "list"}, "convert_to is 'list'"),
         ({"on_error": "drop"}, "on_error is 'drop'"),
         ({"batch_size": 0}, "batch_size is 0"),

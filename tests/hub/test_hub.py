@@ -370,6 +370,9 @@ def test_ordinary_words_are_no_secrets(tmp_path):
     text = "task-specific risk-averse sk-learn, hf_models, xoxo, https://hf.co/a/b:main@x, AKIA, ghp_x, npm_config"
     (tmp_path / "README.md").write_text(text)
     check_secrets(tmp_path)
+    (tmp_path / "README.md").write_text(f"{text} {TOKEN}")
+    with pytest.raises(ValueError, match="README.md holds what looks like a token"):
+        check_secrets(tmp_path)
 
 
 def test_only_files_of_the_list_are_pushed_without_links_out_of_the_folder(folder, tmp_path):

@@ -173,7 +173,7 @@ def test_a_source_without_training_pairs(recipe, folder, tmp_path):
 def test_the_script_ends_with_one_line_at_an_error(folder, tmp_path):
     run = run_recipe("score", *arguments(folder, tmp_path / "scored", "--combination", "sum"))
     assert run.returncode == 1
-    assert run.stderr.strip().splitlines()[-1].startswith("error: combination='sum': expected one of mean")
+    assert run.stderr.strip().splitlines()[-1].startswith("error: combination is 'sum'; expected one of mean")
     assert "Traceback" not in run.stderr
     assert not (tmp_path / "scored").exists()
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from class_hf.config.json_objects import parse_json_object
-from class_hf.config.numbers import positive_integer, probability, share
+from class_hf.utils.numbers import positive_integer, probability, share
 from class_hf.utils.plugins import is_object_path
 from class_hf.utils.suggestions import did_you_mean
 

@@ -13,6 +13,7 @@ import numpy as np
 from class_hf.curriculum.grouping import group_similar
 from class_hf.curriculum.pacing import competence, rule_name
 from class_hf.curriculum.settings import Order, PlanSettings
+from class_hf.utils.column_names import WRONG_PROBABILITY
 from class_hf.utils.json_text import JsonValue
 
 
@@ -186,7 +187,7 @@ class CurriculumPlan:
         self.ranking = rank_pairs(settings.order, self.num_pairs, values, ids, settings.seed)
         self.num_left_out = self.num_pairs - math.ceil(settings.end * self.num_pairs)
         if self.num_left_out and wrong_probability is not None:
-            probabilities = check_shares("wrong_probability", wrong_probability, ids, "Find the suspects again.")
+            probabilities = check_shares(WRONG_PROBABILITY, wrong_probability, ids, "Find the suspects again.")
             self.ranking = move_suspects_last(self.ranking, probabilities, self.num_left_out)
         elif self.num_left_out and settings.order == "none":
             raise ValueError(

@@ -7,10 +7,10 @@ import numpy as np
 import torch
 
 from class_hf.data.prepare import MOLECULE_FEATURES, PAIR_KEYS, POOLED, TEXT_FEATURES, pair_keys
+from class_hf.utils.column_names import WRONG_PROBABILITY
 from class_hf.utils.protocols import Processor
 
 # The column of the suspects, see `difficulty/scorer.py`.
-WRONG_PROBABILITY = "wrong_probability"
 
 
 class TextMoleculeCollator:

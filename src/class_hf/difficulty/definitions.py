@@ -14,8 +14,9 @@ from class_hf.difficulty.complexity import Complexity
 from class_hf.difficulty.confusability import TEXT_SIMILARITIES, Confusability
 from class_hf.difficulty.pair_features import PairFeatures
 from class_hf.difficulty.similarities import load_faiss
+from class_hf.utils.numbers import non_negative_integer, positive_integer
 from class_hf.utils.plugins import is_object_path, load_object
-from class_hf.utils.suggestions import did_you_mean
+from class_hf.utils.suggestions import check_choice, did_you_mean
 
 
 class FittedMeasure(Protocol):
@@ -98,15 +99,10 @@ class DifficultySettings:
 
     def __post_init__(self) -> None:
         if self.neighbours != "all" and (isinstance(self.neighbours, str) or self.neighbours < 1):
-            raise ValueError(f'neighbours={self.neighbours!r}: expected at least 1, or "all".')
-        if self.reference_steps < 1:
-            raise ValueError(f"reference_steps={self.reference_steps}: expected at least 1.")
-        if self.text_similarity not in TEXT_SIMILARITIES:
-            raise ValueError(
-                f"text_similarity={self.text_similarity!r}: expected one of {', '.join(TEXT_SIMILARITIES)}."
-            )
-        if self.exact_up_to < 0:
-            raise ValueError(f"exact_up_to={self.exact_up_to}: expected 0 or more.")
+            raise ValueError(f'neighbours is {self.neighbours!r}; expected an integer of at least 1, or "all".')
+        positive_integer.check("reference_steps", self.reference_steps)
+        check_choice("text_similarity", self.text_similarity, TEXT_SIMILARITIES)
+        non_negative_integer.check("exact_up_to", self.exact_up_to)
 
 
 Fit = Callable[[PairFeatures, DifficultySettings], tuple[FittedMeasure, np.ndarray]]

@@ -21,12 +21,12 @@ from class_hf.difficulty.pair_features import PairFeatures
 from class_hf.difficulty.ranks import rank_among
 from class_hf.difficulty.suspects import Suspects, find_suspects
 from class_hf.utils.json_text import JsonValue
+from class_hf.utils.numbers import share
+from class_hf.utils.suggestions import check_choice
 
-__all__ = ["COLUMNS", "DEFINITIONS", "DIFFICULTY_COLUMNS", "WRONG_PROBABILITY", "DifficultyScorer", "score_dataset"]
+__all__ = ["COLUMNS", "DEFINITIONS", "DIFFICULTY_COLUMNS", "DifficultyScorer", "score_dataset"]
 # The columns that scoring adds.
 DIFFICULTY_COLUMNS = ("text_difficulty", "molecule_difficulty", "difficulty")
-# The column that finding the suspects adds.
-WRONG_PROBABILITY = "wrong_probability"
 
 # Each takes (B,) ranks of the text, (B,) ranks of the molecule, and the weight of the text.
 _COMBINATIONS: dict[str, Callable[[np.ndarray, np.ndarray, float], np.ndarray]] = {
@@ -121,10 +121,8 @@ class DifficultyScorer:
         self.exact_up_to = exact_up_to
         _ = self.settings  # checks them
         check_definitions(self.definition)
-        if combination not in _COMBINATIONS:
-            raise ValueError(f"combination={combination!r}: expected one of {', '.join(_COMBINATIONS)}.")
-        if not 0 <= text_weight <= 1:
-            raise ValueError(f"text_weight={text_weight}: expected a number in [0, 1].")
+        check_choice("combination", combination, _COMBINATIONS)
+        share.check("text_weight", text_weight)
         self._ids: np.ndarray | None = None
         self._repeated: list[str] = []
 

@@ -15,7 +15,9 @@ from class_hf.data.prepare import MOLECULE_FEATURES, TEXT_FEATURES
 from class_hf.evaluation.embedding import embed
 from class_hf.hub.loading import load_pretrained
 from class_hf.hub.onnx_model import OnnxDualEncoder
+from class_hf.utils.numbers import positive_integer
 from class_hf.utils.protocols import Processor, RetrievalModel
+from class_hf.utils.suggestions import check_choice
 
 Precision = Literal["float32", "float16", "binary", "ubinary"]
 Vectors = np.ndarray | torch.Tensor | Sequence[Sequence[float]]
@@ -280,16 +282,10 @@ class Encoder:
         on_error: str,
     ) -> Any:
         """Checks the arguments, encodes the valid rows, and puts NaN in place of the others."""
-        choices = {
-            "precision": (precision, _PRECISIONS),
-            "convert_to": (convert_to, ("numpy", "torch")),
-            "on_error": (on_error, ("raise", "nan")),
-        }
-        for name, (value, known) in choices.items():
-            if value not in known:
-                raise ValueError(f"{name} is {value!r}; expected one of {', '.join(map(repr, known))}.")
-        if batch_size < 1:
-            raise ValueError(f"batch_size is {batch_size}; expected at least 1.")
+        check_choice("precision", precision, _PRECISIONS)
+        check_choice("convert_to", convert_to, ("numpy", "torch"))
+        check_choice("on_error", on_error, ("raise", "nan"))
+        positive_integer.check("batch_size", batch_size)
         if on_error == "nan" and precision.endswith("binary"):
             raise ValueError(f"precision {precision!r} has no NaN; use on_error='raise', or another precision.")
         rows = [inputs] if isinstance(inputs, str) else list(inputs)

@@ -12,13 +12,14 @@ from rdkit.Chem.Draw import rdMolDraw2D
 from class_hf.data.smiles import read_smiles
 from class_hf.difficulty.suspects import Suspects
 from class_hf.search.results import MAX_LAYOUT_ATOMS, format_sdf
+from class_hf.utils.column_names import WRONG_PROBABILITY
 from class_hf.utils.spreadsheets import format_csv
 
 COLUMNS = (
     "keep",
     "rank",
     "id",
-    "wrong_probability",
+    WRONG_PROBABILITY,
     "expected_precision",
     "kind",
     "description",
@@ -57,7 +58,7 @@ def suspect_rows(suspects: Suspects, pairs: Dataset) -> Iterator[dict[str, Any]]
             "keep": "no" if probability > 0.5 else "yes",
             "rank": place + 1,
             "id": pair["id"],
-            "wrong_probability": round(probability, 4),
+            WRONG_PROBABILITY: round(probability, 4),
             "expected_precision": round(total / (place + 1), 4),
             "kind": suspects.kinds[place],
             "description": pair["description"],

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import numpy as np
 import torch
@@ -20,7 +20,9 @@ from class_hf.search.encoder import IndexEncoder
 from class_hf.search.properties import describe
 from class_hf.search.stores.base import store_class
 from class_hf.search.vector_search import EXACT_UP_TO
+from class_hf.utils.numbers import non_negative_integer, positive_integer
 from class_hf.utils.protocols import Processor, RetrievalModel
+from class_hf.utils.suggestions import check_choice
 
 logger = logging.getLogger(__name__)
 
@@ -50,7 +52,7 @@ class IndexSettings:
 
     >>> IndexSettings(batch_size=0)
     Traceback (most recent call last):
-    ValueError: batch_size is 0; expected a whole number, 1 or more.
+    ValueError: batch_size is 0; expected an integer of at least 1.
     """
 
     batch_size: int = 256
@@ -62,16 +64,11 @@ class IndexSettings:
     overwrite: bool = False
 
     def __post_init__(self) -> None:
-        for name, least in (("batch_size", 1), ("exact_up_to", 0), ("num_proc", 1)):
-            value = getattr(self, name)
-            if value is None and name == "num_proc":
-                continue
-            if not isinstance(value, int) or isinstance(value, bool) or value < least:
-                raise ValueError(f"{name} is {value!r}; expected a whole number, {least} or more.")
-        choices = {"bank_method": ("softmax", "nearest"), "on_error": ("raise", "drop")}
-        for name, known in choices.items():
-            if getattr(self, name) not in known:
-                raise ValueError(f"{name} is {getattr(self, name)!r}; expected one of {', '.join(known)}.")
+        positive_integer.check("batch_size", self.batch_size)
+        non_negative_integer.check("exact_up_to", self.exact_up_to)
+        positive_integer.check("num_proc", self.num_proc)
+        check_choice("bank_method", self.bank_method, get_args(BankMethod))
+        check_choice("on_error", self.on_error, get_args(OnError))
         if self.query_bank is not None and (isinstance(self.query_bank, str) or not len(self.query_bank)):
             raise ValueError("query_bank has no captions; expected a list of training captions.")
 

@@ -3,6 +3,8 @@
 import os
 from dataclasses import dataclass
 
+from class_hf.utils.numbers import positive, positive_integer
+
 # The variable with the bearer token. A token on the command line would be in shell histories and process lists.
 TOKEN_VARIABLE = "CLASS_HF_SERVICE_TOKEN"
 
@@ -22,11 +24,11 @@ class ServiceSettings:
         substructure_time_limit (`float`, defaults to 10.0): seconds for matching the substructure of a query.
 
     Raises:
-        ValueError: If a limit is not above 0.
+        ValueError: If a limit is not a number above 0.
 
     >>> ServiceSettings(max_k=0)
     Traceback (most recent call last):
-    ValueError: max_k is 0; expected a number above 0.
+    ValueError: max_k is 0; expected an integer of at least 1.
     """
 
     max_body: int = 1_000_000
@@ -40,8 +42,7 @@ class ServiceSettings:
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
-            if not value > 0:
-                raise ValueError(f"{name} is {value!r}; expected a number above 0.")
+            (positive if name.endswith("time_limit") else positive_integer).check(name, value)
 
 
 def token_from_environment() -> str | None:

@@ -8,18 +8,21 @@ from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import rdkit
 from tqdm.auto import tqdm
 
 from class_hf._version import __version__
 from class_hf.data.row_sources import RowSource, Side, open_rows
+from class_hf.data.validation import OnError
 from class_hf.search.building import name_of
 from class_hf.search.encoder import IndexEncoder
 from class_hf.shards.encoding import DType, EncodeJob, Reject, ShardReport, encode_shard, hash_weights
 from class_hf.shards.engines import run_work
 from class_hf.shards.folder import CONFIG, ShardFolder
+from class_hf.utils.numbers import positive_integer
+from class_hf.utils.suggestions import check_choice
 
 logger = logging.getLogger(__name__)
 
@@ -64,14 +67,14 @@ class EncodeSettings:
 
     >>> EncodeSettings(shard_size=0)
     Traceback (most recent call last):
-    ValueError: shard_size is 0; expected a whole number, 1 or more.
+    ValueError: shard_size is 0; expected an integer of at least 1.
     """
 
     side: Side = "molecule"
     shard_size: int = 50_000
     batch_size: int = 256
     dtype: DType = "float32"
-    on_error: Literal["drop", "raise"] = "drop"
+    on_error: OnError = "drop"
     workers: int = 1
     scheduler: str | None = None
     split: str | None = None
@@ -81,13 +84,9 @@ class EncodeSettings:
 
     def __post_init__(self) -> None:
         for name in ("shard_size", "batch_size", "workers"):
-            value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                raise ValueError(f"{name} is {value!r}; expected a whole number, 1 or more.")
-        choices = {"side": ("molecule", "text"), "dtype": ("float32", "float16"), "on_error": ("drop", "raise")}
-        for name, known in choices.items():
-            if getattr(self, name) not in known:
-                raise ValueError(f"{name} is {getattr(self, name)!r}; expected one of {', '.join(known)}.")
+            positive_integer.check(name, getattr(self, name))
+        for name, words in (("side", Side), ("dtype", DType), ("on_error", OnError)):
+            check_choice(name, getattr(self, name), get_args(words))
 
 
 class EncodeReport(NamedTuple):

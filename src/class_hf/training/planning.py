@@ -10,9 +10,9 @@ from datasets import Dataset
 from class_hf.curriculum.grouping import pair_vectors
 from class_hf.curriculum.plan import CurriculumPlan
 from class_hf.difficulty.pair_features import PairFeatures
-from class_hf.difficulty.scorer import WRONG_PROBABILITY
 from class_hf.training.arguments import CurriculumTrainingArguments
 from class_hf.training.streams import is_stream
+from class_hf.utils.column_names import WRONG_PROBABILITY
 
 # `curriculum_end: auto` leaves out pairs with a larger probability of being wrong. On ChEBI-20 training on a wrong
 # pair costs two to three times the MRR that a missing right pair costs (docs/wrong_pairs.md), so 1 / (1 + 3).

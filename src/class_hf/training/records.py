@@ -10,11 +10,11 @@ from datasets import Dataset
 
 from class_hf.curriculum.plan import CurriculumPlan
 from class_hf.data.validation import LoadReport
-from class_hf.difficulty.scorer import WRONG_PROBABILITY
 from class_hf.evaluation.embedding import captions_of_other_splits
 from class_hf.evaluation.retrieval_evaluator import Ranks, RetrievalEvaluator
 from class_hf.training.scoring import DIFFICULTY_FILE, difficulty_arrays
 from class_hf.training.trainer import CurriculumTrainer
+from class_hf.utils.column_names import WRONG_PROBABILITY
 from class_hf.utils.environment import environment, peak_memory_bytes
 from class_hf.utils.files import write_arrays, write_json, write_text
 from class_hf.utils.protocols import Processor

@@ -10,8 +10,9 @@ from accelerate.utils import broadcast_object_list
 from datasets import Dataset
 from transformers import TrainingArguments
 
-from class_hf.difficulty.scorer import COLUMNS, DIFFICULTY_COLUMNS, WRONG_PROBABILITY, DifficultyScorer
+from class_hf.difficulty.scorer import COLUMNS, DIFFICULTY_COLUMNS, DifficultyScorer
 from class_hf.training.launch import print_once
+from class_hf.utils.column_names import WRONG_PROBABILITY
 from class_hf.utils.distributed import world_size
 
 SPLITS = ("train", "validation")

@@ -6,6 +6,8 @@ import sys
 import time
 from typing import TextIO
 
+from class_hf.utils.suggestions import check_choice
+
 LEVELS = ("debug", "info", "warning", "error")
 FORMATS = ("text", "json")
 # What every log record has. All other attributes were passed as `extra`.
@@ -90,9 +92,8 @@ def set_up_logging(level: str = "warning", log_format: str = "text", stream: Tex
     Traceback (most recent call last):
     ValueError: log_level is 'loud'; expected one of debug, info, warning, error.
     """
-    for name, value, known in (("log_level", level, LEVELS), ("log_format", log_format, FORMATS)):
-        if value not in known:
-            raise ValueError(f"{name} is {value!r}; expected one of {', '.join(known)}.")
+    check_choice("log_level", level, LEVELS)
+    check_choice("log_format", log_format, FORMATS)
     handler = Handler(stream)
     handler.setFormatter(JsonFormatter() if log_format == "json" else TextFormatter())
     handler.setLevel(level.upper())

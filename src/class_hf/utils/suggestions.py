@@ -1,4 +1,4 @@
-"""The end of an error about an unknown name."""
+"""Errors about unknown names."""
 
 import difflib
 from collections.abc import Iterable
@@ -27,3 +27,23 @@ def did_you_mean(name: object, known: Iterable[str], otherwise: str | None = Non
     if near:
         return f"did you mean {near[0]!r}?"
     return f"expected one of {', '.join(known)}." if otherwise is None else otherwise
+
+
+def check_choice(name: str, value: object, known: Iterable[str]) -> None:
+    """Checks an argument that takes one of several words.
+
+    Args:
+        name: name of the argument, for the error.
+        value: its value.
+        known: the words.
+
+    Raises:
+        ValueError: if the value is none of them.
+
+    >>> check_choice("on_error", "stop", ("raise", "drop"))
+    Traceback (most recent call last):
+    ValueError: on_error is 'stop'; expected one of raise, drop.
+    """
+    known = list(known)
+    if value not in known:
+        raise ValueError(f"{name} is {value!r}; {did_you_mean(value, known)}")
