@@ -1,5 +1,8 @@
 """The fingerprint feature extractor and its tower."""
 
+import zlib
+
+import numpy as np
 import pytest
 import torch
 from rdkit import Chem
@@ -39,6 +42,14 @@ def test_different_molecules_differ(first, second):
 def test_counts_in_unary():
     first, two = (set(ids(smiles, radius=0, num_buckets=10**6, substructures=())) for smiles in ("C", "[Na+].[Na+]"))
     assert len(first) == 1 and len(two) == 2
+
+
+def test_ids_are_hashes_of_substructure_and_threshold():
+    extractor = MoleculeFingerprintFeatureExtractor(num_buckets=1000, count_thresholds=(1, 2, 4))
+    texts = ["atom C:1", "atom C:2", "ring:1"]
+    expected = np.array([zlib.crc32(text.encode()) % 1000 for text in texts], "<i4").tobytes()
+    for _ in range(2):  # the second time from the cache
+        assert extractor.pack({"ring": 1, "atom C": 3, "none": 0}) == expected
 
 
 def test_collate_equals_single():

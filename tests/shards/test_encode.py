@@ -17,6 +17,7 @@ import pytest
 from class_hf import Encoder, MoleculeIndex
 from class_hf.data.molecule_tables import read_molecules
 from class_hf.search.building import IndexSettings
+from class_hf.search.encoder import IndexEncoder
 from class_hf.shards import encoding
 from class_hf.shards.encoding import encode_shard
 from class_hf.shards.indexing import index_vectors
@@ -80,6 +81,14 @@ def test_vectors_are_those_of_the_encoder(table, model_folder, indexed_model, pr
     assert encoded["weight"][0].as_py() == pytest.approx(32.04, abs=0.01)
     assert encoded["elements"][0].as_py() == ["H", "C", "O"]
     assert encoded["weight_of_table"][0].as_py() == "2"
+
+
+def test_features_and_prepared_tables_give_the_same_bits(pairs, indexed_model, processor):
+    encoder = IndexEncoder(indexed_model, processor)
+    table = pairs.select([3, 0, 1, 3, 2, 9, 1])
+    expected = encoder.embed_molecules(encoder.prepare(table, None), 2).numpy()
+    features = processor.encode_molecules(table["smiles"][:])
+    np.testing.assert_array_equal(encoder.embed_features("molecule", features, 2), expected)
 
 
 def test_rejects_name_row_and_reason(table, model_folder, tmp_path):

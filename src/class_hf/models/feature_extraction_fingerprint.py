@@ -1,7 +1,8 @@
 """Turns a molecule into the hashed ids of its substructures."""
 
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,8 @@ from .smiles import shared_molecule
 from .substructures import COUNTERS, environments
 
 COUNT_THRESHOLDS = (*range(1, 33), 36, 40, 48, 56, 64, 80, 96, 128)
+# Substructures whose ids are kept, about 20 MB. Most substructures of a molecule are also in many others.
+_KEPT = 2**16
 
 
 class MoleculeFingerprintFeatureExtractor(MoleculeFeatureExtractor):
@@ -81,22 +84,15 @@ class MoleculeFingerprintFeatureExtractor(MoleculeFeatureExtractor):
             ValueError: if the SMILES is invalid or too large (see [`parse_smiles`]).
         """
         molecule = shared_molecule(smiles)
-        counts: dict[str, int] = dict(environments(molecule, self.radius))
+        counts = environments(molecule, self.radius)
         for name in self.substructures:
-            counts.update(COUNTERS[name](molecule))  # each kind of substructure has its own names
+            counts |= COUNTERS[name](molecule)  # each kind of substructure has its own names
         return self.pack(counts)
 
     def pack(self, counts: Mapping[str, int]) -> bytes:
         """Encodes counted substructures, as `encode` does after counting them."""
-        thresholds = [(threshold, str(threshold).encode()) for threshold in self.count_thresholds]
-        hashes: list[int] = []
-        for fragment, count in sorted(counts.items()):
-            start = zlib.crc32(f"{fragment}:".encode())
-            for threshold, text in thresholds:
-                if threshold > count:
-                    break
-                hashes.append(zlib.crc32(text, start))  # the hash of "fragment:threshold"
-        return (np.array(hashes, np.int64) % self.num_buckets).astype("<i4").tobytes()
+        ids = _ids(self.num_buckets, tuple(self.count_thresholds))
+        return b"".join([ids(fragment, count) for fragment, count in sorted(counts.items())])
 
     def collate(self, blobs: Sequence[bytes]) -> dict[str, torch.Tensor]:
         """Joins B encoded molecules with T ids in total.
@@ -110,3 +106,17 @@ class MoleculeFingerprintFeatureExtractor(MoleculeFeatureExtractor):
         offsets = np.cumsum([0] + [len(blob) // 4 for blob in blobs], dtype=np.int32)
         ids = np.frombuffer(b"".join(blobs), dtype="<i4").astype(np.int32)
         return {"fragment_ids": torch.from_numpy(ids), "fragment_offsets": torch.from_numpy(offsets)}
+
+
+@lru_cache(maxsize=8)
+def _ids(num_buckets: int, count_thresholds: tuple[int, ...]) -> Callable[[str, int], bytes]:
+    """A function that gives the ids of a substructure that occurs a number of times."""
+
+    @lru_cache(maxsize=_KEPT)
+    def ids(fragment: str, count: int) -> bytes:
+        start = zlib.crc32(f"{fragment}:".encode())
+        # Each is the hash of "fragment:threshold".
+        hashes = [zlib.crc32(str(threshold).encode(), start) for threshold in count_thresholds if threshold <= count]
+        return (np.array(hashes, np.int64) % num_buckets).astype("<i4").tobytes()
+
+    return ids

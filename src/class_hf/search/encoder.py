@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from datasets import Dataset
 
 from class_hf.data.collator import TextMoleculeCollator
-from class_hf.data.prepare import MOLECULE_FEATURES, TEXT_FEATURES, prepare_molecules
+from class_hf.data.prepare import TEXT_FEATURES, prepare_molecules
 from class_hf.evaluation.embedding import embed, evaluating, logit_scale
 from class_hf.hub.loading import load_model
 from class_hf.utils.model_output import output_fields
@@ -85,10 +85,23 @@ class IndexEncoder:
         return _normalise(embed(self.model, prepared, TextMoleculeCollator(self.processor), "molecule", batch_size))
 
     def embed_features(self, side: str, features: Sequence[bytes], batch_size: int) -> np.ndarray:
-        """Embeds encoded rows of a side, results of the processor: (N, D) `float32`. It shows no progress."""
-        rows = Dataset.from_dict({{"text": TEXT_FEATURES, "molecule": MOLECULE_FEATURES}[side]: list(features)})
-        collator = TextMoleculeCollator(self.processor)
-        return _normalise(embed(self.model, rows, collator, side, batch_size, progress_bar=False)).numpy()
+        """Embeds encoded rows of a side, results of the processor: (N, D) `float32`.
+
+        The batches are those of [`~class_hf.evaluation.embedding.embed`], so the vectors are equal. A `Dataset` and a
+        data loader would take longer than a light tower.
+        """
+        distinct = list(dict.fromkeys(features))  # equal rows have equal vectors
+        distinct.sort(key=len, reverse=True)
+        collate = {"text": self.processor.collate_text, "molecule": self.processor.collate_molecules}[side]
+        device = next(self.model.parameters()).device
+        vectors = []
+        with evaluating(self.model):
+            for start in range(0, len(distinct), batch_size):
+                batch = collate(distinct[start : start + batch_size])
+                output = self.model(**{name: value.to(device) for name, value in batch.items()})
+                vectors.append(output_fields(output)[f"{side}_embeds"].float())
+        rows = {feature: row for row, feature in enumerate(distinct)}
+        return _normalise(torch.cat(vectors)).cpu().numpy()[[rows[feature] for feature in features]]
 
     def logit_scale(self, text: str) -> float:
         """The factor of the model's logits."""

@@ -84,7 +84,7 @@ class ShardReport(NamedTuple):
         number: of the shard.
         rows: rows that were read.
         rejects: rows that could not be encoded.
-        seconds: CPU seconds of the worker.
+        seconds: CPU seconds of the worker's thread.
     """
 
     number: int
@@ -125,7 +125,7 @@ def encode_shard(job: EncodeJob, number: int) -> ShardReport:
     """
     # A worker of Dask can have several threads. They would only wait for each other in Python.
     with _lock, single_thread(), rdBase.BlockLogs():
-        started = time.process_time()
+        started = time.thread_time()
         encoder = _open(job.model, job.revision, job.weights)
         folder = ShardFolder(job.output_dir)
         start = number * job.shard_size
@@ -140,7 +140,7 @@ def encode_shard(job: EncodeJob, number: int) -> ShardReport:
                 with folder.new_file(rejects_name(number)) as rejects_path:
                     columns = [list(values) for values in zip(*rejects, strict=True)]
                     pq.write_table(pa.table(columns, schema=_REJECTS), rejects_path, compression="zstd")
-        return ShardReport(number, stop - start, len(rejects), time.process_time() - started)
+        return ShardReport(number, stop - start, len(rejects), time.thread_time() - started)
 
 
 def part_schema(job: EncodeJob) -> pa.Schema:
