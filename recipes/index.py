@@ -5,6 +5,7 @@
     class-hf index --vectors ENCODED --output_dir INDEX
     class-hf index --append --molecules new.csv --output_dir INDEX
     class-hf index --delete ID1 ID2 --output_dir INDEX
+    class-hf index --vectors ENCODED --store lance:INDEX
     class-hf index --verify INDEX
 
 The molecules are a table (CSV, TSV, Parquet, SDF, SMILES, a folder of `Dataset.save_to_disk`), or the candidate pool
@@ -21,7 +22,7 @@ from collections.abc import Sequence
 from class_hf.config.command import CommandParser, asks_for_help, run_script
 from class_hf.config.recipe_files import program
 from class_hf.data.columns import add_table_arguments, table_options
-from class_hf.utils.numbers import positive_integer
+from class_hf.utils.numbers import non_negative_integer, positive_integer
 
 if not asks_for_help():  # these imports take seconds, and the help needs none of them
     import datasets
@@ -32,8 +33,9 @@ if not asks_for_help():  # these imports take seconds, and the help needs none o
     from class_hf.search.building import IndexSettings
     from class_hf.search.captions import with_captions
     from class_hf.search.index import MoleculeIndex
+    from class_hf.search.stores.base import hide_password
     from class_hf.search.vector_search import LEAST_RECALL
-    from class_hf.shards.indexing import index_vectors
+    from class_hf.shards.indexing import add_vectors, index_vectors
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
@@ -44,7 +46,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     )
     parser.add_argument("--model", help="folder or Hub id of a trained dual encoder")
     change = parser.add_mutually_exclusive_group()
-    change.add_argument("--append", action="store_true", help="add --molecules to the index in --output_dir")
+    change.add_argument("--append", action="store_true", help="add --molecules or --vectors to the index")
     change.add_argument("--update", action="store_true", help="replace molecules of the same ids in the index")
     change.add_argument("--delete", nargs="+", metavar="ID", help="delete molecules from the index by their ids")
     change.add_argument("--verify", metavar="FOLDER", help="check all files of an index against their checksums")
@@ -60,8 +62,14 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--output_dir", default="outputs/index", help="folder of the index (default: %(default)s)")
     parser.add_argument(
         "--store",
-        help="a database in place of a folder: qdrant+http://HOST:6333/COLLECTION, qdrant+path:FOLDER/COLLECTION, or "
-        "package.module:Name@LOCATION for a store class of your own",
+        help="a folder, or a database: lance:PATH_OR_URL, postgresql://USER@HOST/DATABASE/TABLE, "
+        "qdrant+http://HOST:6333/COLLECTION, qdrant+path:FOLDER/COLLECTION, or package.module:Name@LOCATION for a "
+        "store class of your own",
+    )
+    parser.add_argument(
+        "--exact_up_to",
+        type=non_negative_integer,
+        help="with more molecules than this, the search is approximate (default: depends on the store)",
     )
     parser.add_argument("--overwrite", action="store_true", help="replace an existing index")
     parser.add_argument("--split", help="split of a saved data set with several splits")
@@ -86,11 +94,11 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     args = parser.parse_args(argv)
     has_source = bool(args.vectors or args.molecules or args.data_dir or args.dataset_name or args.demo)
     if args.append or args.update:
-        if not args.molecules or args.store:
-            parser.error("--append and --update need --molecules and an index in --output_dir")
+        if not args.molecules and not (args.append and args.vectors):
+            parser.error(f"{'--append' if args.append else '--update'} needs --molecules")
     elif args.delete:
-        if has_source or args.store:
-            parser.error("--delete takes ids only, and an index in --output_dir")
+        if has_source:
+            parser.error("--delete takes ids only, and an index in --output_dir or --store")
     elif args.verify is None:
         if args.model is None and args.vectors is None:
             parser.error("the following argument is required: --model")
@@ -119,19 +127,20 @@ def main(argv: Sequence[str]) -> None:
         query_bank=bank,
         bank_method=args.bank_method,
         num_proc=args.num_proc,
+        exact_up_to=args.exact_up_to,
         on_error=args.on_error,
         overwrite=args.overwrite,
     )
-    place = {"output_dir": None if args.store else args.output_dir, "store": args.store, "settings": settings}
+    location = args.store or args.output_dir
     if molecules is None:
-        index = index_vectors(args.vectors, model=args.model, **place)
+        index = index_vectors(args.vectors, store=location, model=args.model, settings=settings)
     else:
-        index = MoleculeIndex.build(molecules, args.model, **place)
+        index = MoleculeIndex.build(molecules, args.model, store=location, settings=settings)
     print_report(index.config)
     print(f"{len(index):,} molecules and {index.config['captions']:,} captions, {time.perf_counter() - started:.0f} s")
     if bank is not None:
         print(f"query-bank normalisation by {len(bank):,} training captions")
-    print(f"written to {args.store or args.output_dir}")
+    print(f"written to {hide_password(location)}")
 
 
 def read_source(args: argparse.Namespace) -> tuple[datasets.Dataset, list[str] | None]:
@@ -160,8 +169,8 @@ def print_report(config: dict) -> None:
         print(f"{duplicates['ids']:,} rows repeat the id of an earlier row and are kept; the first ids: {ids}")
     recall = config.get("recall_at_10")
     if recall is not None:
-        aim = "" if recall >= LEAST_RECALL else f", below {LEAST_RECALL}: a larger exact_up_to searches exactly"
-        print(f"recall@10 of the approximate search: {recall:.3f} ({config['oversampling']} candidates per hit){aim}")
+        aim = "" if recall >= LEAST_RECALL else f", below {LEAST_RECALL}: a larger --exact_up_to searches exactly"
+        print(f"recall@10 of the approximate search: {recall:.3f} (effort {config['effort']}){aim}")
 
 
 def change_index(args: argparse.Namespace) -> str:
@@ -170,16 +179,21 @@ def change_index(args: argparse.Namespace) -> str:
     Raises:
         ValueError: If an id, a column or a row does not fit the index.
     """
-    index = MoleculeIndex.load(args.output_dir, args.model)
-    before = len(index)
-    if args.delete:
-        index.delete(args.delete)
-        return f"{before - len(index):,} molecules deleted from {args.output_dir}; it has {len(index):,}"
-    molecules, _ = read_source(args)
-    change = index.add if args.append else index.update
-    change(molecules, on_error=args.on_error, batch_size=args.batch_size)
-    done = f"{len(index) - before:,} molecules added to" if args.append else f"{len(molecules):,} molecules updated in"
-    return f"{done} {args.output_dir}; it has {len(index):,}"
+    location = args.store or args.output_dir
+    shown = hide_password(location)
+    with MoleculeIndex.load(location, args.model) as index:
+        before = len(index)
+        if args.delete:
+            index.delete(args.delete)
+            return f"{before - len(index):,} molecules deleted from {shown}; it has {len(index):,}"
+        if args.vectors:
+            add_vectors(index, args.vectors)
+            return f"{len(index) - before:,} molecules added to {shown}; it has {len(index):,}"
+        molecules, _ = read_source(args)
+        change = index.add if args.append else index.update
+        change(molecules, on_error=args.on_error, batch_size=args.batch_size)
+        done = f"{len(index) - before:,} molecules added to" if args.append else f"{len(molecules):,} updated in"
+        return f"{done} {shown}; it has {len(index):,}"
 
 
 def verify(location: str) -> str:

@@ -90,7 +90,7 @@ def test_an_open_index_searches_on(molecules, indexed_model, processor, bank, tm
         reader.delete(["m01"])
 
 
-def test_wrong_changes_leave_the_index_as_it_is(molecules, indexed_model, processor, qdrant_index, tmp_path):
+def test_wrong_changes_leave_the_index_as_it_is(molecules, indexed_model, processor, tmp_path):
     index = MoleculeIndex.build(molecules, indexed_model, processor, tmp_path / "index")
     before = index.search(TEXT, k=50)
     row = molecules.select([0])
@@ -104,7 +104,6 @@ def test_wrong_changes_leave_the_index_as_it_is(molecules, indexed_model, proces
         (index.update, renamed, "'new' is not in the index; add them"),
         (index.delete, ["m00", "m99"], "'m99' is not in the index"),
         (index.delete, molecules["id"][:], "no molecule would be left"),
-        (qdrant_index.delete, ["m00"], "QdrantStore cannot be changed"),
     ]
     for change, argument, message in cases:
         with pytest.raises(ValueError, match=message) as caught:

@@ -217,7 +217,7 @@ def test_recall_is_measured_and_the_effort_raised(table, model_folder, tmp_path)
     pytest.importorskip("faiss")
     encode_table(table, model_folder, tmp_path / "out")
     index = index_vectors(str(tmp_path / "out"), tmp_path / "index", settings=IndexSettings(exact_up_to=3))
-    assert index.config["recall_at_10"] >= 0.97 and index.config["oversampling"] in (10, 20, 40, 80)
+    assert index.config["recall_at_10"] >= 0.97 and index.config["effort"] in (10, 20, 40, 80)
 
 
 def test_a_full_disk_is_one_line(table, model_folder, tmp_path, monkeypatch):

@@ -40,8 +40,9 @@ class IndexSettings:
             them, which searches by text subtract by default. See
             [`~class_hf.evaluation.query_bank.bank_penalties`].
         bank_method (`str`, defaults to `"softmax"`): how penalties are computed: `"softmax"` or `"nearest"`.
-        exact_up_to (`int`, defaults to 200,000): with more candidates than this, one-bit codes preselect ten times k
-            of them, which misses about 1 % of the hits (needs faiss). Qdrant searches its graph.
+        exact_up_to (`int`, *optional*): with more candidates than this, the search is approximate, and its recall@10
+            is measured when the index is built. A folder then needs faiss. Default: that of the store, 200,000 in a
+            folder.
         num_proc (`int`, *optional*): processes that read and featurise the molecules.
         on_error (`str`, defaults to `"raise"`): what to do with a row without a readable SMILES: `"raise"` an error,
             or `"drop"` the row. `config["dropped"]` of the index counts the dropped rows and lists the first.
@@ -58,7 +59,7 @@ class IndexSettings:
     batch_size: int = 256
     query_bank: Sequence[str] | None = None
     bank_method: BankMethod = "softmax"
-    exact_up_to: int = EXACT_UP_TO
+    exact_up_to: int | None = None
     num_proc: int | None = None
     on_error: OnError = "raise"
     overwrite: bool = False
@@ -179,7 +180,9 @@ def write_index(encoded: EncodedMolecules, location: str | Path, settings: Index
             "model": encoded.model,
             "revision": encoded.revision,
             "dimension": dimension,
-            "exact_up_to": settings.exact_up_to,
+            "exact_up_to": getattr(store, "exact_up_to", EXACT_UP_TO)
+            if settings.exact_up_to is None
+            else settings.exact_up_to,
             "query_bank": None if bank is None else bank.config(),
             "probes": encoded.probes,
             **encoded.report,

@@ -1,6 +1,6 @@
 """The captions of a table of molecules: the column `description`, and further captions of the same molecules."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -56,23 +56,27 @@ def distinct_captions(table: Dataset) -> tuple[list[str], np.ndarray]:
     (['an acid', 'a solid'], array([0, 0]))
     """
     rows: dict[str, int] = {}
-    for row, texts in enumerate(_captions_of_rows(table)):
+    for row, texts in enumerate(texts_of_rows(table)):
         for caption in texts:
-            if isinstance(caption, str) and caption.strip():
-                rows.setdefault(caption, row)
+            rows.setdefault(caption, row)
     return list(rows), np.fromiter(rows.values(), np.int64, len(rows))
 
 
-def _captions_of_rows(table: Dataset) -> Iterator[Sequence[str | None]]:
-    """All captions of each row."""
-    columns = ["description"] if "description" in table.column_names else []
-    columns += [FURTHER] if has_further(table) else []
-    if not columns:
+def texts_of_rows(table: Dataset | Mapping[str, Sequence[Any]]) -> Iterator[list[str]]:
+    """All captions of each row of a table or of a block of rows. A table without captions has no rows here.
+
+    >>> list(texts_of_rows({"description": ["an acid", None], "further_descriptions": [["a solid"], None]}))
+    [['an acid', 'a solid'], []]
+    """
+    if isinstance(table, Dataset):
+        columns = ["description"] if "description" in table.column_names else []
+        columns += [FURTHER] if has_further(table) else []
+        captions = table.select_columns(columns)
+        for start in range(0, len(table) if columns else 0, _BLOCK):
+            yield from texts_of_rows(captions[start : start + _BLOCK])
         return
-    captions = table.select_columns(columns)
-    for start in range(0, len(table), _BLOCK):
-        block = captions[start : start + _BLOCK]
-        first = block.get("description") or [None] * len(block[columns[0]])
-        further = block.get(FURTHER) or [()] * len(first)
-        for caption, others in zip(first, further, strict=True):
-            yield (caption, *(others or ()))
+    further = table.get(FURTHER)
+    first = table.get("description") or [None] * len(further or ())
+    for caption, others in zip(first, further or [()] * len(first), strict=True):
+        texts = (caption, *(others if isinstance(others, list | tuple) else ()))
+        yield [text for text in texts if isinstance(text, str) and text.strip()]

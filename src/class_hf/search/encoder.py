@@ -18,7 +18,7 @@ from class_hf.utils.protocols import Processor, RetrievalModel
 QUERIES_AT_ONCE = 256
 # Two inputs whose vectors identify a model, whatever its file format, precision and device.
 _PROBES = {"text": ["The molecule is a steroid ester."], "molecule": ["CC(=O)Oc1ccccc1C(=O)O"]}
-_SAME_MODEL = 0.999  # smallest cosine of a probe; bf16 moves one by less than 0.0002
+SAME_MODEL = 0.999  # smallest cosine of a probe; bf16 moves one by less than 0.0002
 
 
 class IndexEncoder:
@@ -133,7 +133,7 @@ class IndexEncoder:
                     f"the model {self.name!r} gives {len(vector)} numbers, but the index holds {len(expected)} each: "
                     f"it was made by {made_by!r}. Load it with that model, or build it again."
                 )
-            if not float(vector @ expected) >= _SAME_MODEL:
+            if not float(vector @ expected) >= SAME_MODEL:
                 raise ValueError(
                     f"the model {self.name!r} is not the one that made the index ({made_by!r}): it gives another "
                     f"vector for the {side} {inputs[0]!r}. Load it with that model, or build it again."

@@ -9,7 +9,7 @@ from datasets import Dataset
 
 from class_hf.data.validation import OnError
 from class_hf.search.building import IndexSettings, build_index
-from class_hf.search.changes import IndexChange, require_folder
+from class_hf.search.changes import IndexChange, require_changeable
 from class_hf.search.conditions import check_conditions
 from class_hf.search.encoder import IndexEncoder
 from class_hf.search.query import Hit, MoleculeFilter, check_k
@@ -99,7 +99,7 @@ class MoleculeIndex:
             model (`RetrievalModel` or `str`): a dual encoder, or its folder or Hub id.
             processor (`Processor`, *optional*): the processor of a loaded model.
             output_dir (`str`, *optional*): folder of the index. Give either this or `store`.
-            store (`str`, *optional*): a URL of Qdrant (see [`~class_hf.search.stores.qdrant.QdrantStore`]), or
+            store (`str`, *optional*): a folder, the URL of a database (see `docs/databases.md`), or
                 `package.module:Name@LOCATION` for a store of your own.
             settings (`IndexSettings`, *optional*): the settings.
             options: fields of [`~class_hf.search.building.IndexSettings`], in place of `settings`.
@@ -284,10 +284,11 @@ class MoleculeIndex:
         return encoder
 
     def add(self, molecules: Dataset, *, on_error: OnError = "raise", batch_size: int = 256) -> None:
-        """Adds molecules to an index in a folder. The result equals an index of all molecules.
+        """Adds molecules. The result equals an index of all molecules.
 
-        Each change writes all files again, so add many molecules at once. The index is the old or the new one whenever
-        the process ends. Other processes continue to search the old one until they open it again.
+        The index is the old or the new one whenever the process ends. A folder is written again at each change, and a
+        database is changed in place, so add many molecules at once. Other processes that have an index in a folder
+        open continue to search the old one.
 
         Args:
             molecules: a table as for [`build`], with the columns `id` and `smiles`. Columns of the index that it lacks
@@ -296,13 +297,13 @@ class MoleculeIndex:
             batch_size (`int`, defaults to 256): molecules that are embedded at a time.
 
         Raises:
-            ValueError: If an id exists, a column does not, or rows are refused. Also if the store is not a folder.
+            ValueError: If an id exists, a column does not, or rows are refused. Also if the store cannot be changed.
         """
-        self._change(batch_size).add(molecules, on_error)
+        self.start_change(batch_size).add(molecules, on_error)
         self.config = self.store.config
 
     def update(self, molecules: Dataset, *, on_error: OnError = "raise", batch_size: int = 256) -> None:
-        """Replaces molecules of an index in a folder by those with the same ids. See [`add`].
+        """Replaces molecules by those with the same ids. See [`add`].
 
         Args:
             molecules, on_error, batch_size: As for [`add`].
@@ -310,23 +311,24 @@ class MoleculeIndex:
         Raises:
             ValueError: If an id does not exist, or as for [`add`].
         """
-        self._change(batch_size).update(molecules, on_error)
+        self.start_change(batch_size).update(molecules, on_error)
         self.config = self.store.config
 
     def delete(self, ids: Sequence[str]) -> None:
-        """Deletes molecules from an index in a folder. See [`add`].
+        """Deletes molecules. See [`add`].
 
         Args:
             ids (list of `str`): the ids.
 
         Raises:
-            ValueError: If an id does not exist, or no molecule would be left. Also if the store is not a folder.
+            ValueError: If an id does not exist, or no molecule would be left. Also if the store cannot be changed.
         """
-        IndexChange(require_folder(self.store)).delete([ids] if isinstance(ids, str) else ids)
+        self.start_change().delete([ids] if isinstance(ids, str) else ids)
         self.config = self.store.config
 
-    def _change(self, batch_size: int) -> IndexChange:
-        return IndexChange(require_folder(self.store), self.encoder(), batch_size)
+    def start_change(self, batch_size: int = 256) -> IndexChange:
+        """A change of this index. [`add`], [`update`] and [`delete`] use it."""
+        return IndexChange(require_changeable(self.store), self.encoder, batch_size)
 
     def verify(self) -> dict[str, int]:
         """Compares all files of an index in a folder with their checksums, and checks their values.

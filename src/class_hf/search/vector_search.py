@@ -1,5 +1,6 @@
 """Search for the k best rows of a matrix: by exact products, or with one-bit codes as a first stage."""
 
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -8,9 +9,9 @@ import numpy as np
 EXACT_UP_TO = 200_000
 # The codes preselect this many candidates for each hit.
 OVERSAMPLING = 10
-# The recall@10 that an index aims at, and the most candidates for each hit that it takes for that.
+# The recall@10 that an index aims at, and the numbers of candidates for each hit that it tries for that.
 LEAST_RECALL = 0.97
-_MOST_OVERSAMPLING = 80
+_EFFORTS = (OVERSAMPLING, 20, 40, 80)
 _SAMPLE = 200  # queries that measure the recall
 _MIN_BITS = 512
 # Rows that are multiplied at a time. A memory-mapped file then need not fit into memory.
@@ -163,39 +164,78 @@ def top_rows_by_codes(
     return np.concatenate([scores for scores, _ in results]), np.concatenate([chosen for _, chosen in results])
 
 
-def measure_recall(vectors: np.ndarray, codes: Codes, least: float = LEAST_RECALL) -> dict[str, Any]:
-    """Measures recall@10 of the search by codes, with a sample of the vectors as queries.
+def measure_recall(
+    search: Callable[[int | None], Sequence[Sequence[int]]],
+    sample: Sequence[int],
+    efforts: Sequence[int],
+    least: float = LEAST_RECALL,
+) -> dict[str, Any]:
+    """Measures recall@10 of an approximate search against exact search. Raises the effort until it is large enough.
 
-    The nearest vector of a query is the query itself, which is left out. The effort is doubled until the recall is
-    large enough, or the largest effort is reached.
+    The queries are a sample of the index's own vectors. The nearest vector of a query is the query itself, which is
+    left out.
 
     Args:
-        vectors, codes: As for [`top_rows_by_codes`].
+        search: gives the numbers of the 11 nearest vectors of each sampled vector, with an effort, or exactly for
+            None.
+        sample: numbers of the sampled vectors, from [`sample_rows`].
+        efforts: the efforts to try, in increasing order.
         least (`float`, defaults to 0.97): the recall that is wanted.
 
     Returns:
-        `dict`: `recall_at_10`, and the `oversampling` that it was measured with. The recall is None without faiss.
+        `dict`: `recall_at_10`, and the `effort` that it was measured with.
+
+    >>> near = {None: [[0, 1, 2], [1, 0, 2]], 1: [[0, 1, 4], [1, 4, 3]], 2: [[0, 1, 2], [1, 0, 2]]}
+    >>> measure_recall(near.__getitem__, [0, 1], efforts=(1, 2, 4))
+    {'recall_at_10': 1.0, 'effort': 2}
+    """
+    exact = [set(rows) - {row} for rows, row in zip(search(None), sample, strict=True)]
+    recall = 0.0
+    for effort in efforts:
+        near = search(effort)
+        found = [len(wanted & set(rows)) / max(len(wanted), 1) for wanted, rows in zip(exact, near, strict=True)]
+        recall = float(np.mean(found))
+        if recall >= least:
+            break
+    return {"recall_at_10": round(recall, 4), "effort": effort}
+
+
+def sample_rows(count: int) -> np.ndarray:
+    """The rows of the vectors that measure the recall: up to 200, evenly spaced.
+
+    >>> sample_rows(3).tolist()
+    [0, 1, 2]
+    """
+    return np.unique(np.linspace(0, count - 1, _SAMPLE).astype(np.int64))
+
+
+def measure_code_recall(vectors: np.ndarray, codes: Codes) -> dict[str, Any]:
+    """Measures the recall of the search by codes. The effort is the number of candidates per hit.
+
+    Args:
+        vectors, codes: As for [`top_rows_by_codes`].
+
+    Returns:
+        As [`measure_recall`]. The recall is None without faiss.
 
     >>> vectors = np.random.default_rng(0).standard_normal((500, 16), np.float32)
     >>> vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    >>> measure_recall(vectors, compute_codes(vectors))
-    {'recall_at_10': 1.0, 'oversampling': 10}
+    >>> measure_code_recall(vectors, compute_codes(vectors))
+    {'recall_at_10': 1.0, 'effort': 10}
     """
-    sample = np.unique(np.linspace(0, len(vectors) - 1, _SAMPLE).astype(np.int64))
+    sample = sample_rows(len(vectors))
     k = min(11, len(vectors))
     queries = np.asarray(vectors[sample])
-    exact = [set(rows) - {row} for rows, row in zip(_in_parts(vectors, queries, k), sample, strict=True)]
-    recall, oversampling = 0.0, OVERSAMPLING
-    while True:
-        try:
-            near = top_rows_by_codes(vectors, codes, queries, k, oversampling=oversampling)[1]
-        except ImportError:  # such an index can be built, but not searched, without faiss
-            return {"recall_at_10": None, "oversampling": oversampling}
-        found = [len(wanted & set(rows)) / max(len(wanted), 1) for wanted, rows in zip(exact, near, strict=True)]
-        recall = float(np.mean(found))
-        if recall >= least or oversampling >= _MOST_OVERSAMPLING or oversampling * k >= len(vectors):
-            return {"recall_at_10": round(recall, 4), "oversampling": oversampling}
-        oversampling *= 2
+
+    def search(effort: int | None) -> Any:
+        if effort is None:
+            return _in_parts(vectors, queries, k).tolist()
+        return top_rows_by_codes(vectors, codes, queries, k, oversampling=effort)[1].tolist()
+
+    try:
+        return measure_recall(search, sample.tolist(), _EFFORTS)
+    except ImportError:  # such an index can be built, but not searched, without faiss
+        return {"recall_at_10": None, "effort": OVERSAMPLING}
 
 
 def _in_parts(vectors: np.ndarray, queries: np.ndarray, k: int) -> np.ndarray:

@@ -14,7 +14,7 @@ from datasets import Dataset
 from class_hf.data.molecule_tables import FAULT, PLACE
 from class_hf.data.validation import DroppedRow
 from class_hf.search.building import EncodedMolecules, IndexSettings, check_free, name_of, write_index
-from class_hf.search.encoder import IndexEncoder
+from class_hf.search.encoder import SAME_MODEL, IndexEncoder
 from class_hf.search.index import MoleculeIndex
 from class_hf.search.properties import remove_repeats, report_dropped
 from class_hf.search.stores.base import check_store
@@ -38,7 +38,7 @@ def index_vectors(
     Args:
         vectors_dir (`str`): folder or URL of a complete encoding of molecules.
         output_dir (`str`, *optional*): folder of the index. Give either this or `store`.
-        store (`str`, *optional*): location of a database, as for [`MoleculeIndex.build`].
+        store (`str`, *optional*): a folder or the location of a database, as for [`MoleculeIndex.build`].
         settings (`IndexSettings`, *optional*): the settings. `num_proc` and `on_error` have no effect.
         model (`str`, *optional*): folder or Hub id of the model that made the vectors, if it has moved.
 
@@ -66,9 +66,7 @@ def index_vectors(
 
     if model is not None:
         open_encoder()
-    cache = Path(datasets.config.HF_DATASETS_CACHE)
-    cache.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=cache, prefix="class_hf_index_") as scratch:
+    with _scratch_folder() as scratch:
         table, duplicates, kept = remove_repeats(_table(folder, config, Path(scratch, "rows.arrow")))
         count, first = read_rejects(folder)
         rejects = [DroppedRow("molecules", *reject.dropped_row()[1:]) for reject in first]
@@ -83,6 +81,36 @@ def index_vectors(
         )
         write_index(encoded, location, settings)
     return MoleculeIndex.load(location, model)
+
+
+def add_vectors(index: MoleculeIndex, vectors_dir: str) -> None:
+    """Adds the molecules of an encoding to an index. Nothing is parsed, and only captions are encoded.
+
+    Args:
+        index: the index.
+        vectors_dir (`str`): folder or URL of a complete encoding, made by the model of the index.
+
+    Raises:
+        ValueError: If an id exists, the encoding is not complete, or another model made it. Also as for
+            [`MoleculeIndex.add`].
+    """
+    folder = ShardFolder(vectors_dir)
+    config = _complete_config(folder)
+    for side, vector in index.config["probes"].items():
+        probe = config["probes"].get(side, [])
+        if len(probe) != len(vector) or not float(np.dot(probe, vector)) >= SAME_MODEL:
+            raise ValueError(f"{folder.location!r} was made by another model than the index: {config['model']!r}.")
+    change = index.start_change()
+    with _scratch_folder() as scratch:
+        table, _, kept = remove_repeats(_table(folder, config, Path(scratch, "rows.arrow")))
+        change.add_described(change.fitted(table), lambda: np.concatenate(list(_vectors(folder, config, kept))))
+    index.config = index.store.config
+
+
+def _scratch_folder() -> tempfile.TemporaryDirectory:
+    cache = Path(datasets.config.HF_DATASETS_CACHE)
+    cache.mkdir(parents=True, exist_ok=True)
+    return tempfile.TemporaryDirectory(dir=cache, prefix="class_hf_index_")
 
 
 def _complete_config(folder: ShardFolder) -> dict[str, Any]:

@@ -1,12 +1,13 @@
 """What a vector store must offer, and how a store is chosen by its location."""
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, cast
 
 import numpy as np
-from datasets import Dataset
+from datasets import Dataset, Features
 
 from class_hf.search.conditions import evaluate_condition
 from class_hf.search.query import MoleculeFilter
@@ -14,6 +15,8 @@ from class_hf.utils.plugins import is_object_path, load_object
 
 # Stores whose location begins with a scheme. A new store of this package adds one line here.
 STORES = {"qdrant+": "class_hf.search.stores.qdrant:QdrantStore"}
+# A location of this form is a URL, not a folder. `C:/` of Windows has one letter.
+_SCHEME = re.compile(r"[A-Za-z][\w+.-]+:")
 
 
 class Found(NamedTuple):
@@ -177,6 +180,72 @@ class VectorStore(Protocol):
         """Releases connections, locks and files."""
 
 
+class Change(NamedTuple):
+    """A change of an index, from [`~class_hf.search.changes.IndexChange`].
+
+    A molecule that is updated is removed, and is added with the same number.
+
+    Attributes:
+        removed (`np.ndarray` (R,) `int64`): numbers of the molecules to remove.
+        table: n rows to add, with the columns of the index and the properties. None if there are none.
+        numbers (`np.ndarray` (n,) `int64`): their numbers.
+        vectors (`np.ndarray` (n, D) `float32`): their vectors.
+        penalties (`np.ndarray` (n,) `float32`, *optional*): their penalties, if the index has a query bank.
+        removed_captions (list of `str`): captions to remove.
+        captions (list of `str`): captions to add. One that is removed too belongs to another molecule now.
+        caption_numbers, caption_rows (`np.ndarray` (c,) `int64`): their numbers, and the numbers of the molecules that
+            they belong to.
+        caption_vectors (`np.ndarray` (c, D) `float32`): their vectors.
+        config (`dict`): the new settings.
+    """
+
+    removed: np.ndarray
+    table: Dataset | None
+    numbers: np.ndarray
+    vectors: np.ndarray
+    penalties: np.ndarray | None
+    removed_captions: list[str]
+    captions: list[str]
+    caption_numbers: np.ndarray
+    caption_rows: np.ndarray
+    caption_vectors: np.ndarray
+    config: dict[str, Any]
+
+
+class ChangeableStore(VectorStore, Protocol):
+    """A store whose index can be changed after it was built.
+
+    Attributes:
+        features (`datasets.Features`): types of the columns, without the properties.
+    """
+
+    @property
+    def features(self) -> Features:
+        """The types of the columns of the table, without the properties."""
+
+    def count(self) -> int:
+        """Counts the molecules that the store holds."""
+
+    def numbers(self, ids: Sequence[str]) -> dict[str, list[int]]:
+        """The numbers of the molecules with the given ids. Ids that do not exist are left out."""
+
+    def read(self, columns: Sequence[str]) -> Iterator[dict[str, list[Any]]]:
+        """Reads columns of all molecules, a part at a time. Each part has the column `number` too."""
+
+    def bank(self) -> np.ndarray:
+        """The vectors (M, D) of the query bank. Raises `ValueError` if the index keeps none."""
+
+    def require_current(self) -> None:
+        """Raises `ValueError` if another process has changed the index since it was opened."""
+
+    def change(self, change: Change) -> None:
+        """Applies a change. A process that is killed leaves the old or the new index.
+
+        Raises:
+            ValueError: If another process has changed the index since it was opened.
+        """
+
+
 def open_store(location: str | Path) -> VectorStore:
     """Opens an existing index.
 
@@ -225,22 +294,36 @@ def store_class(location: str | Path) -> tuple[type[VectorStore], str]:
 
 
 def check_store(store: str) -> str:
-    """Checks the location of a database for a new index. A folder is named by another argument.
+    """Checks the location of a new index.
 
     Raises:
-        ValueError: If it is neither a URL of a known database nor a class.
+        ValueError: If it is neither a folder, a URL of a known database, nor a class.
 
     >>> check_store("outputs/index")
+    'outputs/index'
+    >>> check_store("mysql://HOST/molecules")  # doctest: +ELLIPSIS
     Traceback (most recent call last):
-    ValueError: store is 'outputs/index'; expected qdrant+... or package.module:Name@LOCATION. A folder is output_dir.
+    ValueError: store is 'mysql://HOST/molecules'; expected a folder, qdrant+... or package.module:Name@LOCATION.
     """
-    known = isinstance(store, str) and (store.startswith(tuple(STORES)) or is_object_path(store.partition("@")[0]))
-    if not known:
+    text = str(store) if isinstance(store, str | Path) else ""
+    known = text.startswith(tuple(STORES)) or is_object_path(text.partition("@")[0])
+    if not text.strip() or (not known and _SCHEME.match(text)):
+        shown = repr(hide_password(text)) if text else repr(store)
         raise ValueError(
-            f"store is {store!r}; expected {', '.join(f'{scheme}...' for scheme in STORES)} or "
-            "package.module:Name@LOCATION. A folder is output_dir."
+            f"store is {shown}; expected a folder, {', '.join(f'{scheme}...' for scheme in STORES)} or "
+            "package.module:Name@LOCATION."
         )
-    return store
+    return text
+
+
+def hide_password(location: str | Path) -> str:
+    """The location of an index as it may be printed: without a password.
+
+    >>> hide_password("postgresql://ann:secret@HOST/chemistry/molecules?password=secret&sslmode=require")
+    'postgresql://ann:***@HOST/chemistry/molecules?password=***&sslmode=require'
+    """
+    text = re.sub(r"(//[^/?#@:]*:)[^/?#]*@", r"\1***@", str(location))
+    return re.sub(r"((?:password|passwd|token|key|secret)=)[^&#\s]*", r"\1***", text, flags=re.IGNORECASE)
 
 
 def rows_that_pass(table: Dataset, filters: MoleculeFilter) -> np.ndarray:

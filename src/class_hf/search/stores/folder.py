@@ -1,21 +1,22 @@
 """The default store: one folder of memory-mapped arrays and an Arrow table."""
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from datasets import Dataset, load_from_disk
+from datasets import Dataset, Features, load_from_disk
 
 from class_hf.search.captions import distinct_captions, has_further
 from class_hf.search.conditions import evaluate_condition
 from class_hf.search.query import MoleculeFilter
 from class_hf.search.stores.arrays import open_array
-from class_hf.search.stores.base import Found, record_fields, upper_bound
+from class_hf.search.stores.base import Change, Found, record_fields, upper_bound
 from class_hf.search.stores.bit_sets import contains, element_bits
+from class_hf.search.stores.folder_changes import rewrite
 from class_hf.search.stores.folder_writer import FolderWriter
 from class_hf.search.stores.manifest import CONFIG, LOCK, Manifest
 from class_hf.search.substructure import requirements
@@ -27,6 +28,7 @@ _FILES = {"molecule": "molecules", "text": "captions"}
 # The scores of this many queries with all candidates are in memory at a time.
 _QUERIES = 64
 _OPENING_TRIES = 5
+_BLOCK = 10_000  # rows that are read at a time
 
 
 class FolderStore:
@@ -139,6 +141,8 @@ class FolderStore:
         Raises:
             ValueError: If the index has none, or the file is damaged.
         """
+        if "scale" not in (self.config["query_bank"] or {}):
+            raise ValueError("the index keeps no query bank, because an earlier version built it: build it again.")
         path = self._manifest.data / "bank.npy"
         self._manifest.check_content("bank.npy")
         shape = (self.config["query_bank"]["captions"], self.config["dimension"])
@@ -178,7 +182,7 @@ class FolderStore:
             raise ValueError(f"another process has changed the index {str(self.folder)!r}; open it again.")
 
     @contextmanager
-    def change(
+    def replace_files(
         self,
         table: Dataset,
         caption_rows: np.ndarray,
@@ -215,6 +219,40 @@ class FolderStore:
             old.remove_files()
         self._open(Manifest.read(self.folder))
 
+    @property
+    def features(self) -> Features:
+        """The types of the columns."""
+        return self.table.features
+
+    def count(self) -> int:
+        """The number of molecules."""
+        return len(self.table)
+
+    def numbers(self, ids: Sequence[str]) -> dict[str, list[int]]:
+        """The rows of the molecules with the given ids."""
+        wanted = set(ids)
+        rows: dict[str, list[int]] = {}
+        for row, row_id in enumerate(self.table["id"][:]):
+            if row_id in wanted:
+                rows.setdefault(row_id, []).append(row)
+        return rows
+
+    def read(self, columns: Sequence[str]) -> Iterator[dict[str, list[Any]]]:
+        """As [`~class_hf.search.stores.base.ChangeableStore.read`]."""
+        table = self.table.select_columns(list(columns))
+        for start in range(0, len(table), _BLOCK):
+            block = table[start : start + _BLOCK]
+            yield {"number": list(range(start, min(start + _BLOCK, len(table)))), **block}
+
+    def change(self, change: Change) -> None:
+        """As [`~class_hf.search.stores.base.ChangeableStore.change`]. All files are written again.
+
+        Raises:
+            ValueError: If another process changes the index, or has changed it since it was opened.
+            OSError: If the disk is full. The old index stays.
+        """
+        rewrite(self, change)
+
     def nearest(
         self,
         side: str,
@@ -233,7 +271,7 @@ class FolderStore:
         candidates = len(vectors) if rows is None else len(rows)
         search = partial(top_rows, vectors)
         if candidates > self.config["exact_up_to"]:
-            oversampling = self.config.get("oversampling", OVERSAMPLING)
+            oversampling = self.config.get("effort", OVERSAMPLING)
             search = partial(top_rows_by_codes, vectors, self.codes(side), oversampling=oversampling)
         results: list[list[Found]] = []
         for start in range(0, len(queries), _QUERIES):

@@ -10,7 +10,7 @@ from datasets import Dataset
 from class_hf.search.stores.arrays import allocate_array, save_array
 from class_hf.search.stores.bit_sets import element_bits
 from class_hf.search.stores.manifest import Manifest
-from class_hf.search.vector_search import Codes, measure_recall, random_projection, signs
+from class_hf.search.vector_search import Codes, measure_code_recall, random_projection, signs
 
 _BLOCK = 8_192
 
@@ -82,7 +82,7 @@ class FolderWriter:
             if len(vectors) > config["exact_up_to"]:
                 codes = self._write_codes(name, vectors)
                 if name == "molecules":
-                    config.update(measure_recall(vectors, codes))
+                    config.update(measure_code_recall(vectors, codes))
         columns = [name for name in self.table.column_names if not name.startswith("_")]
         self.table.select_columns(columns).save_to_disk(self.folder / "table")
 

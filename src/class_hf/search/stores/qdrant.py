@@ -8,20 +8,30 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from datasets import Dataset
+from datasets import Dataset, Features
 
-from class_hf.search.captions import distinct_captions
-from class_hf.search.conditions import Condition
 from class_hf.search.query import MoleculeFilter
-from class_hf.search.stores.base import Found
+from class_hf.search.stores.base import Change, Found
+from class_hf.search.stores.qdrant_points import (
+    ADDED,
+    BANK,
+    CAPTIONS,
+    FORMAT,
+    REMOVED,
+    QdrantWriter,
+    as_qdrant_filter,
+    molecule_payloads,
+    upload,
+    with_captions,
+    with_penalties,
+    write_config,
+)
 
 if TYPE_CHECKING:
     from qdrant_client import QdrantClient
 
 SCHEME = "qdrant+"
-FORMAT = 1
-_UPLOAD = 512  # points in a request
-_CAPTIONS = "_captions"
+_PAGE = 10_000  # points that are read at a time
 
 _FORMS = (
     "'qdrant+http://HOST:6333/COLLECTION' (or https, its key in the variable QDRANT_API_KEY), "
@@ -32,10 +42,15 @@ _FORMS = (
 class QdrantStore:
     """Molecules, their vectors and their properties as points of a Qdrant collection.
 
-    The molecules are in COLLECTION, the captions, if any, in COLLECTION_captions. The payload of a point has `id`,
-    `smiles`, `fields` (the further columns), `weight` (Da) and `elements`. The metadata of the collection have the
-    settings of the index, written last. Similarity is the dot product of L2-normalised vectors. With a query bank,
-    each vector has one number more, the negative penalty. A query has 1 or 0 there.
+    The molecules are in COLLECTION, the captions, if any, in COLLECTION_captions, the query bank in COLLECTION_bank.
+    The payload of a point has `number`, `id`, `smiles`, `fields` (the further columns), `weight` (Da) and `elements`.
+    The metadata of the collection have the settings of the index, written last. Similarity is the dot product of
+    L2-normalised vectors. With a query bank, each vector has one number more, the negative penalty. A query has 1 or 0
+    there.
+
+    A change adds points of the next version of the index, and marks those that it removes. Searches see the points of
+    one version. The last step writes the new version to the metadata, so a killed change has no effect. Points that
+    were removed are deleted by the next change.
 
     With up to `exact_up_to` molecules the search is exact. With more, a server searches its graph (HNSW).
 
@@ -60,11 +75,11 @@ class QdrantStore:
         self._remote = _is_remote(url)
         try:
             with _reaching(url):
-                found = self._client.collection_exists(self.collection)
-                config = self._client.get_collection(self.collection).config.metadata if found else None
-            if not config or "class_hf" not in config:
+                metadata = self._metadata()
+            if "class_hf" not in metadata:
                 raise ValueError(f"there is no complete index at {url!r}; build one with `class-hf index --store`.")
-            self.config: dict[str, Any] = config["class_hf"]
+            self.config: dict[str, Any] = metadata["class_hf"]
+            self._features = metadata.get("class_hf_features")
             if self.config["format"] > FORMAT:
                 raise ValueError(
                     f"the index at {url!r} has format {self.config['format']}, this version of class_hf reads up to "
@@ -85,7 +100,7 @@ class QdrantStore:
             FileExistsError: If the collection exists and `overwrite` is not set.
         """
         client, collection = _connect(url)
-        names = (collection, collection + _CAPTIONS)
+        names = (collection, collection + CAPTIONS, collection + BANK)
         try:
             with _reaching(url):
                 for name in names:
@@ -96,7 +111,7 @@ class QdrantStore:
                             )
                         client.delete_collection(name)
                 try:
-                    yield QdrantWriter(client, collection, table, dimension, caption_rows, _is_remote(url))
+                    yield QdrantWriter(client, collection, table, caption_rows, _is_remote(url))
                 except BaseException:
                     for name in names:
                         client.delete_collection(name)
@@ -123,14 +138,14 @@ class QdrantStore:
             params = models.SearchParams(exact=self.config["molecules"] <= self.config["exact_up_to"])
         with _reaching(self.url):
             answers = self._client.query_batch_points(
-                self.collection + (_CAPTIONS if side == "text" else ""),
+                self.collection + (CAPTIONS if side == "text" else ""),
                 [
                     models.QueryRequest(
                         query=query.tolist(),
                         limit=k,
-                        filter=_condition(filters) if filters else None,
+                        filter=as_qdrant_filter(filters, self._version),
                         params=params,
-                        with_payload=["id", "smiles", "fields"],
+                        with_payload=["number", "id", "smiles", "fields"],
                     )
                     for query in queries
                 ],
@@ -141,126 +156,169 @@ class QdrantStore:
             for answer in answers
         ]
 
+    @property
+    def _version(self) -> int | None:
+        """The version of the index whose points are visible. None if all points are."""
+        # The local mode tests each point in Python, and has no other process that could add points meanwhile.
+        return self.config.get("changes", 0) if self._remote or "changes" in self.config else None
+
+    def _metadata(self) -> dict[str, Any]:
+        if not self._client.collection_exists(self.collection):
+            return {}
+        return self._client.get_collection(self.collection).config.metadata or {}
+
+    @property
+    def features(self) -> Features:
+        """The types of the columns.
+
+        Raises:
+            ValueError: If an earlier version built the index.
+        """
+        if self._features is None:
+            raise ValueError("an earlier version built the index, which cannot be changed: build it again.")
+        return Features.from_dict(self._features)
+
+    def count(self) -> int:
+        """Counts the molecules."""
+        with _reaching(self.url):
+            return self._client.count(self.collection, as_qdrant_filter(None, self._version), exact=True).count
+
+    def numbers(self, ids: Sequence[str]) -> dict[str, list[int]]:
+        """The numbers of the molecules with the given ids."""
+        numbers: dict[str, list[int]] = {}
+        ids = list(ids)
+        for start in range(0, len(ids), _PAGE):
+            for payload in self._payloads(["number", "id"], self._version, "id", ids[start : start + _PAGE]):
+                numbers.setdefault(payload["id"], []).append(payload["number"])
+        return {row_id: sorted(several) for row_id, several in numbers.items()}
+
+    def read(self, columns: Sequence[str]) -> Iterator[dict[str, list[Any]]]:
+        """As [`~class_hf.search.stores.base.ChangeableStore.read`]."""
+        for payload in self._payloads(["number", "id", "smiles", "fields"], self._version):
+            row = {"id": payload["id"], "smiles": payload["smiles"], **payload["fields"]}
+            yield {"number": [payload["number"]], **{name: [row[name]] for name in columns}}
+
+    def _payloads(
+        self, names: Sequence[str] | bool, version: int | None, key: str | None = None, values: Sequence[Any] = ()
+    ) -> Iterator[dict[str, Any]]:
+        """The payloads of the molecules of a version, optionally of those with one of some values."""
+        from qdrant_client import models
+
+        wanted = as_qdrant_filter(None, version) or models.Filter()
+        if key is not None:
+            wanted.must = [models.FieldCondition(key=key, match=models.MatchAny(any=list(values)))]
+        offset: Any = 0
+        while offset is not None:
+            with _reaching(self.url):
+                points, offset = self._client.scroll(
+                    self.collection, scroll_filter=wanted, limit=_PAGE, offset=offset, with_payload=names
+                )
+            yield from (point.payload or {} for point in points)
+
+    def bank(self) -> np.ndarray:
+        """The vectors (M, D) of the query bank.
+
+        Raises:
+            ValueError: If an earlier version built the index, which then keeps none.
+        """
+        collection = self.collection + BANK
+        vectors: list[Any] = []
+        with _reaching(self.url):
+            if not self._client.collection_exists(collection):
+                raise ValueError("the index keeps no query bank, because an earlier version built it: build it again.")
+            offset: Any = 0
+            while offset is not None:
+                points, offset = self._client.scroll(
+                    collection, limit=_PAGE, offset=offset, with_vectors=True, with_payload=False
+                )
+                vectors += [point.vector for point in points]
+        return np.array(vectors, np.float32)
+
+    def require_current(self) -> None:
+        """As [`~class_hf.search.stores.base.ChangeableStore.require_current`]."""
+        with _reaching(self.url):
+            current = self._metadata()["class_hf"]
+        if current.get("changes", 0) != self.config.get("changes", 0):
+            raise ValueError(f"another process has changed the index at {self.url!r}; open it again.")
+
+    def change(self, change: Change) -> None:
+        """As [`~class_hf.search.stores.base.ChangeableStore.change`].
+
+        Qdrant has no lock: one process may change an index at a time.
+
+        Raises:
+            ValueError: If another process has changed the index since it was opened.
+        """
+        version = self.config.get("changes", 0)
+        features = self.features.to_dict()
+        client, molecules, captions = self._client, self.collection, self.collection + CAPTIONS
+        with _reaching(self.url):
+            self.require_current()
+            # From here on, searches look at the versions of the points.
+            self.config = {**self.config, "changes": version}
+            write_config(client, molecules, self.config, features)
+            for collection in (molecules, captions):
+                self._remove_other_versions(collection, version)
+            first = self.config.get("next_point", max(self.config["molecules"], self.config["captions"]))
+            self._mark_removed(molecules, "number", change.removed.tolist(), version)
+            self._mark_removed(captions, "fields.description", change.removed_captions, version)
+            if change.table is not None:
+                payloads = molecule_payloads(change.table, np.arange(len(change.numbers)), change.numbers)
+                vectors = with_penalties(change.vectors, change.penalties)
+                upload(client, molecules, first, vectors, _added(payloads, version + 1))
+            if change.captions:
+                rows = change.caption_rows.tolist()
+                payloads = self._payloads(True, version + 1, "number", sorted(set(rows)))
+                found = {payload["number"]: payload for payload in payloads}
+                numbers = change.caption_numbers.tolist()
+                payloads = ({**found[row], "number": number} for row, number in zip(rows, numbers, strict=True))
+                payloads = _added(with_captions(payloads, change.captions), version + 1)
+                upload(client, captions, first, change.caption_vectors, payloads)
+            config = {name: value for name, value in change.config.items() if name != "format"}
+            config["next_point"] = first + max(len(change.numbers), len(change.captions))
+            write_config(client, molecules, config, features)
+        self.config = {"format": FORMAT, **config}
+
+    def _remove_other_versions(self, collection: str, version: int) -> None:
+        """Deletes the points that no search of a version sees, and marks of a killed change."""
+        from qdrant_client import models
+
+        client = self._client
+        if not client.collection_exists(collection):
+            return
+        killed = models.FieldCondition(key=ADDED, range=models.Range(gt=version))
+        removed = models.FieldCondition(key=REMOVED, range=models.Range(lte=version))
+        client.delete(collection, models.FilterSelector(filter=models.Filter(should=[killed, removed])), wait=True)
+        marked = models.FieldCondition(key=REMOVED, range=models.Range(gt=version))
+        client.delete_payload(collection, [REMOVED], models.Filter(must=[marked]), wait=True)
+
+    def _mark_removed(self, collection: str, key: str, values: Sequence[Any], version: int) -> None:
+        from qdrant_client import models
+
+        visible = as_qdrant_filter(None, version)
+        for start in range(0, len(values), _PAGE):
+            match = models.MatchAny(any=list(values[start : start + _PAGE]))
+            wanted = models.Filter(
+                must=[models.FieldCondition(key=key, match=match)], must_not=visible.must_not if visible else None
+            )
+            self._client.set_payload(collection, {REMOVED: version + 1}, wanted, wait=True)
+
     def close(self) -> None:
         """Closes the connection, or unlocks the folder."""
         if self._owned:
             self._client.close()
 
 
-class QdrantWriter:
-    """Fills the collections in steps. See [`~class_hf.search.stores.base.StoreWriter`]."""
-
-    def __init__(
-        self,
-        client: "QdrantClient",
-        collection: str,
-        table: Dataset,
-        dimension: int,
-        caption_rows: np.ndarray,
-        remote: bool,
-    ):
-        self._client, self._collection, self._table = client, collection, table
-        self._dimension, self._caption_rows, self._remote = dimension, caption_rows, remote
-        self._captions = distinct_captions(table)[0]
-        self._fields = [
-            name for name in table.column_names if not name.startswith("_") and name not in ("id", "smiles")
-        ]
-
-    def add_molecules(self, start: int, vectors: np.ndarray, penalties: np.ndarray | None = None) -> None:
-        """Stores the vectors (n, D) of the rows from `start`, and their penalties (n,)."""
-        if penalties is not None:
-            vectors = np.concatenate([vectors, -penalties[:, None].astype(np.float32)], axis=1)
-        self._add(self._collection, start, vectors, range(start, start + len(vectors)))
-
-    def add_captions(self, start: int, vectors: np.ndarray) -> None:
-        """Stores the vectors (n, D) of the captions from `start`."""
-        rows = self._caption_rows[start : start + len(vectors)].tolist()
-        texts = self._captions[start : start + len(vectors)]
-        self._add(self._collection + _CAPTIONS, start, vectors, rows, texts)
-
-    def _add(
-        self,
-        collection: str,
-        start: int,
-        vectors: np.ndarray,
-        rows: Sequence[int],
-        captions: Sequence[str] | None = None,
-    ) -> None:
-        from qdrant_client import models
-
-        if start == 0:
-            size = models.VectorParams(size=vectors.shape[1], distance=models.Distance.DOT)
-            self._client.create_collection(collection, vectors_config=size)
-        for first in range(0, len(rows), _UPLOAD):
-            part = slice(first, first + _UPLOAD)
-            batch = self._table[list(rows[part])]
-            if captions is not None:  # a molecule can have several; each point has its own
-                batch["description"] = captions[part]
-            points = [
-                models.PointStruct(
-                    id=start + first + place,
-                    vector=vector.tolist(),
-                    payload={
-                        "id": batch["id"][place],
-                        "smiles": batch["smiles"][place],
-                        "fields": {name: batch[name][place] for name in self._fields},
-                        "weight": batch["_weight"][place],
-                        "elements": batch["_elements"][place],
-                    },
-                )
-                for place, vector in enumerate(vectors[part])
-            ]
-            self._client.upsert(collection, points, wait=True)
-
-    def finish(self, config: dict[str, Any]) -> None:
-        """Indexes the properties on a server, and writes the settings."""
-        from qdrant_client import models
-
-        if self._remote:
-            kinds = {"weight": models.PayloadSchemaType.FLOAT, "elements": models.PayloadSchemaType.KEYWORD}
-            for name, kind in kinds.items():
-                self._client.create_payload_index(self._collection, name, kind, wait=True)
-        self._client.update_collection(self._collection, metadata={"class_hf": {"format": FORMAT, **config}})
-
-
 def _found(point: Any) -> Found:
     """A point of an answer."""
     payload = point.payload or {}
-    return Found(point.score, int(point.id), payload["id"], payload["smiles"], payload["fields"])
+    number = payload.get("number", int(point.id))  # an earlier version stored none
+    return Found(point.score, number, payload["id"], payload["smiles"], payload["fields"])
 
 
-def _condition(filters: MoleculeFilter) -> Any:
-    """Weight, elements and comparisons of columns as Qdrant's conditions."""
-    from qdrant_client import models
-
-    must: list[Any] = [
-        models.FieldCondition(key="elements", match=models.MatchValue(value=symbol))
-        for symbol in filters.elements or ()
-    ]
-    must_not: list[Any] = []
-    if filters.min_weight is not None or filters.max_weight is not None:
-        must.append(
-            models.FieldCondition(key="weight", range=models.Range(gte=filters.min_weight, lte=filters.max_weight))
-        )
-    for condition in filters.conditions:
-        key = condition.column if condition.column in ("id", "smiles") else f"fields.{condition.column}"
-        if condition.operator == "!=":
-            # A row without a value meets no comparison.
-            must_not += [_comparison(key, condition), models.IsEmptyCondition(is_empty=models.PayloadField(key=key))]
-        else:
-            must.append(_comparison(key, condition))
-    return models.Filter(must=must, must_not=must_not)
-
-
-def _comparison(key: str, condition: Condition) -> Any:
-    """One comparison; `!=` gives its opposite."""
-    from qdrant_client import models
-
-    value = condition.value
-    if isinstance(value, bool | str):
-        return models.FieldCondition(key=key, match=models.MatchValue(value=value))
-    names = {"<": ("lt",), "<=": ("lte",), ">": ("gt",), ">=": ("gte",)}.get(condition.operator, ("gte", "lte"))
-    return models.FieldCondition(key=key, range=models.Range(**dict.fromkeys(names, value)))
+def _added(payloads: Iterator[dict[str, Any]], version: int) -> Iterator[dict[str, Any]]:
+    """The payloads of points that a version adds."""
+    return ({**payload, ADDED: version} for payload in payloads)
 
 
 def _is_remote(url: str) -> bool:

@@ -1,0 +1,174 @@
+"""Every store: changes equal a rebuild, filters give k hits whenever k match, a killed change leaves old or new.
+
+CLASS_HF_LONG_TESTS=1 kills a change at 10 moments in place of 2.
+"""
+
+import os
+import random
+import time
+
+import pytest
+from datasets import concatenate_datasets, load_from_disk
+from run_forked import Forked
+
+from class_hf import MoleculeFilter, MoleculeIndex
+
+TEXT = "The molecule is a carboxylic acid."
+STORES = ["qdrant"]
+MOMENTS = 10 if os.environ.get("CLASS_HF_LONG_TESTS") else 2
+
+
+@pytest.fixture(scope="module")
+def new_location(tmp_path_factory):
+    """Gives a new location in a store by the name of the store."""
+
+    def location(name):
+        folder = tmp_path_factory.mktemp("store")
+        if name == "qdrant":
+            pytest.importorskip("qdrant_client")
+            return f"qdrant+path:{folder}/tiny"
+        raise AssertionError(name)
+
+    return location
+
+
+@pytest.fixture(scope="module")
+def bank(pairs):
+    return pairs["description"][:12]
+
+
+@pytest.fixture(scope="module")
+def table(molecules):
+    """The molecules with columns of each kind, with odd names and values."""
+    return (
+        molecules.add_column("logS", [None if row % 7 == 3 else row / 10 - 1.5 for row in range(len(molecules))])
+        .add_column("vendor name", [f'"{row % 3}" o\'x' if row % 5 else None for row in range(len(molecules))])
+        .add_column("is_stocked", [row % 2 == 0 for row in range(len(molecules))])
+        .add_column("weight", [row % 4 for row in range(len(molecules))])
+        .add_column("tags", [["a", "b"][: row % 3] for row in range(len(molecules))])
+    )
+
+
+FILTERS = [
+    None,
+    MoleculeFilter(elements="O", min_weight=40),
+    MoleculeFilter(max_weight=90.5, where="number > 2 and logS < 0.3"),
+    MoleculeFilter(where="`vendor name` = \"'1' o'x\""),
+    MoleculeFilter(where='`vendor name` != "x" and is_stocked = true and weight >= 2'),
+    MoleculeFilter(substructure="CO", where="number > 2"),
+    MoleculeFilter(substructure="[OX2H]", elements="N"),
+]
+
+
+def answers(index):
+    """What searches with many settings find, in a form that can be compared."""
+    searches = [
+        index.search(TEXT, k=50, filters=filters, query_bank=query_bank)
+        for filters in FILTERS
+        for query_bank in (True, False)
+    ]
+    searches += [index.search(smiles="CCO", k=7), index.search_captions("CCO", k=50)]
+    scores = [hit.score for hits in searches for hit in hits]
+    return [[(hit.id, hit.smiles, hit.fields) for hit in hits] for hits in searches], scores
+
+
+def assert_same(index, expected):
+    found, scores = answers(index)
+    wanted, wanted_scores = answers(expected)
+    for hits, wanted_hits in zip(found, wanted, strict=True):
+        assert hits == wanted_hits
+    assert scores == pytest.approx(wanted_scores, abs=1e-6)
+    assert len(index) == len(expected) == index.store.count()
+    assert index.config["captions"] == expected.config["captions"]
+
+
+@pytest.mark.parametrize("name", STORES)
+def test_changes_equal_a_rebuild(name, table, indexed_model, processor, bank, new_location, tmp_path):
+    arguments, location = (indexed_model, processor), new_location(name)
+    folders = iter(range(10))
+
+    def rebuilt(rows):
+        return MoleculeIndex.build(rows, *arguments, store=str(tmp_path / str(next(folders))), query_bank=bank)
+
+    index = MoleculeIndex.build(table.select(range(10)), *arguments, store=location, query_bank=bank)
+    assert_same(index, rebuilt(table.select(range(10))))
+    index.add(table.select(range(10, 28)))
+    assert_same(index, rebuilt(table))
+
+    changed = table.select([3, 27, 11]).map(
+        lambda row: {"smiles": row["smiles"] + "C", "description": f"A new caption of {row['id']}.", "number": -1}
+    )
+    index.update(changed)
+    rows = [table.select([row]) for row in range(28)]
+    for place, row in zip((3, 27, 11), range(3), strict=True):
+        rows[place] = changed.select([row])
+    updated = concatenate_datasets(rows)
+    assert_same(index, rebuilt(updated))
+
+    # m01 has a caption that another molecule has too.
+    index.delete(["m01", "salt", "m03"])
+    kept = updated.filter(lambda row: row["id"] not in ("m01", "salt", "m03"))
+    assert_same(index, rebuilt(kept))
+    index.close()
+    with MoleculeIndex.load(location, *arguments) as loaded:
+        loaded.add(table.select([1]))
+        assert_same(loaded, rebuilt(concatenate_datasets([kept, table.select([1])])))
+        with pytest.raises(ValueError, match="'m01' is in the index; update them"):
+            loaded.add(table.select([1]))
+        with pytest.raises(ValueError, match="'m03' is not in the index; add them"):
+            loaded.update(table.select([3]))
+        with pytest.raises(ValueError, match="'m03' is not in the index"):
+            loaded.delete(["m03"])
+
+
+@pytest.mark.parametrize("name", STORES)
+def test_an_index_is_replaced_only_with_overwrite(name, table, indexed_model, processor, new_location):
+    location = new_location(name)
+    MoleculeIndex.build(table.select(range(5)), indexed_model, processor, store=location).close()
+    with pytest.raises(FileExistsError, match="--overwrite"):
+        MoleculeIndex.build(table, indexed_model, processor, store=location)
+    with MoleculeIndex.load(location, indexed_model, processor) as index:
+        assert len(index.search(TEXT, k=50)) == index.store.count() == 5
+    with MoleculeIndex.build(table, indexed_model, processor, store=location, overwrite=True) as index:
+        assert len(index.search(TEXT, k=50)) == index.store.count() == 28
+
+
+def change(location, model, more):
+    """The changes of a process that is killed."""
+    index = MoleculeIndex.load(location, model)
+    index.encoder()
+    print("ready")
+    index.add(load_from_disk(more))
+    print("added")
+    index.delete(["m01"])
+
+
+@pytest.mark.parametrize("name", STORES)
+def test_a_killed_change_leaves_the_old_or_the_new_index(name, table, saved_model, new_location, tmp_path):
+    model = str(saved_model)
+    table.select(range(20, 28)).save_to_disk(str(tmp_path / "more"))
+    states = {}
+    for count, rows in ((20, range(20)), (28, range(28)), (27, [row for row in range(28) if row != 1])):
+        built = MoleculeIndex.build(table.select(rows), model, output_dir=tmp_path / f"state_{count}")
+        states[count] = answers_without_bank(built)
+    generator = random.Random(0)
+    for _ in range(MOMENTS):
+        location = new_location(name)
+        MoleculeIndex.build(table.select(range(20)), model, store=location).close()
+        process = Forked(change, location, model, str(tmp_path / "more"))
+        process.wait_for("ready")
+        time.sleep(generator.uniform(0, 0.3))
+        process.kill()
+        process.end()
+        with MoleculeIndex.load(location, model) as index:
+            assert index.store.count() == len(index)
+            assert answers_without_bank(index) == states[len(index)]
+            index.delete(["m02"])  # cleans up
+            assert index.store.count() == len(index)
+            assert len(index.search(TEXT, k=50)) == len(index)
+
+
+def answers_without_bank(index):
+    return [[hit.id for hit in index.search(TEXT, k=50, filters=filters)] for filters in FILTERS] + [
+        [hit.id for hit in index.search_captions("CCO", k=50)]
+    ]
