@@ -25,6 +25,7 @@ os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 import datasets  # noqa: E402
+import process_state  # noqa: E402
 import pytest  # noqa: E402
 import torch  # noqa: E402
 from transformers import BertConfig, BertModel, BertTokenizerFast  # noqa: E402
@@ -195,6 +196,11 @@ _EXAMPLES_WITH_EXTRAS = {
     "class_hf.models.trivial_names.look_up": ("chemicals",),
     "class_hf.models.chemical_names.read_names": ("chemicals", "py2opsin"),
 }
+
+
+def pytest_configure(config):
+    """Registers the fixture for the doctests too, which lie in another folder."""
+    config.pluginmanager.register(process_state)
 
 
 def pytest_collection_modifyitems(items):

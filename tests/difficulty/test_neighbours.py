@@ -123,7 +123,7 @@ def test_no_queries_have_no_neighbours():
 
 @pytest.mark.parametrize(("k", "queries"), [(0, None), (10, None), (11, bits(2, seed=1))])
 def test_wrong_k(k, queries):
-    with pytest.raises(ValueError, match=f"k={k}: expected 1 to {9 if queries is None else 10}"):
+    with pytest.raises(ValueError, match=f"k is {k}; expected 1 to {9 if queries is None else 10}"):
         nearest(bits(10), k, "tanimoto", queries)
 
 

@@ -88,7 +88,7 @@ class DifficultySettings:
 
     >>> DifficultySettings(neighbours=0)
     Traceback (most recent call last):
-    ValueError: neighbours=0: expected at least 1, or "all".
+    ValueError: neighbours is 0; expected an integer of at least 1, or "all".
     """
 
     neighbours: int | Literal["all"] = 8
@@ -152,10 +152,10 @@ def check_definitions(names: Sequence[str]) -> None:
 
     >>> check_definitions(["alignment", "alignment"])
     Traceback (most recent call last):
-    ValueError: definition=['alignment', 'alignment']: expected one or several definitions, each once.
+    ValueError: definition is ['alignment', 'alignment']; expected one or several definitions, each once.
     """
     if not names or len(set(names)) < len(names):
-        raise ValueError(f"definition={list(names)}: expected one or several definitions, each once.")
+        raise ValueError(f"definition is {list(names)}; expected one or several definitions, each once.")
     for name in names:
         check_definition(name)
 
@@ -173,7 +173,7 @@ def check_size(name: str, size: int, settings: DifficultySettings) -> None:
                 raise ValueError("confusability needs at least 2 training pairs, got 1.")
         elif settings.neighbours >= size:
             raise ValueError(
-                f"neighbours={settings.neighbours}: expected fewer than the {size} training pairs. Lower it."
+                f"neighbours is {settings.neighbours}; expected fewer than the {size} training pairs. Lower it."
             )
         elif size > settings.exact_up_to:
             load_faiss()

@@ -107,7 +107,7 @@ def nearest(
     """
     limit = len(base) - (queries is None)
     if not 1 <= k <= limit:
-        raise ValueError(f"k={k}: expected 1 to {limit}, the number of rows to choose among.")
+        raise ValueError(f"k is {k}; expected 1 to {limit}, the number of rows to choose among.")
 
     def search(part: slice, tiles: Iterable[tuple[slice, torch.Tensor]]) -> tuple[np.ndarray, np.ndarray]:
         best: list[torch.Tensor] = []
