@@ -14,7 +14,7 @@ from run_forked import Forked
 from class_hf import MoleculeFilter, MoleculeIndex
 
 TEXT = "The molecule is a carboxylic acid."
-STORES = ["qdrant"]
+STORES = ["qdrant", "lance"]
 MOMENTS = 10 if os.environ.get("CLASS_HF_LONG_TESTS") else 2
 
 
@@ -27,6 +27,9 @@ def new_location(tmp_path_factory):
         if name == "qdrant":
             pytest.importorskip("qdrant_client")
             return f"qdrant+path:{folder}/tiny"
+        if name == "lance":
+            pytest.importorskip("lancedb")
+            return f"lance:{folder}/tiny"
         raise AssertionError(name)
 
     return location

@@ -211,7 +211,7 @@ class IndexChange:
         settings = self.store.config["query_bank"]
         if settings is None:
             return None
-        vectors = self.store.bank()
+        vectors = np.array(self.store.bank())  # torch takes no array that is read-only
         return Bank(torch.from_numpy(vectors), settings["method"], settings["scale"])
 
 

@@ -14,7 +14,10 @@ from class_hf.search.query import MoleculeFilter
 from class_hf.utils.plugins import is_object_path, load_object
 
 # Stores whose location begins with a scheme. A new store of this package adds one line here.
-STORES = {"qdrant+": "class_hf.search.stores.qdrant:QdrantStore"}
+STORES = {
+    "lance:": "class_hf.search.stores.lance:LanceStore",
+    "qdrant+": "class_hf.search.stores.qdrant:QdrantStore",
+}
 # A location of this form is a URL, not a folder. `C:/` of Windows has one letter.
 _SCHEME = re.compile(r"[A-Za-z][\w+.-]+:")
 
@@ -301,9 +304,9 @@ def check_store(store: str) -> str:
 
     >>> check_store("outputs/index")
     'outputs/index'
-    >>> check_store("mysql://HOST/molecules")  # doctest: +ELLIPSIS
+    >>> check_store("mysql://HOST")  # doctest: +ELLIPSIS
     Traceback (most recent call last):
-    ValueError: store is 'mysql://HOST/molecules'; expected a folder, qdrant+... or package.module:Name@LOCATION.
+    ValueError: store is 'mysql://HOST'; expected a folder, lance:..., ... or package.module:Name@LOCATION.
     """
     text = str(store) if isinstance(store, str | Path) else ""
     known = text.startswith(tuple(STORES)) or is_object_path(text.partition("@")[0])

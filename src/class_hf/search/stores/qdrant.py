@@ -23,9 +23,9 @@ from class_hf.search.stores.qdrant_points import (
     molecule_payloads,
     upload,
     with_captions,
-    with_penalties,
     write_config,
 )
+from class_hf.search.stores.stored_columns import query_vectors, with_penalties
 
 if TYPE_CHECKING:
     from qdrant_client import QdrantClient
@@ -131,8 +131,7 @@ class QdrantStore:
         """As [`~class_hf.search.stores.base.VectorStore.nearest`]. The substructure is ignored here."""
         from qdrant_client import models
 
-        if side == "molecule" and self.config["query_bank"] is not None:
-            queries = np.concatenate([queries, np.full((len(queries), 1), float(use_penalties), np.float32)], axis=1)
+        queries = query_vectors(queries, self.config, side, use_penalties)
         params = None  # the local mode is always exact, and warns about parameters
         if self._remote:
             params = models.SearchParams(exact=self.config["molecules"] <= self.config["exact_up_to"])

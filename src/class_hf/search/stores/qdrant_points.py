@@ -9,6 +9,7 @@ from datasets import Dataset
 from class_hf.search.captions import distinct_captions
 from class_hf.search.conditions import Condition
 from class_hf.search.query import MoleculeFilter
+from class_hf.search.stores.stored_columns import table_features, with_penalties
 
 if TYPE_CHECKING:
     from qdrant_client import QdrantClient
@@ -53,8 +54,7 @@ class QdrantWriter:
             for collection in (self._collection, self._collection + CAPTIONS):
                 if self._client.collection_exists(collection):
                     index_payloads(self._client, collection)
-        columns = [name for name in self._table.column_names if not name.startswith("_")]
-        write_config(self._client, self._collection, config, self._table.select_columns(columns).features.to_dict())
+        write_config(self._client, self._collection, config, table_features(self._table).to_dict())
 
 
 def write_config(client: "QdrantClient", collection: str, config: dict[str, Any], features: dict[str, Any]) -> None:
@@ -94,13 +94,6 @@ def with_captions(payloads: Iterator[dict[str, Any]], captions: Sequence[str]) -
     """The payloads with each its own caption. A molecule can have several."""
     for payload, caption in zip(payloads, captions, strict=True):
         yield {**payload, "fields": {**payload["fields"], "description": caption}}
-
-
-def with_penalties(vectors: np.ndarray, penalties: np.ndarray | None) -> np.ndarray:
-    """The vectors (n, D + 1) with the negative penalties, if there are any."""
-    if penalties is None:
-        return vectors
-    return np.concatenate([vectors, -penalties[:, None].astype(np.float32)], axis=1)
 
 
 def upload(
