@@ -1,29 +1,32 @@
-"""Requirement 20, encoding: molecules per core-second, overhead of the engines, and memory at n and 10 n rows.
+"""Requirement 20, encoding: molecules per core-second, overhead and bytes of the engines, memory at n and 10 n rows.
 
     python benchmarks/encode.py --model MODEL --data_dir DATA [--rows 20000] [--earlier CHECKOUT/src]
 
 The molecules are synthetic amides of acids and amines of ChEBI-20, all different. `--earlier` is the folder `src` of a
 checkout of an earlier version: its describe, prepare and embed steps are timed in turn with `class-hf encode`. Without
 it, these steps of this version are timed. Memory is the largest anonymous memory of a process (Linux).
+
+Each measurement is a new process with one thread. CPU seconds are those of all threads of the process, without the
+imports and without what a table of 300 rows takes, which is opening the model.
 """
 
+import hashlib
 import json
 import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from common import ROOT, arguments, bar, finish
-from rdkit import Chem, rdBase
+from amides import amides_of_chebi20
+from common import ROOT, arguments, bar, finish, skipped
 
-ACID = "[CX3;!R](=O)[OX2H1]"
-AMINE = "[NX3;H2;+0;$(N[CX4])]"
-MOST_ATOMS = 20  # heavy atoms of an acid or an amine
+ENGINES = ("none", "2 workers", "dask", "ray")
 
-# Each prints its CPU seconds, without imports and the first rows, and its largest anonymous memory in bytes.
+# Each prints its CPU seconds and its largest anonymous memory in bytes.
 _WATCH = """
 import json, sys, threading, time
 most, ended = [0], threading.Event()
@@ -44,20 +47,30 @@ _STEPS = (
     _WATCH
     + """
 import datasets, torch
+import torch.nn.functional as F
 from datasets import Dataset
-from class_hf.search.encoder import IndexEncoder
-from class_hf.search.properties import describe
+from class_hf.data.collator import TextMoleculeCollator
+from class_hf.data.prepare import prepare_molecules
+try:
+    from class_hf.evaluation.embedding import embed
+    from class_hf.hub.loading import load_model
+    from class_hf.search.properties import describe
+except ImportError:  # the modules of 0.1.0
+    from class_hf.build import load_model
+    from class_hf.evaluation.retrieval import embed
+    from class_hf.search.molecules import describe
 datasets.disable_progress_bars()
 torch.set_num_threads(1)
 path, model = sys.argv[1:3]
-encoder = IndexEncoder.open(model)
-embed = getattr(encoder, "embed_molecules", None) or encoder.molecules  # its earlier name
+model, processor = load_model(model)
+collator = TextMoleculeCollator(processor)
 table = Dataset.from_parquet(path)
 def steps(table):
     described, _ = describe(table)
-    prepared = encoder.prepare(described, None)
+    prepared = prepare_molecules(described.select_columns(["smiles"]), processor, None)
     for start in range(0, len(prepared), 8192):
-        embed(prepared.select(range(start, min(start + 8192, len(prepared)))), 256)
+        part = prepared.select(range(start, min(start + 8192, len(prepared))))
+        F.normalize(embed(model, part, collator, "molecule", 256).float(), dim=-1)
 steps(table.select(range(300)).flatten_indices())
 started = time.process_time()
 steps(table)
@@ -67,105 +80,64 @@ report(time.process_time() - started)
 _ENCODE = (
     _WATCH
     + """
-import datasets
-from distributed import LocalCluster
+import contextlib, datasets, torch
 from class_hf.shards.run import EncodeSettings, encode_table
 datasets.disable_progress_bars()
-path, warm, model, output = sys.argv[1:5]
-def timed(table, folder, scheduler=None):
-    settings = EncodeSettings(shard_size=1000, scheduler=scheduler)
+torch.set_num_threads(1)
+path, warm, model, output, engine, shard_size = sys.argv[1:7]
+def timed(table, folder, **engine):
+    settings = EncodeSettings(shard_size=int(shard_size), **engine)
     started = time.process_time()
     inside = encode_table(table, model, output + folder, settings).seconds
     return time.process_time() - started, inside
-options = {"processes": False, "n_workers": 1, "threads_per_worker": 1, "dashboard_address": None}
-with LocalCluster(host="127.0.0.1", protocol="tcp", **options) as cluster:
-    timed(warm, "warm", cluster.scheduler_address)
-    total, shards = timed(warm, "start")
-    start = total - shards  # opens table and model
-    seconds, inside = timed(path, "plain")
-    most_plain = most[0]
-    dask, inside_dask = timed(path, "dask", cluster.scheduler_address)
-most[0] = most_plain
-report(inside, total=seconds, start=start, dask=dask, inside_dask=inside_dask)
+@contextlib.contextmanager
+def started_engine():
+    if engine == "dask":
+        from distributed import LocalCluster
+        options = {"processes": False, "n_workers": 1, "threads_per_worker": 1, "dashboard_address": None}
+        with LocalCluster(host="127.0.0.1", protocol="tcp", **options) as cluster:
+            yield {"scheduler": cluster.scheduler_address}
+    elif engine == "ray":
+        import ray
+        ray.init("local", num_cpus=1, include_dashboard=False, log_to_driver=False)
+        try:
+            yield {"scheduler": "ray://of-this-process"}
+        finally:
+            ray.shutdown()
+    else:
+        yield {"workers": 1 if engine == "none" else int(engine.split()[0])}
+if __name__ == "__main__":
+    with started_engine() as settings:
+        timed(warm, "_warm", **settings)
+        total, inside = timed(warm, "_start", **settings)
+        start = total - inside if engine in ("none", "dask") else total  # others work in other processes
+        total, inside = timed(path, "", **settings)
+    report(total - start, inside=inside)
 """
 )
 
 
-def fragments(smiles: list[str], pattern: str) -> list[str]:
-    """The different molecules with one match of a pattern, as SMILES `*R` that begin with an open bond.
-
-    Args:
-        smiles: of the molecules.
-        pattern: a SMARTS. The open bond is at its first atom. The third atom, an acid's hydroxy group, is removed.
-    """
-    wanted, found = Chem.MolFromSmarts(pattern), {}
-    for text in smiles:
-        molecule = Chem.MolFromSmiles(text)
-        if molecule is None or molecule.GetNumHeavyAtoms() > MOST_ATOMS or "." in text:
-            continue
-        matches = molecule.GetSubstructMatches(wanted)
-        if len(matches) != 1:
-            continue
-        editable = Chem.RWMol(molecule)
-        if len(matches[0]) == 3:  # the hydroxy group of the acid
-            marker = matches[0][2]
-            editable.ReplaceAtom(marker, Chem.Atom(0))
-        else:
-            marker = editable.AddAtom(Chem.Atom(0))
-            editable.AddBond(matches[0][0], marker, Chem.BondType.SINGLE)
-        marked = editable.GetMol()
-        marked.UpdatePropertyCache(strict=False)
-        text = Chem.MolToSmiles(marked, rootedAtAtom=marker)
-        if text.startswith("*") and text.count("*") == 1:
-            found.setdefault(text, None)
-    return list(found)
-
-
-def amides(smiles: list[str], count: int) -> list[str]:
-    """Amides of the first acids and primary amines among molecules: all pairs, as canonical SMILES.
-
-    Args:
-        smiles: of the molecules. ChEBI-20 has more than 1,300 acids and 1,300 amines of at most 20 heavy atoms with
-            one carboxylic acid, or one primary amine.
-        count: number of amides. They are different, because the fragments are.
-    """
-    with rdBase.BlockLogs():
-        acids, amines = fragments(smiles, ACID), fragments(smiles, AMINE)
-        side = int(count**0.5) + 1
-        acids, amines = acids[: max(side, -(-count // len(amines)))], amines[: max(side, -(-count // len(acids)))]
-        products: dict[str, None] = {}
-        for acid in acids:
-            for amine in amines:
-                # The two open bonds close to the amide bond: `*C(=O)R` and `*NR'` become `C%99(=O)R.N%99R'`.
-                joined = f"{_opened(acid)}.{_opened(amine)}"
-                molecule = Chem.MolFromSmiles(joined)
-                if molecule is not None:
-                    products.setdefault(Chem.MolToSmiles(molecule), None)
-                if len(products) == count:
-                    return list(products)
-    raise SystemExit(f"only {len(products):,} amides of {len(acids):,} acids and {len(amines):,} amines.")
-
-
-def _opened(fragment: str) -> str:
-    """`*CR` with an open ring bond in place of the mark: `C%99R`.
-
-    >>> _opened("*[C@H](N)C"), _opened("*NCC")
-    ('[C@H]%99(N)C', 'N%99CC')
-    """
-    end = fragment.index("]") + 1 if fragment[1] == "[" else 2
-    return f"{fragment[1:end]}%99{fragment[end:]}"
-
-
 def measured(code: str, *words: object, source: Path | None = None) -> dict:
     """Runs code in a new process with one thread, with the package of `source`."""
-    with tempfile.TemporaryDirectory() as cache:
-        environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_DATASETS_CACHE": cache, "HF_HUB_OFFLINE": "1"}
-        environment["PYTHONPATH"] = str(source or ROOT / "src")
-        command = [sys.executable, "-c", code, *map(str, words)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    with tempfile.TemporaryDirectory() as scratch:
+        settings = {"OMP_NUM_THREADS": "1", "HF_DATASETS_CACHE": scratch, "HF_HUB_OFFLINE": "1"}
+        settings |= {"RAY_AUTH_MODE": "disabled", "RAY_worker_niceness": "0"}
+        settings["PYTHONPATH"] = str(source or ROOT / "src")
+        script = Path(scratch, "measurement.py")  # a file, because local workers import it
+        script.write_text(code)
+        command = [sys.executable, str(script), *map(str, words)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ | settings)
     if done.returncode:
-        sys.exit(f"a measurement failed:\n{done.stderr[-3000:]}")
+        raise RuntimeError(done.stderr[-3000:])
     return json.loads(done.stdout.splitlines()[-1])
+
+
+def digest(folder: str) -> str:
+    """A hash of the parts of an encoding."""
+    content = hashlib.sha256()
+    for path in sorted(Path(folder).glob("*.parquet")):
+        content.update(f"{path.name} ".encode() + path.read_bytes())
+    return content.hexdigest()
 
 
 def main() -> None:
@@ -179,40 +151,57 @@ def main() -> None:
     if args.data_dir is None or args.model is None:
         print("skipped: needs --data_dir, the folder with ChEBI-20, and --model")
         return
-    lines = (args.data_dir / "molecules.tsv").read_text(encoding="utf-8").splitlines()
-    place = lines[0].split("\t").index("SMILES")
-    molecules = amides([line.split("\t")[place] for line in lines[1:]], args.rows)
+    molecules = amides_of_chebi20(args.data_dir, args.rows)
+    best: dict[str, dict] = {}
+    digests: dict[str, str] = {}
+    reasons: dict[str, str] = {}
     with tempfile.TemporaryDirectory() as scratch:
         paths = {size: Path(scratch, f"{size}.parquet") for size in (args.rows, args.rows // 10, 300)}
         for size, path in paths.items():
             pq.write_table(pa.table({"smiles": molecules[:size]}), path)
         table, small, warm = paths.values()
-        best: dict[str, dict] = {}
+
+        def encode(rows: Path, engine: str, folder: str) -> dict:
+            result = measured(_ENCODE, rows, warm, args.model, folder, engine, max(args.rows // 20, 100))
+            digests[f"{engine}, {rows.stem} rows"] = digest(folder)
+            return result
+
         for repeat in range(args.repeats):
-            out = Path(scratch, f"out{repeat}")
-            runs = {
-                "steps": lambda: measured(_STEPS, table, args.model, source=args.earlier),
-                "encode": lambda out=out: measured(_ENCODE, table, warm, args.model, f"{out}a"),
-                "encode, a tenth": lambda out=out: measured(_ENCODE, small, warm, args.model, f"{out}b"),
+            runs: dict[str, Callable[[], dict]] = {
+                "steps": lambda: measured(_STEPS, table, args.model, source=args.earlier)
             }
+            for engine in ENGINES:
+                folder = str(Path(scratch, f"{repeat} {engine}"))
+                runs[engine] = lambda engine=engine, folder=folder: encode(table, engine, folder)
+            runs["a tenth"] = lambda folder=str(Path(scratch, f"{repeat} tenth")): encode(small, "none", folder)
             for name, run in runs.items():
-                result = run()
+                try:
+                    result = run()
+                except RuntimeError as error:
+                    if name not in ("dask", "ray"):
+                        sys.exit(f"a measurement failed:\n{error}")
+                    reasons[name] = f"did not start: {str(error).strip().splitlines()[-1][:200]}"
+                    continue
                 if name not in best or result["seconds"] < best[name]["seconds"]:
                     best[name] = result
-    rates = {name: args.rows / best[name]["seconds"] for name in ("steps", "encode")}
-    encode = best["encode"]
-    # Opening the table and the model takes as long for any number of rows.
-    overhead = (encode["total"] - encode["start"]) / encode["seconds"] - 1
-    overhead_dask = (encode["dask"] - encode["start"]) / encode["inside_dask"] - 1
-    gain = rates["encode"] / rates["steps"]
-    memory = encode["anonymous"] / best["encode, a tenth"]["anonymous"]
+    plain = best["none"]
+    rates = {name: args.rows / best[name]["seconds"] for name in ("steps", "none")}
+    memory = plain["anonymous"] / best["a tenth"]["anonymous"]
+    rows = [
+        bar("20 encoding: rate per core-second over the separate steps", ">=", 1.5, rates["none"] / rates["steps"]),
+        bar("20 encoding: private memory at ten times the rows", "<=", 1.1, memory),
+    ]
+    for engine in ENGINES:
+        name = f"20 encoding, {engine}: CPU seconds of the driver outside the shards, over those inside"
+        if engine not in best:
+            rows.append(skipped(name, "<= 0.05", reasons[engine]))
+            continue
+        outside = best[engine]["seconds"] - (best[engine]["inside"] if engine in ("none", "dask") else 0.0)
+        rows.append(bar(name, "<=", 0.05, outside / best[engine]["inside"]))
+    full = {value for name, value in digests.items() if not name.endswith(f" {small.stem} rows")}
+    rows.append(bar(f"20 encoding: different bytes of {', '.join(best.keys() & set(ENGINES))}", "<=", 1, len(full)))
     finish(
-        [
-            bar("20 encoding: rate per core-second over the separate steps", ">=", 1.5, gain),
-            bar("20 encoding: overhead of the driver", "<=", 0.05, overhead),
-            bar("20 encoding: overhead of Dask", "<=", 0.05, overhead_dask),
-            bar("20 encoding: private memory at ten times the rows", "<=", 1.1, memory),
-        ],
+        rows,
         args.output,
         molecules=args.rows,
         molecules_per_core_second=rates,

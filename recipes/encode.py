@@ -18,12 +18,14 @@ from collections.abc import Sequence
 from class_hf.config.command import CommandParser, asks_for_help, run_script
 from class_hf.config.recipe_files import program
 from class_hf.data.columns import add_table_arguments, table_options
+from class_hf.shards.arguments import add_shard_arguments
 from class_hf.utils.numbers import positive_integer
 
 if not asks_for_help():  # these imports take seconds, and the help needs none of them
     import datasets
     import transformers
 
+    from class_hf.shards.parts import print_rejects
     from class_hf.shards.run import EncodeReport, EncodeSettings, encode_table
 
 
@@ -44,15 +46,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument(
         "--side", choices=("molecule", "text"), default="molecule", help="what is encoded (default: %(default)s)"
     )
-    parser.add_argument(
-        "--shard_size", type=positive_integer, default=50_000, help="rows in a file (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--workers", type=positive_integer, default=1, help="processes on this machine (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--scheduler", help="a cluster in place of local processes: tcp://HOST:PORT (Dask) or ray://HOST:PORT (Ray)"
-    )
+    add_shard_arguments(parser)
     parser.add_argument(
         "--dtype", choices=("float32", "float16"), default="float32", help="numbers of a vector (default: %(default)s)"
     )
@@ -87,12 +81,7 @@ def main(argv: Sequence[str]) -> None:
 
 def print_report(report: EncodeReport, args: argparse.Namespace) -> None:
     """Prints what was encoded, and the rejects."""
-    if report.rejects:
-        print(
-            f"{report.rejects:,} rows rejected, the first:",
-            *(reject.dropped_row() for reject in report.first),
-            sep="\n  ",
-        )
+    print_rejects(report.rejects, report.first)
     if report.encoded:
         print(f"encoded {report.encoded:,} of {report.shards:,} shards in {report.seconds:,.0f} core-seconds")
     else:

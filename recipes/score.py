@@ -2,10 +2,14 @@
 
     class-hf score --data_dir chebi20 --output_dir scored
     class-hf score --demo --output_dir scored-demo --definition confusability,complexity
+    class-hf score "pairs/*.parquet" --output_dir scored --workers 8
 
-The scorer is fitted on the training split and scores each split of pairs. The output folder contains dataset/ (for
-datasets.load_from_disk), summary.json and plots/. It is written completely, or not at all. `class-hf push --dataset`
-uploads it.
+With --data_dir or --demo the scorer is fitted on the training split and scores each split of pairs. The output folder
+contains dataset/ (for datasets.load_from_disk), summary.json and plots/. It is written completely, or not at all.
+`class-hf push --dataset` uploads it.
+
+With a TABLE of any size the scorer is fitted on a sample, and the rows are scored in shards. Each becomes a Parquet
+file. If the run is killed, the same command scores the missing shards only.
 """
 
 from __future__ import annotations
@@ -17,13 +21,13 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
 
-from class_hf.config.arguments import DIFFICULTY_NAMES
 from class_hf.config.command import CommandParser, asks_for_help, run_script
 from class_hf.config.recipe_files import program
+from class_hf.config.scorer_arguments import add_scorer_arguments
 from class_hf.data.columns import add_table_arguments, table_options
-from class_hf.utils.numbers import non_negative_integer, positive_integer, share
+from class_hf.shards.arguments import add_shard_arguments, refuse_arguments
+from class_hf.utils.numbers import positive_integer
 
 if not asks_for_help():  # these imports take seconds, and the help needs none of them
     from datasets import DatasetDict, disable_progress_bars
@@ -33,13 +37,10 @@ if not asks_for_help():  # these imports take seconds, and the help needs none o
     from class_hf.difficulty.scorer import DifficultyScorer, score_dataset
     from class_hf.difficulty.summary import format_summary, summarise_scores
     from class_hf.plots.difficulty import write_figures
+    from class_hf.shards.parts import print_rejects
+    from class_hf.shards.scoring import ScoreSettings, score_table
     from class_hf.utils.column_names import WRONG_PROBABILITY
     from class_hf.utils.files import atomic_folder
-
-
-def neighbours(text: str) -> int | Literal["all"]:
-    """The value of --neighbours: a number, or all."""
-    return "all" if text == "all" else positive_integer(text)
 
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -48,55 +49,12 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
         prog=program("score"), description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("table", nargs="?", metavar="TABLE", help="a table of pairs, as for class-hf encode")
     source.add_argument("--data_dir", help="folder, or data set of the Hub, in a format that load_chebi20 reads")
     source.add_argument("--demo", action="store_true", help="score the small demo data set; needs no files")
-    parser.add_argument("--output_dir", type=Path, required=True, help="folder to write; must be new or empty")
+    parser.add_argument("--output_dir", required=True, help="folder to write, new or empty; of TABLE also a URL")
     parser.add_argument("--overwrite", action="store_true", help="replace output_dir if this command wrote it")
-    parser.add_argument(
-        "--definition",
-        type=lambda names: names.split(","),
-        default=["alignment"],
-        help=f"one or several, separated by commas, of {', '.join(DIFFICULTY_NAMES)}, or your own as "
-        "package.module:Name (default: alignment)",
-    )
-    parser.add_argument(
-        "--combination",
-        default="mean",
-        help="how text and molecule are combined: mean, max, product, text or molecule (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--text_weight", type=share, default=0.5, help="weight of the text in the mean, 0 to 1 (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--neighbours",
-        type=neighbours,
-        default=8,
-        help="of confusability: nearest pairs to average over, or all for the fast mean over all pairs "
-        "(default: %(default)s)",
-    )
-    parser.add_argument(
-        "--text_similarity",
-        default="tfidf",
-        help="of confusability: how captions are compared, tfidf, or hashed, which is faster (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--exact_up_to",
-        type=non_negative_integer,
-        default=100_000,
-        help="of confusability: with more training pairs, faiss finds the neighbours (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--seed",
-        type=non_negative_integer,
-        default=0,
-        help="of alignment: seed of its reference models (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--reference_steps",
-        type=positive_integer,
-        default=150,
-        help="of alignment: training steps of each of its two reference models (default: %(default)s)",
-    )
+    add_scorer_arguments(parser)
     parser.add_argument(
         "--suspects", action="store_true", help="also add wrong_probability to the training pairs, for class-hf train"
     )
@@ -110,9 +68,20 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
         default="raise",
         help="what to do with a bad row: stop, or drop and list it (default: %(default)s)",
     )
+    shards = parser.add_argument_group("of TABLE")
+    add_shard_arguments(shards)
+    shards.add_argument(
+        "--fit_rows", type=positive_integer, default=100_000, help="pairs that are fitted (default: %(default)s)"
+    )
     add_table_arguments(parser)
     parser.add_log_arguments()
-    return parser.parse_args(arguments)
+    args = parser.parse_args(arguments)
+    if args.table:
+        refuse_arguments(parser, args, ("suspects", "drop_suspects", "num_proc", "overwrite"), "TABLE")
+    else:
+        names = ("shard_size", "workers", "scheduler", "fit_rows")
+        refuse_arguments(parser, args, names, "--demo" if args.demo else "--data_dir")
+    return args
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -131,7 +100,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     if not sys.stderr.isatty():
         disable_progress_bars()
-    with atomic_folder(args.output_dir, "summary.json", args.overwrite) as folder:
+    if args.table:
+        score_shards(args, scorer)
+        return
+    with atomic_folder(Path(args.output_dir), "summary.json", args.overwrite) as folder:
         clock = {"start": time.perf_counter()}
         data = load(args)
         clock["load"] = time.perf_counter()
@@ -160,6 +132,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
         (folder / "summary.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
     print(format_summary(summary, scored["train"]))
     print(f"\nWritten to {args.output_dir}: dataset/, plots/, summary.json")
+
+
+def score_shards(args: argparse.Namespace, scorer: DifficultyScorer) -> None:
+    """Scores a table in shards, and reports."""
+    settings = ScoreSettings(
+        args.fit_rows, args.shard_size, args.on_error, args.workers, args.scheduler, **table_options(args)
+    )
+    report = score_table(args.table, args.output_dir, scorer, settings)
+    print_rejects(report.rejects, report.first)
+    print(f"scored {report.scored:,} of {report.shards:,} shards in {report.seconds:,.0f} core-seconds")
+    print(f"{report.rows - report.rejects:,} scored pairs of {report.rows:,} rows in {args.output_dir}")
 
 
 def load(args: argparse.Namespace) -> DatasetDict:

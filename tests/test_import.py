@@ -83,7 +83,7 @@ ALLOWED: dict[str, set[str]] = {
     "backbones": {"config", "hub", "losses", "models", "utils"},
     "training": {"curriculum", "data", "difficulty", "evaluation", "hub", "losses", "utils"},
     "search": {"data", "evaluation", "hub", "models", "utils", "_version"},
-    "shards": {"data", "models", "search", "utils", "_version"},
+    "shards": {"data", "difficulty", "models", "search", "utils", "_version"},
     "plots": {"curriculum", "data", "difficulty", "evaluation", "search", "utils"},
     "service": {"search", "utils", "_version"},
     "page": {"config", "data", "evaluation", "hub", "models", "search", "utils", "_version"},

@@ -194,3 +194,25 @@ def test_spearman_equals_scipy_and_has_no_value_for_a_constant():
     b = a + rng.integers(0, 9, 60)
     assert spearman(a, b) == pytest.approx(spearmanr(a, b).statistic, abs=1e-12)
     assert spearman(a, np.ones(60)) is None
+
+
+def test_a_table_is_scored_in_shards(recipe, folder, tmp_path, capsys):
+    words = [str(folder / "train.tsv"), "--output_dir", str(tmp_path / "shards"), "--definition", "complexity"]
+    recipe.main([*words, "--shard_size", "7"])
+    assert capsys.readouterr().out.startswith("scored 3 of 3 shards")
+    scored = datasets.load_dataset("parquet", data_files=str(tmp_path / "shards" / "part-*.parquet"), split="train")
+    assert scored.num_rows == 18 and scored.column_names == ["id", "smiles", "description", *SCORES]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("t.csv", "--suspects"), "--suspects has no effect with TABLE"),
+        (("--demo", "--workers", "2"), "--workers has no effect with --demo"),
+        (("t.csv", "--demo"), "not allowed with"),
+    ],
+)
+def test_arguments_without_effect_are_refused(recipe, words, message, capsys):
+    with pytest.raises(SystemExit):
+        recipe.main([*words, "--output_dir", "out"])
+    assert message in capsys.readouterr().err

@@ -7,23 +7,22 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from threading import Lock
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 import transformers
 from rdkit import rdBase
 
-from class_hf.data.molecule_tables import FAULT, PLACE
+from class_hf.data.molecule_tables import FAULT
 from class_hf.data.row_sources import SIDE_COLUMN, RowSource, Side
 from class_hf.data.smiles import repair_smiles
-from class_hf.data.validation import DroppedRow
 from class_hf.models.smiles import shared_molecule
 from class_hf.search.encoder import IndexEncoder
 from class_hf.search.properties import compute_properties
-from class_hf.shards.folder import ShardFolder, part_name, rejects_name
+from class_hf.shards.folder import ShardFolder
+from class_hf.shards.parts import Reject, ShardReport, place_of, users_columns, write_shard
 from class_hf.utils.protocols import Processor
 from class_hf.utils.threads import single_thread
 
@@ -35,9 +34,6 @@ PROPERTIES = {
     "text": {},
 }
 _VECTOR = "vector"
-_REJECTS = pa.schema(
-    [("row", pa.int64()), ("place", pa.string()), ("id", pa.string()), ("input", pa.string()), ("reason", pa.string())]
-)
 _lock = Lock()
 
 
@@ -77,36 +73,6 @@ class EncodeJob:
         return -(-len(self.rows) // self.shard_size)
 
 
-class ShardReport(NamedTuple):
-    """What a worker reports about a shard.
-
-    Attributes:
-        number: of the shard.
-        rows: rows that were read.
-        rejects: rows that could not be encoded.
-        seconds: CPU seconds of the worker's thread.
-    """
-
-    number: int
-    rows: int
-    rejects: int
-    seconds: float
-
-
-class Reject(NamedTuple):
-    """A row that could not be encoded: number in the table, file and line, id, SMILES or text, and the reason."""
-
-    row: int
-    place: str | None
-    id: str | None
-    input: str | None
-    reason: str
-
-    def dropped_row(self) -> DroppedRow:
-        """The row as the reports of other commands name it."""
-        return DroppedRow("table", self.row, self.id or "", self.reason, self.place or "table")
-
-
 def encode_shard(job: EncodeJob, number: int) -> ShardReport:
     """Encodes the rows `number * shard_size` to `(number + 1) * shard_size`, and writes them as one file.
 
@@ -132,14 +98,8 @@ def encode_shard(job: EncodeJob, number: int) -> ShardReport:
         stop = min(start + job.shard_size, len(job.rows))
         schema = part_schema(job)
         rejects: list[Reject] = []
-        with folder.new_file(part_name(number)) as path:
-            with pq.ParquetWriter(path, schema, **_format(schema)) as writer:
-                for table in _encode_blocks(job, encoder, start, stop, rejects):
-                    writer.write_table(table, row_group_size=BLOCK)
-            if rejects:  # before the part, whose name says that the shard is complete
-                with folder.new_file(rejects_name(number)) as rejects_path:
-                    columns = [list(values) for values in zip(*rejects, strict=True)]
-                    pq.write_table(pa.table(columns, schema=_REJECTS), rejects_path, compression="zstd")
+        tables = _encode_blocks(job, encoder, start, stop, rejects)
+        write_shard(folder, number, schema, tables, rejects, BLOCK, **_format(schema))
         return ShardReport(number, stop - start, len(rejects), time.thread_time() - started)
 
 
@@ -159,16 +119,7 @@ def column_names(schema: pa.Schema, side: Side) -> list[tuple[str, str]]:
     >>> column_names(pa.schema([("smiles", pa.string()), ("logS", pa.float64()), ("weight", pa.string())]), "molecule")
     [('logS', 'logS'), ('weight', 'weight_of_table')]
     """
-    taken = {"id", SIDE_COLUMN[side], *PROPERTIES[side], _VECTOR}
-    names = []
-    for name in schema.names:
-        if name in ("id", SIDE_COLUMN[side], PLACE, FAULT):
-            continue
-        new = f"{name}_of_table" if name in taken else name
-        while new != name and new in schema.names:
-            new += "_"
-        names.append((name, new))
-    return names
+    return users_columns(schema.names, ("id", SIDE_COLUMN[side]), (*PROPERTIES[side], _VECTOR))
 
 
 def hash_weights(model: Any) -> str:
@@ -240,8 +191,7 @@ def _featurise(
         row = first + place
         name = str(row) if row_id is None else row_id
         if isinstance(result, str):
-            where = table[PLACE][place].as_py() if PLACE in table.column_names else None
-            reject = Reject(row, where, row_id, value, result.removesuffix("."))
+            reject = Reject(row, place_of(table, place), row_id, value, result.removesuffix("."))
             if job.on_error == "raise":
                 raise ValueError(f"{reject.dropped_row()} Correct it, or pass --on_error drop.")
             rejects.append(reject)

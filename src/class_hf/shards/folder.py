@@ -1,4 +1,4 @@
-"""The folder of an encoding, on a disk or in object storage. A file in it is complete or absent."""
+"""The folder of the parts, on a disk or in object storage. A file in it is complete or absent."""
 
 import json
 import re
@@ -21,10 +21,11 @@ _PART = re.compile(r"part-(\d{7})\.parquet")
 
 
 class ShardFolder:
-    """The files of an encoding.
+    """The files of a sharded job.
 
     Args:
         location (`str`): a folder, or a URL that fsspec opens, such as `s3://BUCKET/encoded`.
+        config (`str`, defaults to `"encode.json"`): name of the file that describes the job.
 
     >>> folder = ShardFolder("memory://example")
     >>> with folder.new_file(part_name(3)) as path:
@@ -33,8 +34,8 @@ class ShardFolder:
     {3}
     """
 
-    def __init__(self, location: str):
-        self.location = location
+    def __init__(self, location: str, config: str = CONFIG):
+        self.location, self.config = location, config
         self.system, path = fsspec.core.url_to_fs(location)
         self.is_local = isinstance(self.system, LocalFileSystem)
         self.root = path.rstrip("/")
@@ -89,25 +90,25 @@ class ShardFolder:
             yield pq.ParquetFile(stream)
 
     def read_config(self) -> dict[str, Any] | None:
-        """The content of `encode.json`, or None if there is none.
+        """The description of the job, or None if there is none.
 
         Raises:
             ValueError: If it is damaged.
         """
-        path = f"{self.root}/{CONFIG}"
+        path = f"{self.root}/{self.config}"
         if not self.system.isfile(path):
             return None
         try:
             content = json.loads(self.system.cat_file(path))
         except ValueError as error:
-            raise ValueError(f"{self.location}/{CONFIG} is damaged: it is not valid JSON.") from error
+            raise ValueError(f"{self.location}/{self.config} is damaged: it is not valid JSON.") from error
         if not isinstance(content, dict) or not isinstance(content.get("shards"), int):
-            raise ValueError(f"{self.location}/{CONFIG} is damaged: it has no number of shards.")
+            raise ValueError(f"{self.location}/{self.config} is damaged: it has no number of shards.")
         return content
 
     def write_config(self, content: dict[str, Any]) -> None:
-        """Writes `encode.json`."""
-        with self.new_file(CONFIG) as path:
+        """Writes the description of the job."""
+        with self.new_file(self.config) as path:
             write_json(path, content)
 
     def locked(self) -> AbstractContextManager[None]:
@@ -115,12 +116,12 @@ class ShardFolder:
         if not self.is_local:
             return nullcontext()
         Path(self.root).mkdir(parents=True, exist_ok=True)
-        return file_lock(Path(self.root, _LOCK), f"another process encodes into {self.location!r}; wait for its end.")
+        return file_lock(Path(self.root, _LOCK), f"another process writes to {self.location!r}; wait for its end.")
 
     def remove_leftovers(self) -> None:
         """Removes the temporary files of killed workers. The folder must be locked."""
         if self.is_local:
-            for pattern in (".part-*", ".rejects-*", f".{CONFIG}.*"):
+            for pattern in (".part-*", ".rejects-*", f".{self.config}.*"):
                 for path in Path(self.root).glob(pattern):
                     path.unlink(missing_ok=True)
 

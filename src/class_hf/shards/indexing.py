@@ -20,7 +20,7 @@ from class_hf.search.properties import remove_repeats, report_dropped
 from class_hf.search.stores.base import check_store
 from class_hf.shards.encoding import BLOCK, column_names
 from class_hf.shards.folder import CONFIG, ShardFolder, part_name
-from class_hf.shards.run import read_rejects
+from class_hf.shards.parts import read_rejects
 
 
 def index_vectors(

@@ -1,34 +1,26 @@
 """Encodes a table: plans the shards, lets an engine work through those that are missing, and reports."""
 
-import logging
-import sys
-import time
-from collections.abc import Generator, Iterator, Mapping
-from contextlib import closing
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, get_args
 
 import rdkit
-from tqdm.auto import tqdm
 
 from class_hf._version import __version__
 from class_hf.data.row_sources import RowSource, Side, open_rows
 from class_hf.data.validation import OnError
 from class_hf.search.building import name_of
 from class_hf.search.encoder import IndexEncoder
-from class_hf.shards.encoding import DType, EncodeJob, Reject, ShardReport, encode_shard, hash_weights
-from class_hf.shards.engines import run_work
-from class_hf.shards.folder import CONFIG, ShardFolder
+from class_hf.shards.driver import check_job, run_missing
+from class_hf.shards.encoding import DType, EncodeJob, encode_shard, hash_weights
+from class_hf.shards.folder import ShardFolder
+from class_hf.shards.parts import Reject, read_rejects
 from class_hf.utils.numbers import positive_integer
 from class_hf.utils.suggestions import check_choice
 
-logger = logging.getLogger(__name__)
-
 FORMAT = 1
-_SHOWN = 5
-_SECONDS_BETWEEN_LINES = 30
 # What has to be equal for a run to go on with the parts of an earlier one.
 _IDENTITY = {
     "table": "the table",
@@ -145,25 +137,19 @@ def encode_table(
     folder = ShardFolder(str(output_dir))
     with folder.locked():
         job, config = _plan(rows, str(table), model, str(output_dir), settings)
-        _check(folder, config)
-        if settings.scheduler is None:
-            folder.remove_leftovers()
-        complete = folder.parts()
-        missing = [number for number in range(job.shards) if number not in complete]
-        seconds = 0.0
-        done = len(rows) - sum(_size(job, number) for number in missing)
-        work = partial(encode_shard, job)
-        with closing(run_work(work, missing, settings.workers, settings.scheduler)) as reports:
-            try:
-                for report in _progress(reports, job, done, len(missing)):
-                    seconds += report.seconds
-            except KeyboardInterrupt as interrupt:
-                count = len(folder.parts())
-                raise KeyboardInterrupt(
-                    f"{count:,} of {job.shards:,} shards are complete. The same command continues."
-                ) from interrupt
+        check_job(folder, config, _IDENTITY)
+        encoded, seconds = run_missing(
+            folder,
+            partial(encode_shard, job),
+            len(rows),
+            job.shard_size,
+            workers=settings.workers,
+            scheduler=settings.scheduler,
+            verb="Encoding",
+            unit={"molecule": "molecules", "text": "texts"}[job.side],
+        )
         count, first = read_rejects(folder)
-    return EncodeReport(len(rows), job.shards, len(missing), count, tuple(first), seconds)
+    return EncodeReport(len(rows), job.shards, encoded, count, tuple(first), seconds)
 
 
 def _plan(
@@ -207,60 +193,3 @@ def _plan(
         "columns": rows.schema.names,
     }
     return job, config
-
-
-def _check(folder: ShardFolder, config: dict[str, Any]) -> None:
-    """Starts an encoding in a new folder, or checks that the folder holds the same one."""
-    existing = folder.read_config()
-    if existing is None:
-        others = folder.names()
-        if others:
-            raise FileExistsError(f"{folder.location} is not empty and has no {CONFIG}. Choose another --output_dir.")
-        folder.write_config(config)
-        return
-    for name, words in _IDENTITY.items():
-        if existing.get(name) != config[name]:
-            raise ValueError(
-                f"{folder.location} holds another encoding: {words} differs ({existing.get(name)} there, "
-                f"{config[name]} now). Choose another --output_dir."
-            )
-
-
-def _size(job: EncodeJob, number: int) -> int:
-    return min(job.shard_size, len(job.rows) - number * job.shard_size)
-
-
-def _progress(
-    reports: Generator[ShardReport, None, None], job: EncodeJob, done: int, missing: int
-) -> Iterator[ShardReport]:
-    """The reports, with a bar on a terminal, and with a line now and then elsewhere."""
-    total, unit = len(job.rows), {"molecule": "molecules", "text": "texts"}[job.side]
-    if done and missing:
-        logger.warning("%s of %s shards are complete; encoding the others.", job.shards - missing, job.shards)
-    started = last = time.monotonic()
-    earlier = done
-    with tqdm(total=total, initial=done, desc="Encoding", unit=f" {unit}", smoothing=0.1, disable=None) as bar:
-        for report in reports:
-            yield report
-            done += report.rows
-            bar.update(report.rows)
-            now = time.monotonic()
-            if bar.disable and now - last >= _SECONDS_BETWEEN_LINES:
-                last = now
-                rate = (done - earlier) / (now - started)
-                left = (total - done) / rate / 60
-                text = f"{done:,} of {total:,} {unit}, {rate:,.0f} a second, {left:,.0f} min left"
-                print(text, file=sys.stderr, flush=True)  # noqa: T201
-
-
-def read_rejects(folder: ShardFolder) -> tuple[int, list[Reject]]:
-    """The number of rejects of an encoding, and the first of them."""
-    count = 0
-    first: list[Reject] = []
-    for name in folder.names():
-        if name.startswith("rejects-"):
-            with folder.open_parquet(name) as parquet:
-                count += parquet.metadata.num_rows
-                if len(first) < _SHOWN:
-                    first += [Reject(**row) for row in parquet.read().slice(0, _SHOWN - len(first)).to_pylist()]
-    return count, first

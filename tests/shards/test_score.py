@@ -1,0 +1,104 @@
+"""`class-hf score TABLE`: equal to the score of the complete table, restarts, rejects, samples and engines."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from datasets import Dataset
+
+from class_hf import DifficultyScorer
+from class_hf.difficulty.scorer import DIFFICULTY_COLUMNS, score_dataset
+from class_hf.shards import scoring
+from class_hf.shards.scoring import ScoreSettings, score_table
+
+SETTINGS = ScoreSettings(shard_size=9)
+
+
+@pytest.fixture(scope="module")
+def table(pairs, tmp_path_factory):
+    """24 pairs, with a bad SMILES in row 5, no caption in row 6, and a column that a part uses itself."""
+    rows = [
+        {"id": f"m{row}", "smiles": pair["smiles"], "text": pair["description"], "difficulty": row}
+        for row, pair in enumerate(pairs.select(range(24)))
+    ]
+    rows[5]["smiles"], rows[6]["text"] = "C1CC(", "..."
+    path = tmp_path_factory.mktemp("score") / "pairs.jsonl"
+    path.write_text("\n".join(map(json.dumps, rows)))
+    return path
+
+
+@pytest.fixture(autouse=True)
+def small_blocks(monkeypatch):
+    monkeypatch.setattr(scoring, "_BLOCK", 4)
+
+
+def scored(folder) -> pa.Table:
+    return pa.concat_tables([pq.read_table(path) for path in sorted(Path(folder).glob("part-*.parquet"))])
+
+
+def content(folder) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(Path(folder).glob("*.parquet"))}
+
+
+def scorer(**options) -> DifficultyScorer:
+    return DifficultyScorer(["complexity", "confusability", "alignment"], reference_steps=2, **options)
+
+
+def test_scores_equal_those_of_the_complete_table(table, tmp_path):
+    report = score_table(table, tmp_path / "out", scorer(), SETTINGS)
+    assert (report.rows, report.shards, report.scored, report.rejects) == (24, 3, 3, 2)
+    assert [reject.row for reject in report.first] == [5, 6]
+    assert "has no word" in report.first[1].reason and "RDKit cannot parse" in report.first[0].reason
+    parts = scored(tmp_path / "out")
+    names = ["id", "smiles", "description", "difficulty_of_table", *DIFFICULTY_COLUMNS]
+    assert parts.column_names == names and parts["id"][5].as_py() == "m7"
+    rows = [row for row in range(24) if row not in (5, 6)]
+    columns = {"id": [str(row) for row in rows], **{name: parts[name].to_pylist() for name in names[1:3]}}
+    expected = score_dataset(Dataset.from_dict(columns), scorer())
+    for name in DIFFICULTY_COLUMNS:
+        assert parts[name].to_pylist() == expected[name][:]
+
+
+def test_a_restart_scores_only_what_is_missing(table, tmp_path):
+    score_table(table, tmp_path, DifficultyScorer("complexity"), SETTINGS)
+    before = content(tmp_path)
+    (tmp_path / "part-0000001.parquet").unlink()
+    report = score_table(table, tmp_path, DifficultyScorer("complexity"), SETTINGS)
+    assert report.scored == 1 and content(tmp_path) == before
+    with pytest.raises(ValueError, match="holds another job: the definition of the difficulty differs"):
+        score_table(table, tmp_path, DifficultyScorer("complexity", "max"), SETTINGS)
+
+
+def test_a_sample_is_fitted_and_the_others_are_scored_against_it(table, tmp_path):
+    settings = ScoreSettings(fit_rows=12, shard_size=9)
+    score_table(table, tmp_path, DifficultyScorer("complexity"), settings)
+    ranks = np.array(scored(tmp_path)["difficulty"].to_pylist())
+    assert len(ranks) == 22 and ((ranks >= 0) & (ranks <= 1)).all() and len(set(ranks)) > 10
+    assert json.loads((tmp_path / "score.json").read_text())["fit_rows"] == 12
+
+
+def test_a_bad_row_can_stop_the_run_and_a_changed_scorer_is_not_loaded(table, tmp_path):
+    settings = ScoreSettings(shard_size=9, on_error="raise")
+    with pytest.raises(ValueError, match=r"table row 5 \(id m5, pairs.jsonl line 6\).*pass --on_error drop"):
+        score_table(table, tmp_path, DifficultyScorer("complexity"), settings)
+    with pytest.raises(ValueError, match="scorer.pkl was changed"):
+        scoring._open_scorer(str(tmp_path), "0" * 64)
+
+
+def test_molecules_without_captions_are_refused(tmp_path):
+    pq.write_table(pa.table({"text": ["An acid."]}), tmp_path / "t.parquet")
+    with pytest.raises(ValueError, match="has no column 'smiles'"):
+        score_table(tmp_path / "t.parquet", tmp_path / "out", DifficultyScorer("complexity"))
+
+
+def test_dask_gives_the_same_bytes(table, tmp_path):
+    distributed = pytest.importorskip("distributed")
+    score_table(table, tmp_path / "plain", DifficultyScorer("complexity"), SETTINGS)
+    options = {"processes": False, "n_workers": 2, "threads_per_worker": 1, "dashboard_address": None}
+    with distributed.LocalCluster(host="127.0.0.1", protocol="tcp", **options) as cluster:
+        settings = ScoreSettings(shard_size=9, scheduler=cluster.scheduler_address)
+        score_table(table, tmp_path / "dask", DifficultyScorer("complexity"), settings)
+    assert content(tmp_path / "plain") == content(tmp_path / "dask")
