@@ -28,6 +28,7 @@ import datasets  # noqa: E402
 import process_state  # noqa: E402
 import pytest  # noqa: E402
 import torch  # noqa: E402
+from postgres_server import PostgresServer, missing_parts  # noqa: E402
 from transformers import BertConfig, BertModel, BertTokenizerFast  # noqa: E402
 
 from class_hf import (  # noqa: E402
@@ -189,6 +190,21 @@ def qdrant_index(molecules, indexed_model, processor, pairs):
     bank = pairs["description"][:12]
     store = "qdrant+memory:tiny"
     return MoleculeIndex.build(molecules, indexed_model, processor, store=store, query_bank=bank)
+
+
+@pytest.fixture(scope="session")
+def postgres_server():
+    """A PostgreSQL server of this session."""
+    pytest.importorskip("psycopg")
+    pytest.importorskip("pgvector")
+    if reason := missing_parts():
+        pytest.skip(reason)
+    # Not below the folder of pytest: the path of a socket is short, and the server's user must reach it.
+    folder = Path(tempfile.mkdtemp(prefix="pg_", dir="/tmp"))
+    server = PostgresServer(folder)
+    yield server
+    server.stop()
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 # Examples in docstrings that need the extra `names`, with what they need.

@@ -1,11 +1,13 @@
 """Every store: changes equal a rebuild, filters give k hits whenever k match, a killed change leaves old or new.
 
-CLASS_HF_LONG_TESTS=1 kills a change at 10 moments in place of 2.
+CLASS_HF_LONG_TESTS=1 kills a change at 10 moments in place of 1.
 """
 
+import itertools
 import os
 import random
 import time
+from typing import Any, NamedTuple
 
 import pytest
 from datasets import concatenate_datasets, load_from_disk
@@ -14,15 +16,18 @@ from run_forked import Forked
 from class_hf import MoleculeFilter, MoleculeIndex
 
 TEXT = "The molecule is a carboxylic acid."
-STORES = ["qdrant", "lance"]
-MOMENTS = 10 if os.environ.get("CLASS_HF_LONG_TESTS") else 2
+STORES = ["qdrant", "lance", "postgres"]
+MOMENTS = 10 if os.environ.get("CLASS_HF_LONG_TESTS") else 1
 
 
 @pytest.fixture(scope="module")
-def new_location(tmp_path_factory):
+def new_location(tmp_path_factory, request):
     """Gives a new location in a store by the name of the store."""
+    numbers = itertools.count()
 
     def location(name):
+        if name == "postgres":
+            return request.getfixturevalue("postgres_server").location(f"tiny_{next(numbers)}")
         folder = tmp_path_factory.mktemp("store")
         if name == "qdrant":
             pytest.importorskip("qdrant_client")
@@ -63,65 +68,92 @@ FILTERS = [
 ]
 
 
+class Answers(NamedTuple):
+    """What searches with many settings find, and the scores."""
+
+    hits: list
+    scores: list
+    molecules: int
+    captions: int
+
+
 def answers(index):
-    """What searches with many settings find, in a form that can be compared."""
-    searches = [
-        index.search(TEXT, k=50, filters=filters, query_bank=query_bank)
-        for filters in FILTERS
-        for query_bank in (True, False)
-    ]
+    searches = [index.search(TEXT, k=50, filters=filters) for filters in FILTERS]
+    searches += [index.search(TEXT, k=50, filters=filters, query_bank=False) for filters in FILTERS[:3]]
     searches += [index.search(smiles="CCO", k=7), index.search_captions("CCO", k=50)]
     scores = [hit.score for hits in searches for hit in hits]
-    return [[(hit.id, hit.smiles, hit.fields) for hit in hits] for hits in searches], scores
+    hits = [[(hit.id, hit.smiles, hit.fields) for hit in hits] for hits in searches]
+    return Answers(hits, scores, len(index), index.config["captions"])
 
 
-def assert_same(index, expected):
-    found, scores = answers(index)
-    wanted, wanted_scores = answers(expected)
-    for hits, wanted_hits in zip(found, wanted, strict=True):
-        assert hits == wanted_hits
-    assert scores == pytest.approx(wanted_scores, abs=1e-6)
-    assert len(index) == len(expected) == index.store.count()
-    assert index.config["captions"] == expected.config["captions"]
+class Stage(NamedTuple):
+    """A table after some changes, and what a folder that is built from it finds."""
+
+    table: Any
+    expected: Answers
 
 
-@pytest.mark.parametrize("name", STORES)
-def test_changes_equal_a_rebuild(name, table, indexed_model, processor, bank, new_location, tmp_path):
-    arguments, location = (indexed_model, processor), new_location(name)
-    folders = iter(range(10))
-
-    def rebuilt(rows):
-        return MoleculeIndex.build(rows, *arguments, store=str(tmp_path / str(next(folders))), query_bank=bank)
-
-    index = MoleculeIndex.build(table.select(range(10)), *arguments, store=location, query_bank=bank)
-    assert_same(index, rebuilt(table.select(range(10))))
-    index.add(table.select(range(10, 28)))
-    assert_same(index, rebuilt(table))
-
-    changed = table.select([3, 27, 11]).map(
+@pytest.fixture(scope="module")
+def changed(table):
+    """Three molecules with other structures and captions."""
+    return table.select([3, 27, 11]).map(
         lambda row: {"smiles": row["smiles"] + "C", "description": f"A new caption of {row['id']}.", "number": -1}
     )
-    index.update(changed)
+
+
+@pytest.fixture(scope="module")
+def stages(table, changed, indexed_model, processor, bank, tmp_path_factory):
+    """The tables of the changes below."""
     rows = [table.select([row]) for row in range(28)]
     for place, row in zip((3, 27, 11), range(3), strict=True):
         rows[place] = changed.select([row])
     updated = concatenate_datasets(rows)
-    assert_same(index, rebuilt(updated))
-
-    # m01 has a caption that another molecule has too.
-    index.delete(["m01", "salt", "m03"])
     kept = updated.filter(lambda row: row["id"] not in ("m01", "salt", "m03"))
-    assert_same(index, rebuilt(kept))
+    tables = {
+        "first": table.select(range(10)),
+        "added": table,
+        "updated": updated,
+        "deleted": kept,
+        "again": concatenate_datasets([kept, table.select([1])]),
+    }
+    built = {}
+    for name, rows in tables.items():
+        folder = tmp_path_factory.mktemp("stages") / name
+        index = MoleculeIndex.build(rows, indexed_model, processor, store=str(folder), query_bank=bank)
+        built[name] = Stage(rows, answers(index))
+    return built
+
+
+def assert_same(index, expected):
+    found = answers(index)
+    for hits, expected_hits in zip(found.hits, expected.hits, strict=True):
+        assert hits == expected_hits
+    assert found.scores == pytest.approx(expected.scores, abs=1e-6)
+    assert found[2:] == expected[2:] and index.store.count() == expected.molecules
+
+
+@pytest.mark.parametrize("name", STORES)
+def test_changes_equal_a_rebuild(name, table, changed, stages, indexed_model, processor, bank, new_location):
+    arguments, location = (indexed_model, processor), new_location(name)
+    index = MoleculeIndex.build(stages["first"].table, *arguments, store=location, query_bank=bank)
+    assert_same(index, stages["first"].expected)
+    index.add(table.select(range(10, 28)))
+    assert_same(index, stages["added"].expected)
+    index.update(changed)
+    assert_same(index, stages["updated"].expected)
+    index.delete(["m01", "salt", "m03"])  # m01 has a caption that another molecule has too
+    assert_same(index, stages["deleted"].expected)
     index.close()
     with MoleculeIndex.load(location, *arguments) as loaded:
         loaded.add(table.select([1]))
-        assert_same(loaded, rebuilt(concatenate_datasets([kept, table.select([1])])))
-        with pytest.raises(ValueError, match="'m01' is in the index; update them"):
-            loaded.add(table.select([1]))
-        with pytest.raises(ValueError, match="'m03' is not in the index; add them"):
-            loaded.update(table.select([3]))
-        with pytest.raises(ValueError, match="'m03' is not in the index"):
-            loaded.delete(["m03"])
+        assert_same(loaded, stages["again"].expected)
+        for change, rows, message in (
+            (loaded.add, table.select([1]), "'m01' is in the index; update them"),
+            (loaded.update, table.select([3]), "'m03' is not in the index; add them"),
+            (loaded.delete, ["m03"], "'m03' is not in the index"),
+        ):
+            with pytest.raises(ValueError, match=message):
+                change(rows)
 
 
 @pytest.mark.parametrize("name", STORES)
@@ -146,14 +178,25 @@ def change(location, model, more):
     index.delete(["m01"])
 
 
+@pytest.fixture(scope="module")
+def states(table, saved_model, tmp_path_factory):
+    """What is found before the killed change, after its first step and after its last, by the number of molecules."""
+    found = {}
+    for count, rows in ((20, range(20)), (28, range(28)), (27, [row for row in range(28) if row != 1])):
+        folder = tmp_path_factory.mktemp("states") / "index"
+        found[count] = ids(MoleculeIndex.build(table.select(rows), str(saved_model), output_dir=folder))
+    return found
+
+
+def ids(index):
+    searches = [index.search(TEXT, k=50, filters=filters) for filters in FILTERS[:-2]]
+    return [[hit.id for hit in hits] for hits in [*searches, index.search_captions("CCO", k=50)]]
+
+
 @pytest.mark.parametrize("name", STORES)
-def test_a_killed_change_leaves_the_old_or_the_new_index(name, table, saved_model, new_location, tmp_path):
+def test_a_killed_change_leaves_the_old_or_the_new_index(name, table, states, saved_model, new_location, tmp_path):
     model = str(saved_model)
     table.select(range(20, 28)).save_to_disk(str(tmp_path / "more"))
-    states = {}
-    for count, rows in ((20, range(20)), (28, range(28)), (27, [row for row in range(28) if row != 1])):
-        built = MoleculeIndex.build(table.select(rows), model, output_dir=tmp_path / f"state_{count}")
-        states[count] = answers_without_bank(built)
     generator = random.Random(0)
     for _ in range(MOMENTS):
         location = new_location(name)
@@ -165,13 +208,7 @@ def test_a_killed_change_leaves_the_old_or_the_new_index(name, table, saved_mode
         process.end()
         with MoleculeIndex.load(location, model) as index:
             assert index.store.count() == len(index)
-            assert answers_without_bank(index) == states[len(index)]
+            assert ids(index) == states[len(index)]
             index.delete(["m02"])  # cleans up
             assert index.store.count() == len(index)
             assert len(index.search(TEXT, k=50)) == len(index)
-
-
-def answers_without_bank(index):
-    return [[hit.id for hit in index.search(TEXT, k=50, filters=filters)] for filters in FILTERS] + [
-        [hit.id for hit in index.search_captions("CCO", k=50)]
-    ]

@@ -10,7 +10,7 @@ import numpy as np
 from class_hf.search.encoder import IndexEncoder
 from class_hf.search.query import MAX_SMILES, MAX_TEXT, Hit, MoleculeFilter, check_notation, check_string
 from class_hf.search.stores.base import Found, VectorStore
-from class_hf.search.substructure import check_smiles, first_matches, requirements
+from class_hf.search.substructure import check_smiles, first_matches, has_stereo, requirements
 
 
 @dataclass(frozen=True)
@@ -129,10 +129,13 @@ def _with_substructure(store: VectorStore, vector: np.ndarray, request: SearchRe
     end = monotonic() + filters.time_limit
     smarts = filters.substructure or ""
     elements = requirements(smarts, filters.time_limit)[1]
+    is_matched = getattr(store, "matches_substructures", False)
+    if is_matched and not (filters.use_stereo and has_stereo(smarts)):
+        return store.nearest("molecule", vector[None], k, filters, request.use_penalties)[0]
     filters = replace(filters, elements=(*(filters.elements or ()), *elements))
     matching: list[Found] = []
     tried: set[int] = set()
-    count = max(4 * k, 256)
+    count = k if is_matched else max(4 * k, 256)
     while True:
         ranked = store.nearest("molecule", vector[None], count, filters, request.use_penalties)[0]
         fresh = [found for found in ranked if found.number not in tried]

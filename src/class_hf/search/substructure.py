@@ -90,6 +90,15 @@ def check_smiles(smiles: Sequence[str], time_limit: float = 10.0) -> None:
         _ask({"check": long}, "smiles", long[0], time_limit)
 
 
+def has_stereo(smarts: str) -> bool:
+    """Whether a pattern may have stereo marks. `@` is a ring bond too.
+
+    >>> has_stereo("C/C=C/C"), has_stereo("c1ccccc1")
+    (True, False)
+    """
+    return any(mark in smarts for mark in "@/\\")
+
+
 def has_nested_stereo(smarts: str) -> bool:
     """Whether a pattern has stereo marks inside a recursive expression `$(...)`.
 

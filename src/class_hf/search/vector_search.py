@@ -209,6 +209,27 @@ def sample_rows(count: int) -> np.ndarray:
     return np.unique(np.linspace(0, count - 1, _SAMPLE).astype(np.int64))
 
 
+class VectorSample:
+    """Keeps the vectors that measure the recall, while all vectors of an index pass.
+
+    Args:
+        count (`int`): number of all vectors.
+    """
+
+    def __init__(self, count: int):
+        self.rows = sample_rows(count)
+        self._parts: list[np.ndarray] = []
+
+    def add(self, start: int, vectors: np.ndarray) -> None:
+        """Takes note of the vectors (n, D) of the rows from `start`."""
+        places = self.rows[(self.rows >= start) & (self.rows < start + len(vectors))] - start
+        self._parts.append(vectors[places])
+
+    def vectors(self) -> np.ndarray:
+        """The sampled vectors."""
+        return np.concatenate(self._parts)
+
+
 def measure_code_recall(vectors: np.ndarray, codes: Codes) -> dict[str, Any]:
     """Measures the recall of the search by codes. The effort is the number of candidates per hit.
 

@@ -16,6 +16,7 @@ from class_hf.utils.plugins import is_object_path, load_object
 # Stores whose location begins with a scheme. A new store of this package adds one line here.
 STORES = {
     "lance:": "class_hf.search.stores.lance:LanceStore",
+    "postgresql://": "class_hf.search.stores.postgres:PostgresStore",
     "qdrant+": "class_hf.search.stores.qdrant:QdrantStore",
 }
 # A location of this form is a URL, not a folder. `C:/` of Windows has one letter.
@@ -59,6 +60,8 @@ class VectorStore(Protocol):
     [`~class_hf.search.index.MoleculeIndex`] uses a store and nothing else of a database. A class with these methods is
     a store. It is named as `package.module:Name@LOCATION`, in `--store`, `--index`, `MoleculeIndex.build(store=...)`
     and `MoleculeIndex.load(...)`. The class gets the text after `@`, or `""`.
+
+    A store whose `nearest` applies `substructure` itself says so by the attribute `matches_substructures = True`.
 
     A molecule can have several captions: the column `further_descriptions` of the table has lists of them, and
     `caption_rows` has the row of such a molecule several times. A store that gives each hit of a search in captions

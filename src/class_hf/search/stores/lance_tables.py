@@ -10,7 +10,7 @@ from datasets import Dataset, Features
 
 from class_hf.search.captions import distinct_captions
 from class_hf.search.stores.stored_columns import arrow_blocks, stored_names, table_features, with_penalties
-from class_hf.search.vector_search import measure_recall, sample_rows
+from class_hf.search.vector_search import VectorSample, measure_recall
 
 if TYPE_CHECKING:
     import lancedb
@@ -32,8 +32,7 @@ class LanceWriter:
         self._features = table_features(table)
         self._names = stored_names(self._features, _TAKEN)
         self._captions = distinct_captions(table)[0]
-        self._sample = sample_rows(len(table))
-        self._sampled: list[np.ndarray] = []
+        self._sample = VectorSample(len(table))
         self._tables: dict[str, Any] = {}
 
     def add_query_bank(self, vectors: np.ndarray) -> None:
@@ -45,8 +44,7 @@ class LanceWriter:
         if not len(vectors):
             return
         numbers = np.arange(start, start + len(vectors))
-        sampled = self._sample[(self._sample >= start) & (self._sample < start + len(vectors))] - start
-        self._sampled.append(with_penalties(vectors, penalties)[sampled])
+        self._sample.add(start, with_penalties(vectors, penalties))
         if MOLECULES not in self._tables:
             dimension = vectors.shape[1] + (penalties is not None)
             schema = molecule_schema(self._features, self._names, dimension)
@@ -75,12 +73,12 @@ class LanceWriter:
         for table in self._tables.values():
             table.optimize()
         if len(self._table) > config["exact_up_to"]:
-            queries = np.concatenate(self._sampled)
+            queries = self._sample.vectors()
 
             def search(effort: int | None) -> list[list[int]]:
                 return [nearest_numbers(molecules, query, 11, effort) for query in queries]
 
-            config.update(measure_recall(search, self._sample.tolist(), EFFORTS))
+            config.update(measure_recall(search, self._sample.rows.tolist(), EFFORTS))
         write_settings(self._database, config, self._features, self._names, self._tables)
 
 
