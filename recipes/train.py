@@ -37,7 +37,7 @@ if not asks_for_help():  # these imports take seconds, and the help needs none o
     from class_hf.hub.data_source import card_fields
     from class_hf.plots.run import plot_plan, plot_run
     from class_hf.plots.tables import metrics_line, plan_table, summary_table
-    from class_hf.training import launch
+    from class_hf.training import host_watch, launch
     from class_hf.training.checkpoints import choose_checkpoint
     from class_hf.training.launch import print_once
     from class_hf.training.output_folder import check_run_folder, remove_earlier_run, run_lock
@@ -83,9 +83,9 @@ def main(argv: list[str]) -> None:
                 print(f"curriculum_end is {args.curriculum_end}: the run finds suspects first, and leaves out {group}")
             print(f"drawn in {plot_plan(plan, output / 'plots' / 'dry_run_plan.png')}")
         return
-    with run_lock(output) if args.process_index == 0 else nullcontext():
+    with run_lock(output) if args.process_index == 0 else nullcontext(), host_watch.watching_hosts(args):
         train(argv, resume, data_args, model_args, run_args, args)
-    launch.end_processes()
+        launch.end_processes()
 
 
 def train(
