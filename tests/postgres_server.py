@@ -5,6 +5,7 @@ import pwd
 import shutil
 import signal
 import subprocess
+import time
 from pathlib import Path
 
 BINARIES = Path("/usr/lib/postgresql/15/bin")
@@ -44,8 +45,14 @@ class PostgresServer:
         """Ends all processes of the server by SIGKILL, as when the machine loses its power."""
         main = int((self.folder / "data" / "postmaster.pid").read_text().split()[0])
         children = Path(f"/proc/{main}/task/{main}/children").read_text().split()
-        for process in [main, *map(int, children)]:
+        processes = [main, *map(int, children)]
+        for process in processes:
             os.kill(process, signal.SIGKILL)
+        while any(map(_is_running, processes)):
+            time.sleep(0.01)
+        # A process that its parent has not waited for still has its number, and the next server would see it.
+        for path in (self.folder / "data" / "postmaster.pid", *self.folder.glob(".s.PGSQL*")):
+            path.unlink()
 
     def location(self, table: str, database: str = "postgres") -> str:
         """The location of an index."""
@@ -75,6 +82,13 @@ def missing_parts() -> str | None:
 def has_cartridge() -> bool:
     """Whether RDKit's cartridge is installed."""
     return (EXTENSIONS / "rdkit.control").exists()
+
+
+def _is_running(process: int) -> bool:
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
 
 
 def _has_user(name: str) -> bool:

@@ -1,5 +1,6 @@
 """A filtered search returns k hits whenever k molecules match, on each store, and each of them matches."""
 
+import operator
 import random
 
 import pytest
@@ -8,6 +9,21 @@ from rdkit.Chem.Descriptors import MolWt
 
 from class_hf import MoleculeFilter, MoleculeIndex
 
+COMPARISONS = {
+    "<": operator.lt,
+    "<=": operator.le,
+    ">": operator.gt,
+    ">=": operator.ge,
+    "=": operator.eq,
+    "!=": operator.ne,
+}
+CONDITIONS = [
+    "number < 20",
+    "number != 3 and number < 15",
+    "number >= 7.5",
+    "number > 2 and number <= 9",
+    "number = 4",
+]
 QUERY = "The molecule is a carboxylic acid."
 
 
@@ -16,6 +32,20 @@ def index_with_codes(molecules, indexed_model, processor, tmp_path_factory):
     pytest.importorskip("faiss")
     folder = tmp_path_factory.mktemp("codes") / "index"
     return MoleculeIndex.build(molecules, indexed_model, processor, folder, exact_up_to=3)
+
+
+@pytest.fixture(scope="module")
+def lance_index(molecules, indexed_model, processor, tmp_path_factory):
+    pytest.importorskip("lancedb")
+    store = f"lance:{tmp_path_factory.mktemp('lance') / 'index'}"
+    return MoleculeIndex.build(molecules, indexed_model, processor, store=store, exact_up_to=3)
+
+
+@pytest.fixture(scope="module")
+def postgres_index(molecules, indexed_model, processor, postgres_server):
+    store = postgres_server.location("filtered")
+    with MoleculeIndex.build(molecules, indexed_model, processor, store=store, exact_up_to=3) as index:
+        yield index
 
 
 def matches(row, filters):
@@ -27,10 +57,7 @@ def matches(row, filters):
         (filters.min_weight is None or weight >= filters.min_weight)
         and (filters.max_weight is None or weight <= filters.max_weight)
         and set(filters.elements or ()) <= elements
-        and all(
-            {"<": row["number"] < condition.value, "!=": row["number"] != condition.value}[condition.operator]
-            for condition in filters.conditions
-        )
+        and all(COMPARISONS[condition.operator](row["number"], condition.value) for condition in filters.conditions)
     )
 
 
@@ -40,11 +67,11 @@ def random_filter(generator):
         min_weight=generator.uniform(10, 110) if choose() < 0.5 else None,
         max_weight=generator.uniform(110, 160) if choose() < 0.5 else None,
         elements=generator.choice(["O", "N", "S", "C,O", "Cl"]) if choose() < 0.5 else None,
-        where=generator.choice(["number < 20", "number != 3 and number < 15"]) if choose() < 0.5 else None,
+        where=generator.choice(CONDITIONS) if choose() < 0.5 else None,
     )
 
 
-@pytest.mark.parametrize("name", ["index", "index_with_codes", "qdrant_index"])
+@pytest.mark.parametrize("name", ["index", "index_with_codes", "qdrant_index", "lance_index", "postgres_index"])
 def test_k_hits_whenever_k_match(name, request, molecules):
     index, generator = request.getfixturevalue(name), random.Random(0)
     rows = list(molecules)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 FORMAT = 1
 MOLECULES, CAPTIONS, BANK, SETTINGS = "molecules", "captions", "bank", "settings"
 # Numbers of partitions that are probed, and candidates per hit whose scores are computed exactly.
-EFFORTS = (10, 20, 40, 80, 160)
+EFFORTS = (5, 10, 20, 40, 80, 160)
 REFINE = 4
 _TAKEN = ("number", "weight", "elements", "pattern", "vector", "_distance")
 _INDEX = "vector_idx"

@@ -17,6 +17,7 @@ logger = logging.getLogger(__name__)
 
 _LONGEST = 50  # bytes in the name of the table, to which an ending is added
 _OLDEST_PGVECTOR = (0, 8)  # it has iterative scans
+CARTRIDGE = "rdkit"
 _FORM = "postgresql://[USER@]HOST[:PORT]/DATABASE/[SCHEMA.]TABLE"
 
 
@@ -66,7 +67,7 @@ def create_extensions(connection: "psycopg.Connection[Any]", url: str) -> bool:
     import psycopg
 
     present = {}
-    for name in ("vector", "rdkit"):
+    for name in ("vector", CARTRIDGE):
         try:
             with connection.transaction():
                 connection.execute(sql_of("CREATE EXTENSION IF NOT EXISTS {}", _identifier(name)))
@@ -79,10 +80,10 @@ def create_extensions(connection: "psycopg.Connection[Any]", url: str) -> bool:
         raise ValueError(f"the database of {shown!r} lacks pgvector. Install it, and run CREATE EXTENSION vector.")
     if tuple(map(int, present["vector"].split(".")[:2])) < _OLDEST_PGVECTOR:
         raise ValueError(f"the database of {shown!r} has pgvector {present['vector']}; expected 0.8 or newer.")
-    if present["rdkit"] is None:
+    if present[CARTRIDGE] is None:
         logger.warning("the database lacks RDKit's cartridge: substructures are matched by this package instead.")
     prepare(connection)
-    return present["rdkit"] is not None
+    return present[CARTRIDGE] is not None
 
 
 def _identifier(name: str) -> Any:
