@@ -1,12 +1,17 @@
 """Training on data with wrong pairs: which arm recovers how much of what clean data would give.
 
-    python benchmarks/wrong_pairs.py --data_dir DATA [--runs_dir RUNS] --settings random_0.4 --arms none --seeds 0 1 2
+    python benchmarks/wrong_pairs.py --data_dir DATA [--towers light] --settings random_0.4 --arms none --seeds 0 1 2
 
 A setting is `random_SHARE` or `neighbours_SHARE`: this share of the training captions is exchanged
-(`class_hf.data.exchange_captions`, with the training seed). Every arm trains the towers of
-`recipes/chebi20/fast_cpu.yaml` with embedding tables of half the width, at a global batch of 1,024, and is ranked on
-the complete validation split in both pools. Each run writes its metrics (JSON) and the rank of each query in the full
-pool (NPY). Runs that exist are skipped, so that the command can be repeated.
+(`class_hf.data.exchange_captions`, with the training seed). Every arm is ranked on the complete validation split in
+both pools. Each run writes its metrics (JSON) and the rank of each query in the full pool (NPY). Runs that exist are
+skipped, so that the command can be repeated.
+
+The towers, at sizes that a CPU core trains in minutes:
+
+- `light`: those of `recipes/chebi20/fast_cpu.yaml` with embedding tables of half the width, batches of 1,024.
+- `aman`: `recipes/chebi20/aman.yaml` with n-grams in place of SciBERT.
+- `minilm_gine`: `recipes/chebi20/minilm_gine.yaml`, the pretrained text tower frozen.
 
 The arms, and what they know:
 
@@ -44,13 +49,14 @@ import common
 import datasets
 import numpy as np
 import torch
+from datasets import Dataset, concatenate_datasets
 
 from class_hf import ContrastiveLoss, CurriculumTrainer, CurriculumTrainingArguments, RetrievalEvaluator
-from class_hf.backbones.registry import build_model
-from class_hf.config.arguments import ModelArguments
+from class_hf.backbones.registry import build_loss, build_model
+from class_hf.config.arguments import DataArguments, ModelArguments
+from class_hf.config.parsing import parse_recipe
 from class_hf.data.collator import TextMoleculeCollator
 from class_hf.data.exchange import exchange_captions
-from class_hf.data.prepare import prepare_molecules, prepare_pairs
 from class_hf.difficulty.scorer import DifficultyScorer
 from class_hf.evaluation.embedding import captions_of_other_splits
 from class_hf.losses.contrastive import LossOutput, dense_pair_losses
@@ -58,10 +64,36 @@ from class_hf.losses.focal import focal_mean
 from class_hf.plots.style import BLUE, GREEN, GREY, ORANGE, hide_spines, new_figure, save_figure
 from class_hf.studies.statistics import compare
 from class_hf.training.planning import LEFT_OUT_ABOVE
+from class_hf.training.preparation import prepare_splits
 from class_hf.utils.files import write_json
 
-TOWER = {"dropout": 0.3, "token_dropout": 0.2, "intermediate_size": 512, "embedding_size": 128}
-EPOCHS, BATCH, SMOOTHING = 15, 1024, 0.2
+TOWER = json.dumps({"dropout": 0.3, "token_dropout": 0.2, "intermediate_size": 512, "embedding_size": 128})
+GINE = json.dumps({"layer_type": "gine", "hidden_size": 128, "num_layers": 3, "dropout": 0.1})
+FROZEN = json.dumps({"freeze_text": True, "projection_dim": 256})
+# The recipe of each kind of towers, and what is changed in it.
+TOWERS: dict[str, tuple[str, dict[str, Any]]] = {
+    "light": (
+        "fast_cpu.yaml",
+        {"text_config": TOWER, "molecule_config": TOWER},
+    ),
+    "aman": (
+        "aman.yaml",
+        {
+            "text_model": "lexical", "text_config": TOWER, "sentence_dropout": 0.2, "num_train_epochs": 4,
+            "per_device_train_batch_size": 128, "learning_rate": 3e-4, "text_learning_rate": 1e-3, "warmup_steps": 0.1,
+            "dataloader_num_workers": 0,
+        },
+    ),
+    "minilm_gine": (
+        "minilm_gine.yaml",
+        {
+            "dual_encoder_config": FROZEN, "molecule_config": GINE, "sentence_dropout": 0.0, "num_train_epochs": 10,
+            "learning_rate": 1e-3,
+            "bf16": False, "bf16_if_fast": True, "dataloader_num_workers": 0,
+        },
+    ),
+}  # fmt: skip
+SMOOTHING = 0.2
 # Seeds with which settings were chosen. The bars are measured with other seeds where there are some.
 CHOOSING = (0, 1, 2)
 
@@ -107,27 +139,43 @@ def clipped(steps: int) -> Callable[[torch.Tensor, int], torch.Tensor]:
     return lambda losses, step: (losses.clamp(max=5.0) if step >= steps // 5 else losses).mean()
 
 
-def model_arguments() -> ModelArguments:
-    """The towers of all arms."""
-    return ModelArguments(text_config=json.dumps(TOWER), molecule_config=json.dumps(TOWER))
+def parse_towers(towers: str, **settings: Any) -> tuple[DataArguments, ModelArguments, CurriculumTrainingArguments]:
+    """The arguments of a run: a recipe, what `TOWERS` changes in it, and `settings`."""
+    recipe, changed = TOWERS[towers]
+    values = {**changed, "use_cpu": True, "report_to": "none", "disable_tqdm": True, "logging_strategy": "no"}
+    values |= {"eval_strategy": "no", "save_strategy": "no", "load_best_model_at_end": False, **settings}
+    words = [word for name, value in values.items() for word in (f"--{name}", str(value))]
+    classes = (DataArguments, ModelArguments, CurriculumTrainingArguments)
+    return parse_recipe([str(common.ROOT / "recipes" / "chebi20" / recipe), *words], classes, prog="wrong_pairs")[1:]
 
 
 class Bench:
     """What all settings share: the processor, the training pairs as they are, and the evaluation."""
 
-    def __init__(self, data_dir: Path):
+    def __init__(self, data_dir: Path, towers: str):
+        self.towers = towers
         data = common.load(data_dir)
         self.pairs = data["train"]
-        self.processor = build_model(model_arguments())[1]
-        prepared = {split: prepare_pairs(data[split], self.processor) for split in data if split != "pool"}
+        with tempfile.TemporaryDirectory() as folder:
+            _, model_args, args = parse_towers(towers, output_dir=folder)
+            model, self.processor = build_model(model_args)
+            prepared, pool, _ = prepare_splits(data, model, self.processor, args)
+        self.train = prepared["train"]
+        self.row_of_caption = {caption: row for row, caption in enumerate(self.train["description"])}
         self.evaluator = RetrievalEvaluator(
             prepared["validation"],
-            prepare_molecules(data["pool"], self.processor),
+            pool,
             captions=captions_of_other_splits(prepared, "validation"),
             processor=self.processor,
-            batch_size=1024,
+            batch_size=512,
             bootstrap_samples=0,
         )
+
+    def prepare(self, pairs: Dataset) -> Dataset:
+        """The training pairs with other captions, encoded. Exchanged captions bring what was encoded of them along."""
+        captions = self.train.select([self.row_of_caption[caption] for caption in pairs["description"]])
+        text = [name for name in captions.column_names if name == "description" or name.startswith("text_")]
+        return concatenate_datasets([captions.select_columns(text), self.train.remove_columns(text)], axis=1)
 
 
 class Setting:
@@ -142,8 +190,11 @@ class Setting:
             train = exchange_captions(train, self.share, seed=seed, among=among)  # type: ignore[arg-type]
             self.wrong = np.array(train["exchanged"][:])
         self.raw = train.select_columns(["id", "smiles", "description"])
-        self.train = prepare_pairs(self.raw, bench.processor)
-        self.steps = EPOCHS * (len(self.train) // BATCH)
+        self.train = bench.prepare(self.raw)
+        args = parse_towers(bench.towers)[2]
+        self.batch = args.per_device_train_batch_size
+        self.epochs = int(args.num_train_epochs)
+        self.steps = self.epochs * (len(self.train) // self.batch)
         self._suspects: tuple[np.ndarray, np.ndarray] | None = None
 
     @property
@@ -163,36 +214,21 @@ class Setting:
 
     def run(self, train: Any, loss: Any = None, **settings: Any) -> dict[str, Any]:
         """Trains one arm on pairs, and ranks the validation split."""
-        torch.manual_seed(self.seed)
-        model, _ = build_model(model_arguments())
         with tempfile.TemporaryDirectory() as folder:
-            arguments = CurriculumTrainingArguments(
-                folder,
-                use_cpu=True,
-                num_train_epochs=settings.pop("epochs", EPOCHS),
-                per_device_train_batch_size=BATCH,
-                learning_rate=1.5e-3,
-                weight_decay=0.01,
-                adam_beta2=0.98,
-                warmup_steps=0.1,
-                lr_scheduler_type="linear",
-                bf16_if_fast=True,
-                contrastive_label_smoothing=settings.pop("smoothing", SMOOTHING),
-                save_strategy="no",
-                report_to="none",
-                disable_tqdm=True,
-                logging_strategy="no",
-                seed=self.seed,
-                **{"curriculum_order": "none", "curriculum_pacing": "root", "curriculum_start": 0.5, **settings},
+            settings = {"curriculum_order": "none", **settings}
+            data_args, model_args, args = parse_towers(
+                self.bench.towers, output_dir=folder, seed=self.seed, **settings
             )
+            torch.manual_seed(self.seed)
+            model, _ = build_model(model_args)
             started, cpu = time.perf_counter(), time.process_time()
             trainer = CurriculumTrainer(
                 model=model,
-                args=arguments,
+                args=args,
                 train_dataset=train,
-                data_collator=TextMoleculeCollator(self.bench.processor, 0.2, seed=self.seed),
+                data_collator=TextMoleculeCollator(self.bench.processor, data_args.sentence_dropout, seed=self.seed),
                 processing_class=self.bench.processor,
-                loss=loss,
+                loss=loss or build_loss(model_args, label_smoothing=args.contrastive_label_smoothing, seed=self.seed),
             )
             trainer.train()
             seconds, cpu_seconds = time.perf_counter() - started, time.process_time() - cpu
@@ -218,11 +254,10 @@ class Setting:
             return self.run(self.train)
         if name == "oracle":
             # As many steps as full epochs take: the oracle knows which pairs are right, and nothing of a budget.
-            return self.run(
-                self.train.select(right), max_steps=self.steps, epochs=math.ceil(self.steps / (len(right) // BATCH))
-            )
+            epochs = math.ceil(self.steps / (len(right) // self.batch))
+            return self.run(self.train.select(right), max_steps=self.steps, num_train_epochs=epochs)
         if name == "smoothing":
-            return self.run(self.train, smoothing=0.4)
+            return self.run(self.train, contrastive_label_smoothing=0.4)
         if name == "clip":
             return self.run(self.train, RobustLoss(clipped(self.steps)))
         if name == "small_loss":
@@ -252,7 +287,8 @@ class Setting:
         share = next((float(option[1:]) for option in options if option[0] == "s"), share)
         if name not in ("easy_first", "hard_first"):
             # Epochs enough for the steps; the plan stops at `max_steps`, and a growing pool is complete before.
-            settings |= {"max_steps": int(share * self.steps), "epochs": 3 * EPOCHS, "curriculum_span": 0.25}
+            settings |= {"max_steps": int(share * self.steps), "num_train_epochs": 3 * self.epochs}
+            settings["curriculum_span"] = 0.25
         loss: Any = None
         if name == "weights" or "weights" in options:
             settings["suspect_weights"] = True
@@ -354,13 +390,15 @@ def draw(runs: list[dict[str, Any]], histograms: dict[str, dict[str, list[int]]]
 def main() -> None:
     args = common.arguments(
         __doc__,
-        runs_dir={"type": Path, "default": Path("outputs") / "wrong_pairs", "help": "folder of the runs"},
+        towers={"choices": list(TOWERS), "default": "light"},
+        runs_dir={"type": Path, "help": "folder of the runs (default: outputs/wrong_pairs/TOWERS)"},
         settings={"nargs": "+", "default": ["random_0.4"], "help": "random_SHARE or neighbours_SHARE"},
         seeds={"type": int, "nargs": "+", "default": [0]},
         arms={"nargs": "+", "default": ["none", "oracle", "cut_auto"]},
         figure={"type": Path, "help": "PNG file of the figure; needs the runs of the settings of the table"},
     )
     datasets.disable_progress_bars()
+    args.runs_dir = args.runs_dir or Path("outputs") / "wrong_pairs" / args.towers
     bench = None
     for seed, name in itertools.product(args.seeds, args.settings):
         folder = args.runs_dir / name
@@ -368,7 +406,7 @@ def main() -> None:
         missing = {arm: file for arm, file in files.items() if not file.is_file()}
         if not missing:
             continue
-        bench = bench or Bench(args.data_dir)
+        bench = bench or Bench(args.data_dir, args.towers)
         setting = Setting(bench, name, seed, folder)
         for arm, file in missing.items():
             result = {"setting": name, "arm": arm, "seed": seed, **setting.arm(arm)}
