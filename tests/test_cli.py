@@ -2,6 +2,7 @@
 
 import ast
 import subprocess
+import os
 import sys
 from pathlib import Path
 
@@ -66,8 +67,10 @@ def test_a_module_of_the_user_is_imported_first(tmp_path, monkeypatch, capsys):
     (tmp_path / "my_cli_model.py").write_text("print('imported')")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.setenv("CLASS_HF_IMPORT", "json")
     cli.main(["--import", "my_cli_model", "--version"])
     assert capsys.readouterr().out.startswith("imported\nclass-hf ")
+    assert os.environ["CLASS_HF_IMPORT"] == "json,my_cli_model"  # for the processes that this one starts
     for words, message in (
         (["--import"], "needs the name"),
         (["--import", "no_such", "train"], "no module 'no_such'"),

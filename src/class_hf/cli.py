@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from class_hf._version import __version__
 from class_hf.config import recipe_files
 from class_hf.config.command import INTERRUPTED
-from class_hf.utils.plugins import load_module
+from class_hf.utils.plugins import remember_module
 from class_hf.utils.suggestions import did_you_mean
 
 # Commands that are scripts in the folder `recipes`.
@@ -43,6 +43,7 @@ commands:
 
 `class-hf COMMAND --help` lists the arguments of a command. `class-hf --version` prints the version.
 `class-hf --import MODULE COMMAND ...` imports a module of yours first, for a model whose class it defines.
+The variable CLASS_HF_IMPORT names such modules for workers on other machines.
 
 RECIPE.yaml and STUDY.yaml are your own files, or names of files that come with the package:
 {files}
@@ -71,7 +72,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     words = list(sys.argv[1:] if argv is None else argv)
     while words[:1] == ["--import"]:
         try:
-            load_module(words[1])
+            remember_module(words[1])
         except IndexError:
             sys.exit("error: --import needs the name of a module.")
         except ImportError as error:

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -159,6 +160,18 @@ def test_a_damaged_model_is_refused_at_every_log_level(saved, tmp_path):
 def test_a_complete_model_loads(saved):
     model, processor = load_model(str(saved))
     assert not model.training and isinstance(processor, TextMoleculeProcessor)
+
+
+def test_modules_of_the_user_are_imported_before_a_model_is_loaded(saved, tmp_path, monkeypatch):
+    """So that worker processes know a model whose class the user defines."""
+    (tmp_path / "users_towers.py").write_text("names = []\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("CLASS_HF_IMPORT", "json, users_towers")
+    load_model(str(saved))
+    assert "users_towers" in sys.modules
+    monkeypatch.setenv("CLASS_HF_IMPORT", "users_tower")
+    with pytest.raises(ImportError, match="'CLASS_HF_IMPORT=users_tower': there is no module 'users_tower'"):
+        load_model(str(saved))
 
 
 def test_another_kind_of_model_is_refused(tmp_path):

@@ -12,9 +12,10 @@ from transformers import AutoProcessor
 
 from class_hf.data.collator import TextMoleculeCollator
 from class_hf.data.prepare import MOLECULE_FEATURES, TEXT_FEATURES
-from class_hf.evaluation.embedding import embed
+from class_hf.evaluation.embedding import embed, evaluating
 from class_hf.hub.loading import load_pretrained
 from class_hf.hub.onnx_model import OnnxDualEncoder
+from class_hf.utils.model_output import output_fields
 from class_hf.utils.numbers import positive_integer
 from class_hf.utils.protocols import Processor, RetrievalModel
 from class_hf.utils.suggestions import check_choice
@@ -326,8 +327,16 @@ class Encoder:
 
     def _embed(self, side: str, blobs: list[bytes], batch_size: int, show_progress_bar: bool | None) -> torch.Tensor:
         """(N, D) L2-normalised vectors of encoded rows, by the code of the evaluation."""
-        rows, collator = Dataset.from_dict({_FEATURES[side]: blobs}), TextMoleculeCollator(self.processor)
-        vectors = embed(self.model, rows, collator, side, batch_size, progress_bar=show_progress_bar)
+        places = {blob: place for place, blob in enumerate(dict.fromkeys(blobs))}
+        if len(places) <= batch_size:  # one batch needs no data set, which takes longer than a light model
+            collate = self.processor.collate_text if side == "text" else self.processor.collate_molecules
+            batch = {name: value.to(self.device) for name, value in collate(list(places)).items()}
+            with evaluating(self.model):
+                output = output_fields(self.model(**batch))[f"{side}_embeds"]
+            vectors = output.float().cpu()[[places[blob] for blob in blobs]]
+        else:
+            rows, collator = Dataset.from_dict({_FEATURES[side]: blobs}), TextMoleculeCollator(self.processor)
+            vectors = embed(self.model, rows, collator, side, batch_size, progress_bar=show_progress_bar)
         if not torch.isfinite(vectors).all():
             raise ValueError("the vectors of the model are not all finite: the model has diverged.")
         return F.normalize(vectors.float(), dim=1)

@@ -14,6 +14,7 @@ from transformers import AutoModel, AutoProcessor, PreTrainedModel
 from transformers.utils import SAFE_WEIGHTS_NAME, cached_file
 
 from class_hf.utils.messages import one_line
+from class_hf.utils.plugins import load_remembered_modules
 from class_hf.utils.protocols import Processor
 
 _SHOWN = 400  # characters of another library's message
@@ -135,6 +136,7 @@ def load_weights(
             f"{argument} {str(folder)!r} holds no model (no config.json). Give the output folder of a training."
         )
     place: dict[str, Any] = {"revision": revision, "subfolder": subfolder or ""}
+    load_remembered_modules()  # one may define the class of the model
     with _complete(argument, name), _quiet_loading():
         # Tensors of a wrong shape are asked for here and refused below: the error of transformers names no tensor.
         model, info = AutoModel.from_pretrained(

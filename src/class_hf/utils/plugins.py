@@ -9,6 +9,9 @@ from typing import Any
 from class_hf.utils.messages import one_line
 from class_hf.utils.suggestions import did_you_mean
 
+# Modules of the user's own that every process imports before it loads a model.
+REMEMBERED = "CLASS_HF_IMPORT"
+
 
 def is_object_path(name: str) -> bool:
     """Whether a name has the form `package.module:Name`.
@@ -52,6 +55,36 @@ def load_module(name: str, path: str | None = None) -> ModuleType:
         raise ImportError(
             f"{path!r}: importing {name} raised {type(error).__name__}: {one_line(error)}. Check that module."
         ) from error
+
+
+def remember_module(name: str) -> None:
+    """Imports a module here, and with [`load_remembered_modules`] in all processes that this one starts.
+
+    Args:
+        name: the module.
+
+    Raises:
+        ImportError: as for [`load_module`].
+    """
+    load_module(name)
+    names = [*remembered_modules(), name]
+    os.environ[REMEMBERED] = ",".join(dict.fromkeys(names))
+
+
+def load_remembered_modules() -> None:
+    """Imports the modules that the variable `CLASS_HF_IMPORT` names. Commas separate them.
+
+    Raises:
+        ImportError: as for [`load_module`]. The message begins with the name of the variable.
+    """
+    for name in remembered_modules():
+        if name not in sys.modules:
+            load_module(name, f"{REMEMBERED}={os.environ[REMEMBERED]}")
+
+
+def remembered_modules() -> list[str]:
+    """The names in the variable `CLASS_HF_IMPORT`."""
+    return [name.strip() for name in os.environ.get(REMEMBERED, "").split(",") if name.strip()]
 
 
 def load_object(path: str) -> Any:
