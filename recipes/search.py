@@ -22,7 +22,7 @@ from class_hf.config.recipe_files import program
 from class_hf.utils.numbers import number, positive, positive_integer
 
 if not asks_for_help():  # these imports take seconds, and the help needs none of them
-    import transformers
+    from huggingface_hub.utils import disable_progress_bars
 
     from class_hf.plots.hits import draw_hits
     from class_hf.plots.style import save_figure
@@ -32,6 +32,8 @@ if not asks_for_help():  # these imports take seconds, and the help needs none o
     from class_hf.utils.json_text import json_text
 
 DEFAULT_INDEX = "outputs/index"
+# For more descriptions the whole model, which embeds in batches, is faster than its start-up takes.
+LIGHT_QUERIES = 100
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
@@ -76,8 +78,9 @@ def main(argv: Sequence[str]) -> None:
         queries = read_queries(args.queries, args.encoding)
     else:
         queries = args.text if args.smiles is None else args.smiles
-    transformers.logging.disable_progress_bar()
-    with MoleculeIndex.load(args.index, args.model) as index:
+    disable_progress_bars()  # of loading a model, also for transformers, which is imported later
+    light = not args.queries or len(queries) <= LIGHT_QUERIES
+    with MoleculeIndex.load(args.index, args.model, light_text=light) as index:
         bank = index.config["query_bank"] if args.smiles is None and not args.no_query_bank else None
         hits = search(index, queries, args, filters, bank is not None)
     several = [hits] if isinstance(queries, str) else hits

@@ -1,8 +1,8 @@
 """The console command runs the recipes from any folder, and finds the shipped files."""
 
 import ast
-import subprocess
 import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -36,15 +36,18 @@ def test_help_names_commands_and_recipes(capsys):
         assert name in text
 
 
-def test_help_and_errors_load_nothing_heavy():
+def test_help_errors_and_search_load_nothing_heavy():
     code = (
         "import sys; from class_hf.cli import main; main(['--help']); main(['--version'])\n"
         "try: main(['trian'])\n"
         "except SystemExit as end: print(end)\n"
-        "print([name for name in ('torch', 'transformers', 'datasets', 'numpy', 'rdkit') if name in sys.modules])"
+        "print([name for name in ('torch', 'transformers', 'datasets', 'numpy', 'rdkit') if name in sys.modules])\n"
+        "import class_hf.search.index, class_hf.search.results, class_hf.plots.hits\n"
+        "print([name for name in ('torch', 'transformers') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    *_, version, error, loaded = done.stdout.splitlines()
+    *_, version, error, loaded, by_search = done.stdout.splitlines()
+    assert by_search == "[]"
     assert version.startswith("class-hf 0.")
     assert error == "error: there is no command 'trian'; did you mean 'train'?"
     assert loaded == "[]"

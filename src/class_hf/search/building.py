@@ -17,6 +17,7 @@ from class_hf.evaluation.query_bank import BankMethod, bank_penalties
 from class_hf.search.captions import FURTHER, distinct_captions, has_further
 from class_hf.search.conditions import column_kind
 from class_hf.search.encoder import IndexEncoder
+from class_hf.search.probes import embed_probes
 from class_hf.search.properties import describe
 from class_hf.search.stores.base import store_class
 from class_hf.search.vector_search import EXACT_UP_TO
@@ -101,7 +102,7 @@ def build_index(
         vectors=_embedded(encoder, table, settings),
         model=name_of(model),
         revision=getattr(getattr(encoder.model, "config", None), "_commit_hash", None),
-        probes=encoder.embed_probes(),
+        probes=embed_probes(encoder),
         open_encoder=lambda: encoder,
     )
     write_index(encoded, location, settings)
@@ -116,7 +117,7 @@ class EncodedMolecules(NamedTuple):
         vectors: yields the L2-normalised vectors (n, D) `float32` of the rows, in order.
         model: name of the model, for the index.
         revision: revision of the model on the Hub.
-        probes: [`~class_hf.search.encoder.IndexEncoder.embed_probes`] of the model.
+        probes: [`~class_hf.search.probes.embed_probes`] of the model.
         open_encoder: gives the model. It is called only for captions and a query bank.
     """
 

@@ -1,4 +1,4 @@
-"""Embeds queries and tables for an index, and recognises the model that made it."""
+"""Embeds queries and tables for an index."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -16,9 +16,6 @@ from class_hf.utils.model_output import output_fields
 from class_hf.utils.protocols import Processor, RetrievalModel
 
 QUERIES_AT_ONCE = 256
-# Two inputs whose vectors identify a model, whatever its file format, precision and device.
-_PROBES = {"text": ["The molecule is a steroid ester."], "molecule": ["CC(=O)Oc1ccccc1C(=O)O"]}
-SAME_MODEL = 0.999  # smallest cosine of a probe; bf16 moves one by less than 0.0002
 
 
 class IndexEncoder:
@@ -109,35 +106,6 @@ class IndexEncoder:
 
     def _text_rows(self, texts: Sequence[str]) -> Dataset:
         return Dataset.from_dict({TEXT_FEATURES: self.processor.encode_text(list(texts))})
-
-    def embed_probes(self) -> dict[str, list[float]]:
-        """The vectors of two fixed inputs, by side. An index keeps them to recognise its model."""
-        return {side: self.embed_queries(side, inputs)[0].round(6).tolist() for side, inputs in _PROBES.items()}
-
-    def check_probes(self, stored: dict[str, list[float]], made_by: str | None) -> None:
-        """Checks that the model gives the vectors that an index keeps.
-
-        Args:
-            stored (`dict`): the vectors from [`embed_probes`].
-            made_by (`str`): name of the model in the index.
-
-        Raises:
-            ValueError: If one differs.
-        """
-        for side, inputs in _PROBES.items():
-            if side not in stored:
-                continue
-            vector, expected = self.embed_queries(side, inputs)[0], np.asarray(stored[side], np.float32)
-            if vector.shape != expected.shape:
-                raise ValueError(
-                    f"the model {self.name!r} gives {len(vector)} numbers, but the index holds {len(expected)} each: "
-                    f"it was made by {made_by!r}. Load it with that model, or build it again."
-                )
-            if not float(vector @ expected) >= SAME_MODEL:
-                raise ValueError(
-                    f"the model {self.name!r} is not the one that made the index ({made_by!r}): it gives another "
-                    f"vector for the {side} {inputs[0]!r}. Load it with that model, or build it again."
-                )
 
 
 def _normalise(vectors: torch.Tensor) -> torch.Tensor:

@@ -1,22 +1,29 @@
 """`MoleculeIndex`: molecules that are found by text and by molecule."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from pathlib import Path
 from threading import Lock
-from typing import Any, overload
+from typing import TYPE_CHECKING, Any, overload
 
-from datasets import Dataset
-
-from class_hf.data.validation import OnError
-from class_hf.search.building import IndexSettings, build_index
-from class_hf.search.changes import IndexChange, require_changeable
 from class_hf.search.conditions import check_conditions
-from class_hf.search.encoder import IndexEncoder
+from class_hf.search.light_text import LightTextEncoder
+from class_hf.search.probes import check_probes
 from class_hf.search.query import Hit, MoleculeFilter, check_k
-from class_hf.search.requests import SearchRequest, check_queries, encode_queries, find_hits
+from class_hf.search.requests import QueryEncoder, SearchRequest, check_queries, encode_queries, find_hits
 from class_hf.search.stores.base import VectorStore, check_store, open_store
-from class_hf.utils.protocols import Processor, RetrievalModel
 from class_hf.utils.suggestions import did_you_mean
+
+# Methods import torch and the models if they need them. These imports take most of the time of a single search.
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+    from class_hf.data.validation import OnError
+    from class_hf.search.building import IndexSettings
+    from class_hf.search.changes import IndexChange
+    from class_hf.search.encoder import IndexEncoder
+    from class_hf.utils.protocols import Processor, RetrievalModel
 
 
 class MoleculeIndex:
@@ -27,6 +34,9 @@ class MoleculeIndex:
         model (`RetrievalModel` or `str`, *optional*): the model that made the vectors, or its name. Default: the name
             in the index. A named model is loaded at the first search.
         processor (`Processor`, *optional*): the processor of a loaded model.
+        light_text (`bool`, defaults to False): embed descriptions in NumPy if the model is a folder with a lexical
+            text tower. A program that searches once then starts within two seconds. A molecule as a query loads the
+            whole model.
 
     Example:
 
@@ -43,11 +53,14 @@ class MoleculeIndex:
         store: VectorStore,
         model: RetrievalModel | str | None = None,
         processor: Processor | None = None,
+        light_text: bool = False,
     ):
         self.store = store
         self.config: dict[str, Any] = store.config
         self._model, self._processor = model, processor
         self._encoder: IndexEncoder | None = None
+        self._light_text = light_text
+        self._light_encoder: LightTextEncoder | None = None
         self._lock = Lock()
 
     def __len__(self) -> int:
@@ -65,18 +78,19 @@ class MoleculeIndex:
         location: str | Path,
         model: RetrievalModel | str | None = None,
         processor: Processor | None = None,
-    ) -> "MoleculeIndex":
+        light_text: bool = False,
+    ) -> MoleculeIndex:
         """Opens an index.
 
         Args:
             location: its folder, the URL of a database, or `package.module:Name@LOCATION` for a store of your own (see
                 [`~class_hf.search.stores.base.VectorStore`]).
-            model, processor: As for the class.
+            model, processor, light_text: As for the class.
 
         Raises:
             ValueError: If there is no index, if it is damaged, or if a later version wrote it.
         """
-        return cls(open_store(location), model, processor)
+        return cls(open_store(location), model, processor, light_text)
 
     @classmethod
     def build(
@@ -89,7 +103,7 @@ class MoleculeIndex:
         store: str | None = None,
         settings: IndexSettings | None = None,
         **options: Any,
-    ) -> "MoleculeIndex":
+    ) -> MoleculeIndex:
         """Embeds molecules, and writes an index of them.
 
         Args:
@@ -109,6 +123,8 @@ class MoleculeIndex:
             FileExistsError: If the folder is not empty.
             OSError: If the disk is full. Nothing stays behind.
         """
+        from class_hf.search.building import IndexSettings, build_index
+
         if (output_dir is None) == (store is None):
             raise ValueError("give either output_dir, the folder of the index, or store, the URL of a database.")
         fields = IndexSettings.__dataclass_fields__
@@ -251,7 +267,7 @@ class MoleculeIndex:
             ValueError: If the model is not the one that made the index.
             TimeoutError: If a substructure takes longer than its limit.
         """
-        return find_hits(self.store, requests, encode_queries(self.encoder(), requests))
+        return find_hits(self.store, requests, encode_queries(self._query_encoder(requests), requests))
 
     @property
     def columns(self) -> dict[str, str]:
@@ -275,13 +291,30 @@ class MoleculeIndex:
             return self._encoder
 
     def _open_encoder(self) -> IndexEncoder:
+        from class_hf.search.encoder import IndexEncoder
+
         model: RetrievalModel | str | None = self._model if self._model is not None else self.config["model"]
         if model is None:
             raise ValueError("the index does not name its model; pass model= and processor=.")
         revision = self.config["revision"] if self._model is None else None
         encoder = IndexEncoder.open(model, self._processor, revision)
-        encoder.check_probes(self.config["probes"], self.config["model"])
+        check_probes(encoder, self.config["probes"], name=encoder.name, made_by=self.config["model"])
         return encoder
+
+    def _query_encoder(self, requests: Sequence[SearchRequest]) -> QueryEncoder:
+        """The encoder of some queries: a light one if it can embed all of them, otherwise the model."""
+        model = self._model if self._model is not None else self.config["model"]
+        texts_only = all(request.side == "text" for request in requests)
+        if self._light_text and texts_only and self._encoder is None and isinstance(model, str):
+            if self._light_encoder is None:
+                light = LightTextEncoder.open(model)
+                if light is not None:
+                    names = {"name": model, "made_by": self.config["model"]}
+                    check_probes(light, self.config["probes"], **names, sides=("text",))
+                self._light_encoder = light
+            if self._light_encoder is not None:
+                return self._light_encoder
+        return self.encoder()
 
     def add(self, molecules: Dataset, *, on_error: OnError = "raise", batch_size: int = 256) -> None:
         """Adds molecules. The result equals an index of all molecules.
@@ -328,6 +361,8 @@ class MoleculeIndex:
 
     def start_change(self, batch_size: int = 256) -> IndexChange:
         """A change of this index. [`add`], [`update`] and [`delete`] use it."""
+        from class_hf.search.changes import IndexChange, require_changeable
+
         return IndexChange(require_changeable(self.store), self.encoder, batch_size)
 
     def verify(self) -> dict[str, int]:
@@ -348,7 +383,7 @@ class MoleculeIndex:
         """Closes the store."""
         self.store.close()
 
-    def __enter__(self) -> "MoleculeIndex":
+    def __enter__(self) -> MoleculeIndex:
         return self
 
     def __exit__(self, *error: object) -> None:

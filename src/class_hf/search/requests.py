@@ -3,14 +3,20 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from time import monotonic
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
-from class_hf.search.encoder import IndexEncoder
 from class_hf.search.query import MAX_SMILES, MAX_TEXT, Hit, MoleculeFilter, check_notation, check_string
 from class_hf.search.stores.base import Found, VectorStore
 from class_hf.search.substructure import check_smiles, first_matches, has_stereo, requirements
+
+
+class QueryEncoder(Protocol):
+    """What turns queries into vectors: an [`~class_hf.search.encoder.IndexEncoder`], or a lighter one."""
+
+    def embed_queries(self, side: str, queries: Sequence[str]) -> np.ndarray:
+        """Embeds descriptions (`side="text"`) or SMILES (`side="molecule"`): (B, D) `float32`."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +82,7 @@ def check_queries(side: str, queries: Any) -> Queries:
     return Queries(side, checked)
 
 
-def encode_queries(encoder: IndexEncoder, requests: Sequence[Queries]) -> list[np.ndarray]:
+def encode_queries(encoder: QueryEncoder, requests: Sequence[Queries]) -> list[np.ndarray]:
     """Embeds the queries of several searches, those of a side together. Equal queries are embedded once.
 
     Args:

@@ -14,8 +14,9 @@ from datasets import Dataset
 from class_hf.data.molecule_tables import FAULT, PLACE
 from class_hf.data.validation import DroppedRow
 from class_hf.search.building import EncodedMolecules, IndexSettings, check_free, name_of, write_index
-from class_hf.search.encoder import SAME_MODEL, IndexEncoder
+from class_hf.search.encoder import IndexEncoder
 from class_hf.search.index import MoleculeIndex
+from class_hf.search.probes import SAME_MODEL, check_probes
 from class_hf.search.properties import remove_repeats, report_dropped
 from class_hf.search.stores.base import check_store
 from class_hf.shards.encoding import BLOCK, column_names
@@ -61,7 +62,7 @@ def index_vectors(
     @lru_cache(maxsize=1)
     def open_encoder() -> IndexEncoder:
         encoder = IndexEncoder.open(model or config["model"], revision=config["revision"])
-        encoder.check_probes(config["probes"], config["model"])
+        check_probes(encoder, config["probes"], name=encoder.name, made_by=config["model"])
         return encoder
 
     if model is not None:

@@ -13,6 +13,7 @@ from class_hf.data.row_sources import RowSource, Side, open_rows
 from class_hf.data.validation import OnError
 from class_hf.search.building import name_of
 from class_hf.search.encoder import IndexEncoder
+from class_hf.search.probes import embed_probes
 from class_hf.shards.driver import check_job, run_missing
 from class_hf.shards.encoding import DType, EncodeJob, encode_shard, hash_weights
 from class_hf.shards.folder import ShardFolder
@@ -158,7 +159,7 @@ def _plan(
     """The job, and the content of `encode.json`."""
     encoder = IndexEncoder.open(model, revision=settings.revision)
     name = name_of(model) or model
-    probes = encoder.embed_probes()
+    probes = embed_probes(encoder)
     job = EncodeJob(
         rows=rows,
         output_dir=output_dir if "://" in output_dir else str(Path(output_dir).resolve()),

@@ -1,0 +1,102 @@
+"""Embeds descriptions with a lexical text tower in NumPy, so that one search needs neither torch nor its start-up."""
+
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+
+from class_hf.utils.plugins import remembered_modules
+
+_CONFIG, _WEIGHTS, _TOKENIZER = "config.json", "model.safetensors", "tokenizer_config.json"
+_TOWER = "text_model.encoder"
+# The weights of the tower and of its projection, by their names in LexicalModel and the dual encoder.
+_TENSORS = {
+    "embedding": f"{_TOWER}.embedding.weight",
+    "norm": f"{_TOWER}.bag_norm.weight",
+    "norm_bias": f"{_TOWER}.bag_norm.bias",
+    "dense_in": f"{_TOWER}.dense_in.weight",
+    "dense_in_bias": f"{_TOWER}.dense_in.bias",
+    "dense_out": f"{_TOWER}.dense_out.weight",
+    "dense_out_bias": f"{_TOWER}.dense_out.bias",
+    "shortcut": f"{_TOWER}.shortcut.weight",
+    "projection": "text_projection.weight",
+}
+_EPSILON = 1e-5  # of torch.nn.LayerNorm
+_erf = np.vectorize(math.erf, otypes=[np.float64])
+
+
+class LightTextEncoder:
+    """The text side of a dual encoder with a lexical text tower, for a few descriptions.
+
+    The vectors equal those of the model to about 1e-6. The import of torch and of transformers' models takes several
+    seconds, and a command that searches once needs neither.
+
+    Args:
+        tokenizer: the tokenizer of the model.
+        weights: the arrays by the names above.
+    """
+
+    def __init__(self, tokenizer: Any, weights: dict[str, np.ndarray]):
+        self._tokenizer, self._weights = tokenizer, weights
+
+    @classmethod
+    def open(cls, name: str) -> "LightTextEncoder | None":
+        """Reads the text side of a model.
+
+        Args:
+            name: folder of the model.
+
+        Returns:
+            The encoder, or None if the model has another text tower, is on the Hub, or cannot be read. The caller then
+            loads the whole model, which checks all files and names what is wrong.
+        """
+        folder = Path(name)
+        if remembered_modules() or not all((folder / file).is_file() for file in (_CONFIG, _WEIGHTS, _TOKENIZER)):
+            return None
+        try:
+            config, settings = (json.loads((folder / file).read_text("utf-8")) for file in (_CONFIG, _TOKENIZER))
+            is_lexical = config["text_config"]["model_type"] == "lexical" and not config["read_names"]
+            if config["architectures"] != ["TextMoleculeDualEncoderModel"] or not is_lexical:
+                return None
+            if settings["tokenizer_class"] != "LexicalTokenizer":
+                return None
+            with safe_open(folder / _WEIGHTS, "numpy") as file:
+                weights = {short: file.get_tensor(tensor) for short, tensor in _TENSORS.items()}
+        except (OSError, ValueError, KeyError, TypeError, SafetensorError):
+            return None
+        if any(array.dtype not in (np.float32, np.float16) for array in weights.values()):
+            return None
+        from class_hf.models.tokenization_lexical import LexicalTokenizer  # imports a part of transformers
+
+        tokenizer = LexicalTokenizer.from_pretrained(str(folder))
+        return cls(tokenizer, weights) if len(weights["embedding"]) == tokenizer.num_buckets else None
+
+    def embed_queries(self, side: str, queries: Sequence[str]) -> np.ndarray:
+        """Embeds descriptions: (B, D) `float32`, L2-normalised.
+
+        Args:
+            side: `"text"`.
+            queries: the descriptions.
+
+        Raises:
+            ValueError: If the vectors are not finite.
+        """
+        assert side == "text", side
+        weights = {name: array.astype(np.float32) for name, array in self._weights.items() if name != "embedding"}
+        rows = [np.concatenate(self._tokenizer.encode_sentences(query)) for query in queries]
+        table = self._weights["embedding"]
+        bags = np.stack([table[ids].astype(np.float32).sum(0) / math.sqrt(max(len(ids), 1)) for ids in rows])
+        centred = bags - bags.mean(1, keepdims=True)
+        bags = centred / np.sqrt((centred**2).mean(1, keepdims=True) + _EPSILON)
+        bags = bags * weights["norm"] + weights["norm_bias"]
+        hidden = bags @ weights["dense_in"].T + weights["dense_in_bias"]
+        hidden = (hidden * (1 + _erf(hidden / math.sqrt(2))) / 2).astype(np.float32)  # GELU
+        pooled = bags @ weights["shortcut"].T + hidden @ weights["dense_out"].T + weights["dense_out_bias"]
+        vectors = pooled @ weights["projection"].T
+        if not np.isfinite(vectors).all():
+            raise ValueError("the model's vectors are not all finite: it has diverged.")
+        return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
