@@ -1,4 +1,4 @@
-"""The two files of a shard: its rows, and the rejects beside them."""
+"""The two files of a shard: its rows, and its rejects."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
