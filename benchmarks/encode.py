@@ -162,7 +162,7 @@ def main() -> None:
         table, small, warm = paths.values()
 
         def encode(rows: Path, engine: str, folder: str) -> dict:
-            result = measured(_ENCODE, rows, warm, args.model, folder, engine, max(args.rows // 20, 100))
+            result = measured(_ENCODE, rows, warm, args.model, folder, engine, max(args.rows // 8, 100))
             digests[f"{engine}, {rows.stem} rows"] = digest(folder)
             return result
 

@@ -47,6 +47,8 @@ SCRIPTS = (
     "wrong_pairs",
     "gpu",
     "encode",
+    "encode_kills",
+    "several_hosts",
 )
 NEED_DATA = ("fast_cpu", "suspects", "wrong_pairs")  # their bars are for ChEBI-20 only
 BEGIN, END = "<!-- results -->", "<!-- /results -->"

@@ -1,0 +1,128 @@
+"""Requirement 20, several hosts: two network namespaces train as one process; traffic and steps on a slow network.
+
+    sudo python benchmarks/several_hosts.py [--steps 6]
+
+Each host is a process of `recipes/train.py` in a network namespace (Linux, as root), forked from this one. The data
+are the demo's, the towers those of `recipes/demo.yaml` (35.7M parameters) without dropout. Skipped where namespaces
+are not allowed. `tests/training/test_several_hosts.py` has the killed and the silent host.
+"""
+
+import json
+import os
+import runpy
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from common import ROOT, arguments, bar, finish, skipped
+from namespaces import Hosts, allowed, network_of
+from safetensors.torch import load_file
+
+from class_hf.config.command import run_command
+
+GLOBAL_BATCH = 256
+RATES = {"unlimited": None, "1 Gbit/s": "1gbit", "100 Mbit/s": "100mbit"}
+
+
+def words(output: Path, batch: int, steps: int) -> list[str]:
+    """The arguments of `class-hf train`."""
+    pairs = GLOBAL_BATCH * 2
+    return [
+        str(ROOT / "recipes" / "demo.yaml"),
+        *("--output_dir", str(output), "--per_device_train_batch_size", str(batch)),
+        *("--max_train_pairs", str(pairs), "--num_train_epochs", str(steps // 2), "--curriculum_order", "random"),
+        *("--curriculum_start", "1.0", "--eval_strategy", "no", "--logging_steps", "1", "--sentence_dropout", "0"),
+        *("--text_config", '{"dropout": 0, "token_dropout": 0}'),
+        *("--molecule_config", '{"dropout": 0, "token_dropout": 0}'),
+        *("--eval_pairs", "64", "--eval_pool", "256"),
+    ]
+
+
+def started(recipe: dict, argv: Sequence[str], log: Path, environment: dict[str, str], hosts: Hosts | None) -> int:
+    """Forks a process that trains. Returns its id."""
+    process = os.fork()
+    if process:
+        return process
+    status = 1
+    try:
+        if hosts is not None:
+            hosts.enter(int(environment["RANK"]))
+        os.environ |= {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", **environment}
+        for stream in (sys.stdout, sys.stderr):
+            os.dup2(os.open(log, os.O_CREAT | os.O_WRONLY | os.O_APPEND), stream.fileno())
+        torch.set_num_threads(1)
+        sys.argv = ["train.py", *argv]
+        status = run_command(recipe["main"], argv)
+        sys.stdout.flush()
+    finally:
+        os._exit(status)
+
+
+def train(recipe: dict, output: Path, steps: int, hosts: Hosts | None = None) -> dict:
+    """Trains on one process or on two hosts, and returns losses, seconds of a step, and bytes that a host sent."""
+    count = 1 if hosts is None else len(hosts.addresses)
+    before = hosts.sent(1) if hosts is not None else 0
+    output.mkdir(parents=True, exist_ok=True)
+    logs = [output.with_name(f"{output.name}_{number}.log") for number in range(count)]
+    argv = words(output, GLOBAL_BATCH // count, steps)
+    environments = [{}] if hosts is None else [hosts.environment(number) for number in range(count)]
+    processes = [started(recipe, argv, *pair, hosts) for pair in zip(logs, environments, strict=True)]
+    ends = [os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) for process in processes]
+    if any(ends):
+        sys.exit(f"a training failed:\n{''.join(log.read_text()[-2000:] for log in logs)}")
+    history = json.loads((output / "log_history.json").read_text())
+    summary = json.loads((output / "train_summary.json").read_text())
+    return {
+        "loss": [entry["loss"] for entry in history if "loss" in entry],
+        "gradient_norm": [entry["grad_norm"] for entry in history if "grad_norm" in entry],
+        "seconds_a_step": summary["wall_seconds"] / summary["steps"],
+        "sent": hosts.sent(1) - before if hosts is not None else 0,
+        "parameters": summary.get("parameters"),
+    }
+
+
+def largest_difference(first: Sequence[float], second: Sequence[float]) -> float:
+    return max(abs(a - b) for a, b in zip(first, second, strict=True))
+
+
+def main() -> None:
+    args = arguments(__doc__, steps={"type": int, "default": 6, "help": "optimizer steps of each run, even"})
+    reason = allowed()
+    if reason is not None:
+        finish([skipped("20 several hosts: equal to one process", "<= 1e-05", reason)], args.output)
+    recipe = runpy.run_path(str(ROOT / "recipes" / "train.py"), run_name="recipe")
+    torch.set_num_threads(1)
+    runs: dict[str, dict] = {}
+    with tempfile.TemporaryDirectory() as scratch, network_of(2) as hosts:
+        began = time.monotonic()
+        runs["one process"] = train(recipe, Path(scratch, "one"), args.steps)
+        for name, rate in RATES.items():
+            hosts.limit(rate)
+            runs[name] = train(recipe, Path(scratch, name.replace("/", " ")), args.steps, hosts)
+        one, two = (load_file(Path(scratch, name, "model.safetensors")) for name in ("one", "unlimited"))
+        weights = max(float((one[name] - two[name]).abs().max()) for name in one)
+        size = sum(value.numel() * value.element_size() for value in one.values())
+        seconds = time.monotonic() - began
+    plain = runs["unlimited"]
+    sent = plain["sent"] / args.steps
+    rows = [
+        bar("20 several hosts: weights, largest difference from one process", "<=", 1e-5, weights),
+        bar(
+            "20 several hosts: loss, largest difference from one process",
+            "<=",
+            1e-5,
+            largest_difference(runs["one process"]["loss"], plain["loss"]),
+        ),
+        bar("20 several hosts: bytes that a host sends a step, over the weights", "<=", 1.5, sent / size),
+    ]
+    for name in ("1 Gbit/s", "100 Mbit/s"):
+        slowdown = runs[name]["seconds_a_step"] / plain["seconds_a_step"]
+        rows.append(skipped(f"20 several hosts: time of a step at {name} over unlimited", "-", "no bar", slowdown))
+    finish(rows, args.output, runs=runs, bytes_of_weights=size, seconds=seconds)
+
+
+if __name__ == "__main__":
+    main()
