@@ -21,6 +21,7 @@ ROOT = Path(__file__).parents[1]
 GUIDES = (
     "docs/own_pairs.md",
     "docs/search.md",
+    "docs/databases.md",
     "docs/scale.md",
     "docs/service.md",
     "docs/python.md",
