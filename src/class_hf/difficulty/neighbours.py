@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from typing import Any, TypeVar
@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 import torch.nn.functional as F
+from tqdm.auto import tqdm
 
 from class_hf.difficulty.sparse_rows import BLOCK
 from class_hf.utils.threads import single_thread
@@ -194,7 +195,7 @@ def _over_tiles(
     return run_blocks(run, range(0, max(1, len(left)), height), threads=torch_device.type == "cpu")
 
 
-def run_blocks(run: Callable[[int], T], starts: Iterable[int], *, threads: bool = True) -> list[T]:
+def run_blocks(run: Callable[[int], T], starts: Sequence[int], *, threads: bool = True) -> list[T]:
     """Computes `[run(start) for start in starts]` in as many threads as torch would use, or in one.
 
     The threads are Python's and not OpenMP's. OpenMP's threads wait for each other after each operation, which takes
@@ -203,15 +204,18 @@ def run_blocks(run: Callable[[int], T], starts: Iterable[int], *, threads: bool 
 
     Args:
         run: called with each start.
-        starts: the first row of each block.
+        starts: the first row of each block. A progress bar counts the blocks on a terminal.
         threads: False for one thread.
 
     >>> run_blocks(lambda start: start + 1, range(0, 6, 2))
     [1, 3, 5]
     """
-    count = torch.get_num_threads() if threads and not _is_forked() else 1
+    forked = _is_forked()
+    count = torch.get_num_threads() if threads and not forked else 1
     with single_thread(), ThreadPoolExecutor(count, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-        return list(pool.map(run, starts))
+        # Comparisons of a few blocks end at once; a bar for them would only flicker.
+        results = pool.map(run, starts)
+        return list(tqdm(results, total=len(starts), desc="Comparing pairs", delay=1.0, disable=forked or None))
 
 
 def _is_forked() -> bool:
