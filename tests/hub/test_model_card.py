@@ -10,6 +10,7 @@ from conftest import tiny_model
 from huggingface_hub import ModelCard
 
 from class_hf import CurriculumPlan
+from class_hf.hub.data_source import card_fields
 from class_hf.hub.dataset_card import dataset_card
 from class_hf.hub.model_card import CardMetadata, RunRecord, model_card
 
@@ -81,6 +82,16 @@ def test_licence_and_data_of_the_card():
     assert "license: unknown" in text and "datasets:" not in text and "type: my-pairs\n" not in text
     assert "license: mit" in model_card(tiny_model(), dataset="my pairs", license="mit")
     assert "**synthetic**" in model_card(tiny_model(), dataset="class_hf demo", synthetic=True)
+
+
+def test_scored_pairs_keep_the_name_of_their_source(tmp_path, pairs):
+    scored = tmp_path / "outputs" / "scored"
+    (scored / "dataset").mkdir(parents=True)
+    (scored / "summary.json").write_text('{"source": {"name": "chebi20"}}')
+    assert card_fields(pairs, data_dir=str(scored)) == {"dataset": "scored"}  # another summary
+    (scored / "dataset" / "dataset_dict.json").write_text("{}")
+    for folder in (scored, scored / "dataset"):
+        assert card_fields(pairs, data_dir=str(folder)) == {"dataset": "chebi20"}
 
 
 def test_settings_and_single_keywords_give_the_same_card():

@@ -1,5 +1,6 @@
 """What the cards say about the pairs: their source and their licence."""
 
+import json
 import re
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -59,11 +60,20 @@ def card_fields(train: Dataset, dataset_name: str | None = None, data_dir: str |
     Args:
         train (`Dataset`): the training pairs.
         dataset_name (`str`, *optional*): their id on the Hub.
-        data_dir (`str`, *optional*): their folder or file. Default: ChEBI-20 from its authors.
+        data_dir (`str`, *optional*): their folder or file. Default: ChEBI-20 from its authors. A folder of
+            `class-hf score` has the name of the pairs that were scored.
 
     Returns:
         `dataset`, and `synthetic` for the demo set.
     """
     if DEMO_DESCRIPTION in (train.info.description or ""):
         return {"dataset": "class_hf demo", "synthetic": True}
-    return {"dataset": dataset_name or (Path(data_dir).resolve().name if data_dir else "ChEBI-20")}
+    return {"dataset": dataset_name or (_name_of(Path(data_dir).resolve()) if data_dir else "ChEBI-20")}
+
+
+def _name_of(path: Path) -> str:
+    """The name of a folder or file of pairs, or of the pairs that were scored there."""
+    for folder in (path, path.parent):  # the output of `class-hf score`, or the data set in it
+        if (folder / "summary.json").is_file() and (folder / "dataset" / "dataset_dict.json").is_file():
+            return str(json.loads((folder / "summary.json").read_text(encoding="utf-8"))["source"]["name"])
+    return path.name
