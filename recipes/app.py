@@ -25,6 +25,7 @@ if not asks_for_help():  # these imports take seconds, and the help needs none o
     from class_hf.page.answers import open_pools
     from class_hf.page.app import build_page, launch
     from class_hf.page.space import export_space
+    from class_hf.utils.threads import share_memory_pools
 
 DEFAULT_INDEX = "outputs/index"
 
@@ -93,6 +94,7 @@ def main(argv: Sequence[str]) -> None:
         print(f"a Space was written to {args.export_space}. Upload it:")
         print(f"  hf upload YOU/NAME {args.export_space} --repo-type space")
         return
+    share_memory_pools()
     page = build_page(open_pools(locations, args.model, urls, args.pubchem_links))
     launch(page, host=args.host, port=args.port)
 

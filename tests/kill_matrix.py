@@ -40,7 +40,7 @@ from class_hf.training.checkpoints import MANIFEST_NAME, last_complete_checkpoin
 
 ROOT = Path(__file__).parents[1]
 TOWER = '{"embedding_size": 16, "hidden_size": 16, "intermediate_size": 16, "dropout": 0.2}'
-TIMEOUT = 600  # seconds of a run, on a machine with other loads
+TIMEOUT = 3600  # seconds of a run; only a run that hangs reaches it, not one on a loaded machine
 
 
 def _load_recipe() -> Any:

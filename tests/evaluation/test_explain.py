@@ -17,7 +17,7 @@ from class_hf import (
     TextMoleculeDualEncoderModel,
     TextMoleculeProcessor,
 )
-from class_hf.evaluation.explain import MAX_ATOMS, atom_contributions
+from class_hf.evaluation.explain import MAX_ATOMS, _occluded, atom_contributions
 from class_hf.models.substructures import COUNTERS, environments, occurrences
 
 TEXT = "The molecule is a carboxylic acid ester of a phenol."
@@ -122,6 +122,15 @@ def test_packing_all_occurrences_is_encoding(fingerprint, molecules):
         assert extractor.pack(Counter(name for name, _ in names)) == extractor.encode(smiles)
 
 
+def test_occluded_bags_are_packed_counts(fingerprint, molecules):
+    extractor = fingerprint[1].feature_extractor
+    for smiles in molecules[:40]:
+        molecule = Chem.MolFromSmiles(smiles)
+        found = list(occurrences(molecule, extractor.radius, extractor.substructures))
+        for atom, blob in enumerate(_occluded(molecule, fingerprint[1])):
+            assert blob == extractor.pack(Counter(name for name, atoms in found if atom not in atoms)), (smiles, atom)
+
+
 def test_graph_contributions_are_scores_with_a_wildcard(graph):
     model, processor = graph
     contributions = atom_contributions(model, processor, "CC(=O)Oc1ccccc1", text=TEXT)
@@ -159,6 +168,16 @@ def test_training_mode_and_batches_change_nothing(fingerprint):
     contributions = atom_contributions(model, processor, ASPIRIN, like="c1ccccc1O", batch_size=3)
     np.testing.assert_allclose(contributions, expected, atol=1e-6)
     assert model.training
+
+
+@pytest.mark.parametrize("tower", ["fingerprint", "graph", "fused"])
+def test_several_molecules_at_once_are_each_alone(tower, request):
+    model, processor = request.getfixturevalue(tower)
+    together = atom_contributions(model, processor, [ASPIRIN, "CCO", ASPIRIN, "C"], text=TEXT, batch_size=5)
+    alone = [atom_contributions(model, processor, smiles, text=TEXT) for smiles in (ASPIRIN, "CCO", ASPIRIN, "C")]
+    for several, single in zip(together, alone, strict=True):
+        np.testing.assert_allclose(several, single, atol=1e-6)
+    assert atom_contributions(model, processor, [], text=TEXT) == []
 
 
 @pytest.mark.parametrize(

@@ -181,12 +181,9 @@ def show_hits(
 
 def contributions_of(pool: Pool, hits: Sequence[Hit], **query: Any) -> list[np.ndarray | None]:
     """The contributions of each hit's atoms to its score. None for a molecule with too many atoms."""
-    return [
-        atom_contributions(pool.model, pool.processor, hit.smiles, **query)
-        if parse_smiles(hit.smiles).GetNumAtoms() <= MAX_ATOMS
-        else None
-        for hit in hits
-    ]
+    small = [hit.smiles for hit in hits if parse_smiles(hit.smiles).GetNumAtoms() <= MAX_ATOMS]
+    by_smiles = dict(zip(small, atom_contributions(pool.model, pool.processor, small, **query), strict=True))
+    return [by_smiles.get(hit.smiles) for hit in hits]
 
 
 def number_of_results(k: Any) -> int:

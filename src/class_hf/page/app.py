@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 # This many queries run at a time, and this many wait. A further one is refused with a message.
 RUNNING, WAITING = 2, 32
+# Gradio keeps the last answer of each session, about 1 MB of HTML, so that it can make links to it. The page makes its
+# links itself. The oldest session is forgotten, which costs it nothing: it is created again by its next query.
+SESSIONS = 32
 # Columns of a table that the page lists.
 MAX_COLUMNS = 12
 
@@ -262,6 +265,7 @@ def launch(page: "gradio.Blocks", host: str | None = None, port: int | None = No
         run_history=False,
         enable_monitoring=False,
         mcp_server=False,
+        state_session_capacity=SESSIONS,
         max_file_size=1,
         app_kwargs={"middleware": [Middleware(RequestGuard, calls=Calls.of(page))]},
         theme=theme,
