@@ -48,11 +48,20 @@ class Case:
 
 
 class Workshop:
-    """A tiny model, an index of it, a data folder and a table of molecules."""
+    """A tiny model, an index of it, a data folder and a table of molecules.
+
+    Args:
+        folder: where they are. They are written if it is empty or missing.
+    """
 
     def __init__(self, folder: Path):
         self.folder = folder
         self.model, self.index, self.data, self.table = (folder / n for n in ("model", "index", "data", "table.csv"))
+        self.modules: dict[str, ModuleType] = {}
+        if not self.index.exists():
+            self._write()
+
+    def _write(self) -> None:
         processor = TextMoleculeProcessor(
             LexicalTokenizer(num_buckets=512), MoleculeFingerprintFeatureExtractor(num_buckets=256, radius=1)
         )
@@ -60,7 +69,7 @@ class Workshop:
         model.save_pretrained(self.model)
         processor.save_pretrained(self.model)
         rows = rows_of_pairs(24)
-        self.data.mkdir()
+        self.data.mkdir(parents=True)
         lines = ["CID\tSMILES\tsplit\thas_description"]
         for split, indices in {"train": range(16), "validation": range(16, 20), "test": range(20, 24)}.items():
             pairs = [f"{1000 + i}\t{rows['smiles'][i]}\t{rows['description'][i]}" for i in indices]
@@ -73,7 +82,6 @@ class Workshop:
         with contextlib.redirect_stdout(io.StringIO()):
             molecules = read_molecules(str(self.table))
             MoleculeIndex.build(molecules, str(self.model), output_dir=str(self.index)).close()
-        self.modules: dict[str, ModuleType] = {}
 
     def main(self, command: str) -> Callable[[list[str]], None]:
         """`main` of the recipe of a command, imported once."""
