@@ -36,6 +36,7 @@ if not asks_for_help():  # these imports take seconds, and the help needs none o
     from class_hf.data.source import load_data
     from class_hf.difficulty.scorer import DifficultyScorer, score_dataset
     from class_hf.difficulty.summary import format_summary, summarise_scores
+    from class_hf.hub.data_source import source_name
     from class_hf.plots.difficulty import write_figures
     from class_hf.shards.parts import print_rejects
     from class_hf.shards.scoring import ScoreSettings, score_table
@@ -121,7 +122,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         clock["write"] = time.perf_counter()
         times = list(clock.items())
         summary = {
-            "source": {"name": "class_hf demo" if args.demo else Path(args.data_dir).name, "synthetic": args.demo},
+            "source": {"name": "class_hf demo" if args.demo else source_name(args.data_dir), "synthetic": args.demo},
             "command": f"class-hf score {shlex.join(sys.argv[1:] if arguments is None else arguments)}",
             **scorer.describe(),
             **summarise_scores(scored),

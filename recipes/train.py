@@ -40,7 +40,7 @@ if not asks_for_help():  # these imports take seconds, and the help needs none o
     from class_hf.training import host_watch, launch
     from class_hf.training.checkpoints import choose_checkpoint
     from class_hf.training.launch import print_once
-    from class_hf.training.output_folder import check_run_folder, remove_earlier_run, run_lock
+    from class_hf.training.output_folder import check_run_folder, refuse_inputs, remove_earlier_run, run_lock
     from class_hf.training.planning import outline_plan
     from class_hf.training.preparation import load_splits, prepare_splits
     from class_hf.training.progress import TrainingTable
@@ -72,6 +72,7 @@ def main(argv: list[str]) -> None:
     launch.set_up_log(args, run_args.log_format)
     launch.warn_of_one_thread(args)
     launch.limit_progress_bars(args)
+    refuse_inputs(output, [data_args.data_dir, data_args.dataset_name, *model_args.names()])
     check_run_folder(output, resume=resume is not None, overwrite=run_args.overwrite or run_args.dry_run)
     if run_args.dry_run:
         data, _ = load_splits(args, **data_args.source(), **table_options(data_args))
@@ -160,7 +161,6 @@ def train(
             save_adapter(model, output / "adapter", base=base, processor=processor)
         trainer.model = merge_adapter(model)  # most users load the merged model, so the card has its numbers
     trainer.save_model(_internal_call=True)  # a push waits for the card
-
     embeddings, ranks, evaluator = evaluate_run(trainer, prepared, pool, processor)
     if args.should_save:
         metrics, summary = write_records(

@@ -8,6 +8,7 @@ BOMB = "*1" + "~*" * 44 + "~[#7,#8]1"
 CONTROLS = [chr(code) for code in (*range(9), 11, 12, *range(14, 32), *range(127, 160))]
 EMPTY = ["", " ", "\n", "\t \n", "\u00a0"]
 NO_STRINGS = [0, 1.5, True, b"CCO", {"a": 1}, {"CCO"}, object(), [], (), [None], [""], ["CCO", 3], [["CCO"]]]
+WITHOUT_WORDS = ["?!", "...", "-", "* # |", "\u2014", "\U0001f9ea", "()[]"]
 NOT_SMILES = [
     *"C1CC C( C) (( c1cc1 C= =C= [C C] [ ] Q Xx C% C%1 [13 [C@@@H] CC(C)(C)(C)(C)C [Hydrogen] C1CC2 C1CC3 [C+".split(),
     *"hello N#N#N <script> C[ (C) 1CC1 %% O=O=O F(C)C C..( [C+99999999999] {} $$ '' \" C$$ cc \\ C>> A l".split(),
@@ -19,6 +20,7 @@ NOT_SMARTS = ["[", "C(", "[#999999999999]", "[$(C]", "C1CC", "((((", "[C;", "!",
 def malformed():
     """Pairs of an argument's name and a value that it must refuse."""
     yield from (("text", value) for value in EMPTY + NO_STRINGS)
+    yield from (("text", value) for value in WITHOUT_WORDS)
     yield from (("smiles", value) for value in EMPTY + NO_STRINGS + NOT_SMILES)
     yield from (("text", f"a steroid{code}ester") for code in CONTROLS[::2])
     yield from (("smiles", f"C{code}C") for code in CONTROLS[::2])

@@ -33,6 +33,20 @@ def read(path: Path, **options):
     return load_pairs(path, **options).to_dict()
 
 
+def test_a_description_without_a_word_is_refused_and_counted(tmp_path):
+    path = put(tmp_path / "a.csv", "id,smiles,description\n1,CCO,An alcohol.\n2,CCN,---\n3,CCC,\u70f7\n")
+    with pytest.raises(ValueError, match="row 1 .*its description '---' has no letter and no digit"):
+        load_pairs(path)
+    assert read(path, on_error="drop")["id"] == ["1", "3"]
+
+
+def test_a_hub_id_is_never_read_from_a_folder_of_that_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "me" / "pairs").mkdir(parents=True)
+    with pytest.raises(ValueError, match="--dataset_name is 'me/pairs', but a folder or file of this name is here"):
+        load_data(None, "me/pairs")
+
+
 def test_every_format_gives_the_same_pairs(tmp_path):
     table = Dataset.from_dict(PAIRS)
     table.to_csv(tmp_path / "a.csv")

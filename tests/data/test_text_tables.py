@@ -91,6 +91,24 @@ def test_a_semicolon_or_comma_inside_a_value_does_not_decide(tmp_path):
     assert read(tmp_path / "b.csv") == {"id": ["1"], "smiles": ["CCO"], "weight, Da": ["46,07"]}
 
 
+def test_bars_separate_columns(tmp_path):
+    put(tmp_path / "a.csv", 'id|smiles|name, alias\n1|CCO|"a|b"\n2|CCN|c\n')
+    assert read(tmp_path / "a.csv") == {"id": ["1", "2"], "smiles": ["CCO", "CCN"], "name, alias": ["a|b", "c"]}
+    put(tmp_path / "b.csv", "id,smiles|x,name\n1,CCO,a|b\n")
+    with pytest.raises(ValueError, match=r"no column for 'smiles'; its columns are \['id', 'smiles|x', 'name'\]"):
+        read_molecules(tmp_path / "b.csv")
+    put(tmp_path / "c.csv", "id|smiles\n1|C[C@H](O)CC |&1:1|\n")
+    with pytest.raises(ValueError, match="c.csv line 2 has 4 fields where the header has 2"):
+        read_molecules(tmp_path / "c.csv")
+
+
+@pytest.mark.parametrize("separator", [":", " ", "^", "~", " / "])
+def test_an_unknown_separator_is_the_cause_that_is_named(tmp_path, separator):
+    put(tmp_path / "a.csv", separator.join(["id", "smiles", "text"]) + "\n" + separator.join("1 CCO x".split()) + "\n")
+    with pytest.raises(ValueError, match="single column: separate columns by a comma, semicolon, bar or tab"):
+        read_molecules(tmp_path / "a.csv")
+
+
 @pytest.mark.parametrize(
     ("text", "smiles", "ids"),
     [

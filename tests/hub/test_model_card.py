@@ -7,6 +7,7 @@ import pytest
 import torch
 import yaml
 from conftest import tiny_model
+from datasets import Dataset
 from huggingface_hub import ModelCard
 
 from class_hf import CurriculumPlan
@@ -138,6 +139,19 @@ def test_metadata_holds_ids_only_where_they_are_ids():
     assert values["datasets"] == ["me/pairs"] and values["base_model"] == ["me/base"]
     values = yaml.safe_load(model_card(tiny_model(), dataset="ChEBI-20", base_model="lexical").split("---")[1])
     assert "datasets" not in values and "base_model" not in values and values["license"] == "cc-by-4.0"
+
+
+def test_a_folder_of_the_same_name_takes_no_id_from_a_card(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "me" / "base").mkdir(parents=True)
+    (tmp_path / "me" / "pairs").mkdir()
+    text = model_card(tiny_model(), dataset="me/pairs", base_model="me/base")
+    values = yaml.safe_load(text.split("---")[1])
+    assert values["datasets"] == ["me/pairs"] and values["base_model"] == ["me/base"]
+    train = Dataset.from_dict({"id": ["1"]})
+    # --data_dir takes a folder or an id, and a folder has priority.
+    assert card_fields(train, data_dir="me/pairs") == {"dataset": "pairs"}
+    assert card_fields(train, data_dir="you/pairs") == {"dataset": "you/pairs"}
 
 
 def test_the_card_of_a_data_set_is_escaped():

@@ -9,6 +9,7 @@ import pytest
 from datasets import load_from_disk
 
 from class_hf import MoleculeFilter, MoleculeIndex
+from class_hf.search.stores.manifest import _digest
 
 TEXT = "The molecule is a carboxylic acid."
 ARRAYS = ("molecules", "captions", "caption_rows", "weights", "elements", "patterns", "penalties")
@@ -185,6 +186,81 @@ def test_verify_names_the_damaged_file_whatever_its_size(name, intact, tmp_path,
     with pytest.raises(ValueError, match="damaged|missing") as caught:
         MoleculeIndex.load(folder).verify()
     assert name.split(":")[0] in str(caught.value)
+
+
+def signed(change):
+    """A changed `index.json` with a valid checksum, as a hostile index would have."""
+
+    def damage(folder):
+        settings = json.loads((folder / "index.json").read_text())
+        settings.pop("checksum")
+        change(settings)
+        (folder / "index.json").write_text(json.dumps({**settings, "checksum": _digest(settings)}))
+
+    return damage
+
+
+HOSTILE = {
+    "a list as files": signed(lambda settings: settings.update(files=["molecules.npy"])),
+    "a number as file": signed(lambda settings: settings["files"].update({"molecules.npy": 3})),
+    "a text as size": signed(lambda settings: settings["files"]["molecules.npy"].update(size="3")),
+    "no digest": signed(lambda settings: settings["files"]["molecules.npy"].pop("sha256")),
+    "a file outside": signed(lambda settings: settings["files"].update({"../victim": {"size": 1, "sha256": ""}})),
+    "an absolute path": signed(lambda settings: settings["files"].update({"/etc/passwd": {"size": 1, "sha256": ""}})),
+    "a hidden file": signed(lambda settings: settings["files"].update({".lock": {"size": 0, "sha256": ""}})),
+    "data outside": signed(lambda settings: settings.update(data="../other")),
+    "data that are missing": signed(lambda settings: settings.update(data="data-7", format=2)),
+    "a number as format": signed(lambda settings: settings.update(format="1")),
+    "a wrong dimension": signed(lambda settings: settings.update(dimension=7)),
+    "too many molecules": signed(lambda settings: settings.update(molecules=10**15)),
+    "a bank without settings": signed(lambda settings: settings.update(query_bank={})),
+    "probes of text": signed(lambda settings: settings.update(probes={"text": "x"})),
+    "probes without end": signed(lambda settings: settings.update(probes={"text": [float("nan")]})),
+    "oversampling of text": signed(lambda settings: settings.update(oversampling="x")),
+    "columns of text": signed(lambda settings: settings.update(columns="x")),
+    "changes of text": signed(lambda settings: settings.update(changes="x")),
+    "a list as exact_up_to": signed(lambda settings: settings.update(exact_up_to=[3])),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_hostile_index_is_refused_and_no_other_file_is_touched(name, intact, indexed_model, processor, tmp_path):
+    folder, victim = tmp_path / "index", tmp_path / "victim"
+    shutil.copytree(intact, folder)
+    victim.write_text("x")
+    HOSTILE[name](folder)
+    with pytest.raises(ValueError) as caught:
+        answers(folder, indexed_model, processor)
+        with MoleculeIndex.load(folder, indexed_model, processor) as index:
+            index.delete(index.store.table["id"][:1])
+    message = str(caught.value)
+    assert "\n" not in message and 20 < len(message) < 400, message
+    assert victim.read_text() == "x"
+
+
+CHANGED = {
+    "the folder is missing": remove("data-1"),
+    "an array is missing": remove("data-1/molecules.npy"),
+    "a truncated bank": truncate("data-1/bank.npy", 0.7),
+    "a bit of the bank": flip("data-1/bank.npy", 0.9),
+    "a bit of an array": flip("data-1/molecules.npy", 0.9),
+    "a bit of the table": flip("data-1/table/data-00000-of-00001.arrow", 0.5),
+    "the settings of the old index": lambda folder: shutil.copy(folder.parent / "old.json", folder / "index.json"),
+}
+
+
+@pytest.mark.parametrize("name", CHANGED)
+def test_a_changed_index_that_is_damaged(name, intact, indexed_model, processor, molecules, tmp_path):
+    folder = tmp_path / "index"
+    shutil.copytree(intact, folder)
+    shutil.copy(folder / "index.json", tmp_path / "old.json")
+    with MoleculeIndex.load(folder, indexed_model, processor) as index:
+        index.delete(["m00"])
+    CHANGED[name](folder)
+    with pytest.raises(ValueError, match="damaged|missing"):
+        answers(folder, indexed_model, processor)
+        with MoleculeIndex.load(folder, indexed_model, processor) as index:  # only a change reads the bank
+            index.add(molecules.select([0]))
 
 
 def test_an_intact_index_answers(intact, indexed_model, processor):

@@ -65,6 +65,7 @@ def test_queries_of_a_file(tmp_path):
         (b"PK\x03\x04", "is a zip archive"),
         (b"a\nb\x00c\n", "line 2 holds a zero byte"),
         (b"a\nb\x07c\n", "line 2 contains the control character"),
+        (b"an acid\n---\n", "line 2 '---' has no letter and no digit"),
     ):
         path.write_bytes(content)
         with pytest.raises(ValueError, match=message):

@@ -5,6 +5,7 @@ import os
 import signal
 import socket
 import time
+from pathlib import Path
 
 import pytest
 from run_forked import Forked
@@ -15,6 +16,7 @@ from class_hf.training.output_folder import (
     LOCK_NAME,
     OutputFolderError,
     check_run_folder,
+    refuse_inputs,
     remove_earlier_run,
     run_lock,
 )
@@ -124,6 +126,14 @@ def test_folders_that_are_never_an_output_folder(tmp_path, monkeypatch):
             check_run_folder(tmp_path / "inner" / name, resume=False, overwrite=True)
     with pytest.raises(OutputFolderError, match="is a file"):
         check_run_folder(tmp_path / "file", resume=False, overwrite=True)
+
+
+def test_what_the_run_reads_is_never_its_output_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    refuse_inputs(tmp_path / "me" / "new", ["me/base", "lexical", None])
+    for name in ("me/base", "./me/base/", str(tmp_path / "me" / "base")):
+        with pytest.raises(OutputFolderError, match="me/base is also what the run reads"):
+            refuse_inputs(Path("me/base"), [None, name])
 
 
 def test_overwriting_keeps_other_files(tmp_path):

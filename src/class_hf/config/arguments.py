@@ -259,6 +259,10 @@ class ModelArguments:
         """Name of each tower: `{"text": ..., "molecule": ...}`."""
         return {"text": self.text_model, "molecule": self.molecule_model}
 
+    def names(self) -> list[str | None]:
+        """The names of the models from which training starts: folders, ids of the Hub, or built-in towers."""
+        return [self.model_name_or_path, *self.towers().values()]
+
     def hub_ids(self) -> list[str] | None:
         """The Hub ids of the models from which training starts; None if there are none."""
         if self.model_name_or_path is not None:

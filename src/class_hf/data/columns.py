@@ -33,6 +33,9 @@ SYNONYMS: dict[str, tuple[tuple[str, ...], ...]] = {
     "split": (("split",),),
     "keep": (("keep",),),
 }
+_SEPARATOR_ADVICE = (
+    "There is a single column: separate columns by a comma, semicolon, bar or tab. Or it needs a name. "
+)
 _ARGUMENTS = {"smiles": "--smiles_column", "description": "--text_column", "id": "--id_column"}
 
 
@@ -108,13 +111,20 @@ def pick_columns(
                     f"{where} has no column {named!r}; its columns are {shown(header)}. Correct the name in "
                     f"--column_mapping or --*_column: {did_you_mean(named, header, otherwise='use one of these.')}"
                 )
+            advice = _SEPARATOR_ADVICE if len(header) == 1 and len(_words(header[0])) > 1 else ""
             raise ValueError(
-                f"{where} has no column for {column!r}; its columns are {shown(header)}. {_advice(column, '<NAME>')}"
+                f"{where} has no column for {column!r}; its columns are {shown(header)}. "
+                f"{advice}{_advice(column, '<NAME>')}"
             )
         if len(positions) > 1:
             raise ValueError(f"{where}: the columns {names} could each be {column!r}. {_advice(column, names[0])}")
         chosen[column] = positions[0]
     return chosen
+
+
+def _words(name: str) -> list[str]:
+    """The words of a column name: more than one if a separator of columns was not recognised."""
+    return re.findall(r"\w+", name)
 
 
 def _advice(column: str, name: str) -> str:

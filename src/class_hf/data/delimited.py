@@ -1,4 +1,4 @@
-"""Reads tables of delimited text: CSV with commas or semicolons, TSV with or without quotes."""
+"""Reads tables of delimited text: CSV with commas, semicolons or bars, TSV with or without quotes."""
 
 import csv
 from collections import Counter
@@ -11,6 +11,7 @@ from class_hf.data.smiles import smiles_fault
 from class_hf.data.text_files import Notes, Record, SourceFile, read_lines
 
 TEXT2MOL_HEADER = ["id", "vector", "description"]
+_SEPARATORS = ",;|"
 _KNOWN = {name for groups in SYNONYMS.values() for group in groups for name in group}
 
 
@@ -43,7 +44,8 @@ def read_delimited(file: SourceFile, notes: Notes) -> DelimitedTable:
     - A line with tabs: tab-separated. Quotes have no meaning (as in MolT5's files), unless each field of the first
       line is quoted. A field that is quoted, with the quotes inside doubled, is decoded, because pandas writes such
       fields.
-    - Otherwise: separated by commas, or by semicolons if the first line has more known columns that way, with quotes.
+    - Otherwise: separated by commas, or by semicolons or bars (`|`) if the first line has more known columns that way,
+      with quotes.
     - A tab-separated line whose second field is a vector of numbers: Text2Mol's format, without a header.
 
     Args:
@@ -117,7 +119,7 @@ def _chain(head: _Row, rows: Iterator[_Row]) -> Iterator[_Row]:
 
 
 def _separator(line: str) -> str:
-    """Comma or semicolon, whichever makes more known columns of the header; a comma if both make the same."""
+    """Comma, semicolon or bar, whichever makes most known columns of the header; a comma if all make the same."""
 
     def score(separator: str) -> tuple[int, bool, bool]:
         try:
@@ -126,7 +128,7 @@ def _separator(line: str) -> str:
             fields = []
         return sum(normalise(text) in _KNOWN for text in fields), len(fields) > 1, separator == ","
 
-    return max(",;", key=score)
+    return max(_SEPARATORS, key=score)
 
 
 def _tab_rows(file: SourceFile, width: int, notes: Notes) -> Iterator[_Row]:
@@ -217,7 +219,7 @@ def _records(file: SourceFile, header: list[str], rows: Iterator[_Row]) -> Itera
 def _looks_merged(row: _Row, width: int, smiles_column: int) -> bool:
     """Whether a line inside a quoted field has as many fields as the header, with a SMILES in the right one."""
     for text in row.continuation:
-        for separator in ",;\t":
+        for separator in f"{_SEPARATORS}\t":
             fields = text.split(separator)
             if len(fields) == width:
                 smiles = fields[smiles_column].strip().strip('"')

@@ -37,7 +37,7 @@ def load_data(
         The splits of pairs and `pool`; and the [`LoadReport`], or None if the source was checked when it was written.
 
     Raises:
-        ValueError: if several sources are named, or as [`load_chebi20`].
+        ValueError: if several sources are named, `dataset_name` is a folder or file, or as [`load_chebi20`].
     """
     if sum((data_dir is not None, dataset_name is not None, demo)) > 1:
         raise ValueError("several data sources are named; pass only one of --data_dir, --dataset_name and --demo.")
@@ -52,6 +52,11 @@ def load_data(
             if (folder / "dataset_dict.json").is_file():
                 _refuse_options(named, f"{str(folder)!r}, which holds a prepared data set")
                 return load_from_disk(str(folder)), None
+    if dataset_name is not None and Path(dataset_name).exists():
+        raise ValueError(
+            f"--dataset_name is {dataset_name!r}, but a folder or file of this name is here, and would be read "
+            "in place of the data set of the Hub. Read it with --data_dir, or run the command in another folder."
+        )
     scored = load_scored(dataset_name) if dataset_name is not None else None
     if scored is not None:
         _refuse_options(named, f"{dataset_name!r}, which is a scored data set")

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from class_hf.data.formats import Table, split_of
 from class_hf.data.smiles import canonical_smiles, repair_smiles, smiles_fault
 from class_hf.data.text_files import OnError as OnError
+from class_hf.models.argument_checks import has_word
 from class_hf.models.tokenization_lexical import MAX_CAPTION_CHARACTERS
 
 Columns = dict[str, list[str]]
@@ -185,6 +186,8 @@ def _row_faults(
             faults[row] = smiles_faults[smiles]
         elif "split" in record and record["split"] not in ("train", "validation", "test"):
             faults[row] = f"its split '{record['split']}' is none of train, validation and test"
+        elif caption and not has_word(caption):
+            faults[row] = f"its description {caption[:20]!r} has no letter and no digit"
         elif len(caption) > MAX_CAPTION_CHARACTERS:
             faults[row] = f"its caption has {len(caption):,} characters; the limit is {MAX_CAPTION_CHARACTERS:,}"
         elif "description" in record and (smiles, caption) in row_of_pair:

@@ -325,7 +325,7 @@ def score_dataset(
 
     ```python
     train = score_dataset(ds["train"], definition=["confusability", "complexity"])
-    easiest = train.sort("difficulty").select(range(10))
+    easiest = train.select(np.argsort(train["difficulty"][:])[:10])
     ```
     """
     if scorer is None:

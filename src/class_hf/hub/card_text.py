@@ -4,7 +4,6 @@ import html
 import re
 from collections.abc import Iterable
 from importlib.resources import files
-from pathlib import Path
 from typing import Any
 
 from huggingface_hub.utils import HFValidationError, validate_repo_id
@@ -59,14 +58,15 @@ def hub_ids(names: Iterable[Any]) -> list[str]:
     """Selects those names that are ids `ORG/NAME` of the Hub, since metadata must not hold other names.
 
     Args:
-        names: names of models or data sets. Local folders and names without an organisation are left out.
+        names: names of models or data sets. Paths and names without an organisation are left out. Whether a folder has
+            the same name is not asked: what was loaded is decided when it is loaded, not when the card is written.
 
-    >>> hub_ids(["me/set", "ChEBI-20", "/home/me/set", "package:minilm", None])
+    >>> hub_ids(["me/set", "ChEBI-20", "/home/me/set", "runs/me/set", "package:minilm", None])
     ['me/set']
     """
     ids = []
     for name in names:
-        if not isinstance(name, str) or name.count("/") != 1 or Path(name).exists():
+        if not isinstance(name, str) or name.count("/") != 1:
             continue
         try:
             validate_repo_id(name)

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from datasets import Dataset
 
 from class_hf.data.demo.dataset import DEMO_DESCRIPTION
-from class_hf.hub.card_text import plain
+from class_hf.hub.card_text import hub_ids, plain
 
 _CHEBI20 = (
     "ChEBI-20 (Edwards et al., Text2Mol, EMNLP 2021): molecules of PubChem with descriptions from ChEBI. ChEBI has "
@@ -60,20 +60,35 @@ def card_fields(train: Dataset, dataset_name: str | None = None, data_dir: str |
     Args:
         train (`Dataset`): the training pairs.
         dataset_name (`str`, *optional*): their id on the Hub.
-        data_dir (`str`, *optional*): their folder or file. Default: ChEBI-20 from its authors. A folder of
-            `class-hf score` has the name of the pairs that were scored.
+        data_dir (`str`, *optional*): their folder or file, or their id on the Hub. Default: ChEBI-20 from its authors.
+            A folder of `class-hf score` has the name of the pairs that were scored.
 
     Returns:
         `dataset`, and `synthetic` for the demo set.
     """
     if DEMO_DESCRIPTION in (train.info.description or ""):
         return {"dataset": "class_hf demo", "synthetic": True}
-    return {"dataset": dataset_name or (_name_of(Path(data_dir).resolve()) if data_dir else "ChEBI-20")}
+    return {"dataset": dataset_name or (source_name(data_dir) if data_dir else "ChEBI-20")}
 
 
-def _name_of(path: Path) -> str:
-    """The name of a folder or file of pairs, or of the pairs that were scored there."""
+def source_name(data_dir: str) -> str:
+    """The name of a data set: the last part of a path, its id on the Hub, or the name of the pairs that were scored.
+
+    Args:
+        data_dir (`str`): a folder or file, or an id on the Hub. A folder or file of that name has priority, as in
+            [`load_chebi20`].
+
+    >>> source_name("nobody/pairs"), source_name("../data/chebi20/")
+    ('nobody/pairs', 'chebi20')
+    """
+    if not Path(data_dir).expanduser().exists() and hub_ids([data_dir]):
+        return data_dir
+    path = Path(data_dir).expanduser().resolve()
     for folder in (path, path.parent):  # the output of `class-hf score`, or the data set in it
         if (folder / "summary.json").is_file() and (folder / "dataset" / "dataset_dict.json").is_file():
-            return str(json.loads((folder / "summary.json").read_text(encoding="utf-8"))["source"]["name"])
+            try:
+                name = json.loads((folder / "summary.json").read_text(encoding="utf-8"))["source"]["name"]
+            except (ValueError, KeyError, TypeError):  # a damaged record costs the name, not the run
+                break
+            return str(name)
     return path.name

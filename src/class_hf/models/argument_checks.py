@@ -130,3 +130,12 @@ def check_number(
         limits = " and ".join(f"{words} {bound}" for words, bound in bounds.items() if bound is not None)
         raise ValueError(f"`{name}` is {value!r}; expected a finite number {limits}".rstrip() + ".")
     return value
+
+
+def has_word(text: str) -> bool:
+    """Whether a text has a letter or a digit of any script. A text without has no meaning for a model.
+
+    >>> has_word("An ester."), has_word("酯"), has_word("?! ...")
+    (True, True, False)
+    """
+    return any(map(str.isalnum, text))

@@ -9,7 +9,7 @@ import numpy as np
 from transformers import PreTrainedTokenizer
 from transformers.tokenization_utils_base import BatchEncoding
 
-from .argument_checks import check_integer, check_integers
+from .argument_checks import check_integer, check_integers, has_word
 
 # Largest number of characters in a caption. The tokenizer makes about five tokens per character, and a word of 10 MB
 # took 3.5 GB of memory. The longest caption of ChEBI-20 has 979 characters.
@@ -45,7 +45,7 @@ def check_caption(text: str, name: str = "the caption") -> None:
         name: how the error message refers to it.
 
     Raises:
-        ValueError: if the caption is not a string, is empty, or exceeds `MAX_CAPTION_CHARACTERS`.
+        ValueError: if the caption is not a string, has no letter and no digit, or exceeds `MAX_CAPTION_CHARACTERS`.
 
     >>> check_caption(" ", "caption 3")
     Traceback (most recent call last):
@@ -54,6 +54,8 @@ def check_caption(text: str, name: str = "the caption") -> None:
     """
     if not isinstance(text, str) or not text.strip():
         raise ValueError(f"{name} is {repr(text)[:60]}; expected a non-empty text.")
+    if not has_word(text):
+        raise ValueError(f"{name} is {repr(text)[:60]}; expected a text with a letter or a digit.")
     if len(text) > MAX_CAPTION_CHARACTERS:
         raise ValueError(
             f"{name}, {text[:60]!r}..., has {len(text):,} characters; the limit is {MAX_CAPTION_CHARACTERS:,}."

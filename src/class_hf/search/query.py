@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from class_hf.models.argument_checks import has_word
 from class_hf.search.conditions import Condition, parse_conditions
 
 # Limits of a query. Longer input is a mistake, or an attempt to keep the machine busy.
@@ -139,6 +140,26 @@ def check_string(value: Any, name: str, max_length: int, expected: str) -> str:
         if unicodedata.category(character) in ("Cc", "Cs") and character not in "\t\n\r":
             raise ValueError(f"{name} contains the control character {character!r} at position {position}; remove it.")
     return value.strip()
+
+
+def check_description(value: Any, name: str) -> str:
+    """Checks that a value can be a description of a molecule, and returns it without white space at its ends.
+
+    Args:
+        value: the value to check.
+        name (`str`): name of the argument, for the error.
+
+    Raises:
+        ValueError: As for [`check_string`], or if there is no letter and no digit.
+
+    >>> check_description("?!", "text")
+    Traceback (most recent call last):
+    ValueError: text '?!' has no letter and no digit; expected a description of a molecule.
+    """
+    text = check_string(value, name, MAX_TEXT, "a description of a molecule")
+    if not has_word(text):
+        raise ValueError(f"{name} {_shorten(text)} has no letter and no digit; expected a description of a molecule.")
+    return text
 
 
 def check_notation(value: Any, name: str, max_length: int, expected: str) -> str:

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from class_hf.search.query import MAX_SMILES, MAX_TEXT, Hit, MoleculeFilter, check_notation, check_string
+from class_hf.search.query import MAX_SMILES, Hit, MoleculeFilter, check_description, check_notation
 from class_hf.search.stores.base import Found, VectorStore
 from class_hf.search.substructure import check_smiles, first_matches, has_stereo, requirements
 
@@ -75,7 +75,7 @@ def check_queries(side: str, queries: Any) -> Queries:
     if not isinstance(several, list | tuple) or not several:
         raise ValueError(f"the queries are {several!r}; expected a string or a list of strings.")
     if side == "text":
-        texts = (check_string(text, "text", MAX_TEXT, "a description of a molecule") for text in several)
+        texts = (check_description(text, "text") for text in several)
         return Queries(side, tuple(texts))
     checked = tuple(check_notation(text, "smiles", MAX_SMILES, "a SMILES such as 'CCO'") for text in several)
     check_smiles(checked)

@@ -13,7 +13,7 @@ from rdkit.Chem import rdDepictor
 
 from class_hf.data.text_files import SourceFile, read_lines
 from class_hf.models.smiles import parse_smiles
-from class_hf.search.query import MAX_TEXT, Hit, check_string
+from class_hf.search.query import Hit, check_description
 from class_hf.utils.files import temporary_file
 from class_hf.utils.json_text import json_text
 from class_hf.utils.spreadsheets import guard_formula
@@ -180,7 +180,7 @@ def read_queries(path: str | Path, encoding: str | None = None) -> list[str]:
     if not path.is_file():
         raise ValueError(f"{str(path)!r} does not exist; expected a text file with one query per line.")
     queries = [
-        check_string(line.text, f"{path.name} line {line.number}", MAX_TEXT, "a description of a molecule")
+        check_description(line.text, f"{path.name} line {line.number}")
         for line in read_lines(SourceFile(str(path), path, encoding))
         if line.text.strip()
     ]

@@ -5,7 +5,7 @@ import os
 import shutil
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -90,6 +90,26 @@ def check_run_folder(folder: Path, *, resume: bool, overwrite: bool) -> None:
             f"{folder} holds other files ({', '.join(foreign[:3])}{more}). Choose another --output_dir, or pass "
             "--overwrite."
         )
+
+
+def refuse_inputs(folder: Path, names: Iterable[str | None]) -> None:
+    """Refuses a folder that has the name of a data set or a model which the run reads.
+
+    The results would replace the input. Where the name is an id of the Hub, the next command would load the results
+    in its place.
+
+    Args:
+        folder: the output folder.
+        names: folders or ids of the Hub. None is ignored.
+
+    Raises:
+        OutputFolderError: if a name is the folder.
+
+    >>> refuse_inputs(Path("me/new"), ["me/base", None])
+    """
+    for name in names:
+        if name is not None and Path(name).expanduser().resolve() == folder.resolve():
+            raise OutputFolderError(f"--output_dir {folder} is also what the run reads. Choose another --output_dir.")
 
 
 def _files(folder: Path) -> set[str]:

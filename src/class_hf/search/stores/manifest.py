@@ -20,6 +20,8 @@ FORMAT = 2
 CHECKED_BEFORE_USE = 32 << 20
 
 _DATA = "data-"
+# A file or one in a subfolder, and no path that leads out of the folder.
+_FILE = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
 
 _TYPES: dict[str, tuple[type, ...]] = {
     "class_hf_version": (str,),
@@ -32,6 +34,8 @@ _TYPES: dict[str, tuple[type, ...]] = {
     "revision": (str, type(None)),
     "probes": (dict,),
 }
+# Settings that indexes of earlier versions lack.
+_OPTIONAL_TYPES: dict[str, tuple[type, ...]] = {"oversampling": (int,), "changes": (int,), "columns": (dict,)}
 
 
 class Manifest:
@@ -80,8 +84,13 @@ class Manifest:
             raise ValueError(f"the file {str(path)!r} is damaged: its checksum differs. Build the index again.")
         if not isinstance(data, str) or not re.fullmatch(rf"\.|{_DATA}\d+", data):
             raise ValueError(f"the file {str(path)!r} is damaged: data is {data!r}. Build the index again.")
+        if files is not None and not _is_listing(files):
+            raise ValueError(
+                f"the file {str(path)!r} is damaged: its list of files is invalid. Build the index again."
+            )
         config = {name: value for name, value in content.items() if name not in ("format", "files", "data")}
-        for name, types in _TYPES.items():
+        present = {name: types for name, types in _OPTIONAL_TYPES.items() if name in config}
+        for name, types in (_TYPES | present).items():
             value = config.get(name)
             if (name not in config) or isinstance(value, bool) or not isinstance(value, types):
                 raise ValueError(f"the file {str(path)!r} is damaged: {name} is {value!r}. Build the index again.")
@@ -173,6 +182,17 @@ class Manifest:
             elif file_digest(path) != expected["sha256"]:
                 faults.append(f"the checksum of {name} differs")
         return faults
+
+
+def _is_listing(files: Any) -> bool:
+    """Whether a value lists files inside of the data folder. A change of the index removes these files."""
+    return isinstance(files, dict) and all(
+        _FILE.fullmatch(name)
+        and isinstance(entry, dict)
+        and type(entry.get("size")) is int
+        and isinstance(entry.get("sha256"), str)
+        for name, entry in files.items()
+    )
 
 
 def _digest(content: dict[str, JsonValue]) -> str:
