@@ -72,11 +72,12 @@ class Forked:
         )
         self._process.start()
         self.pid = self._process.pid
+        self._finished: Finished | None = None
 
     @property
     def returncode(self) -> int | None:
         """The exit status, or None while the process runs."""
-        return self._process.exitcode
+        return self._process.exitcode if self._finished is None else self._finished.returncode
 
     def printed(self) -> str:
         """What the process has printed on both streams."""
@@ -101,10 +102,10 @@ class Forked:
         if self.returncode is None:
             self.kill()
             self._process.join()
-        finished = Finished(self._process.exitcode, self.stdout.read_text(), self.stderr.read_text())
+        self._finished = Finished(self._process.exitcode, self.stdout.read_text(), self.stderr.read_text())
         self._process.close()
         shutil.rmtree(self._folder)
-        return finished
+        return self._finished
 
 
 def run_recipe(
@@ -158,6 +159,11 @@ def run_processes(
     return [process.end(0) for process in started]
 
 
+def run_launcher(*words: Any, environment: Mapping[str, str] | None = None) -> Finished:
+    """Runs `accelerate launch WORDS`. Each process that the launcher starts imports torch, which takes seconds."""
+    return Forked(_launch, [*map(str, words)], environment=environment, cwd=ROOT).end()
+
+
 def launched_environments(*options: Any) -> list[dict[str, str]]:
     """The variables that `accelerate launch OPTIONS SCRIPT` sets for each process, without those of its rendezvous.
 
@@ -169,7 +175,7 @@ def launched_environments(*options: Any) -> list[dict[str, str]]:
             "import json, os, pathlib\n"
             f"pathlib.Path({folder!r}, str(os.getpid())).write_text(json.dumps(dict(os.environ)))\n"
         )
-        done = Forked(_launch, [*map(str, options), str(script)], cwd=ROOT).end()
+        done = run_launcher(*options, script)
         script.unlink()
         assert done.returncode == 0, done.stderr
         written = [json.loads(path.read_text()) for path in Path(folder).iterdir()]

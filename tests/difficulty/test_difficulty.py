@@ -201,7 +201,6 @@ def test_hash_and_scores_are_the_same_in_another_python(tmp_path):
         import sys
         from datasets import load_from_disk
         from datasets.fingerprint import Hasher
-from difficulty_pairs import COLUMNS, DEFINITIONS, FEW, NEW, TRAIN, make_rows, reorder
         from class_hf import DifficultyScorer
         scorer = DifficultyScorer(["confusability", "complexity"], neighbours=3)
         print(Hasher.hash(scorer.fit(load_from_disk(sys.argv[1]))))

@@ -120,7 +120,7 @@ def test_a_definition_of_the_users_own(recipe, folder, tmp_path, monkeypatch, ca
 
 @pytest.mark.slow  # the demo pairs are built on their first use
 def test_scores_the_demo_pairs(recipe, tmp_path, capsys):
-    recipe.main(["--demo", "--output_dir", str(tmp_path / "demo")])
+    recipe.main(["--demo", "--definition", "complexity", "--output_dir", str(tmp_path / "demo")])
     assert set(load_from_disk(str(tmp_path / "demo" / "dataset"))["train"].column_names) >= set(SCORES)
 
 

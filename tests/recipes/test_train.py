@@ -5,7 +5,6 @@ import json
 import os
 import resource
 import signal
-import subprocess
 import sys
 from pathlib import Path
 
@@ -14,7 +13,7 @@ import pytest
 import yaml
 from conftest import rows_of_pairs
 from huggingface_hub.errors import StrictDataclassError
-from run_forked import Forked, launched_environments, run_recipe, run_script
+from run_forked import Forked, launched_environments, run_launcher, run_recipe, run_script
 from transformers import AutoModel, AutoProcessor
 
 import class_hf  # noqa: F401  (registers the model with AutoModel)
@@ -57,20 +56,6 @@ def train(recipe: Path | str, *arguments: str, **kwargs) -> None:
 
 def evaluate(*arguments) -> None:
     EVALUATE.main([str(argument) for argument in arguments])
-
-
-def launch(*command: str) -> subprocess.CompletedProcess:
-    """Runs a command as a user's shell would, which costs seconds of imports. `run_forked` has what is cheaper."""
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
-    return subprocess.run(
-        [sys.executable, *map(str, command)],
-        env=environment,
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
 
 
 @pytest.fixture(scope="module")
@@ -225,8 +210,9 @@ def test_early_stopping_on_the_command_line(recipe, data_dir, tmp_path):
 @pytest.mark.distributed
 def test_two_processes(recipe, data_dir, tmp_path):
     arguments = flags(data_dir=data_dir, output_dir=tmp_path, per_device_train_batch_size=2)
-    done = launch("-m", "accelerate.commands.launch", "--config_file", "recipes/accelerate/cpu_2_processes.yaml",
-                  "--main_process_port", "0", "recipes/train.py", recipe, *arguments)  # fmt: skip
+    # The launcher is forked, and starts both processes as in a shell.
+    options = ["--config_file", "recipes/accelerate/cpu_2_processes.yaml", "--main_process_port", "0"]
+    done = run_launcher(*options, "recipes/train.py", recipe, *arguments, environment={"GLOO_SOCKET_IFNAME": "lo"})
     assert done.returncode == 0, done.stderr
     summary = json.loads((tmp_path / "train_summary.json").read_text())
     plan = json.loads((tmp_path / "plan.json").read_text())

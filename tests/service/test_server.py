@@ -2,17 +2,15 @@
 
 import importlib.util
 import json
-import os
 import re
 import signal
 import socket
-import subprocess
-import sys
 import threading
 import time
 from pathlib import Path
 
 import pytest
+from run_forked import Forked, run_script
 
 pytest.importorskip("fastapi", reason="needs the extra `serve`")
 httpx = pytest.importorskip("httpx2", reason="needs the extra `test`")
@@ -29,13 +27,10 @@ def recipe():
 
 
 def test_sigterm_under_load_answers_what_was_accepted(index_folder, saved_model, tmp_path):
-    log = tmp_path / "log"
-    command = [sys.executable, str(RECIPE), "--index", str(index_folder), "--model", str(saved_model), "--port", "0"]
-    with log.open("w") as errors:
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True, env={**os.environ})
+    process = Forked(run_script, RECIPE, "--index", index_folder, "--model", saved_model, "--port", "0", cwd=tmp_path)
     try:
-        started = process.stdout.readline()
-        address = re.search(r"at (http://127\.0\.0\.1:\d+) ", started)[1]
+        process.wait_for(" at http://")
+        address = re.search(r"at (http://127\.0\.0\.1:\d+) ", process.printed())[1]
         statuses, broken, stopping = [], [], threading.Event()
 
         def load():
@@ -64,19 +59,19 @@ def test_sigterm_under_load_answers_what_was_accepted(index_folder, saved_model,
         while len(statuses) < 20:
             time.sleep(0.01)
         signalled = time.time()
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(30) == 0
+        process.kill(signal.SIGTERM)
+        done = process.end(seconds=30)
+        assert done.returncode == 0, done.stderr
         stopping.set()
         for thread in threads:
             thread.join()
     finally:
         process.kill()
-        process.stdout.close()
     assert {status for status, _ in statuses} == {200}
     assert [moment for _, moment in statuses if moment > signalled], "no open request was answered"
     # A connection that the system had accepted and the server had not yet seen is reset.
     assert all(moment >= signalled for moment, _ in broken), broken
-    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    lines = [json.loads(line) for line in done.stderr.splitlines()]
     assert len([line for line in lines if line["route"] == "/v1/search" and line["queries"] == 40]) == len(statuses)
 
 
