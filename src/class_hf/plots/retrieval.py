@@ -12,15 +12,15 @@ from class_hf.plots.style import (
     COLUMN_WIDTH,
     GREEN,
     GREY,
+    Sheet,
     cut_caption,
-    draw_molecule,
-    new_figure,
     save_figure,
-    write_text,
 )
 
 _PERCENTILES = (20, 40, 60, 80)
 _TOP = 5
+# In inches: the title, a row, the caption in it, the margins of the figure, and the gap between pictures.
+_TITLE, _ROW, _CAPTION, _MARGIN, _GAP = 0.42, 1.92, 0.56, 0.1, 0.08
 
 
 def typical_queries(ranks: np.ndarray, percentiles: tuple[int, ...] = _PERCENTILES) -> list[int]:
@@ -65,26 +65,22 @@ def plot_retrievals(
     gold = embeddings["gold"][rows].tolist()
     scores = embeddings["text_embeds"][rows] @ embeddings["molecule_embeds"].T
     best = scores.topk(min(_TOP, candidates)).indices.tolist()
-    figure = new_figure(COLUMN_WIDTH, 2.0 * len(rows) + 0.4)
-    figure.suptitle(
-        f"Text to molecule, {name} pool of {candidates:,} candidates: true molecules in green", fontsize=11
-    )
-    grid = figure.add_gridspec(2 * len(rows), _TOP + 1, height_ratios=[0.7, 1.3] * len(rows))
+    sheet = Sheet(COLUMN_WIDTH, _TITLE + _ROW * len(rows))
+    title = f"Text to molecule, {name} pool of {candidates:,} candidates: true molecules in green"
+    sheet.add_text(title, COLUMN_WIDTH / 2, 0.1, fontsize=11, ha="center")
+    step = (COLUMN_WIDTH - 2 * _MARGIN + _GAP) / (_TOP + 1)
     for line, row in enumerate(rows):
-        caption = figure.add_subplot(grid[2 * line, :])
-        caption.axis("off")
-        write_text(caption, 1, cut_caption(pairs[row]["description"], width=120, lines=3), fontsize=8.5)
+        top = _TITLE + _ROW * line
+        sheet.add_text(cut_caption(pairs[row]["description"], width=120, lines=3), _MARGIN, top, fontsize=8.5)
         shown = [
             (molecule, f"{place}.  {scores[line, molecule]:.2f}") for place, molecule in enumerate(best[line], start=1)
         ]
         shown.append((gold[line], f"true: rank {values[row]:,.0f}.  {scores[line, gold[line]]:.2f}"))
         for column, (molecule, title) in enumerate(shown, start=1):
-            axes = figure.add_subplot(grid[2 * line + 1, _TOP if column == len(shown) else column - 1])
-            axes.imshow(draw_molecule(pool[molecule]["smiles"], pool[molecule]["id"]))
-            axes.set_title(title, fontsize=8)
-            axes.set_xticks([])
-            axes.set_yticks([])
-            is_true = molecule == gold[line]
-            for spine in axes.spines.values():
-                spine.set(color=GREEN if is_true else GREY, linewidth=2.5 if is_true else 0.6)
-    return save_figure(figure, path)
+            left = _MARGIN + step * (_TOP if column == len(shown) else column - 1)
+            width = step - _GAP
+            frame = (GREEN, 2.5) if molecule == gold[line] else (GREY, 0.6)
+            sheet.add_text(title, left + width / 2, top + _CAPTION, fontsize=8, ha="center")
+            smiles = pool[molecule]["smiles"]
+            sheet.add_molecule(smiles, pool[molecule]["id"], left, top + _CAPTION + 0.18, width, frame)
+    return save_figure(sheet.figure, path)

@@ -27,6 +27,8 @@ WIDE_PADDING = (0.12, 0.08)
 # Cards show a figure about 800 pixels wide. A wider figure than this would be shrunk until its text is unreadable.
 COLUMN_WIDTH = 8.4
 _CELL_WIDTH, _PICTURE_HEIGHT = 2.75, 1.9
+# Height of the picture of a molecule, as a share of its width.
+PICTURE_RATIO = 460 / 660
 
 
 def new_figure(width: float, height: float, *, dpi: int = 120, padding: tuple[float, float] | None = None) -> "Figure":
@@ -150,6 +152,56 @@ def draw_molecule(smiles: str, name: str) -> np.ndarray:
     rdMolDraw2D.PrepareAndDrawMolecule(canvas, molecule)
     canvas.FinishDrawing()
     return imread(io.BytesIO(canvas.GetDrawingText()))
+
+
+class Sheet:
+    """A figure on which pictures and texts are placed in inches from its top left corner.
+
+    It has one axes. With axes of its own for each picture, the layout takes several times as long as the drawing.
+
+    Args:
+        width: width of the figure in inches.
+        height: height of the figure in inches.
+
+    >>> sheet = Sheet(2, 1)
+    >>> sheet.add_text("ethanol", 0.1, 0.1)
+    >>> sheet.add_molecule("CCO", "ethanol", 0.1, 0.3, 1.0)
+    >>> sheet.figure.get_size_inches().tolist()
+    [2.0, 1.0]
+    """
+
+    def __init__(self, width: float, height: float):
+        self.figure = _figure_class()(figsize=(width, height), dpi=120, facecolor="white")
+        self.axes = self.figure.add_axes((0, 0, 1, 1))
+        self.axes.axis("off")
+        self.axes.set(xlim=(0, width), ylim=(height, 0))
+
+    def add_text(self, text: str, left: float, top: float, **style: Any) -> None:
+        """Writes a text. A dollar sign does not start a formula."""
+        self.axes.text(left, top, text, va="top", parse_math=False, **style)
+
+    def add_molecule(
+        self, smiles: str, name: str, left: float, top: float, width: float, frame: tuple[str, float] | None = None
+    ) -> None:
+        """Draws a molecule. Its height is `PICTURE_RATIO` times its width.
+
+        Args:
+            smiles: the molecule.
+            name: the id of the molecule, for an error.
+            left: distance from the left, in inches.
+            top: distance from the top, in inches.
+            width: width in inches.
+            frame: colour and line width of a frame.
+        """
+        from matplotlib.patches import Rectangle
+
+        height = PICTURE_RATIO * width
+        extent = (left, left + width, top + height, top)
+        self.axes.imshow(draw_molecule(smiles, name), extent=extent, aspect="auto")
+        if frame is not None:
+            colour, line_width = frame
+            rectangle = Rectangle((left, top), width, height, fill=False, edgecolor=colour, linewidth=line_width)
+            self.axes.add_patch(rectangle)
 
 
 def molecule_grid(
