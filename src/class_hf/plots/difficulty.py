@@ -15,14 +15,14 @@ from class_hf.plots.style import (
     DARK_GREY,
     GREEN,
     ORANGE,
+    PICTURE_HEIGHT,
+    PICTURE_WIDTH,
     WIDE_PADDING,
     cut_caption,
-    draw_molecule,
     hide_spines,
     molecule_grid,
     new_figure,
     save_figure,
-    write_text,
 )
 
 if TYPE_CHECKING:
@@ -137,15 +137,13 @@ def draw_pairs(ds: Any, rows: Sequence[int], *, title: str = "", columns: int = 
     """
     if not len(rows):
         raise ValueError("rows is empty: give the indices of the pairs to draw.")
-    figure, cells = molecule_grid(len(rows), columns, text_height=1.9, title_height=0.4 if title else 0, row_gap=0.3)
-    for row, (picture, text) in zip(rows, cells, strict=True):
+    sheet, cells = molecule_grid(len(rows), columns, text_height=2.0, title=title, title_height=0.4)
+    for row, (left, top) in zip(rows, cells, strict=True):
         pair = ds[int(row)]
-        picture.imshow(draw_molecule(pair["smiles"], pair["id"]))
-        write_text(text, 1, _heading(pair), fontsize=8.5, fontweight="bold")
-        write_text(text, 0.8, cut_caption(pair["description"]), fontsize=8.5)
-    if title:
-        figure.suptitle(title, fontsize=13)
-    return figure
+        sheet.add_molecule(pair["smiles"], pair["id"], left, top, PICTURE_WIDTH)
+        sheet.add_text(_heading(pair), left, top + PICTURE_HEIGHT, fontsize=8.5, fontweight="bold")
+        sheet.add_text(cut_caption(pair["description"]), left, top + PICTURE_HEIGHT + 0.36, fontsize=8.5)
+    return sheet.figure
 
 
 def _heading(pair: Mapping[str, Any]) -> str:

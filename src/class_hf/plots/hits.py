@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from class_hf.plots.style import cut_caption, draw_molecule, molecule_grid, write_text
+from class_hf.plots.style import PICTURE_HEIGHT, PICTURE_WIDTH, cut_caption, molecule_grid
 from class_hf.search.query import Hit
 
 if TYPE_CHECKING:
@@ -31,16 +31,15 @@ def draw_hits(hits: Sequence[Hit], *, title: str = "", columns: int = 3) -> "Fig
     if not 1 <= len(hits) <= 50:
         raise ValueError(f"there are {len(hits)} hits; a figure holds 1 to 50.")
     captioned = any(hit.fields.get("description") for hit in hits)
-    figure, cells = molecule_grid(
-        len(hits), columns, text_height=1.5 if captioned else 0.5, title_height=0.6 if title else 0
-    )
-    for hit, (picture, text) in zip(hits, cells, strict=True):
-        picture.imshow(draw_molecule(hit.smiles, hit.id))
+    title = cut_caption(title, width=30 * min(columns, len(hits)), lines=2)
+    text_height = 1.5 if captioned else 0.5
+    sheet, cells = molecule_grid(len(hits), columns, text_height=text_height, title=title, title_height=0.6)
+    for hit, (left, top) in zip(hits, cells, strict=True):
+        sheet.add_molecule(hit.smiles, hit.id, left, top, PICTURE_WIDTH)
         name = hit.id if len(hit.id) <= 18 else hit.id[:15] + "..."
-        write_text(text, 1, f"{hit.rank}.  {name}   score {hit.score:.3f}", fontsize=9, fontweight="bold")
+        heading = f"{hit.rank}.  {name}   score {hit.score:.3f}"
+        sheet.add_text(heading, left, top + PICTURE_HEIGHT, fontsize=9, fontweight="bold")
         if captioned:
-            write_text(text, 0.84, cut_caption(hit.fields.get("description") or "", lines=6), fontsize=8.5)
-    if title:
-        width = 30 * min(columns, len(hits))
-        figure.suptitle(cut_caption(title, width=width, lines=2), fontsize=12, parse_math=False)
-    return figure
+            caption = cut_caption(hit.fields.get("description") or "", lines=6)
+            sheet.add_text(caption, left, top + PICTURE_HEIGHT + 0.24, fontsize=8.5)
+    return sheet.figure

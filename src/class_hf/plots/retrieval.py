@@ -67,7 +67,7 @@ def plot_retrievals(
     best = scores.topk(min(_TOP, candidates)).indices.tolist()
     sheet = Sheet(COLUMN_WIDTH, _TITLE + _ROW * len(rows))
     title = f"Text to molecule, {name} pool of {candidates:,} candidates: true molecules in green"
-    sheet.add_text(title, COLUMN_WIDTH / 2, 0.1, fontsize=11, ha="center")
+    sheet.add_title(title, size=11)
     step = (COLUMN_WIDTH - 2 * _MARGIN + _GAP) / (_TOP + 1)
     for line, row in enumerate(rows):
         top = _TITLE + _ROW * line

@@ -26,7 +26,7 @@ LINE_STYLES: tuple[Any, ...] = ("-", "--", ":", "-.", (0, (5, 1, 1, 1, 1, 1)), (
 WIDE_PADDING = (0.12, 0.08)
 # Cards show a figure about 800 pixels wide. A wider figure than this would be shrunk until its text is unreadable.
 COLUMN_WIDTH = 8.4
-_CELL_WIDTH, _PICTURE_HEIGHT = 2.75, 1.9
+_CELL_WIDTH, PICTURE_WIDTH, PICTURE_HEIGHT = 2.75, 2.5, 1.9
 # Height of the picture of a molecule, as a share of its width.
 PICTURE_RATIO = 460 / 660
 
@@ -176,6 +176,11 @@ class Sheet:
         self.axes.axis("off")
         self.axes.set(xlim=(0, width), ylim=(height, 0))
 
+    def add_title(self, text: str, size: float = 12) -> None:
+        """Writes a title over the middle of the figure."""
+        height = self.figure.get_size_inches()[1]
+        self.figure.suptitle(text, y=1 - 0.1 / height, va="top", fontsize=size, parse_math=False)
+
     def add_text(self, text: str, left: float, top: float, **style: Any) -> None:
         """Writes a text. A dollar sign does not start a formula."""
         self.axes.text(left, top, text, va="top", parse_math=False, **style)
@@ -205,38 +210,29 @@ class Sheet:
 
 
 def molecule_grid(
-    count: int, columns: int, *, text_height: float, title_height: float, row_gap: float = 0.0
-) -> "tuple[Figure, list[tuple[Axes, Axes]]]":
-    """Makes a figure with a grid of cells. Each cell has axes for a picture above axes for a text.
+    count: int, columns: int, *, text_height: float, title: str = "", title_height: float = 0.0
+) -> tuple[Sheet, list[tuple[float, float]]]:
+    """Makes a sheet with a grid of cells. Each cell has space for a picture above space for a text.
 
     Args:
         count: number of cells.
         columns: maximum number of cells in a row.
         text_height: height of each text in inches.
-        title_height: space above the grid in inches.
-        row_gap: further height of each row in inches.
+        title: title of the figure.
+        title_height: height of the title in inches.
 
     Returns:
-        The figure and the (picture, text) axes of each cell, row by row.
+        The sheet, and (left, top) of each cell in inches, row by row. The text begins `PICTURE_HEIGHT` below the top.
     """
     columns = min(columns, count)
     rows = -(-count // columns)
-    height = (_PICTURE_HEIGHT + text_height + row_gap) * rows + title_height
-    figure = new_figure(_CELL_WIDTH * columns, height, padding=WIDE_PADDING)
-    grid = figure.add_gridspec(2 * rows, columns, height_ratios=[_PICTURE_HEIGHT, text_height] * rows)
-    cells = []
-    for place in range(count):
-        row, column = divmod(place, columns)
-        picture, text = (figure.add_subplot(grid[2 * row + half, column]) for half in range(2))
-        picture.axis("off")
-        text.axis("off")
-        cells.append((picture, text))
-    return figure, cells
-
-
-def write_text(axes: "Axes", height: float, text: str, **style: Any) -> None:
-    """Writes a text into axes from the left, with its top at a share of the height of the axes.
-
-    A dollar sign does not start a formula.
-    """
-    axes.text(0, height, text, va="top", transform=axes.transAxes, parse_math=False, **style)
+    title_height = title_height if title else 0.0
+    row_height = PICTURE_HEIGHT + text_height
+    sheet = Sheet(_CELL_WIDTH * columns, row_height * rows + title_height)
+    if title:
+        sheet.add_title(title)
+    left, top = WIDE_PADDING
+    return sheet, [
+        (left + column * _CELL_WIDTH, top + title_height + row * row_height)
+        for row, column in (divmod(place, columns) for place in range(count))
+    ]
