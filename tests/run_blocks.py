@@ -7,11 +7,13 @@ command or with redirections runs in bash.
 import contextlib
 import io
 import json
+import os
 import shlex
 import subprocess
 import sys
 import traceback
 from collections.abc import Sequence
+from pathlib import Path
 
 from class_hf import cli
 
@@ -19,7 +21,12 @@ from class_hf import cli
 def run_command(line: str) -> None:
     words = shlex.split(line)
     if words[0] != "class-hf" or "||" in words:
-        run = subprocess.run(["bash", "-euo", "pipefail", "-c", line], check=True, capture_output=True, text=True)
+        # The command of this Python, whether or not its environment is active.
+        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        run = subprocess.run(
+            ["bash", "-euo", "pipefail", "-c", line],
+            env={**os.environ, "PATH": path}, check=True, capture_output=True, text=True,
+        )  # fmt: skip
         sys.stdout.write(run.stdout)
         return
     try:
