@@ -131,7 +131,12 @@ def finish(rows: Sequence[dict[str, Any]], output: Path, **details: Any) -> None
     from class_hf.utils.files import write_json
 
     words = [Path(sys.argv[0]).name, *sys.argv[1:]]
-    for option, name in (("--data_dir", "DATA"), ("--model", "MODEL"), ("--runs_dir", "RUNS")):
+    for option, name in (
+        ("--data_dir", "DATA"),
+        ("--model", "MODEL"),
+        ("--runs_dir", "RUNS"),
+        ("--earlier", "CHECKOUT/src"),
+    ):
         if option in words:
             words[words.index(option) + 1] = name
     origin = {"machine": machine(), "command": f"python benchmarks/{shlex.join(words)}"}
