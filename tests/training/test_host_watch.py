@@ -50,7 +50,7 @@ def wait_for(condition, seconds=30.0):
 def test_every_host_names_the_silent_one(store):
     fails = Event()
     made, lines = watches(store, 1.2, fails)
-    assert wait_for(lambda: all(len(set(watch.names.values()) & {"10.0.0.3"}) for watch in made[:2]))
+    assert wait_for(lambda: all(2 in watch.names for watch in made[:2]) and made[2]._answered is not None)
     assert not any(lines)
     fails.set()
     assert wait_for(lambda: all(lines))
@@ -61,9 +61,20 @@ def test_every_host_names_the_silent_one(store):
         watch.stop()
 
 
+def test_a_host_that_starts_later_is_not_silent(store):
+    lines = []
+    watch = HostWatch(lambda: store, 0, 2, 0.3, "10.0.0.1", lines.append).start()
+    time.sleep(0.8)
+    assert not lines and watch.silent_hosts(0.3) == []
+    store.set("name 1", "10.0.0.2")
+    store.set("sign 1", "1")
+    assert wait_for(lambda: lines) and lines[0].startswith("host 10.0.0.2 has been silent for 0.3 s")
+    watch.stop()
+
+
 def test_a_host_that_is_done_is_not_silent(store):
     made, lines = watches(store, 1.2, Event())
-    assert wait_for(lambda: "10.0.0.3" in made[0].names.values())
+    assert wait_for(lambda: 2 in made[0].names)
     made[2].stop()
     time.sleep(1.8)
     assert not any(lines) and made[0].silent_hosts(1.2) == []

@@ -1,5 +1,6 @@
 """Watches the hosts of a run: a host that is killed or falls silent ends the others, with one line that names it."""
 
+import logging
 import os
 import re
 import socket
@@ -10,11 +11,15 @@ from contextlib import contextmanager
 from datetime import timedelta
 from threading import Event, Thread
 from typing import Any
+from uuid import uuid4
 
 import torch.distributed as dist
+from accelerate.utils import broadcast_object_list
 from transformers import TrainingArguments
 
 from class_hf.utils.messages import one_line
+
+logger = logging.getLogger(__name__)
 
 _LONGEST_INTERVAL = 5.0  # seconds
 _DONE = "done"
@@ -25,7 +30,8 @@ class HostWatch:
     """Counts up a number for this host in the store of the run, and watches the numbers of the others.
 
     gloo notices a host whose connection is closed, but waits for one that falls silent, whatever its timeout. Two
-    threads are needed: a call to the store of a silent host does not return.
+    threads are needed: a call to the store of a silent host does not return. A host counts as silent only after it has
+    given a sign.
 
     Args:
         open_store (`Callable`): connects to the `torch.distributed` store of the run.
@@ -57,9 +63,9 @@ class HostWatch:
         self.timeout, self.interval = timeout, min(_LONGEST_INTERVAL, timeout / 6)
         self.on_silence = on_silence or _end
         self.names: dict[int, str] = {}
-        now = time.monotonic()
-        self._signs = {number: ("", now) for number in range(hosts)}
-        self._answered = now
+        self._others = [number for number in range(hosts) if number != host]
+        self._signs: dict[int, tuple[str, float]] = {}
+        self._answered: float | None = None
         self._ended = Event()
         self._threads = [Thread(target=work, daemon=True) for work in (self._beat, self._look)]
 
@@ -81,16 +87,13 @@ class HostWatch:
         While the store does not answer, only its host is named: nothing is known of the others.
         """
         now = time.monotonic()
-        if now - self._answered > seconds:
-            return [self._name(0)] if self.host else []
+        if self._answered is not None and now - self._answered > seconds:
+            return [self.names.get(0, "of machine rank 0")] if self.host else []
         return [
-            self._name(number)
-            for number, (sign, seen) in self._signs.items()
-            if number != self.host and sign != _DONE and now - seen > seconds
+            self.names[number]
+            for number, (sign, seen) in list(self._signs.items())
+            if sign != _DONE and now - seen > seconds
         ]
-
-    def _name(self, number: int) -> str:
-        return self.names.get(number, f"of machine rank {number}")
 
     def _beat(self) -> None:
         """Counts up in the store, and reads the signs of the others."""
@@ -98,22 +101,26 @@ class HostWatch:
         try:
             store = self.open_store()
             store.set(f"name {self.host}", self.address)
-            while not self._ended.wait(self.interval):
+            while not self._ended.is_set():
                 count += 1
                 store.set(f"sign {self.host}", str(count))
                 self._read(store)
+                self._ended.wait(self.interval)
             store.set(f"sign {self.host}", _DONE)
-        except (dist.DistError, RuntimeError):
-            return  # the store is gone: `_look` notices
+        except (dist.DistError, RuntimeError) as error:
+            if self._answered is None and not self._ended.is_set():
+                logger.warning("other hosts are not watched: the store of the run does not answer (%s).", error)
+            # Otherwise the store is gone, and `_look` notices.
 
     def _read(self, store: Any) -> None:
-        for number in self._signs:
+        for number in self._others:
             # Without the check, `get` would wait for a host that has not started yet.
-            if number != self.host and store.check([f"sign {number}"]):
-                self.names[number] = store.get(f"name {number}").decode()
-                sign = store.get(f"sign {number}").decode()
-                if sign != self._signs[number][0]:
-                    self._signs[number] = (sign, time.monotonic())
+            if not store.check([f"sign {number}"]):
+                continue
+            self.names[number] = store.get(f"name {number}").decode()
+            sign = store.get(f"sign {number}").decode()
+            if number not in self._signs or sign != self._signs[number][0]:
+                self._signs[number] = (sign, time.monotonic())
         self._answered = time.monotonic()
 
     def _look(self) -> None:
@@ -133,7 +140,7 @@ def watching_hosts(args: TrainingArguments) -> Iterator[HostWatch | None]:
     """Watches the other hosts during a block, if the launcher has started processes on several.
 
     One process of each host watches: when it ends, the launcher ends the others of its host. The watch uses the store
-    of `torch.distributed` at `MASTER_ADDR`.
+    of `torch.distributed` at `MASTER_ADDR`. All processes enter the block together.
 
     Args:
         args: the arguments of the run. `ddp_timeout` is the number of seconds after which a host counts as silent.
@@ -145,6 +152,10 @@ def watching_hosts(args: TrainingArguments) -> Iterator[HostWatch | None]:
         ConnectionError: if a host closes its connections during the block. The message names the host.
     """
     hosts = int(os.environ.get("GROUP_WORLD_SIZE", 1))
+    # The store of an elastic run outlives its attempts, and the restart counts of hosts differ.
+    attempt = [uuid4().hex]
+    if hosts > 1 and dist.is_initialized():
+        broadcast_object_list(attempt)
     if hosts < 2 or int(os.environ.get("LOCAL_RANK", 0)) or "MASTER_ADDR" not in os.environ:
         yield None
         return
@@ -152,8 +163,7 @@ def watching_hosts(args: TrainingArguments) -> Iterator[HostWatch | None]:
 
     def open_store() -> Any:
         store = dist.TCPStore(master, port, is_master=False, timeout=timedelta(seconds=args.ddp_timeout))
-        # Signs of an attempt before an elastic restart do not count.
-        return dist.PrefixStore(f"class_hf hosts {os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", store)
+        return dist.PrefixStore(f"class_hf hosts {attempt[0]}", store)
 
     number = int(os.environ["GROUP_RANK"])
     watch = HostWatch(open_store, number, hosts, args.ddp_timeout, _own_address(master, port)).start()
