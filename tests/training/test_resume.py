@@ -139,6 +139,9 @@ def test_a_checkpoint_of_another_plan_is_refused(tmp_path):
     other = build(settings_for(tmp_path, curriculum_start=0.5))
     with pytest.raises(ValueError, match=r"made with other settings \(start 0.4 -> 0.5\)"):
         other.train(resume_from_checkpoint=True)
+    other = build(settings_for(tmp_path, curriculum_end="0.8"))
+    with pytest.raises(ValueError, match=r"made with other settings \(.*end"):
+        other.train(resume_from_checkpoint=True)
     other = build(settings_for(tmp_path, intensity_gamma=2.0))
     with pytest.raises(ValueError, match=r"other settings \(intensity_gamma 1.0 -> 2.0\)"):
         other.train(resume_from_checkpoint=True)
