@@ -34,9 +34,11 @@ if not asks_for_help():  # these imports take seconds, and the help needs none o
 
     from class_hf.data.keep import drop_marked
     from class_hf.data.source import load_data
+    from class_hf.difficulty.density import DensitySettings
     from class_hf.difficulty.scorer import DifficultyScorer, score_dataset
     from class_hf.difficulty.summary import format_summary, summarise_scores
     from class_hf.hub.data_source import source_name
+    from class_hf.hub.loading import package_model
     from class_hf.plots.difficulty import write_figures
     from class_hf.shards.parts import print_rejects
     from class_hf.shards.scoring import ScoreSettings, score_table
@@ -88,6 +90,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
 def main(arguments: Sequence[str] | None = None) -> None:
     """Loads, fits, scores, writes and reports."""
     args = parse_arguments(arguments)
+    text_model = None if args.density_text_model is None else package_model(args.density_text_model)
     # Before loading, so that wrong arguments fail in the first second.
     scorer = DifficultyScorer(
         args.definition,
@@ -98,6 +101,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         args.reference_steps,
         args.text_similarity,
         args.exact_up_to,
+        DensitySettings(args.density_quantile, text_model, args.density_mol2vec),
     )
     if not sys.stderr.isatty():
         disable_progress_bars()

@@ -2,7 +2,7 @@
 
 GROUPS = {"O": "alcohol", "N": "amine", "C(=O)O": "acid", "Cl": "chloride", "S": "thiol", "c1ccccc1": "arene"}
 COLUMNS = ("text_difficulty", "molecule_difficulty", "difficulty")
-DEFINITIONS = ["complexity", "confusability", "alignment"]
+DEFINITIONS = ["complexity", "confusability", "density", "alignment"]
 FEW = {"neighbours": 3, "reference_steps": 3}
 
 

@@ -12,7 +12,7 @@ from class_hf.utils.suggestions import did_you_mean
 # Names of the backbones in `backbones/registry.py`; `register_backbone` adds to them.
 BACKBONE_NAMES = ["dual_encoder", "aman", "orma", "text2mol"]
 # Names of the definitions in `difficulty/definitions.py`, which takes long to import.
-DIFFICULTY_NAMES = ("alignment", "complexity", "confusability")
+DIFFICULTY_NAMES = ("alignment", "complexity", "confusability", "density")
 
 
 @dataclass

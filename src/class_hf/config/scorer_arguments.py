@@ -4,7 +4,7 @@ import argparse
 from typing import Literal
 
 from class_hf.config.arguments import DIFFICULTY_NAMES
-from class_hf.utils.numbers import non_negative_integer, positive_integer, share
+from class_hf.utils.numbers import non_negative_integer, number, positive_integer, share
 
 
 def add_scorer_arguments(parser: argparse.ArgumentParser) -> None:
@@ -46,7 +46,25 @@ def add_scorer_arguments(parser: argparse.ArgumentParser) -> None:
         "--exact_up_to",
         type=non_negative_integer,
         default=100_000,
-        help="of confusability: with more training pairs, faiss finds the neighbours (default: %(default)s)",
+        help="of confusability: with more training pairs, faiss finds the neighbours; of density: pairs are compared "
+        "with a sample of so many (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--density_quantile",
+        type=number,
+        default=0.99,
+        help="of density: share of the similarities that lie below the threshold (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--density_text_model",
+        metavar="MODEL",
+        help="of density: sentence encoder of the captions, a folder, a Hub id or package:NAME (default: TF-IDF "
+        "vectors)",
+    )
+    parser.add_argument(
+        "--density_mol2vec",
+        metavar="FILE",
+        help="of density: mol2vec vectors, token_embedding_dict.npy or an .npz file (default: Morgan fingerprints)",
     )
     parser.add_argument(
         "--seed",

@@ -4,7 +4,7 @@ A definition that is not part of the package is named as `package.module:Name` i
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -12,6 +12,7 @@ import numpy as np
 from class_hf.difficulty.alignment import MIN_PAIRS, Alignment
 from class_hf.difficulty.complexity import Complexity
 from class_hf.difficulty.confusability import TEXT_SIMILARITIES, Confusability
+from class_hf.difficulty.density import Density, DensitySettings
 from class_hf.difficulty.pair_features import PairFeatures
 from class_hf.difficulty.similarities import load_faiss
 from class_hf.utils.numbers import non_negative_integer, positive_integer
@@ -81,7 +82,9 @@ class DifficultySettings:
         seed: of alignment's reference models.
         reference_steps: optimizer steps of each of alignment's reference models.
         text_similarity: of confusability, `"tfidf"` or `"hashed"`.
-        exact_up_to: of confusability, number of training pairs above which faiss finds the neighbours.
+        exact_up_to: of confusability, number of training pairs above which faiss finds the neighbours. Of density,
+            number above which pairs are compared with a sample of this size.
+        density: of density.
 
     Raises:
         ValueError: if a setting is out of range.
@@ -96,6 +99,7 @@ class DifficultySettings:
     reference_steps: int = 150
     text_similarity: str = "tfidf"
     exact_up_to: int = 100_000
+    density: DensitySettings = field(default_factory=DensitySettings)
 
     def __post_init__(self) -> None:
         if self.neighbours != "all" and (isinstance(self.neighbours, str) or self.neighbours < 1):
@@ -113,6 +117,7 @@ _FITS: dict[str, Fit] = {
     "confusability": lambda pairs, settings: Confusability.fit(
         pairs, settings.neighbours, settings.text_similarity, settings.exact_up_to
     ),
+    "density": lambda pairs, settings: Density.fit(pairs, settings.density, settings.exact_up_to),
     "alignment": lambda pairs, settings: Alignment.fit(pairs, seed=settings.seed, steps=settings.reference_steps),
 }
 
@@ -177,6 +182,10 @@ def check_size(name: str, size: int, settings: DifficultySettings) -> None:
             )
         elif size > settings.exact_up_to:
             load_faiss()
+    if name == "density" and size < 2:
+        raise ValueError("density needs at least 2 training pairs, got 1.")
+    if name == "density" and settings.exact_up_to < 2:
+        raise ValueError(f"exact_up_to is {settings.exact_up_to}; density needs a sample of at least 2 pairs.")
     if name == "alignment" and size < MIN_PAIRS:
         raise ValueError(f"alignment needs at least {MIN_PAIRS} training pairs, got {size}.")
 

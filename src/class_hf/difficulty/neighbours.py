@@ -152,6 +152,46 @@ def sums(
     return np.concatenate(_over_tiles(add, base, similarity, queries, device, tile, dtype))
 
 
+def counts_above(
+    base: Any,
+    threshold: float,
+    similarity: str,
+    queries: Any,
+    device: str | None = None,
+    *,
+    tile: tuple[int, int] | None = None,
+    dtype: torch.dtype | None = None,
+) -> np.ndarray:
+    """Counts the rows of a base whose similarity to each query is at least a threshold.
+
+    The other arguments are those of [`nearest`].
+
+    Returns:
+        (B,) int64.
+
+    >>> counts_above(np.eye(3, dtype=np.int8), 0.5, "cosine", np.array([[1, 1, 0]], np.int8)).tolist()
+    [2]
+    """
+
+    def count(part: slice, tiles: Iterable[tuple[slice, torch.Tensor]]) -> np.ndarray:
+        return np.sum([(values >= threshold).sum(1).cpu().numpy() for _, values in tiles], axis=0)
+
+    return np.concatenate(_over_tiles(count, base, similarity, queries, device, tile, dtype))
+
+
+def similarities_of(base: Any, similarity: str, queries: Any, device: str | None = None) -> np.ndarray:
+    """The similarity of each query to each row of a base: (B, N) float32. The arguments are those of [`nearest`].
+
+    >>> similarities_of(np.eye(2, dtype=np.int8), "tanimoto", np.array([[1, 1]], np.int8)).tolist()
+    [[0.5, 0.5]]
+    """
+
+    def collect(part: slice, tiles: Iterable[tuple[slice, torch.Tensor]]) -> np.ndarray:
+        return np.concatenate([values.cpu().numpy() for _, values in tiles], axis=1)
+
+    return np.concatenate(_over_tiles(collect, base, similarity, queries, device, None, None))
+
+
 def _over_tiles(
     work: Callable[[slice, Iterable[tuple[slice, torch.Tensor]]], T],
     base: Any,

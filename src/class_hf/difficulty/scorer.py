@@ -16,6 +16,7 @@ from class_hf.difficulty.definitions import (
     fit_definition,
     short_name,
 )
+from class_hf.difficulty.density import DensitySettings
 from class_hf.difficulty.pair_columns import COLUMNS, content_digests, name_pairs, pair_columns, repeated_ids
 from class_hf.difficulty.pair_features import PairFeatures
 from class_hf.difficulty.ranks import rank_among
@@ -48,6 +49,7 @@ class DifficultyScorer:
       ([`~class_hf.difficulty.complexity.Complexity`]);
     - `"confusability"`: how similar the nearest other pairs are
       ([`~class_hf.difficulty.confusability.Confusability`]);
+    - `"density"`: how many other pairs are similar ([`~class_hf.difficulty.density.Density`]);
     - `"alignment"`: how far down a small reference model ranks the true partner
       ([`~class_hf.difficulty.alignment.Alignment`]; it trains for about ten seconds on two cores);
     - `"package.module:Name"`: a definition of your own, see [`~class_hf.difficulty.definitions.Measure`].
@@ -74,7 +76,9 @@ class DifficultyScorer:
         text_similarity: how confusability compares captions: `"tfidf"`, by their terms, or `"hashed"`, by their terms
             hashed to 1,024 components. With many pairs the second is faster and ranks them almost equally.
         exact_up_to: of confusability. With more training pairs, an index of faiss, which must be installed, finds most
-            of the nearest pairs. With fewer, all pairs are compared.
+            of the nearest pairs. With fewer, all pairs are compared. Density compares each pair with a sample of at
+            most this size.
+        density: of density: threshold and vectors, see [`~class_hf.difficulty.density.DensitySettings`].
 
     Raises:
         ValueError: if an argument is out of range; the message names it and what is allowed.
@@ -110,6 +114,7 @@ class DifficultyScorer:
         reference_steps: int = 150,
         text_similarity: str = "tfidf",
         exact_up_to: int = 100_000,
+        density: DensitySettings | None = None,
     ) -> None:
         self.definition = (definition,) if isinstance(definition, str) else tuple(definition)
         self.combination = combination
@@ -119,6 +124,7 @@ class DifficultyScorer:
         self.reference_steps = reference_steps
         self.text_similarity = text_similarity
         self.exact_up_to = exact_up_to
+        self.density = density or DensitySettings()
         _ = self.settings  # checks them
         check_definitions(self.definition)
         check_choice("combination", combination, _COMBINATIONS)
@@ -130,7 +136,12 @@ class DifficultyScorer:
     def settings(self) -> DifficultySettings:
         """The arguments that the definitions read."""
         return DifficultySettings(
-            self.neighbours, self.seed, self.reference_steps, self.text_similarity, self.exact_up_to
+            self.neighbours,
+            self.seed,
+            self.reference_steps,
+            self.text_similarity,
+            self.exact_up_to,
+            self.density,
         )
 
     @property
