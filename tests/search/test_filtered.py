@@ -81,3 +81,14 @@ def test_k_hits_whenever_k_match(name, request, molecules):
         found = [hit.id for hit in index.search(QUERY, k=k, filters=filters, query_bank=False)]
         assert len(found) == min(k, len(expected)) and len(set(found)) == len(found), (filters, k)
         assert set(found) <= expected, filters
+
+
+@pytest.mark.parametrize("name", ["lance_index", "postgres_index"])
+@pytest.mark.parametrize(("pattern", "k"), [("[OX2H]", 1), ("[OX2H]", 12), ("[SX2H]", 7), ("Cl", 2)])
+def test_a_substructure_is_found_with_an_approximate_search(name, pattern, k, request, molecules, index):
+    filters = MoleculeFilter(substructure=pattern, where="number < 27")
+    found = request.getfixturevalue(name).search(QUERY, k=k, filters=filters, query_bank=False)
+    expected = index.search(QUERY, k=k, filters=filters, query_bank=False)
+    assert len(found) == len(expected) > 0
+    wanted = Chem.MolFromSmarts(pattern)
+    assert all(Chem.MolFromSmiles(hit.smiles).HasSubstructMatch(wanted) for hit in found)

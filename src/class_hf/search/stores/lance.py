@@ -147,13 +147,25 @@ class LanceStore:
         """
         name = MOLECULES if side == "molecule" else CAPTIONS
         where = self._where(filters) if filters else None
+        effort = self._effort(where)
         results = []
         for query in query_vectors(queries, self.config, side, use_penalties):
-            rows = self._search(name, query, k, where, self.config.get("effort"))
-            if len(rows) < k and "effort" in self.config:  # too few in the partitions that were probed
+            rows = self._search(name, query, k, where, effort)
+            if len(rows) < k and effort is not None:  # too few in the partitions that were probed
                 rows = self._search(name, query, k, where, None)
             results.append(self._found(rows) if side == "molecule" else self._found_captions(rows))
         return results
+
+    def _effort(self, where: str | None) -> int | None:
+        """The number of partitions to probe, or None for an exact search."""
+        effort = self.config.get("effort")
+        if effort is None or where is None:
+            return effort
+        # The partitions hold fewer candidates with a filter. A few candidates are compared exactly.
+        matching = self._tables[MOLECULES].count_rows(where)
+        if matching <= self.config["exact_up_to"]:
+            return None
+        return -(-effort * self.config["molecules"] // matching)
 
     def _search(self, name: str, query: np.ndarray, k: int, where: str | None, effort: int | None) -> Any:
         columns = [*self._names.values(), "number"] if name == MOLECULES else ["number", "molecule", "description"]
