@@ -105,6 +105,7 @@ def test_concatenated_mol_blocks_are_counted(tmp_path, between, cut):
 
 def test_a_mol_block_has_the_limits_of_a_smiles(tmp_path):
     rings = Chem.MolFromSmiles("C1CC1" * 320, sanitize=False)
+    rings.AddConformer(Chem.Conformer(rings.GetNumAtoms()))  # without one, RDKit computes a layout for six seconds
     put(tmp_path / "a.sdf", Chem.MolToV3KMolBlock(rings, kekulize=False) + "$$$$\n")
     assert read_molecules(tmp_path / "a.sdf")[FAULT][:] == ["its mol block has 320 rings; the limit is 300"]
 
