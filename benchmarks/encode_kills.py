@@ -125,7 +125,7 @@ def main() -> None:
         ],
         args.output,
         repeated=repeated,
-        rows=args.rows,
+        molecules=args.rows,
     )
 
 
