@@ -24,6 +24,8 @@ from class_hf.config.recipe_files import program
 from class_hf.data.columns import add_table_arguments, table_options
 from class_hf.utils.numbers import non_negative_integer, positive_integer
 
+DEFAULT_INDEX = "outputs/index"
+
 if not asks_for_help():  # these imports take seconds, and the help needs none of them
     import datasets
     import transformers
@@ -59,7 +61,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     source.add_argument("--data_dir", help="a folder with pairs; their candidate pool is indexed")
     source.add_argument("--dataset_name", help="Hub id of a data set of pairs; its candidate pool is indexed")
     source.add_argument("--demo", action="store_true", help="index the synthetic data set of the package")
-    parser.add_argument("--output_dir", default="outputs/index", help="folder of the index (default: %(default)s)")
+    parser.add_argument("--output_dir", help="folder of the index (default: outputs/index)")
     parser.add_argument(
         "--store",
         help="a folder, or a database: lance:PATH_OR_URL, postgresql://USER@HOST/DATABASE/TABLE, "
@@ -92,6 +94,8 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     add_table_arguments(parser)
     parser.add_log_arguments()
     args = parser.parse_args(argv)
+    if args.store is not None and args.output_dir is not None:
+        parser.error("--output_dir and --store both name the index; pass one of them")
     has_source = bool(args.vectors or args.molecules or args.data_dir or args.dataset_name or args.demo)
     if args.append or args.update:
         if not args.molecules and not (args.append and args.vectors):
@@ -131,7 +135,7 @@ def main(argv: Sequence[str]) -> None:
         on_error=args.on_error,
         overwrite=args.overwrite,
     )
-    location = args.store or args.output_dir
+    location = args.store or args.output_dir or DEFAULT_INDEX
     if molecules is None:
         index = index_vectors(args.vectors, store=location, model=args.model, settings=settings)
     else:
@@ -179,7 +183,7 @@ def change_index(args: argparse.Namespace) -> str:
     Raises:
         ValueError: If an id, a column or a row does not fit the index.
     """
-    location = args.store or args.output_dir
+    location = args.store or args.output_dir or DEFAULT_INDEX
     shown = hide_password(location)
     with MoleculeIndex.load(location, args.model) as index:
         before = len(index)

@@ -4,6 +4,7 @@ from argument_cases import choices, contradictions, numbers, train_numbers, unkn
 from data_cases import molecule_tables, tables
 from model_cases import models
 from recipe_cases import recipes, studies
+from scale_cases import changes, encodings, suspects
 from search_cases import indexes, queries
 from workshop import Case
 
@@ -20,6 +21,9 @@ GENERATORS = (
     models,
     indexes,
     queries,
+    encodings,
+    suspects,
+    changes,
 )
 
 

@@ -99,5 +99,5 @@ def molecule_tables() -> Iterator[Case]:
     yield Case("index: split", "index", (*INDEX, "--split", "nothing"), "split|nothing")
     yield Case("index: two sources", "index", (*INDEX, "--demo"), "demo")
     yield Case("index: bank without pairs", "index", (*INDEX, "--query_bank"), "query_bank")
-    yield Case("index: store", "index", (*INDEX, "--store", "foo"), "foo|store")
-    yield Case("index: store class", "index", (*INDEX, "--store", "no_such_module:X@y"), "no_such_module|store")
+    yield Case("index: store", "index", (*INDEX, "--store", "foo"), "both name")
+    yield Case("index: store class", "index", (*INDEX[:4], "--store", "no_such_module:X@y"), "no_such_module|store")

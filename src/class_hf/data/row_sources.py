@@ -79,6 +79,8 @@ def open_rows(
     [['CCO'], ['CCN']]
     """
     text = str(path)
+    if not text.strip() or text == ".":
+        raise ValueError(f"the table is {text!r}; expected a file, a pattern of Parquet files, or a URL.")
     files = _parquet_files(text)
     if files is not None:
         for name, value in (("split", split), ("encoding", encoding)):

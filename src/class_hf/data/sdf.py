@@ -10,10 +10,13 @@ from rdkit import Chem, rdBase
 
 from class_hf.data.columns import SYNONYMS, normalise
 from class_hf.data.text_files import Notes, Record, SourceFile, read_lines
-from class_hf.models.smiles import size_fault
+from class_hf.models.smiles import MAX_ATOMS, MAX_RINGS, size_fault
 
 _PROPERTY = re.compile(r"^>.*?<([^<>]*)>")
 _COUNTS = re.compile(r"[ \d]{6}.*V[23]000\s*$")  # the fourth line of a mol block
+_NUMBER = r"( {2}\d| \d{2}|\d{3})"  # three columns
+_V2000_COUNTS = re.compile(rf"\A(?:.*\n){{3}}{_NUMBER}{_NUMBER}.*V2000")
+_V3000_COUNTS = re.compile(r"^M  V30 COUNTS +(\d+) +(\d+)", re.MULTILINE)
 # Older and newer PubChem exports. Each is PubChem's isomeric SMILES.
 _PUBCHEM_SMILES = ("PUBCHEM_SMILES", "PUBCHEM_OPENEYE_ISO_SMILES")
 _ID_NAMES = {name: rank for rank, (name,) in enumerate(SYNONYMS["id"])}
@@ -96,7 +99,9 @@ def structure_smiles(record: SdfRecord) -> tuple[str | None, str | None]:
         return None, f"holds {record.blocks} mol blocks; separate them by lines with $$$$"
     with rdBase.BlockLogs():
         if record.block.count("\n") > _SMALL:
-            # Before sanitisation, which takes minutes for thousands of rings.
+            # Before sanitisation, which takes minutes for thousands of rings. Some ring search comes without it, too.
+            if (fault := declared_fault(record.block)) is not None:
+                return None, f"its mol block {fault}"
             raw = Chem.MolFromMolBlock(record.block, sanitize=False, removeHs=False)
             fault = None if raw is None else size_fault(raw)
             if fault is not None:
@@ -107,6 +112,25 @@ def structure_smiles(record: SdfRecord) -> tuple[str | None, str | None]:
     if molecule is not None:
         return None, "its mol block has no atoms"
     return None, f"RDKit cannot read the mol block ({_reason(record.block)})"
+
+
+def declared_fault(block: str) -> str | None:
+    """Which limit a molecule exceeds by the numbers of atoms and bonds in the counts line of its mol block, or None.
+
+    A molecule of A atoms and B bonds has at least B - A + 1 rings.
+
+    >>> declared_fault("x\\n\\n\\nM  V30 COUNTS 4 9 0 0 0"), declared_fault("x\\n\\n\\nM  V30 COUNTS 9999 9 0 0 0")
+    (None, 'has 9,999 atoms; the limit is 2,000')
+    """
+    counts = _V3000_COUNTS.search(block) or _V2000_COUNTS.search(block)
+    if counts is None:
+        return None
+    atoms, bonds = (int(number) for number in counts.groups())
+    if atoms > MAX_ATOMS:
+        return f"has {atoms:,} atoms; the limit is {MAX_ATOMS:,}"
+    if bonds - atoms + 1 > MAX_RINGS:
+        return f"has at least {bonds - atoms + 1:,} rings; the limit is {MAX_RINGS:,}"
+    return None
 
 
 def pubchem_smiles(file: SourceFile) -> dict[str, str]:

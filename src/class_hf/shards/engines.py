@@ -5,6 +5,7 @@ An engine knows nothing of the work. It calls one picklable function with number
 
 import multiprocessing
 import os
+import re
 import signal
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -52,12 +53,12 @@ def run_work(
     if scheduler is not None:
         if workers != 1:
             raise ValueError("--workers starts local processes; with --scheduler the cluster decides. Pass one.")
+        if not re.fullmatch(r"(tcp|tls|ray)://[^/\s]+:\d+/?", scheduler):
+            raise ValueError(f"--scheduler is {scheduler!r}; expected tcp://HOST:PORT (Dask) or ray://HOST:PORT.")
         if scheduler.startswith(("tcp://", "tls://")):
             yield from _dask(work, numbers, scheduler)
-        elif scheduler.startswith("ray://"):
-            yield from _ray(work, numbers, scheduler)
         else:
-            raise ValueError(f"--scheduler is {scheduler!r}; expected tcp://HOST:PORT (Dask) or ray://HOST:PORT.")
+            yield from _ray(work, numbers, scheduler)
     elif workers == 1:
         yield from map(work, numbers)
     else:

@@ -4,16 +4,18 @@ import json
 import re
 import tempfile
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import fsspec
+import pyarrow as pa
 import pyarrow.parquet as pq
 from fsspec.implementations.local import LocalFileSystem
 
 from class_hf.utils.files import file_lock, report_full_disk, write_json
+from class_hf.utils.messages import one_line
 
 CONFIG = "encode.json"
 _LOCK = ".lock"
@@ -85,9 +87,21 @@ class ShardFolder:
 
     @contextmanager
     def open_parquet(self, name: str) -> Iterator[pq.ParquetFile]:
-        """Opens a Parquet file of the folder during a block."""
-        with self.system.open(f"{self.root}/{name}", "rb") as stream:
-            yield pq.ParquetFile(stream)
+        """Opens a Parquet file of the folder during a block.
+
+        Raises:
+            ValueError: If the file is missing or damaged, or lacks a column that the block reads.
+        """
+        advice = "Delete it and run the command that wrote it again."
+        try:
+            with self.system.open(f"{self.root}/{name}", "rb") as stream:
+                yield pq.ParquetFile(stream)
+        except FileNotFoundError as error:
+            raise ValueError(f"{self.location}/{name} is missing. Run the command that wrote it again.") from error
+        except (pa.ArrowException, KeyError, OSError) as error:
+            if isinstance(error, OSError) and error.errno is not None:
+                raise  # of the system, and not of Arrow: a full disk, for instance
+            raise ValueError(f"{self.location}/{name} is damaged: {one_line(error, limit=120)}. {advice}") from error
 
     def read_config(self) -> dict[str, Any] | None:
         """The description of the job, or None if there is none.
@@ -111,12 +125,37 @@ class ShardFolder:
         with self.new_file(self.config) as path:
             write_json(path, content)
 
-    def locked(self) -> AbstractContextManager[None]:
-        """Refuses a second driver of a folder on a disk. In object storage two drivers repeat each other's work."""
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Refuses a second driver of a folder on a disk. In object storage two drivers repeat each other's work.
+
+        If the block fails before the first shard is complete, what it wrote is removed, because there is nothing to
+        continue.
+        """
         if not self.is_local:
-            return nullcontext()
-        Path(self.root).mkdir(parents=True, exist_ok=True)
-        return file_lock(Path(self.root, _LOCK), f"another process writes to {self.location!r}; wait for its end.")
+            yield
+            return
+        root = Path(self.root)
+        above = next(folder for folder in root.parents if folder.is_dir())
+        root.mkdir(parents=True, exist_ok=True)
+        with file_lock(root / _LOCK, f"another process writes to {self.location!r}; wait for its end."):
+            try:
+                yield
+            except BaseException:
+                if set(self.names()) <= {self.config}:
+                    self._remove_from(above)
+                raise
+
+    def _remove_from(self, above: Path) -> None:
+        """Removes a folder without shards, and the empty folders up to one that was there before."""
+        root = Path(self.root)
+        self.remove_leftovers()
+        for name in (self.config, _LOCK):
+            (root / name).unlink(missing_ok=True)
+        for folder in (root, *root.parents):
+            if folder == above or any(folder.iterdir()):
+                break
+            folder.rmdir()
 
     def remove_leftovers(self) -> None:
         """Removes the temporary files of killed workers. The folder must be locked."""

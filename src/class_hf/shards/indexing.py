@@ -23,6 +23,8 @@ from class_hf.shards.encoding import BLOCK, column_names
 from class_hf.shards.folder import CONFIG, ShardFolder, part_name
 from class_hf.shards.parts import read_rejects
 
+_NEEDED = {"side", "rows", "model", "revision", "dimension", "dtype", "probes", "columns"}
+
 
 def index_vectors(
     vectors_dir: str,
@@ -121,6 +123,8 @@ def _complete_config(folder: ShardFolder) -> dict[str, Any]:
         raise ValueError(f"{folder.location!r} holds no encoding (no {CONFIG}); make one by `class-hf encode`.")
     if config["side"] != "molecule":
         raise ValueError(f"{folder.location!r} holds vectors of texts; an index needs molecules.")
+    if missing := sorted(_NEEDED - config.keys()):
+        raise ValueError(f"{folder.location}/{CONFIG} is damaged: it lacks {', '.join(missing)}.")
     complete = len(folder.parts())
     if complete != config["shards"]:
         raise ValueError(
@@ -134,7 +138,7 @@ def _table(folder: ShardFolder, config: dict[str, Any], path: Path) -> Dataset:
     names = _names(config)
     with folder.open_parquet(part_name(0)) as parquet:
         parts = parquet.schema_arrow
-    schema = pa.schema([(new, parts.field(name).type) for name, new in names.items()])
+        schema = pa.schema([(new, parts.field(name).type) for name, new in names.items()])
     with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_stream(sink, schema) as writer:
         for number in range(config["shards"]):
             with folder.open_parquet(part_name(number)) as parquet:
@@ -142,6 +146,12 @@ def _table(folder: ShardFolder, config: dict[str, Any], path: Path) -> Dataset:
                     columns = [batch.column(name) for name in names]
                     writer.write_batch(pa.RecordBatch.from_arrays(columns, schema=schema))
     table = Dataset.from_file(str(path))
+    rejects = read_rejects(folder)[0]
+    if len(table) + rejects != config["rows"]:
+        raise ValueError(
+            f"{folder.location!r} is damaged: it holds {len(table):,} vectors and {rejects:,} rejects of "
+            f"{config['rows']:,} rows. Run `class-hf encode` again, into a new folder."
+        )
     if not len(table):
         raise ValueError(f"{folder.location!r} holds no molecule: all {config['rows']:,} rows are rejects.")
     return table
@@ -164,7 +174,13 @@ def _vectors(folder: ShardFolder, config: dict[str, Any], kept: np.ndarray | Non
         with folder.open_parquet(part_name(number)) as parquet:
             for batch in parquet.iter_batches(batch_size=BLOCK, columns=["vector"]):
                 column = batch.column("vector")
-                vectors = column.flatten().to_numpy(zero_copy_only=False).reshape(len(column), config["dimension"])
+                flat = column.flatten().to_numpy(zero_copy_only=False)
+                if len(flat) != len(column) * config["dimension"] or not np.isfinite(flat).all():
+                    raise ValueError(
+                        f"{folder.location}/{part_name(number)} is damaged: a vector has not {config['dimension']} "
+                        "finite numbers. Delete it and run `class-hf encode` again."
+                    )
+                vectors = flat.reshape(len(column), config["dimension"])
                 if kept is not None:
                     first, last = np.searchsorted(kept, (start, start + len(column)))
                     vectors = vectors[kept[first:last] - start]
