@@ -49,6 +49,7 @@ SCRIPTS = (
     "encode",
     "encode_kills",
     "several_hosts",
+    "stores",
 )
 NEED_DATA = ("fast_cpu", "suspects", "wrong_pairs")  # their bars are for ChEBI-20 only
 BEGIN, END = "<!-- results -->", "<!-- /results -->"

@@ -38,8 +38,6 @@ if TYPE_CHECKING:
     pass
 
 _PAGE = 10_000  # rows that are read at a time
-# With a substructure, so many nearest molecules for each hit are tried before all that match are sorted.
-_NEAREST = 50
 
 
 class PostgresStore:
@@ -142,17 +140,11 @@ class PostgresStore:
         for query in query_vectors(queries, self.config, side, use_penalties):
             with self._transaction(filters):
                 rows: list[Any] = []
-                if "effort" in self.config:
-                    set_effort(self._connection, self.config["effort"])
-                    if filters and filters.substructure is not None and self.matches_substructures:
-                        # The planner expects few matches of every pattern. If there are many, the best are near.
-                        near, _ = self._statement(side, filters, nearest=_NEAREST * k)
-                        rows = self._connection.execute(near, [query, query, *values, query, k]).fetchall()
-                    else:
-                        rows = self._connection.execute(statement, [query, *values, query, k]).fetchall()
-                if len(rows) < k:
-                    set_effort(self._connection, None)
+                for effort in [self.config.get("effort"), None] if "effort" in self.config else [None]:
+                    set_effort(self._connection, effort)
                     rows = self._connection.execute(statement, [query, *values, query, k]).fetchall()
+                    if len(rows) >= k:
+                        break
             results.append(sorted(map(self._record, rows), key=lambda found: (-found.score, found.number)))
         return results
 
@@ -176,13 +168,8 @@ class PostgresStore:
                     f"{filters.time_limit:g} s. Simplify it, narrow the search by other filters, or raise the limit."
                 ) from None
 
-    def _statement(
-        self, side: str, filters: MoleculeFilter | None, nearest: int | None = None
-    ) -> tuple[Any, list[Any]]:
-        """The search, with a place for the query, the values, the query again and k.
-
-        With `nearest`, it is among so many nearest molecules, with a further place for the query before the values.
-        """
+    def _statement(self, side: str, filters: MoleculeFilter | None) -> tuple[Any, list[Any]]:
+        """The search, with a place for the query, the values, the query again and k."""
         from psycopg import sql
 
         columns = sql.SQL(", ").join(sql.Identifier("m", stored) for stored in self._columns.values())
@@ -200,14 +187,11 @@ class PostgresStore:
         operator = sql.SQL(distance_operator(self.config["query_bank"] is not None))
         # A graph gives the order of the distances alone. Without one, equal distances are in the order of the numbers.
         order = sql.SQL("" if "effort" in self.config else ", number")
-        table = self._names.molecules
-        if nearest is not None:
-            table = sql_of(f"(SELECT * FROM {{}} ORDER BY embedding {{}} %s LIMIT {nearest})", table, operator)
         return sql_of(
             "SELECT embedding {} %s, number, NULL, {} FROM {} AS m {} ORDER BY embedding {} %s{} LIMIT %s",
             operator,
             columns,
-            table,
+            self._names.molecules,
             where,
             operator,
             order,
