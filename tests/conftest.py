@@ -133,7 +133,7 @@ C60 = (
 @pytest.fixture(scope="module")
 def browser():
     """A real browser. Playwright runs an event loop in this thread, in which no other test could run its own."""
-    playwright = pytest.importorskip("playwright.sync_api")
+    playwright = pytest.importorskip("playwright.sync_api", reason="needs the extra `browser`")
     chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     if chromium is None:
         pytest.skip("there is no chromium (Debian: apt-get install chromium)")
@@ -186,7 +186,7 @@ def index(index_folder, indexed_model, processor):
 
 @pytest.fixture(scope="session")
 def qdrant_index(molecules, indexed_model, processor, pairs):
-    pytest.importorskip("qdrant_client")
+    pytest.importorskip("qdrant_client", reason="needs the extra `qdrant`")
     bank = pairs["description"][:12]
     store = "qdrant+memory:tiny"
     return MoleculeIndex.build(molecules, indexed_model, processor, store=store, query_bank=bank)
@@ -195,8 +195,8 @@ def qdrant_index(molecules, indexed_model, processor, pairs):
 @pytest.fixture(scope="session")
 def postgres_server():
     """A PostgreSQL server of this session."""
-    pytest.importorskip("psycopg")
-    pytest.importorskip("pgvector")
+    pytest.importorskip("psycopg", reason="needs the extra `postgres`")
+    pytest.importorskip("pgvector", reason="needs the extra `postgres`")
     if reason := missing_parts():
         pytest.skip(reason)
     # Not below the folder of pytest: the path of a socket is short, and the server's user must reach it.

@@ -107,7 +107,7 @@ def test_the_walk_throughs_run(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_no_page_is_too_long_or_too_wide(tmp_path: Path, browser) -> None:
     """In a real browser, at 1,280 pixels and on a phone. Reports of studies are not pages to read."""
-    pytest.importorskip("mkdocs")
+    pytest.importorskip("mkdocs", reason="needs the extra `docs`")
     environment = {**os.environ, "NO_MKDOCS_2_WARNING": "1"}
     build = [sys.executable, "-m", "mkdocs", "build", "--quiet", "--strict", "--site-dir", str(tmp_path)]
     done = subprocess.run(build, cwd=ROOT, env=environment, capture_output=True, text=True)

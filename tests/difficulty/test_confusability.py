@@ -155,7 +155,7 @@ WAYS = {
 @pytest.fixture(params=WAYS.values(), ids=WAYS)
 def way(request):
     if 0 in request.param:
-        pytest.importorskip("faiss")
+        pytest.importorskip("faiss", reason="needs the extra `faiss`")
     return request.param
 
 
@@ -240,7 +240,7 @@ def test_a_molecule_without_a_bit_in_common_with_the_anchors_scores_nothing():
 
 @pytest.mark.parametrize("text_similarity", ["tfidf", "hashed"])
 def test_an_index_whose_lists_are_all_read_is_exact(text_similarity):
-    pytest.importorskip("faiss")
+    pytest.importorskip("faiss", reason="needs the extra `faiss`")
     # 48 pairs are one list of fewer than 64 candidates.
     train, new = make_pairs(range(COUNT)), make_pairs(range(COUNT, COUNT + 12))
     indexed, raw = Confusability.fit(train, 5, text_similarity, exact_up_to=COUNT - 1)
@@ -259,7 +259,7 @@ def clustered_rows(clusters=40, size=20):
 
 @pytest.mark.parametrize("similarity", ["tanimoto", "cosine"])
 def test_an_index_of_several_lists_finds_most_neighbours(similarity):
-    pytest.importorskip("faiss")
+    pytest.importorskip("faiss", reason="needs the extra `faiss`")
     rows = clustered_rows()
     _, scores = NearestIndexed.fit(rows, similarity, 4, probes=3, candidates=20)
     _, exact = Nearest.fit(rows, similarity, 4)
@@ -269,7 +269,7 @@ def test_an_index_of_several_lists_finds_most_neighbours(similarity):
 
 
 def test_neighbours_that_an_index_does_not_find_count_as_nothing():
-    pytest.importorskip("faiss")
+    pytest.importorskip("faiss", reason="needs the extra `faiss`")
     rows = clustered_rows()
     _, scores = NearestIndexed.fit(rows, "tanimoto", 60, probes=1)
     _, exact = Nearest.fit(rows, "tanimoto", 60)

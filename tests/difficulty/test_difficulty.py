@@ -152,7 +152,7 @@ def test_number_of_processes_does_not_change_scores(scorer):
 )
 def test_other_ways_to_be_confusable_depend_on_none_of_these(options):
     if "exact_up_to" in options:
-        pytest.importorskip("faiss")
+        pytest.importorskip("faiss", reason="needs the extra `faiss`")
     scorer = DifficultyScorer("confusability", **options).fit(TRAIN)
     before = Hasher.hash(scorer)
     mixed = {column: TRAIN[column][:15] + NEW[column] for column in TRAIN}

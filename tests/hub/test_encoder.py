@@ -87,7 +87,7 @@ def test_precisions_and_types(encoder):
     assert half.dtype == np.float16 and np.abs(half - vectors).max() < 1e-3
     bits = encoder.encode_molecules(["CCO", "CCN"], precision="ubinary")
     np.testing.assert_array_equal(bits, np.packbits(vectors > 0, axis=1))
-    quantization = pytest.importorskip("sentence_transformers.util.quantization")
+    quantization = pytest.importorskip("sentence_transformers.util.quantization", reason="needs the extra `test`")
     for precision in ("binary", "ubinary"):
         ours = encoder.encode_molecules(["CCO", "CCN"], precision=precision)
         theirs = quantization.quantize_embeddings(vectors, precision=precision)

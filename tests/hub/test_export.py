@@ -60,7 +60,7 @@ def expected(model, processor):
 
 
 def test_encode_equals_the_model(exported, expected, tmp_path):
-    sentence_transformers = pytest.importorskip("sentence_transformers")
+    sentence_transformers = pytest.importorskip("sentence_transformers", reason="needs the extra `test`")
     loaded = sentence_transformers.SentenceTransformer(str(exported), device="cpu")
     assert loaded.max_seq_length == 20
     assert np.abs(loaded.encode(CAPTIONS) - expected).max() < 1e-5

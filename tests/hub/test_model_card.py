@@ -107,7 +107,7 @@ EVIL = "x`</b><script>alert(1)</script>\n---\nlicense: evil\n# {{ 7 * 7 }} | [a]
 
 
 def test_text_from_data_and_arguments_is_escaped():
-    markdown = pytest.importorskip("markdown")
+    markdown = pytest.importorskip("markdown", reason="needs the extra `docs`")
     row = {"hits@1": 0.5, "hits@10": 1.0, "mrr": 0.75, "mean_rank": 1.5, "candidates": 12}
     metrics = {"split": EVIL, "pools": {EVIL: {"text_to_molecule": row}}}
     text = model_card(

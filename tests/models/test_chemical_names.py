@@ -145,7 +145,7 @@ def test_what_opsin_does_not_read_is_looked_up(opsin_names, monkeypatch):
 
 
 def test_a_trivial_name_is_one_of_a_compound_s_main_names():
-    pytest.importorskip("chemicals")
+    pytest.importorskip("chemicals", reason="needs the extra `names`")
     actual = look_up(["Melatonin", "levobupivacaine", "control", "alcohol", "salt", "no such compound", "EDT"])
     assert actual == {
         "Melatonin": "CC(=O)NCCC1=CNC2=C1C=C(C=C2)OC",

@@ -36,7 +36,7 @@ def server(request, saved, index_folder, indexed_model, processor, tmp_path_fact
     """A page with two pools."""
     if _running:  # several test files import this fixture
         return _running[0]
-    pytest.importorskip("gradio")
+    pytest.importorskip("gradio", reason="needs the extra `app`")
     nasty = tmp_path_factory.mktemp("nasty") / "nasty"
     table = Dataset.from_dict({"id": ["x"], "smiles": ["CCO"], "description": [NASTY]})
     MoleculeIndex.build(table, indexed_model, processor, nasty)

@@ -169,7 +169,7 @@ def test_arguments_are_checked(recipe, argv, message, tmp_path, monkeypatch):
 
 
 def test_a_space_carries_all_it_needs(recipe, saved, index_folder, tmp_path, monkeypatch):
-    pytest.importorskip("gradio")
+    pytest.importorskip("gradio", reason="needs the extra `app`")
     space = tmp_path / "space"
     recipe.main(["--index", str(index_folder), "--model", str(saved), "--export_space", str(space)])
     card = (space / "README.md").read_text()
@@ -202,8 +202,8 @@ def test_a_space_carries_all_it_needs(recipe, saved, index_folder, tmp_path, mon
 
 
 def test_a_space_of_a_model_that_reads_names_has_opsin_and_java(recipe, saved, index_folder, tmp_path):
-    pytest.importorskip("gradio")
-    pytest.importorskip("py2opsin")
+    pytest.importorskip("gradio", reason="needs the extra `app`")
+    pytest.importorskip("py2opsin", reason="needs the extra `names`")
     reading = tmp_path / "reading"
     shutil.copytree(saved, reading)
     config = json.loads((reading / "config.json").read_text())

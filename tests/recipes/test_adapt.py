@@ -232,7 +232,7 @@ def test_export(run, tmp_path):
     for model in (run, run / "adapter"):
         target = tmp_path / f"text_{model.name}"
         export("--model", model, "--output_dir", target, "--format", "sentence-transformers")
-        sentence_transformers = pytest.importorskip("sentence_transformers")
+        sentence_transformers = pytest.importorskip("sentence_transformers", reason="needs the extra `test`")
         vectors = sentence_transformers.SentenceTransformer(str(target), device="cpu").encode(
             rows_of_pairs(6)["description"], convert_to_tensor=True
         )

@@ -25,7 +25,7 @@ def test_a_molecule_is_one_row_with_all_its_captions(table):
 @pytest.mark.parametrize("store", [None, "qdrant+memory:captions"])
 def test_each_caption_is_found_with_its_text(table, indexed_model, processor, tmp_path, store):
     if store is not None:
-        pytest.importorskip("qdrant_client")
+        pytest.importorskip("qdrant_client", reason="needs the extra `qdrant`")
     place = tmp_path / "index" if store is None else None
     index = MoleculeIndex.build(table, indexed_model, processor, place, store=store)
     assert index.config["molecules"] == 4 and index.config["captions"] == 4

@@ -53,7 +53,7 @@ def assert_same(index, other):
 @pytest.mark.parametrize("exact_up_to", [200_000, 5])
 def test_changes_equal_a_rebuild(molecules, indexed_model, processor, bank, tmp_path, exact_up_to):
     if exact_up_to == 5:
-        pytest.importorskip("faiss")
+        pytest.importorskip("faiss", reason="needs the extra `faiss`")
     arguments = (indexed_model, processor)
     index = built(molecules.select(range(10)), *arguments, tmp_path / "index", bank, exact_up_to)
     index.add(molecules.select(range(10, 28)))

@@ -20,7 +20,7 @@ ROWS = {
 def stocked(request, indexed_model, processor, tmp_path_factory):
     table = Dataset.from_dict(ROWS)
     if request.param == "qdrant":
-        pytest.importorskip("qdrant_client")
+        pytest.importorskip("qdrant_client", reason="needs the extra `qdrant`")
         return MoleculeIndex.build(table, indexed_model, processor, store="qdrant+memory:stocked", overwrite=True)
     return MoleculeIndex.build(table, indexed_model, processor, tmp_path_factory.mktemp("stocked") / "index")
 

@@ -19,7 +19,7 @@ CODES = ("molecules_codes", "molecules_projection", "captions_codes")
 @pytest.fixture(scope="module")
 def intact(molecules, indexed_model, processor, pairs, tmp_path_factory):
     """An index with every kind of file."""
-    pytest.importorskip("faiss")
+    pytest.importorskip("faiss", reason="needs the extra `faiss`")
     folder = tmp_path_factory.mktemp("intact") / "index"
     bank = pairs["description"][:12]
     MoleculeIndex.build(molecules, indexed_model, processor, folder, query_bank=bank, exact_up_to=5).close()

@@ -29,14 +29,14 @@ QUERY = "The molecule is a carboxylic acid."
 
 @pytest.fixture(scope="module")
 def index_with_codes(molecules, indexed_model, processor, tmp_path_factory):
-    pytest.importorskip("faiss")
+    pytest.importorskip("faiss", reason="needs the extra `faiss`")
     folder = tmp_path_factory.mktemp("codes") / "index"
     return MoleculeIndex.build(molecules, indexed_model, processor, folder, exact_up_to=3)
 
 
 @pytest.fixture(scope="module")
 def lance_index(molecules, indexed_model, processor, tmp_path_factory):
-    pytest.importorskip("lancedb")
+    pytest.importorskip("lancedb", reason="needs the extra `lance`")
     store = f"lance:{tmp_path_factory.mktemp('lance') / 'index'}"
     return MoleculeIndex.build(molecules, indexed_model, processor, store=store, exact_up_to=3)
 

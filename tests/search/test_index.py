@@ -168,7 +168,7 @@ def test_saved_model_and_loaded_index(molecules, indexed_model, processor, tmp_p
 # The refused client leaves the file of its lock to the garbage collector.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning")
 def test_qdrant_in_a_folder(molecules, indexed_model, processor, tmp_path):
-    pytest.importorskip("qdrant_client")
+    pytest.importorskip("qdrant_client", reason="needs the extra `qdrant`")
     url = f"qdrant+path:{tmp_path}/db/molecules"
     with MoleculeIndex.build(molecules, indexed_model, processor, store=url) as built:
         first = built.search(TEXT, k=5)
@@ -187,13 +187,13 @@ def test_qdrant_in_a_folder(molecules, indexed_model, processor, tmp_path):
     "url", ["qdrant+http://host", "qdrant+ftp://host/a", "qdrant+memory:", "qdrant+path:name", "qdrant+http:///a"]
 )
 def test_urls_that_are_none(url):
-    pytest.importorskip("qdrant_client")
+    pytest.importorskip("qdrant_client", reason="needs the extra `qdrant`")
     with pytest.raises(ValueError, match="is not a URL of Qdrant; expected 'qdrant\\+http"):
         MoleculeIndex.load(url)
 
 
 def test_a_database_that_does_not_answer_or_holds_nothing():
-    pytest.importorskip("qdrant_client")
+    pytest.importorskip("qdrant_client", reason="needs the extra `qdrant`")
     with pytest.raises(ValueError, match="http://127.0.0.1:9/none' does not answer"):
         MoleculeIndex.load("qdrant+http://127.0.0.1:9/none")
     with pytest.raises(ValueError, match="there is no complete index at 'qdrant\\+memory:none'"):
@@ -238,7 +238,7 @@ def test_bad_rows_stop_the_build_or_are_dropped(indexed_model, processor, tmp_pa
 @pytest.mark.parametrize("where", ["folder", "qdrant"])
 def test_a_failed_build_leaves_nothing_behind(molecules, indexed_model, processor, tmp_path, where):
     if where == "qdrant":
-        pytest.importorskip("qdrant_client")
+        pytest.importorskip("qdrant_client", reason="needs the extra `qdrant`")
 
     def diverged(**inputs):
         output = type(indexed_model).forward(broken, **inputs)

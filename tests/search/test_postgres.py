@@ -89,8 +89,8 @@ def test_a_password_is_neither_stored_nor_printed(molecules, indexed_model, proc
     ],
 )
 def test_wrong_locations(location, message):
-    pytest.importorskip("psycopg")
-    pytest.importorskip("pgvector")
+    pytest.importorskip("psycopg", reason="needs the extra `postgres`")
+    pytest.importorskip("pgvector", reason="needs the extra `postgres`")
     with pytest.raises(ValueError, match=message) as caught:
         MoleculeIndex.load(check_store(location))
     assert "\n" not in str(caught.value) and "s3cret" not in str(caught.value)

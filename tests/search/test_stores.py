@@ -30,10 +30,10 @@ def new_location(tmp_path_factory, request):
             return request.getfixturevalue("postgres_server").location(f"tiny_{next(numbers)}")
         folder = tmp_path_factory.mktemp("store")
         if name == "qdrant":
-            pytest.importorskip("qdrant_client")
+            pytest.importorskip("qdrant_client", reason="needs the extra `qdrant`")
             return f"qdrant+path:{folder}/tiny"
         if name == "lance":
-            pytest.importorskip("lancedb")
+            pytest.importorskip("lancedb", reason="needs the extra `lance`")
             return f"lance:{folder}/tiny"
         raise AssertionError(name)
 

@@ -47,7 +47,7 @@ def test_nothing_to_choose_from():
 
 
 def test_codes_find_the_exact_neighbours():
-    pytest.importorskip("faiss")
+    pytest.importorskip("faiss", reason="needs the extra `faiss`")
     vectors, penalties = unit(5000), np.zeros(5000, np.float32)
     queries = vectors[:40] + 0.5 * unit(40, seed=2)
     codes = compute_codes(vectors)
@@ -70,7 +70,7 @@ def test_codes_find_the_exact_neighbours():
 
 def test_an_index_with_codes_equals_an_exact_one(molecules, indexed_model, processor, index, tmp_path):
     """With ten times k candidates of 28 molecules, the codes leave none out."""
-    pytest.importorskip("faiss")
+    pytest.importorskip("faiss", reason="needs the extra `faiss`")
     built = MoleculeIndex.build(molecules, indexed_model, processor, tmp_path / "index", exact_up_to=5)
     assert len(built.store.codes("molecule").bits) == len(molecules)
     assert isinstance(built.store.codes("molecule").bits, np.memmap)

@@ -214,7 +214,7 @@ def test_an_unfinished_encoding_is_not_indexed(table, model_folder, tmp_path):
 
 
 def test_recall_is_measured_and_the_effort_raised(table, model_folder, tmp_path):
-    pytest.importorskip("faiss")
+    pytest.importorskip("faiss", reason="needs the extra `faiss`")
     encode_table(table, model_folder, tmp_path / "out")
     index = index_vectors(str(tmp_path / "out"), tmp_path / "index", settings=IndexSettings(exact_up_to=3))
     assert index.config["recall_at_10"] >= 0.97 and index.config["effort"] in (10, 20, 40, 80)
@@ -234,7 +234,7 @@ def test_a_full_disk_is_one_line(table, model_folder, tmp_path, monkeypatch):
 
 
 def test_dask_gives_the_same_bytes(table, model_folder, tmp_path):
-    distributed = pytest.importorskip("distributed")
+    distributed = pytest.importorskip("distributed", reason="needs the extra `dask`")
     encode_table(table, model_folder, tmp_path / "plain", EncodeSettings(shard_size=5))
     options = {"processes": False, "n_workers": 2, "threads_per_worker": 1, "dashboard_address": None}
     with distributed.LocalCluster(host="127.0.0.1", protocol="tcp", **options) as cluster:

@@ -435,7 +435,7 @@ def test_saved_model_and_card(trainer_for, tmp_path, prepared):
 
 
 def test_tensorboard_gets_the_curriculum(trainer_for, tmp_path, monkeypatch):
-    pytest.importorskip("tensorboard")
+    pytest.importorskip("tensorboard", reason="needs the extra `tracking`")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     monkeypatch.setenv("TENSORBOARD_LOGGING_DIR", str(tmp_path / "board"))
@@ -448,7 +448,7 @@ def test_tensorboard_gets_the_curriculum(trainer_for, tmp_path, monkeypatch):
 
 
 def test_trackio_gets_the_curriculum(trainer_for, tmp_path, monkeypatch):
-    trackio = pytest.importorskip("trackio")
+    trackio = pytest.importorskip("trackio", reason="needs the extra `tracking`")
     logged = []
     monkeypatch.setattr(trackio, "init", lambda **kwargs: None)
     monkeypatch.setattr(trackio, "log", lambda metrics, *args, **kwargs: logged.append(metrics))

@@ -105,7 +105,7 @@ def test_arguments_of_a_plan_that_was_passed_cannot_change(make):
 
 
 def test_hyperparameter_search_over_the_curriculum(make):
-    pytest.importorskip("optuna")
+    pytest.importorskip("optuna", reason="needs the extra `test`")
     trainer = make(given={"model": None, "model_init": lambda: tiny_model(dropout=0.0)}, eval_strategy="epoch")
     plans = []
 

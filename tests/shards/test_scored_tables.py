@@ -95,7 +95,7 @@ def test_molecules_without_captions_are_refused(tmp_path):
 
 
 def test_dask_gives_the_same_bytes(table, tmp_path):
-    distributed = pytest.importorskip("distributed")
+    distributed = pytest.importorskip("distributed", reason="needs the extra `dask`")
     score_table(table, tmp_path / "plain", DifficultyScorer("complexity"), SETTINGS)
     options = {"processes": False, "n_workers": 2, "threads_per_worker": 1, "dashboard_address": None}
     with distributed.LocalCluster(host="127.0.0.1", protocol="tcp", **options) as cluster:
