@@ -138,12 +138,15 @@ class ShardFolder:
         root = Path(self.root)
         above = next(folder for folder in root.parents if folder.is_dir())
         root.mkdir(parents=True, exist_ok=True)
+        had_lock = (root / _LOCK).exists()
         with file_lock(root / _LOCK, f"another process writes to {self.location!r}; wait for its end."):
             try:
                 yield
             except BaseException:
                 if set(self.names()) <= {self.config}:
                     self._remove_from(above)
+                elif not had_lock and not self.parts():  # a folder with other files, which the block refused
+                    (root / _LOCK).unlink(missing_ok=True)
                 raise
 
     def _remove_from(self, above: Path) -> None:
