@@ -51,8 +51,9 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     parser = CommandParser(
         prog=program("score"), description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument("table", nargs="?", metavar="TABLE", help="a table of pairs, as for class-hf encode")
+    # Not in the group, because the value of a misspelt argument would be taken for it, and the error would name TABLE.
+    parser.add_argument("table", nargs="?", metavar="TABLE", help="a table of pairs, as for class-hf encode")
+    source = parser.add_mutually_exclusive_group()
     source.add_argument("--data_dir", help="folder, or data set of the Hub, in a format that load_chebi20 reads")
     source.add_argument("--demo", action="store_true", help="score the small demo data set; needs no files")
     parser.add_argument("--output_dir", required=True, help="folder to write, new or empty; of TABLE also a URL")
@@ -79,6 +80,10 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     add_table_arguments(parser)
     parser.add_log_arguments()
     args = parser.parse_args(arguments)
+    if args.table and (args.data_dir or args.demo):
+        parser.error(f"argument {'--demo' if args.demo else '--data_dir'}: not allowed with TABLE")
+    if not (args.table or args.data_dir or args.demo):
+        parser.error("one of the arguments TABLE --data_dir --demo is required")
     if args.table:
         refuse_arguments(parser, args, ("suspects", "drop_suspects", "num_proc", "overwrite"), "TABLE")
     else:
