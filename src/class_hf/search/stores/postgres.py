@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from threading import Lock
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -33,9 +33,6 @@ from class_hf.search.stores.postgres_tables import (
     sql_of,
 )
 from class_hf.search.stores.stored_columns import query_vectors, with_penalties
-
-if TYPE_CHECKING:
-    pass
 
 _PAGE = 10_000  # rows that are read at a time
 
