@@ -5,7 +5,7 @@ import logging
 import re
 from typing import Any, NamedTuple
 
-from class_hf.utils.asgi import Application, Message, Receive, Send, json_depth, read_body, replay, respond
+from class_hf.utils.asgi import Application, Message, Receive, RequestBody, Send, json_depth, replay, respond
 
 # The largest request of the page is a description of 10,000 characters.
 MAX_BODY = 1_000_000
@@ -80,13 +80,14 @@ class RequestGuard:
                 await self.app(scope, receive, send)
             return
         method, path = scope["method"], scope["path"]
+        request = RequestBody(scope, receive)
         if not is_route(method, path):
-            await _refuse(send, 404, "this page has no such route.")
+            await _refuse(send, 404, "this page has no such route.", request)
             return
         if method == "POST":
-            body = await read_body(scope, receive, MAX_BODY)
+            body = await request.read(MAX_BODY)
             if body is None:
-                await _refuse(send, 413, f"the request is too large; the limit is {MAX_BODY:,} bytes.")
+                await _refuse(send, 413, f"the request is too large; the limit is {MAX_BODY:,} bytes.", request)
                 return
             if (fault := body_fault(body, path, self.calls)) is not None:
                 await _refuse(send, 400, fault)
@@ -177,5 +178,5 @@ def _call_fault(content: dict[str, Any], path: str, calls: Calls) -> str | None:
     return None
 
 
-async def _refuse(send: Send, status: int, reason: str) -> None:
-    await respond(send, status, f"error: {reason}\n".encode(), "text/plain; charset=utf-8")
+async def _refuse(send: Send, status: int, reason: str, unread: RequestBody | None = None) -> None:
+    await respond(send, status, f"error: {reason}\n".encode(), "text/plain; charset=utf-8", unread=unread)

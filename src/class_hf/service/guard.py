@@ -10,7 +10,7 @@ import anyio
 
 from class_hf.service.metrics import ServiceMetrics
 from class_hf.service.settings import ServiceSettings
-from class_hf.utils.asgi import Application, Message, Receive, Send, read_body, replay, respond
+from class_hf.utils.asgi import Application, Message, Receive, RequestBody, Send, replay, respond
 from class_hf.utils.json_text import json_text
 
 logger = logging.getLogger("class_hf.service")
@@ -36,7 +36,7 @@ class ServiceGuard:
     """ASGI middleware around the service. Each refusal is one line of JSON.
 
     - 401: the bearer token is missing or wrong.
-    - 413: the body is too large. It is not read.
+    - 413: the body is too large. It is dropped.
     - 503: the request takes longer than its time limit.
     - 500: any other error. The log has its type and place. It never has a body or a message, which may quote a body.
 
@@ -80,16 +80,17 @@ class ServiceGuard:
             self._note(scope, status, time.perf_counter() - started, cause)
 
     async def _answer(self, scope: Message, receive: Receive, send: Send) -> None:
+        request = RequestBody(scope, receive)
         if not self._may_enter(scope):
             reason = "the bearer token is missing or wrong; send it as 'Authorization: Bearer TOKEN'."
             headers = [(b"www-authenticate", b"Bearer")]
-            await respond(send, 401, error_body(reason), "application/json", headers)
+            await respond(send, 401, error_body(reason), "application/json", headers, request)
             return
         if scope["method"] not in ("GET", "HEAD"):
-            body = await read_body(scope, receive, self.settings.max_body)
+            body = await request.read(self.settings.max_body)
             if body is None:
                 reason = f"the request is too large; the limit is {self.settings.max_body:,} bytes."
-                await respond(send, 413, error_body(reason), "application/json")
+                await respond(send, 413, error_body(reason), "application/json", unread=request)
                 return
             receive = replay(body, receive)
         await self.app(scope, receive, send)
