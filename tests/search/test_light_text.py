@@ -13,7 +13,7 @@ from class_hf import MoleculeIndex
 from class_hf.search.encoder import IndexEncoder
 from class_hf.search.light_text import LightTextEncoder
 
-TEXTS = ["The molecule is a primary alcohol. It is derived from ethanol.", "an acid", "...", "β-alanine 3,4-dihydroxy"]
+TEXTS = ["The molecule is a primary alcohol. It is derived from ethanol.", "an acid", "1.", "β-alanine 3,4-dihydroxy"]
 
 
 def test_the_vectors_are_those_of_the_model(saved_model):

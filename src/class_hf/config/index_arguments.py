@@ -1,0 +1,60 @@
+"""The arguments of the command that builds and changes an index."""
+
+import argparse
+
+from class_hf.utils.numbers import non_negative_integer, positive_integer
+
+
+def add_index_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the arguments of `class-hf index`, without those of a table.
+
+    >>> parser = argparse.ArgumentParser()
+    >>> add_index_arguments(parser)
+    >>> parser.parse_args(["--delete", "a", "b"]).delete
+    ['a', 'b']
+    """
+    parser.add_argument("--model", help="folder or Hub id of a trained dual encoder")
+    change = parser.add_mutually_exclusive_group()
+    change.add_argument("--append", action="store_true", help="add --molecules or --vectors to the index")
+    change.add_argument("--update", action="store_true", help="replace molecules of the same ids in the index")
+    change.add_argument("--delete", nargs="+", metavar="ID", help="delete molecules from the index by their ids")
+    change.add_argument("--verify", metavar="FOLDER", help="check all files of an index against their checksums")
+    source = parser.add_mutually_exclusive_group()
+    source.add_argument(
+        "--molecules",
+        help="a table of molecules (.csv, .tsv, .smi, .sdf, .jsonl or .parquet) or a saved data set",
+    )
+    source.add_argument("--vectors", help="folder or URL of `class-hf encode`; its vectors are indexed")
+    source.add_argument("--data_dir", help="a folder with pairs; their candidate pool is indexed")
+    source.add_argument("--dataset_name", help="Hub id of a data set of pairs; its candidate pool is indexed")
+    source.add_argument("--demo", action="store_true", help="index the synthetic data set of the package")
+    parser.add_argument("--output_dir", help="folder of the index (default: outputs/index)")
+    parser.add_argument(
+        "--store",
+        help="a folder, or a database: lance:PATH_OR_URL, postgresql://USER@HOST/DATABASE/TABLE, "
+        "qdrant+http://HOST:6333/COLLECTION, qdrant+path:FOLDER/COLLECTION, or package.module:Name@LOCATION for a "
+        "store class of your own",
+    )
+    parser.add_argument(
+        "--exact_up_to",
+        type=non_negative_integer,
+        help="with more molecules than this, the search is approximate (default: depends on the store)",
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace an existing index")
+    parser.add_argument("--split", help="split of a saved data set with several splits")
+    parser.add_argument(
+        "--on_error", choices=("raise", "drop"), default="raise", help="stop at a bad row, or leave it out"
+    )
+    parser.add_argument(
+        "--batch_size", type=positive_integer, default=256, help="molecules that are embedded at a time"
+    )
+    parser.add_argument("--num_proc", type=positive_integer, help="processes that read and featurise the molecules")
+    parser.add_argument(
+        "--query_bank",
+        action="store_true",
+        help="query-bank normalisation with the training captions of a data set of pairs: lower the scores of "
+        "molecules that are close to many of them",
+    )
+    parser.add_argument(
+        "--bank_method", choices=("softmax", "nearest"), default="softmax", help="how penalties are computed"
+    )
