@@ -152,7 +152,11 @@ def change_index(args: argparse.Namespace) -> str:
         molecules, _ = read_source(args)
         change = index.add if args.append else index.update
         change(molecules, on_error=args.on_error, batch_size=args.batch_size)
-        done = f"{len(index) - before:,} molecules added to" if args.append else f"{len(molecules):,} updated in"
+        done = (
+            f"{len(index) - before:,} molecules added to"
+            if args.append
+            else f"{len(molecules):,} molecules updated in"
+        )
         return f"{done} {shown}; it has {len(index):,}"
 
 

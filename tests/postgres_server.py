@@ -11,7 +11,7 @@ from pathlib import Path
 BINARIES = Path("/usr/lib/postgresql/15/bin")
 EXTENSIONS = Path("/usr/share/postgresql/15/extension")
 # A lost cluster is no loss here.
-_OPTIONS = "-c listen_addresses= -c fsync=off -c synchronous_commit=off -c full_page_writes=off -c shared_buffers=64MB"
+_OPTIONS = "-c listen_addresses= -c fsync=off -c full_page_writes=off -c shared_buffers=64MB"
 
 
 class PostgresServer:

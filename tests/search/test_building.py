@@ -41,7 +41,7 @@ def test_settings_and_keywords_are_equal(molecules, indexed_model, processor, tm
 def test_settings_are_checked_before_any_work(option, message):
     with pytest.raises(ValueError, match=message):
         MoleculeIndex.build(None, None, output_dir="nowhere", **option)
-    for store in ("foo", "outputs/index", "qdrant", "postgres://host/db"):
+    for store in ("postgres://host/db", "qdrant://host/name", "s3://bucket/index"):
         with pytest.raises(ValueError, match="store is "):
             MoleculeIndex.build(None, None, store=store)
 

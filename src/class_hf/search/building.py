@@ -17,6 +17,7 @@ from class_hf.evaluation.query_bank import BankMethod, bank_penalties
 from class_hf.search.captions import FURTHER, distinct_captions, has_further
 from class_hf.search.conditions import column_kind
 from class_hf.search.encoder import IndexEncoder
+from class_hf.search.light_text import structure_digest
 from class_hf.search.probes import embed_probes
 from class_hf.search.properties import describe
 from class_hf.search.stores.base import store_class
@@ -180,6 +181,7 @@ def write_index(encoded: EncodedMolecules, location: str | Path, settings: Index
             "class_hf_version": __version__,
             "model": encoded.model,
             "revision": encoded.revision,
+            "model_digest": structure_digest(encoded.model),
             "dimension": dimension,
             "exact_up_to": getattr(store, "exact_up_to", EXACT_UP_TO)
             if settings.exact_up_to is None

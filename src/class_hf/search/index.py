@@ -307,7 +307,7 @@ class MoleculeIndex:
         texts_only = all(request.side == "text" for request in requests)
         if self._light_text and texts_only and self._encoder is None and isinstance(model, str):
             if self._light_encoder is None:
-                light = LightTextEncoder.open(model)
+                light = LightTextEncoder.open(model, self.config.get("model_digest"))
                 if light is not None:
                     names = {"name": model, "made_by": self.config["model"]}
                     check_probes(light, self.config["probes"], **names, sides=("text",))

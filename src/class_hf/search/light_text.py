@@ -1,7 +1,9 @@
 """Embeds descriptions with a lexical text tower in NumPy, so that one search needs neither torch nor its start-up."""
 
+import hashlib
 import json
 import math
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,9 @@ from safetensors import SafetensorError, safe_open
 
 from class_hf.utils.plugins import remembered_modules
 
-_CONFIG, _WEIGHTS, _TOKENIZER = "config.json", "model.safetensors", "tokenizer_config.json"
+_CONFIG, _WEIGHTS = "config.json", "model.safetensors"
+_TOKENIZER, _PROCESSOR = "tokenizer_config.json", "processor_config.json"
+_LONGEST_HEADER = 100_000_000  # bytes, the limit of safetensors
 _TOWER = "text_model.encoder"
 # The weights of the tower and of its projection, by their names in LexicalModel and the dual encoder.
 _TENSORS = {
@@ -29,6 +33,35 @@ _EPSILON = 1e-5  # of torch.nn.LayerNorm
 _erf = np.vectorize(math.erf, otypes=[np.float64])
 
 
+def structure_digest(name: str | None) -> str | None:
+    """A hash of everything in the folder of a model but the values of its weights.
+
+    A model with the same digest has the same settings, processor, and names, types and shapes of weights. So a model
+    that was complete once needs no complete check again.
+
+    Args:
+        name: folder of the model.
+
+    Returns:
+        The hash, or None if there is no such folder, or a file is missing or damaged.
+    """
+    if name is None or not Path(name).is_dir():
+        return None
+    digest = hashlib.sha256()
+    try:
+        for file in (_CONFIG, _TOKENIZER, _PROCESSOR):
+            content = Path(name, file).read_bytes()
+            digest.update(f"{file} {len(content)} ".encode() + content)
+        with Path(name, _WEIGHTS).open("rb") as file:
+            size = file.read(8)
+            header = file.read(min(int.from_bytes(size, "little"), _LONGEST_HEADER))
+            file.seek(0, os.SEEK_END)
+            digest.update(size + header + str(file.tell()).encode())
+    except OSError:
+        return None
+    return digest.hexdigest()
+
+
 class LightTextEncoder:
     """The text side of a dual encoder with a lexical text tower, for a few descriptions.
 
@@ -44,18 +77,19 @@ class LightTextEncoder:
         self._tokenizer, self._weights = tokenizer, weights
 
     @classmethod
-    def open(cls, name: str) -> "LightTextEncoder | None":
+    def open(cls, name: str, digest: str | None) -> "LightTextEncoder | None":
         """Reads the text side of a model.
 
         Args:
             name: folder of the model.
+            digest: [`structure_digest`] of the model when it was known to be complete.
 
         Returns:
-            The encoder, or None if the model has another text tower, is on the Hub, or cannot be read. The caller then
-            loads the whole model, which checks all files and names what is wrong.
+            The encoder, or None if the model has another text tower, is on the Hub, cannot be read, or has another
+            digest. The caller then loads the whole model, which checks all files and names what is wrong.
         """
         folder = Path(name)
-        if remembered_modules() or not all((folder / file).is_file() for file in (_CONFIG, _WEIGHTS, _TOKENIZER)):
+        if remembered_modules() or digest is None or structure_digest(name) != digest:
             return None
         try:
             config, settings = (json.loads((folder / file).read_text("utf-8")) for file in (_CONFIG, _TOKENIZER))

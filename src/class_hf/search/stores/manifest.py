@@ -35,7 +35,12 @@ _TYPES: dict[str, tuple[type, ...]] = {
     "probes": (dict,),
 }
 # Settings that indexes of earlier versions lack.
-_OPTIONAL_TYPES: dict[str, tuple[type, ...]] = {"oversampling": (int,), "changes": (int,), "columns": (dict,)}
+_OPTIONAL_TYPES: dict[str, tuple[type, ...]] = {
+    "oversampling": (int,),
+    "changes": (int,),
+    "columns": (dict,),
+    "model_digest": (str, type(None)),
+}
 
 
 class Manifest:

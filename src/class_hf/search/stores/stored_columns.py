@@ -23,7 +23,7 @@ def stored_names(features: Features, taken: Collection[str], longest: int = 60) 
     >>> from datasets import Value
     >>> features = Features({name: Value("string") for name in ("id", "vendor", "weight", "a.b", "Weight")})
     >>> stored_names(features, {"weight"})
-    {'id': 'id', 'vendor': 'vendor', 'weight': 'weight_of_table', 'a.b': 'column_3', 'Weight': 'Weight_of_table'}
+    {'id': 'id', 'vendor': 'vendor', 'weight': 'weight_of_table', 'a.b': 'column_3', 'Weight': 'column_4'}
     """
     names: dict[str, str] = {}
     used = {name.lower() for name in taken}
