@@ -52,11 +52,11 @@ def structure_digest(name: str | None) -> str | None:
         for file in (_CONFIG, _TOKENIZER, _PROCESSOR):
             content = Path(name, file).read_bytes()
             digest.update(f"{file} {len(content)} ".encode() + content)
-        with Path(name, _WEIGHTS).open("rb") as file:
-            size = file.read(8)
-            header = file.read(min(int.from_bytes(size, "little"), _LONGEST_HEADER))
-            file.seek(0, os.SEEK_END)
-            digest.update(size + header + str(file.tell()).encode())
+        with Path(name, _WEIGHTS).open("rb") as weights:
+            size = weights.read(8)
+            header = weights.read(min(int.from_bytes(size, "little"), _LONGEST_HEADER))
+            weights.seek(0, os.SEEK_END)
+            digest.update(size + header + str(weights.tell()).encode())
     except OSError:
         return None
     return digest.hexdigest()
