@@ -312,9 +312,10 @@ def reciprocal_ranks(runs_dir: Path, setting: str, arms: Sequence[str]) -> tuple
     return seeds, [np.array([1 / np.load(paths[seed]) for seed in seeds]) for paths in files]
 
 
-def bars(runs: list[dict[str, Any]], runs_dir: Path) -> list[dict[str, Any]]:
+def bars(runs: list[dict[str, Any]], runs_dir: Path, towers: str) -> list[dict[str, Any]]:
     """What the arms with a curriculum gain over full epochs, for each setting that has the arms."""
     rows = []
+    kind = "wrong pairs" if towers == "light" else f"wrong pairs, {towers}"
 
     def mean(setting: str, arm: str, seeds: list[int]) -> float:
         chosen = [run for run in runs if (run["setting"], run["arm"]) == (setting, arm) and run["seed"] in seeds]
@@ -327,7 +328,7 @@ def bars(runs: list[dict[str, Any]], runs_dir: Path) -> list[dict[str, Any]]:
         if not seeds:
             continue
         test = compare(tested, none)
-        name = f"wrong pairs, {setting}, {arm}, seeds {', '.join(map(str, seeds))}: "
+        name = f"{kind}, {setting}, {arm}, seeds {', '.join(map(str, seeds))}: "
         floor = {"random_0": -0.003, "random_0.4": 0.13, "neighbours_0.4": 0.0}.get(setting)
         if floor is not None:
             gain = mean(setting, arm, seeds) - mean(setting, "none", seeds)
@@ -335,7 +336,7 @@ def bars(runs: list[dict[str, Any]], runs_dir: Path) -> list[dict[str, Any]]:
         seeds, _ = reciprocal_ranks(runs_dir, setting, (arm, "none", "oracle"))
         if seeds and among == "random":
             reached, none_mrr, oracle = (mean(setting, each, seeds) for each in (arm, "none", "oracle"))
-            name = f"wrong pairs, {setting}, {arm}, seeds {', '.join(map(str, seeds))}: "
+            name = f"{kind}, {setting}, {arm}, seeds {', '.join(map(str, seeds))}: "
             share_reached = (reached - none_mrr) / (oracle - none_mrr)
             rows.append(common.bar(name + "share of the oracle's gain in MRR", ">=", 0.8, share_reached))
     return rows
@@ -418,7 +419,7 @@ def main() -> None:
     histograms = {file.parent.name: histogram(file) for file in sorted(args.runs_dir.glob("*/suspects_0.npz"))}
     if args.figure is not None:
         draw(runs, histograms, args.figure)
-    common.finish(bars(runs, args.runs_dir), args.output, runs=runs, probabilities_of_seed_0=histograms)
+    common.finish(bars(runs, args.runs_dir, args.towers), args.output, runs=runs, probabilities_of_seed_0=histograms)
 
 
 if __name__ == "__main__":
