@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from datasets import Dataset
+from rdkit import Chem
 
 from class_hf.data.loading import load_chebi20, load_pairs
 from class_hf.data.source import load_data
@@ -77,8 +78,28 @@ def test_a_folder_may_mix_formats(tmp_path):
     }
 
 
+def test_an_sdf_without_titles_numbers_its_pairs(tmp_path):
+    """As a CSV without ids. One missing title among others is a fault."""
+    file = tmp_path / "pairs.sdf"
+
+    def write(title_of):
+        with Chem.SDWriter(str(file)) as writer:
+            for number in range(1, 31):
+                molecule = Chem.MolFromSmiles("C" * number + "O")
+                molecule.SetProp("_Name", title_of(number))
+                molecule.SetProp("description", f"An alcohol of {number} carbons.")
+                writer.write(molecule)
+
+    write(lambda number: "")
+    data, _ = load_chebi20(file)
+    ids = [name for split in ("train", "validation", "test") for name in data[split]["id"]]
+    assert sorted(map(int, ids)) == list(range(1, 31))
+    write(lambda number: "" if number == 3 else f"t{number}")
+    with pytest.raises(ValueError, match=r"pairs.sdf record 3\): empty or missing: id"):
+        load_chebi20(file)
+
+
 def test_an_sdf_with_captions_holds_pairs(tmp_path):
-    from rdkit import Chem
 
     block = Chem.MolToMolBlock(Chem.MolFromSmiles("CCO")).split("\n", 1)[1]
     fields = ">  <caption>\nAn alcohol.\n\n>  <isomeric_smiles>\nCCN\n\n"

@@ -153,7 +153,9 @@ def _pair_table(
             faults[row] = fault
     if not places:
         raise ValueError(f"{source.name} has a header and no rows; remove the file, or add rows.")
-    if "id" not in columns and "id" in (*wanted, *optional):
+    # An SDF file without titles has an id column whose values are all empty.
+    has_ids = "id" in columns and ("id" not in optional or any(value and value.strip() for value in columns["id"]))
+    if not has_ids and "id" in (*wanted, *optional):
         columns["id"] = [str(number) for number in range(1, len(places) + 1)]
     if source.format != "sdf":
         stereo = any(mark in smiles for smiles in columns["smiles"] for mark in "@/\\")
