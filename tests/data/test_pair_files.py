@@ -91,7 +91,7 @@ def test_an_sdf_without_titles_numbers_its_pairs(tmp_path):
                 writer.write(molecule)
 
     write(lambda number: "")
-    data, _ = load_chebi20(file)
+    data = load_chebi20(file)
     ids = [name for split in ("train", "validation", "test") for name in data[split]["id"]]
     assert sorted(map(int, ids)) == list(range(1, 31))
     write(lambda number: "" if number == 3 else f"t{number}")
@@ -100,7 +100,6 @@ def test_an_sdf_without_titles_numbers_its_pairs(tmp_path):
 
 
 def test_an_sdf_with_captions_holds_pairs(tmp_path):
-
     block = Chem.MolToMolBlock(Chem.MolFromSmiles("CCO")).split("\n", 1)[1]
     fields = ">  <caption>\nAn alcohol.\n\n>  <isomeric_smiles>\nCCN\n\n"
     put(tmp_path / "a.sdf", f"ethanol\n{block}{fields}$$$$\n")
