@@ -207,10 +207,11 @@ def postgres_server():
     shutil.rmtree(folder, ignore_errors=True)
 
 
-# Examples in docstrings that need the extra `names`, with what they need.
+# Examples in docstrings that need an extra, with its packages.
 _EXAMPLES_WITH_EXTRAS = {
     "class_hf.models.trivial_names.look_up": ("chemicals",),
     "class_hf.models.chemical_names.read_names": ("chemicals", "py2opsin"),
+    "class_hf.search.vector_search.measure_code_recall": ("faiss",),
 }
 
 
@@ -228,7 +229,7 @@ def pytest_collection_modifyitems(items):
         if "py2opsin" in needed and shutil.which("java") is None:
             missing.append("Java")
         if missing:
-            item.add_marker(pytest.mark.skip(reason=f"needs {', '.join(missing)}: the extra `names`"))
+            item.add_marker(pytest.mark.skip(reason=f"needs {', '.join(missing)}: an extra"))
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
@@ -28,6 +29,8 @@ GUIDES = (
     "docs/wrong_pairs.md",
 )
 PAGES = ("README.md", *GUIDES)
+# Pages whose blocks need a package of an extra.
+NEEDED = {"docs/databases.md": ("lancedb", "lance"), "docs/service.md": ("fastapi", "serve")}
 REASONS = ("installs packages", "trains", "serves", "needs a server", "needs several hosts")
 # Scores of a model that is trained on another machine differ by rounding.
 TOLERANCE = 0.06
@@ -107,10 +110,23 @@ def run_page(page: str, folder: Path) -> Iterator[tuple[Block, str]]:
     yield from zip(chosen, json.loads(run.stdout.splitlines()[-1]), strict=True)
 
 
+def runnable_pages() -> list[str]:
+    """The pages whose packages are installed."""
+    return [page for page in PAGES if page not in NEEDED or find_spec(NEEDED[page][0]) is not None]
+
+
+@pytest.mark.parametrize("page", NEEDED)
+def test_the_pages_of_extras_are_run(page: str) -> None:
+    """Where the extra is missing, this says so."""
+    package, extra = NEEDED[page]
+    pytest.importorskip(package, reason=f"the blocks of {page} need the extra `{extra}`")
+    assert page in runnable_pages()
+
+
 @pytest.mark.slow
 def test_the_blocks_run_and_print_what_the_pages_say(folder: Path) -> None:
     """One test for all pages: a block may need the files of an earlier one."""
-    for page in PAGES:
+    for page in runnable_pages():
         for block, printed in run_page(page, folder):
             missing = missing_lines(printed, block.output or "")
             assert not missing, f"{page} expects these lines, which were not printed: {missing}\n{printed}"
