@@ -134,7 +134,7 @@ def test_a_lost_host_ends_the_other_and_a_resume_gives_the_same_weights(fault, h
     assert line.startswith(f"error: host {hosts.addresses[1]} {words}"), line
     if fault == "silent":
         ended = second.end(60)
-        assert f"error: host {hosts.addresses[0]} has been silent" in ended.stderr
+        assert f"error: host {hosts.addresses[0]} has been silent" in ended.stderr, ended.stderr
         hosts.plug(1)
     else:
         second.end(1)

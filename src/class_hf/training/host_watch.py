@@ -40,6 +40,7 @@ class HostWatch:
         timeout (`float`): seconds without a sign of a host after which it counts as silent.
         address (`str`): how other hosts name this one.
         on_silence (`Callable`): called once with one line. Default: prints it and ends the process with status 1.
+        first_host (`str`): name of host 0, which has the store, until it has given a sign.
 
     Example:
 
@@ -58,10 +59,12 @@ class HostWatch:
         timeout: float,
         address: str,
         on_silence: Callable[[str], None] | None = None,
+        first_host: str = "of machine rank 0",
     ):
         self.open_store, self.host, self.address = open_store, host, address
         self.timeout, self.interval = timeout, min(_LONGEST_INTERVAL, timeout / 6)
         self.on_silence = on_silence or _end
+        self.first_host = first_host
         self.names: dict[int, str] = {}
         self._others = [number for number in range(hosts) if number != host]
         self._signs: dict[int, tuple[str, float]] = {}
@@ -88,7 +91,7 @@ class HostWatch:
         """
         now = time.monotonic()
         if self._answered is not None and now - self._answered > seconds:
-            return [self.names.get(0, "of machine rank 0")] if self.host else []
+            return [self.names.get(0, self.first_host)] if self.host else []
         return [
             self.names[number]
             for number, (sign, seen) in list(self._signs.items())
@@ -166,7 +169,8 @@ def watching_hosts(args: TrainingArguments) -> Iterator[HostWatch | None]:
         return dist.PrefixStore(f"class_hf hosts {attempt[0]}", store)
 
     number = int(os.environ["GROUP_RANK"])
-    watch = HostWatch(open_store, number, hosts, args.ddp_timeout, _own_address(master, port)).start()
+    address = _own_address(master, port)
+    watch = HostWatch(open_store, number, hosts, args.ddp_timeout, address, first_host=master).start()
     try:
         yield watch
     except RuntimeError as error:
