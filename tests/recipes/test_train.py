@@ -102,7 +102,8 @@ def test_the_output_folder(trained):
         name for name in names if name.startswith((".", "plots/.")) or name.endswith(".bin")
     ]
     summary = json.loads((trained / "train_summary.json").read_text())
-    assert {"wall_seconds", "steps", "pairs_seen", "pairs_per_second", "peak_memory_bytes"} <= set(summary)
+    names = {"wall_seconds", "cpu_seconds", "steps", "pairs_seen", "tokens_seen", "pairs_per_second"}
+    assert {*names, "peak_memory_bytes"} <= set(summary) and summary["tokens_seen"] > summary["pairs_seen"]
     plan = json.loads((trained / "plan.json").read_text())
     assert summary["steps"] == plan["total_steps"] < plan["steps_without_curriculum"]
     assert summary["pairs_seen"] == summary["steps"] * 4

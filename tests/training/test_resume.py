@@ -74,6 +74,11 @@ def test_killed_and_resumed_equals_straight(case, tmp_path):
     assert_same(weights(straight), weights(killed))
     assert logged(straight, "intensity") == logged(killed, "intensity")
     assert logged(straight, "loss") == logged(killed, "loss")
+    # The counts of the checkpoint are continued, over all processes.
+    assert logged(straight, "pairs_seen") == logged(killed, "pairs_seen")
+    assert logged(straight, "pairs_seen")[:3] == [4, 8, 12]
+    assert processes > 1 or logged(straight, "tokens_seen") == logged(killed, "tokens_seen")
+    assert sorted(seconds := logged(killed, "cpu_seconds")) == seconds
 
 
 def test_resumed_in_the_same_process_equals_straight(tmp_path):

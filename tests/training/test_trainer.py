@@ -20,6 +20,7 @@ from class_hf import (
     TextMoleculeCollator,
     TextMoleculeDualEncoderModel,
 )
+from class_hf.training.costs import count_tokens
 from class_hf.training.records import evaluate_run
 
 
@@ -80,6 +81,31 @@ def test_logs_say_where_the_curriculum_is(trainer_for):
         assert entry["wall_seconds"] >= 0
     intensities = [entry["intensity"] for entry in logs]
     assert intensities[0] == 0.5 and intensities[-1] == 1.0 and intensities == sorted(intensities)
+
+
+@pytest.mark.parametrize("chunk", (None, 2))
+def test_costs_are_counted(trainer_for, prepared, chunk):
+    trainer = trainer_for(eval_strategy="epoch", forward_chunk_size=chunk)
+    trainer.evaluate()  # before the training: not counted
+    trainer.train()
+    plan, costs = trainer.plan, trainer.train_costs
+    lengths = [len(blob) // 4 for blob in prepared["text_features"]]
+    assert costs["pairs_seen"] == plan.total_pairs
+    assert costs["tokens_seen"] == sum(lengths[row] for row in plan.order())
+    evaluations = [entry for entry in trainer.state.log_history if "eval_mrr" in entry and entry["step"] > 0]
+    spent = sum(entry["eval_cpu_seconds"] for entry in evaluations)
+    assert costs["evaluation_cpu_seconds"] == pytest.approx(spent, abs=0.01) and spent > 0
+    assert costs["cpu_seconds"] > spent and costs["wall_seconds"] > 0
+    assert [entry["pairs_seen"] for entry in evaluations] == [4 * entry["step"] for entry in evaluations]
+    # Another training starts at zero.
+    trainer.train()
+    assert trainer.train_costs["pairs_seen"] == plan.total_pairs
+
+
+def test_padding_and_cached_captions_are_no_tokens():
+    mask = torch.tensor([[1, 1, 0], [1, 1, 1]])
+    assert int(count_tokens({"input_ids": torch.zeros(2, 3), "attention_mask": mask})) == 5
+    assert count_tokens({"text_pooled": torch.zeros(2, 8)}) == 0
 
 
 def test_steps_and_learning_rate_end_with_the_plan(trainer_for):

@@ -243,8 +243,9 @@ def _cost(summary: Mapping[str, Any] | None) -> str:
     where = machine["gpu"] or f"{machine['processor']} ({machine['cores']} cores, {machine['threads']} threads)"
     peak = "" if memory is None else f" Peak memory: {memory / 2**30:.1f} GiB."
     libraries = ", ".join(f"{name} {machine['versions'][name]}" for name in ("class_hf", "torch", "transformers"))
+    cpu = f"; CPU time: {summary['cpu_seconds']:,.0f} s" if "cpu_seconds" in summary else ""
     return (
-        f" Wall time of training: {summary['wall_seconds']:,.0f} s, of which evaluations took "
+        f" Wall time of training: {summary['wall_seconds']:,.0f} s{cpu}, of which evaluations took "
         f"{summary['evaluation_seconds']:,.0f} s. Data preparation took {summary['preparation_seconds']:,.0f} s "
         f"before. Machine: {plain(where)}, {processes}.{peak} Energy was not measured. Versions: {plain(libraries)}."
     )

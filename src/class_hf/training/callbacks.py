@@ -3,7 +3,6 @@
 import logging
 import signal
 import threading
-import time
 from types import FrameType
 from typing import Any
 
@@ -13,6 +12,7 @@ from transformers.trainer_utils import IntervalStrategy, SaveStrategy
 
 from class_hf.curriculum.intensity import Intensity, IntensitySchedule
 from class_hf.curriculum.plan import CurriculumPlan
+from class_hf.training.costs import TrainingCosts
 
 logger = logging.getLogger(__name__)
 
@@ -37,7 +37,7 @@ class CurriculumCallback(TrainerCallback):
         self.accuracies: list[torch.Tensor] = []  # of the micro-batches of the current step
         self.step_accuracies: list[torch.Tensor] = []  # of the steps since the last log
         self._learning_rates: list[float] = []
-        self._started = time.perf_counter()
+        self.costs = TrainingCosts()
 
     def at(self, step: int) -> Intensity:
         """The intensity of step `step`, counted from 0."""
@@ -51,13 +51,20 @@ class CurriculumCallback(TrainerCallback):
         # A checkpoint's state holds the intervals of the earlier start; those of the arguments are applied.
         state.compute_steps(args, state.max_steps)
         self.accuracies, self.step_accuracies = [], []
-        earlier = [entry["wall_seconds"] for entry in state.log_history if "wall_seconds" in entry]
-        self._started = time.perf_counter() - (earlier[-1] if earlier else 0.0)
+        self.costs.start()
 
     @property
     def wall_seconds(self) -> float:
         """Wall time of the training so far in seconds, with the time before a resume."""
-        return time.perf_counter() - self._started
+        return self.costs.wall_seconds
+
+    def on_evaluate(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
+    ) -> None:
+        metrics: dict[str, float] = kwargs["metrics"]  # type: ignore[assignment]
+        self.costs.evaluation_cpu_seconds += sum(
+            value for name, value in metrics.items() if name.endswith("_cpu_seconds")
+        )
 
     def on_pre_optimizer_step(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object

@@ -9,6 +9,7 @@ from transformers import EvalPrediction
 
 from class_hf.evaluation.retrieval_evaluator import RetrievalEvaluator
 from class_hf.training.argument_checks import METRICS
+from class_hf.training.costs import cpu_seconds
 from class_hf.training.publishing import PublishingTrainer
 
 
@@ -61,7 +62,7 @@ class RankingTrainer(PublishingTrainer):
             )
         if evaluator is None:
             raise ValueError("nothing to evaluate on: pass `evaluator=` to the trainer, or prepared pairs.")
-        started = time.perf_counter()
+        started, cpu_started = time.perf_counter(), cpu_seconds()
         assert self.model is not None
         pools = evaluator(self.model)["pools"]
         main = pools[evaluator.pool_name]["text_to_molecule"]
@@ -75,6 +76,7 @@ class RankingTrainer(PublishingTrainer):
         if self.compute_metrics is not None:
             metrics |= self._own_metrics(evaluator, metric_key_prefix)
         metrics[f"{metric_key_prefix}_runtime"] = round(time.perf_counter() - started, 3)
+        metrics[f"{metric_key_prefix}_cpu_seconds"] = round(cpu_seconds() - cpu_started, 3)
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics

@@ -144,18 +144,18 @@ def run_summary(
         resumed: whether the run was resumed from a checkpoint.
 
     Returns:
-        Times in seconds, `peak_memory_bytes`, steps, pairs, parameters, processes and the environment.
+        Times in seconds (`cpu_seconds`: all threads, processes and ended data workers), `peak_memory_bytes`, steps,
+        pairs and text tokens seen, parameters, processes and the environment.
     """
     plan, curriculum, args = trainer.plan, trainer.curriculum, trainer.args
     assert plan is not None and curriculum is not None
-    steps, wall_seconds = trainer.state.global_step, trainer.train_seconds
+    costs = trainer.train_costs
     evaluations = [entry.get("eval_runtime", 0.0) for entry in trainer.state.log_history]
     return {
-        "wall_seconds": round(wall_seconds, 3),
+        **costs,
         "evaluation_seconds": round(sum(evaluations), 3),
-        "steps": steps,
-        "pairs_seen": steps * plan.batch_size,
-        "pairs_per_second": round(steps * plan.batch_size / wall_seconds, 1),
+        "steps": trainer.state.global_step,
+        "pairs_per_second": round(costs["pairs_seen"] / costs["wall_seconds"], 1),
         "peak_memory_bytes": peak_memory_bytes(args.device),
         "preparation_seconds": round(preparation_seconds, 3),
         "steps_without_curriculum": plan.full_steps,

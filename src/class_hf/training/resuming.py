@@ -12,6 +12,7 @@ from torch import nn
 from transformers.trainer import TRAINING_ARGS_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, rotate_checkpoints
 
+from class_hf.training.callbacks import CurriculumCallback
 from class_hf.training.checkpoints import (
     CURRICULUM_STATE_NAME,
     LOSS_STATE_NAME,
@@ -63,6 +64,7 @@ class ResumingTrainer(RankingTrainer):
     """
 
     loss: Any
+    curriculum: CurriculumCallback | None
     # Further settings that a resumed run must keep, by name, with values that JSON can hold.
     resume_settings: dict[str, Any]
 
@@ -88,8 +90,9 @@ class ResumingTrainer(RankingTrainer):
         return json.loads(json.dumps(settings, default=str, sort_keys=True))
 
     def intensity_settings(self) -> dict[str, JsonValue]:
-        """The settings of the intensity schedule; a subclass knows them."""
-        raise NotImplementedError
+        """The settings of the intensity schedule."""
+        assert self.curriculum is not None
+        return self.curriculum.intensity.settings()
 
     def check_resume(self, checkpoint: str | Path) -> dict[str, Any]:
         """Checks that a checkpoint belongs to this run. Nothing is changed.
@@ -98,7 +101,7 @@ class ResumingTrainer(RankingTrainer):
             checkpoint: its folder.
 
         Returns:
-            The state of its intensity.
+            What it holds: `intensity`, the state of the intensity, and `costs`, what the training had spent.
 
         Raises:
             ValueError: if the checkpoint is not complete, or was made with another plan or other settings (names
@@ -129,7 +132,7 @@ class ResumingTrainer(RankingTrainer):
                 f"{checkpoint} was made with other settings ({', '.join(changes) or 'other pairs or difficulties'}). "
                 "Resume with the settings and the data of its run, or start a new run in another output_dir."
             )
-        return state["intensity"]
+        return state
 
     def restore(self, resume: str | bool | None) -> tuple[str | None, dict[str, Any]]:
         """Chooses and checks the checkpoint to resume from, and loads the state of a loss that learns.
@@ -138,8 +141,8 @@ class ResumingTrainer(RankingTrainer):
             resume: True for the newest complete checkpoint of the output folder, a checkpoint's folder, or None.
 
         Returns:
-            The checkpoint's folder and the state of its intensity; None and an empty state for a start from the
-            beginning.
+            The checkpoint's folder and what it holds (see [`check_resume`]); None and an empty state for a start from
+            the beginning.
 
         Raises:
             ValueError: see [`check_resume`].
@@ -157,13 +160,14 @@ class ResumingTrainer(RankingTrainer):
         folder = Path(self._get_output_dir(trial)) / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
         # Old checkpoints are removed only after this one is complete.
         limit, self.args.save_total_limit = self.args.save_total_limit, None
+        costs = self.training_costs()
         try:
             with report_full_disk(folder):
                 if self.args.should_save:
                     if folder.exists():
                         shutil.rmtree(folder)  # incomplete, or of a run that was resumed from an earlier checkpoint
                     folder.mkdir(parents=True)
-                    self._write_state(folder)
+                    self._write_state(folder, costs)
                 _wait_for_all()
                 super()._save_checkpoint(model, trial)
                 _wait_for_all()
@@ -183,7 +187,7 @@ class ResumingTrainer(RankingTrainer):
                 use_mtime=True,
             )
 
-    def _write_state(self, folder: Path) -> None:
+    def _write_state(self, folder: Path, costs: Mapping[str, float]) -> None:
         """Writes what a checkpoint of this trainer holds in addition to that of transformers."""
         assert self.plan is not None
         if hasattr(self.loss, "checkpoint_state"):
@@ -192,14 +196,21 @@ class ResumingTrainer(RankingTrainer):
             "plan_fingerprint": self.plan.fingerprint(),
             "settings": self.kept_settings(),
             "intensity": self.intensity_state(),
+            "costs": dict(costs),
             "processes": self.args.world_size,
             "resumable": not self.args.save_only_model,
         }
         write_json(folder / CURRICULUM_STATE_NAME, state)
 
     def intensity_state(self) -> dict[str, float]:
-        """The state of the intensity schedule; a subclass knows it."""
-        raise NotImplementedError
+        """The state of the intensity schedule."""
+        assert self.curriculum is not None
+        return self.curriculum.intensity.state_dict()
+
+    def training_costs(self) -> dict[str, float]:
+        """What the training has spent so far, summed over all processes. Every process has to call it."""
+        assert self.curriculum is not None
+        return self.curriculum.costs.totals(self.args.device)
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
         """Saves as the Trainer does, with the arguments as JSON: a pickle is neither safe to load nor to publish."""

@@ -20,6 +20,7 @@ from class_hf.losses.contrastive import ContrastiveLoss
 from class_hf.losses.grad_cache import cached_gradient_loss
 from class_hf.training.arguments import CurriculumTrainingArguments
 from class_hf.training.callbacks import CurriculumCallback, InterruptCallback, NoProgressWarning
+from class_hf.training.costs import count_tokens
 from class_hf.training.optimizers import split_text_rate, unwrapped_optimizer
 from class_hf.training.output_folder import run_lock
 from class_hf.training.planning import plan_from_arguments
@@ -36,7 +37,6 @@ from class_hf.training.trainer_checks import (
     plan_key,
     warn_of_plan,
 )
-from class_hf.utils.json_text import JsonValue
 from class_hf.utils.model_output import model_inputs, output_fields
 
 logger = logging.getLogger(__name__)
@@ -114,7 +114,7 @@ class CurriculumTrainer(ResumingTrainer):
             dispatch.dispatch_batches = False  # it would cut ragged tensors
             args.accelerator_config = dispatch
         self.resume_settings = {}
-        self.train_seconds = 0.0
+        self.train_costs: dict[str, float] = {}
         self._rows, self._passed_plan, self._passed_intensity = train_dataset, plan, intensity
         self._default_loss = loss is None
         self.plan: CurriculumPlan | None = None
@@ -276,12 +276,13 @@ class CurriculumTrainer(ResumingTrainer):
                 self._follow_arguments()
                 checkpoint, state = self.restore(resume_from_checkpoint or None)
                 if checkpoint is not None:
-                    self.curriculum.intensity.load_state_dict(state)
+                    self.curriculum.intensity.load_state_dict(state["intensity"])
+                self.curriculum.costs.earlier = state.get("costs", {})
                 self._no_progress = NoProgressWarning()
                 if self.is_world_process_zero():
                     warn_of_plan(self.plan, self._rows)
                 output = super().train(checkpoint, *args, **kwargs)
-                self.train_seconds = self.curriculum.wall_seconds
+                self.train_costs = self.training_costs()
                 return output
         finally:
             self.is_in_train = False
@@ -319,6 +320,7 @@ class CurriculumTrainer(ResumingTrainer):
             )
         if self.curriculum is not None and model.training:
             self.curriculum.accuracies.append(result.accuracy)
+            self.curriculum.costs.add(tokens=count_tokens(inputs))
         return (loss, outputs) if return_outputs else loss
 
     def _fields(self, outputs: Any) -> dict[str, Any]:
@@ -340,6 +342,8 @@ class CurriculumTrainer(ResumingTrainer):
     def _loss_of(self, fields: dict[str, Any], pair_keys: Any, pair_weights: Any) -> Any:
         """The loss at the intensity of the step."""
         intensity = self.curriculum.at(self.state.global_step) if self.curriculum is not None else None
+        if self.is_in_train and self.curriculum is not None:
+            self.curriculum.costs.add(pairs=len(fields["text_embeds"]))
         if self.args.suspect_weights and pair_weights is not None:
             if "pair_weights" not in self._loss_arguments:
                 raise ValueError(
@@ -374,7 +378,7 @@ class CurriculumTrainer(ResumingTrainer):
         """Adds the curriculum's values to training logs, and the values of a loss with `log_values()`.
 
         They are `curriculum_epoch`, `competence`, `pool_size`, `intensity` and `in_batch_accuracy`. All logs during
-        training have `wall_seconds`.
+        training have the costs so far, see [`TrainingCosts.totals`][class_hf.training.costs.TrainingCosts.totals].
         """
         if "loss" in logs and self.curriculum is not None and self.state.global_step > 0:
             logs.update(self.curriculum.log_values(self.state.global_step - 1))
@@ -384,17 +388,5 @@ class CurriculumTrainer(ResumingTrainer):
             if warning is not None and self.is_world_process_zero():
                 logger.warning("%s", warning)
         if self.is_in_train and self.curriculum is not None:
-            logs["wall_seconds"] = round(self.curriculum.wall_seconds, 3)
+            logs.update(self.curriculum.costs.log_values())
         super().log(logs, start_time)
-
-    # -- what checkpoints hold --------------------------------------------------------------------------------
-
-    def intensity_settings(self) -> dict[str, JsonValue]:
-        """The settings of the intensity schedule."""
-        assert self.curriculum is not None
-        return self.curriculum.intensity.settings()
-
-    def intensity_state(self) -> dict[str, float]:
-        """The state of the intensity schedule."""
-        assert self.curriculum is not None
-        return self.curriculum.intensity.state_dict()
