@@ -66,7 +66,7 @@ class _BatchPipeline(Pipeline):
 class MoleculeFeatureExtractionPipeline(_BatchPipeline):
     """Embeds SMILES, or captions in the same space, as L2-normalised vectors.
 
-    The arguments are given in a call, or in `pipeline(...)` for all calls.
+    Arguments are passed when the pipeline is called, or to `pipeline(...)`, and then hold for all its calls.
 
     Args:
         side (`str`, defaults to `"molecule"`): `"molecule"` if the inputs are SMILES, `"text"` if they are captions.

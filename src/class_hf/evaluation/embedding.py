@@ -82,7 +82,9 @@ def logit_scale(
     collator: Collator,
     columns: Mapping[str, Sequence[str]] | None = None,
 ) -> torch.Tensor:
-    """Reads the logit scale of a model from its output for the first row.
+    """Reads the logit scale of a model.
+
+    It is a field of the model's output, so the model is run on the first row of a data set.
 
     Args:
         model ([`~class_hf.utils.protocols.RetrievalModel`]): a dual encoder.
@@ -91,7 +93,7 @@ def logit_scale(
         columns (`Mapping`, *optional*): as for [`embed`].
 
     Returns:
-        The logit scale (), float32 on the CPU.
+        The logit scale, a float32 scalar on the CPU.
     """
     row = dataset.select_columns(side_columns(dataset, "text", columns)).select([0])
     device = next(model.parameters()).device

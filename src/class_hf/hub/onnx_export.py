@@ -43,11 +43,12 @@ _CHECKED: dict[str, list[list[str]]] = {
 
 
 def save_onnx(model: Any, processor: Any, folder: str | Path) -> dict[str, float]:
-    """Writes `text.onnx`, `molecule.onnx`, `onnx.json` and the processor, and compares them with torch.
+    """Writes each tower as an ONNX file, and compares its vectors with those of torch.
 
-    Each model takes the tensors of the processor, of any number of rows, and returns L2-normalised vectors. A
-    transformer takes `input_ids` (B, L) and `attention_mask` (B, L). The towers of this package take ragged inputs:
-    the ids of all rows, and where each row begins.
+    The files are `text.onnx`, `molecule.onnx`, `onnx.json` and those of the processor. An ONNX file takes the tensors
+    that the processor makes of any number of inputs, and returns L2-normalised vectors. A transformer takes `input_ids`
+    (B, L) and `attention_mask` (B, L). The towers of this package take ragged inputs: the ids of all rows, and where
+    each row begins.
 
     Args:
         model ([`TextMoleculeDualEncoderModel`]): the dual encoder.
@@ -59,7 +60,8 @@ def save_onnx(model: Any, processor: Any, folder: str | Path) -> dict[str, float
 
     Raises:
         ImportError: If the extra `onnx` is not installed.
-        ValueError: If the model does more than tower, projection and normalisation, or the result differs from torch.
+        ValueError: If the model does more than tower, projection and normalisation (`read_names` does), or a vector
+            differs from that of torch by more than 1e-5.
         FileExistsError: If the folder is not empty.
 
     Example:

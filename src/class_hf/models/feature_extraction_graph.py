@@ -161,9 +161,9 @@ class MoleculeGraphFeatureExtractor(MoleculeFeatureExtractor):
             blobs: B results of [`~MoleculeGraphFeatureExtractor.encode`], at least one.
 
         Returns:
-            The inputs of [`MoleculeGraphModel`], for A atoms and E bonds in total: `atom_features` (A, F_a) uint8,
-            `atom_counts` (B,) int64, `bond_index` (2, E) int64, indices among the A atoms, each bond once, and
-            `bond_features` (E, F_b) uint8.
+            The inputs of [`MoleculeGraphModel`], tensors for A atoms and E bonds in total. `atom_features`
+            (A, atom features) uint8. `atom_counts` (B,) int64. `bond_index` (2, E) int64: the two atoms of each bond,
+            as numbers from 0 to A - 1. `bond_features` (E, bond features) uint8.
 
         Raises:
             ValueError: if there are no blobs, or one is damaged or has another layout version.

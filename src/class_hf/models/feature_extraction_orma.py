@@ -19,10 +19,12 @@ _VERSION = 1
 def motifs_of(mol: Chem.Mol) -> list[tuple[int, ...]]:
     """Splits a molecule into motifs.
 
-    BRICS (Degen et al., 2008) cuts the molecule into pieces. A piece with several rings is split further. Each of its
-    rings is a motif. The atoms of the piece that are in no ring form one motif for each connected group. Fused rings
-    share the atoms of their common bond. ORMA uses the rule of HiMol (Zang et al., 2023). This function differs from
-    HiMol in one point: HiMol keeps all atoms outside the rings as one motif.
+    BRICS (Degen et al., 2008) cuts the molecule into pieces. A piece with at most one ring is a motif. A piece with
+    several rings is split further: each ring is a motif, and each connected group of its other atoms is a motif. The
+    two atoms of a bond between fused rings belong to both motifs.
+
+    ORMA splits as HiMol does (Zang et al., 2023). This function differs from HiMol in one point: HiMol keeps all atoms
+    outside the rings as one motif.
 
     Args:
         mol: a sanitised molecule.

@@ -161,9 +161,10 @@ class NamedStructures(nn.Module):
 class TextMoleculeDualEncoderModel(PreTrainedModel):
     """Embeds captions and molecules in one space, in which a caption is near its molecule.
 
-    A tower is one of this package's (`lexical`; `fingerprint`, `graph`, `fused`) or any `AutoModel`, whose token
-    states are mean-pooled. A linear projection follows each tower, and the result is L2-normalised. With `read_names`
-    the molecule tower also encodes the structures that a caption names, and their vector is added to the caption's.
+    The text tower is `lexical` or any `AutoModel`. The molecule tower is `fingerprint`, `graph`, `fused` or any
+    `AutoModel`. The token states of an `AutoModel` are mean-pooled. A linear projection follows each tower, and the
+    result is L2-normalised. With `config.read_names` the molecule tower also encodes the structures that a caption
+    names. Their vector is added to that of the caption before the projection.
 
     Args:
         config: the configuration.

@@ -19,11 +19,13 @@ class Mol2vecVectors:
     """Vectors of Morgan substructures of radius 0 and 1 (mol2vec, Jaeger et al., 2018).
 
     Args:
-        tokens: T distinct tokens: substructure ids as decimal numbers, and `UNK`.
+        tokens: T distinct tokens: substructure ids as decimal numbers. One may be `UNK`, whose vector stands for all
+            other substructures.
         vectors: (T, D) float32.
 
     Raises:
-        ValueError: if the shapes do not fit, a token occurs twice or is no number, or a value is not finite.
+        ValueError: if the shapes do not fit, a token occurs twice or is neither a number nor `UNK`, or a value is not
+            finite.
 
     Example:
 

@@ -26,7 +26,10 @@ LEFT_OUT_FILE = "left_out.csv"
 def write_plan(
     folder: Path, plan: CurriculumPlan, prepared: Mapping[str, Dataset], load_report: LoadReport | None
 ) -> None:
-    """Writes what a run records before it trains: `plan.json`, `load_report.json`, `difficulty.npz`, `left_out.csv`.
+    """Writes what a run records before it trains.
+
+    `plan.json` is always written. `load_report.json` is written if the loader made a report, `difficulty.npz` if the
+    pairs are scored, and `left_out.csv` if the plan leaves pairs out.
 
     Args:
         folder: the output folder.

@@ -57,16 +57,19 @@ class StoreWriter(Protocol):
 class VectorStore(Protocol):
     """Keeps the vectors and columns of an index, and finds the candidates that are nearest to a query.
 
-    [`~class_hf.search.index.MoleculeIndex`] uses a store and nothing else of a database. A class with these methods is
-    a store. It is named as `package.module:Name@LOCATION`, in `--store`, `--index`, `MoleculeIndex.build(store=...)`
-    and `MoleculeIndex.load(...)`. The class gets the text after `@`, or `""`.
+    [`~class_hf.search.index.MoleculeIndex`] reaches a database only through a store. A store is a class with the
+    methods `create`, `nearest` and `close`, and an attribute `config`. It is named as `package.module:Name@LOCATION`,
+    in `--store`, `--index`, `MoleculeIndex.build(store=...)` and `MoleculeIndex.load(...)`. The class is called with
+    the text after `@`, or with `""`.
 
-    A store whose `nearest` applies `substructure` itself says so by the attribute `matches_substructures = True`.
+    Two class attributes say what a store can do. Both are optional, and False if they are missing.
 
-    A molecule can have several captions: the column `further_descriptions` of the table has lists of them, and
-    `caption_rows` has the row of such a molecule several times. A store that gives each hit of a search in captions
-    its own text as `description` says so by the class attribute `keeps_further_captions = True`. Other stores get the
-    first caption of each molecule.
+    - `matches_substructures = True`: `nearest` applies `filters.substructure` itself. Otherwise the index checks the
+      molecules that the store returns.
+    - `keeps_further_captions = True`: a molecule may have several captions. The first is in the column `description`,
+      the others are a list in the column `further_descriptions`, and `caption_rows` repeats the row of the molecule.
+      In a search for captions, `nearest` returns as `description` the caption that was found. Otherwise the index
+      passes only the first caption of each molecule.
 
     Example: a store in the memory of one process.
 
@@ -102,7 +105,9 @@ class VectorStore(Protocol):
     ...         ]
     ...
     ...     def record(self, side, score, number):
-    ...         row = dict(self.data.table[int(self.data.caption_rows[number]) if side == "text" else number])
+    ...         # In a search for captions, `number` is that of the caption.
+    ...         place = int(self.data.caption_rows[number]) if side == "text" else number
+    ...         row = dict(self.data.table[place])
     ...         fields = {name: value for name, value in row.items() if not name.startswith("_")}
     ...         return Found(score, number, fields.pop("id"), fields.pop("smiles"), fields)
     ...
