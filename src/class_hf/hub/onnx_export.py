@@ -46,9 +46,9 @@ def save_onnx(model: Any, processor: Any, folder: str | Path) -> dict[str, float
     """Writes each tower as an ONNX file, and compares its vectors with those of torch.
 
     The files are `text.onnx`, `molecule.onnx`, `onnx.json` and those of the processor. An ONNX file takes the tensors
-    that the processor makes of any number of inputs, and returns L2-normalised vectors. A transformer takes `input_ids`
-    (B, L) and `attention_mask` (B, L). The towers of this package take ragged inputs: the ids of all rows, and where
-    each row begins.
+    that the processor makes of any number of inputs, and returns L2-normalised vectors. A transformer takes
+    `input_ids` (B, L) and `attention_mask` (B, L). The towers of this package take ragged inputs: the ids of all rows,
+    and where each row begins.
 
     Args:
         model ([`TextMoleculeDualEncoderModel`]): the dual encoder.
