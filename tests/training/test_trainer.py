@@ -89,7 +89,9 @@ def test_costs_are_counted(trainer_for, prepared, chunk):
     trainer.evaluate()  # before the training: not counted
     trainer.train()
     plan, costs = trainer.plan, trainer.train_costs
-    lengths = [len(blob) // 4 for blob in prepared["text_features"]]
+    lengths = [
+        trainer.processing_class.collate_text([blob])["input_ids"].numel() for blob in prepared["text_features"]
+    ]
     assert costs["pairs_seen"] == plan.total_pairs
     assert costs["tokens_seen"] == sum(lengths[row] for row in plan.order())
     evaluations = [entry for entry in trainer.state.log_history if "eval_mrr" in entry and entry["step"] > 0]
