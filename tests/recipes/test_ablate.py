@@ -11,7 +11,7 @@ import yaml
 from conftest import rows_of_pairs
 from datasets import Dataset, DatasetDict
 from run_forked import Forked, run_script
-from test_train import ROOT, load_recipe_script
+from train_parts import ROOT, load_recipe_script
 
 from class_hf.studies import runner
 from class_hf.studies.definition import read_study

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
-HELPERS = ("common", "run", "amides", "namespaces", "gpu_common", "gpu_kernels", "gpu_training")
+HELPERS = ("common", "run", "wrong_pairs_report", "amides", "namespaces", "gpu_common", "gpu_kernels", "gpu_training")
 MACHINE = {"processor": "AMD EPYC", "cores": 8, "threads": 2, "matrix_units": False, "gpu": None}
 
 

@@ -1,43 +1,24 @@
-"""The trainer around the plan: logs, epochs, intensity, evaluation, any backbone."""
+"""The trainer around the plan: logs, epochs, intensity, evaluation, cards."""
 
 import json
-from dataclasses import dataclass
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
 from conftest import tiny_model
+from trainer_parts import arguments
 from transformers import EarlyStoppingCallback, TrainerCallback
 
 from class_hf import (
     ContrastiveLoss,
     CurriculumPlan,
     CurriculumTrainer,
-    CurriculumTrainingArguments,
     RetrievalEvaluator,
     TextMoleculeCollator,
     TextMoleculeDualEncoderModel,
 )
 from class_hf.training.costs import count_tokens
 from class_hf.training.records import evaluate_run
-
-
-def arguments(folder, **kwargs):
-    base = dict(
-        output_dir=str(folder),
-        use_cpu=True,
-        disable_tqdm=True,
-        report_to="none",
-        num_train_epochs=4,
-        per_device_train_batch_size=4,
-        learning_rate=0.01,
-        logging_steps=1,
-        save_strategy="no",
-        curriculum_start=0.4,
-    )
-    return CurriculumTrainingArguments(**{**base, **kwargs})
 
 
 @pytest.fixture
@@ -272,163 +253,11 @@ def test_the_scale_has_no_weight_decay(trainer_for):
     assert decayed and not [name for name in decayed if "logit_scale" in name]
 
 
-@dataclass
-class ForeignOutput:
-    text_embeds: torch.Tensor
-    molecule_embeds: torch.Tensor
-    logit_scale: torch.Tensor
-    extra: torch.Tensor
-
-
-class ForeignBackbone(torch.nn.Module):
-    """Knows nothing of the package: letters of the caption against letters of the SMILES."""
-
-    def __init__(self):
-        super().__init__()
-        self.text, self.molecule = torch.nn.EmbeddingBag(128, 16), torch.nn.EmbeddingBag(128, 16)
-        self.scale = torch.nn.Parameter(torch.tensor(2.0))
-
-    def forward(self, captions, smiles):
-        u, v = F.normalize(self.text(captions), dim=-1), F.normalize(self.molecule(smiles), dim=-1)
-        return ForeignOutput(u, v, self.scale.exp(), extra=u.sum())
-
-
-def letters(rows, column):
-    texts = [row[column].ljust(80)[:80] for row in rows]
-    return torch.tensor([[min(ord(letter), 127) for letter in text] for text in texts])
-
-
-def foreign_collator(rows):
-    return {"captions": letters(rows, "description"), "smiles": letters(rows, "smiles")}
-
-
-def test_a_backbone_that_knows_nothing_of_the_package(pairs, tmp_path):
-    trainer = CurriculumTrainer(
-        model=ForeignBackbone(),
-        args=arguments(tmp_path, num_train_epochs=12, learning_rate=0.1, save_strategy="epoch"),
-        data_collator=foreign_collator,
-        train_dataset=pairs,
-    )
-    trainer.train()
-    losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
-    assert np.mean(losses[-6:]) < np.mean(losses[:6]) - 0.2
-    saved = trainer.model.state_dict()
-    again = CurriculumTrainer(
-        model=ForeignBackbone(),
-        args=arguments(tmp_path, num_train_epochs=12, learning_rate=0.1),
-        data_collator=foreign_collator,
-        train_dataset=pairs,
-    )
-    again.train(resume_from_checkpoint=str(tmp_path / f"checkpoint-{trainer.plan.steps_per_epoch[0]}"))
-    for name, value in again.model.state_dict().items():
-        assert torch.equal(value, saved[name])
-
-
-class OneSided(ForeignBackbone):
-    """Takes either side alone, so that whole pools can be embedded."""
-
-    def forward(self, captions=None, smiles=None):
-        u = None if captions is None else F.normalize(self.text(captions), dim=-1)
-        v = None if smiles is None else F.normalize(self.molecule(smiles), dim=-1)
-        return {"text_embeds": u, "molecule_embeds": v, "logit_scale": self.scale.exp()}
-
-
-def test_a_foreign_backbone_is_evaluated_and_selected(pairs, tmp_path):
-    class Attributes(OneSided):
-        def forward(self, **inputs):
-            return SimpleNamespace(**super().forward(**inputs))
-
-    def collator(rows):
-        sides = {"captions": "description", "smiles": "smiles"}
-        return {name: letters(rows, column) for name, column in sides.items() if column in rows[0]}
-
-    columns = {"text": ["description"], "molecule": ["smiles"]}
-    evaluator = RetrievalEvaluator(pairs.select(range(8)), pairs, collator=collator, columns=columns)
-    for model in (OneSided(), Attributes()):
-        trainer = CurriculumTrainer(
-            model=model,
-            args=arguments(tmp_path / type(model).__name__, eval_strategy="epoch"),
-            data_collator=collator,
-            train_dataset=pairs,
-            evaluator=evaluator,
-        )
-        trainer.train()
-        assert len([entry for entry in trainer.state.log_history if "eval_mrr" in entry]) == 4
-    with pytest.raises(ValueError, match="either the processor .* or a collator"):
-        RetrievalEvaluator(pairs)
-    blind = ForeignBackbone()
-    blind.forward = lambda **inputs: SimpleNamespace(text_embeds=None, molecule_embeds=None)
-    with pytest.raises(ValueError, match="returned no text_embeds for a batch with one side"):
-        evaluator(blind)
-
-
-def test_further_fields_reach_a_loss_that_wants_them(pairs, tmp_path):
-    seen = []
-
-    class Loss(ContrastiveLoss):
-        def forward(self, text_embeds, molecule_embeds, logit_scale, intensity=None, pair_keys=None, extra=None):
-            seen.append(extra)
-            return super().forward(text_embeds, molecule_embeds, logit_scale, intensity, pair_keys)
-
-    CurriculumTrainer(
-        model=ForeignBackbone(),
-        args=arguments(tmp_path, max_steps=2),
-        data_collator=foreign_collator,
-        train_dataset=pairs,
-        loss=Loss(),
-    ).train()
-    assert len(seen) == 2 and all(isinstance(extra, torch.Tensor) for extra in seen)
-
-
-def test_the_contract_is_checked(pairs, tmp_path):
-    class Broken(ForeignBackbone):
-        def forward(self, captions, smiles):
-            output = super().forward(captions, smiles)
-            return {"text_embeds": output.text_embeds}
-
-    trainer = CurriculumTrainer(
-        model=Broken(), args=arguments(tmp_path), data_collator=foreign_collator, train_dataset=pairs
-    )
-    with pytest.raises(ValueError, match="output lacks"):
-        trainer.train()
-
-
-def test_the_order_none_needs_no_difficulty(pairs, tmp_path):
-    trainer = CurriculumTrainer(
-        model=ForeignBackbone(),
-        args=arguments(tmp_path, curriculum_order="none"),
-        data_collator=foreign_collator,
-        train_dataset=pairs.select_columns(["smiles", "description"]),
-    )
-    assert trainer.plan.total_steps == 24
-    with pytest.raises(ValueError, match="Score the data set first"):
-        CurriculumTrainer(
-            model=ForeignBackbone(),
-            args=arguments(tmp_path),
-            data_collator=foreign_collator,
-            train_dataset=pairs.remove_columns("difficulty"),
-        )
-
-
 def test_plans_that_do_not_fit_are_refused(trainer_for):
     with pytest.raises(ValueError, match="plan is for 10 pairs, the training set has 24"):
         trainer_for(plan=CurriculumPlan(num_pairs=10, epochs=1, batch_size=4, order="none"))
     with pytest.raises(ValueError, match="global batch of 8, the arguments one of 4"):
         trainer_for(plan=CurriculumPlan(num_pairs=24, epochs=1, batch_size=8, order="none"))
-
-
-def test_the_arguments_given_stay_as_they_are(tmp_path, pairs):
-    args = arguments(tmp_path)
-    CurriculumTrainer(model=ForeignBackbone(), args=args, data_collator=foreign_collator, train_dataset=pairs)
-    assert args.max_steps == -1
-
-
-def test_without_data_or_evaluator(tmp_path):
-    trainer = CurriculumTrainer(model=ForeignBackbone(), args=arguments(tmp_path))
-    with pytest.raises(ValueError, match="nothing to train on"):
-        trainer.train()
-    with pytest.raises(ValueError, match="nothing to evaluate on"):
-        trainer.evaluate()
 
 
 def test_evaluate_on_other_pairs(trainer_for, prepared):
@@ -514,10 +343,3 @@ def test_none_switches_the_actions_off(tmp_path):
 def test_an_unknown_order_is_refused(trainer_for):
     with pytest.raises(ValueError, match="'medium' is not known"):
         trainer_for(curriculum_order="medium")
-
-
-def test_several_gpus_in_one_process_are_refused(tmp_path, pairs):
-    args = arguments(tmp_path)
-    args._n_gpu = 2
-    with pytest.raises(ValueError, match="accelerate launch"):
-        CurriculumTrainer(model=ForeignBackbone(), args=args, train_dataset=pairs)

@@ -1,5 +1,6 @@
 """What a trainer is given has an effect, or is refused by name: arguments, data, metrics, callbacks, functions."""
 
+# ruff: noqa: F811 (fixtures)
 import math
 
 import datasets
@@ -7,30 +8,11 @@ import numpy as np
 import pytest
 import torch
 from conftest import tiny_model
-from test_trainer import ForeignBackbone, arguments, foreign_collator
+from trainer_parts import ForeignBackbone, arguments, foreign_collator, make  # noqa: F401
 from transformers import EarlyStoppingCallback, TrainerCallback
 
-from class_hf import CurriculumPlan, CurriculumTrainer, IntensitySchedule, RetrievalEvaluator, TextMoleculeCollator
+from class_hf import CurriculumPlan, CurriculumTrainer, IntensitySchedule, RetrievalEvaluator
 from class_hf.losses.contrastive import ContrastiveLoss
-
-
-@pytest.fixture
-def make(tmp_path, prepared, processor):
-    """Makes a trainer of the tiny dual encoder; keyword arguments of the trainer by name, the rest are arguments."""
-
-    def make(rows=prepared, given=None, **kwargs):
-        given = {"evaluator": RetrievalEvaluator(prepared, processor=processor, bootstrap_samples=0), **(given or {})}
-        if "model_init" not in given:
-            given.setdefault("model", tiny_model(dropout=0.0))
-        return CurriculumTrainer(
-            args=arguments(tmp_path, **kwargs),
-            train_dataset=rows,
-            data_collator=TextMoleculeCollator(processor),
-            processing_class=processor,
-            **given,
-        )
-
-    return make
 
 
 def rates(trainer):
@@ -263,60 +245,6 @@ def test_a_list_of_rows_trains_as_the_data_set(make, prepared):
 def test_several_splits_are_refused(make, prepared):
     with pytest.raises(ValueError, match=r"train_dataset holds several splits \(train, test\)"):
         make(rows=datasets.DatasetDict(train=prepared, test=prepared))
-
-
-class Stream(torch.utils.data.IterableDataset):
-    """A stream of known length."""
-
-    def __init__(self, rows):
-        self.rows = rows
-
-    def __len__(self):
-        return len(self.rows)
-
-    def __iter__(self):
-        return iter(self.rows)
-
-
-@pytest.mark.parametrize("order", ("none", "random"))
-def test_a_stream_trains_in_its_own_order(make, prepared, order, tmp_path):
-    trainer = make(
-        rows=Stream(prepared), curriculum_order=order, num_train_epochs=3, save_strategy="steps", save_steps=4
-    )
-    trainer.train()
-    plan = trainer.plan
-    assert plan.settings["order"] == order and trainer.state.global_step == plan.total_steps
-    assert (plan.total_steps < plan.full_steps) == (order == "random")
-    resumed = make(rows=Stream(prepared), curriculum_order=order, num_train_epochs=3)
-    resumed.train(str(tmp_path / "checkpoint-4"))
-    for name, value in trainer.model.state_dict().items():
-        assert torch.equal(value, resumed.model.state_dict()[name]), name
-
-
-def test_a_stream_of_unknown_length_needs_a_plan(make, prepared):
-    stream = prepared.to_iterable_dataset().shuffle(seed=0, buffer_size=8)
-    with pytest.raises(ValueError, match=r"a stream of unknown length. Pass plan=CurriculumPlan\(num_pairs=N"):
-        make(rows=stream, curriculum_order="none")
-    plan = CurriculumPlan(num_pairs=24, epochs=2, batch_size=4, order="none")
-    trainer = make(rows=stream, given={"plan": plan})
-    trainer.train()
-    assert trainer.state.global_step == 12
-    plan = CurriculumPlan(num_pairs=30, epochs=2, batch_size=4, order="none")
-    with pytest.raises(ValueError, match="the stream ended after 24 rows in epoch 0; the plan has 28"):
-        make(rows=stream, given={"plan": plan}).train()
-
-
-@pytest.mark.parametrize(
-    ("kwargs", "message"),
-    [
-        ({"curriculum_order": "easy_first"}, "curriculum_order is 'easy_first' .* the training set is a stream"),
-        ({"curriculum_order": "none", "curriculum_group_size": 2}, "curriculum_group_size 2, but the training set"),
-        ({"curriculum_order": "none", "dataloader_num_workers": 1}, "each worker would read completely"),
-    ],
-)
-def test_what_a_stream_cannot_do_is_refused(make, prepared, kwargs, message):
-    with pytest.raises(ValueError, match=message):
-        make(rows=Stream(prepared), **kwargs)
 
 
 # -- functions and subclasses -------------------------------------------------------------------------------------

@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 import torch
 from conftest import tiny_model
-from test_trainer import arguments
+from trainer_parts import arguments
 from transformers import TrainingArguments
 
 from class_hf import CurriculumTrainer, RetrievalEvaluator, TextMoleculeCollator
