@@ -7,16 +7,22 @@
 A study is a YAML file:
 
     recipe: ../demo.yaml            # relative to the study
-    seeds: [0, 1, 2]
+    choose_seeds: [0, 1, 2]         # or seeds
+    confirm_seeds: [3, 4, 5, 6, 7]  # optional: held-out seeds, for the baselines and the best candidate only
+    learning_rates: [0.5, 1, 2]     # optional: factors; each arm is compared at its best one
     common: {num_train_epochs: 6}   # arguments of `class-hf train`; they override the recipe
     arms:                           # arguments of `class-hf train`; they override recipe and common
       none: {curriculum_order: none}
       random: {curriculum_order: random}
-      short: {curriculum_order: none, same_steps_as: random}   # as many steps as an arm above it
+      short: {curriculum_order: none, same_steps_as: random}   # as many steps as an arm above it;
+                                    # or same_pairs_as, same_tokens_as, same_time_as
     baselines: [none, random]       # each arm is tested against them; the first sets the quality to reach
+    candidates: [short]             # optional: of these the best is confirmed (default: all but the baselines)
+    reach_margin: 0.005             # optional: the quality to reach is so much below the best one
 
 To continue a study, run the same command again. Finished runs are skipped. An unfinished run is resumed from its last
-complete checkpoint, or started again if there is none.
+complete checkpoint, or started again if there is none. An arm with the time or the tokens of another arm is trained
+once to measure its step; if it needs another number of steps, its first run is trained again.
 
 The arguments of a run are in OUTPUT/ARM/seed_S.yaml, its log is in the same folder and its results are in
 OUTPUT/ARM/seed_S. Difficulty is scored once for all runs that need the same. The report is written to report.md,
@@ -38,8 +44,8 @@ from class_hf.utils.numbers import non_negative_integer
 from class_hf.utils.suggestions import did_you_mean
 
 if not asks_for_help():  # these imports take seconds, and the help needs none of them
-    from class_hf.studies.definition import read_study
-    from class_hf.studies.results import write_report
+    from class_hf.studies.definition import Planned, Study, read_study
+    from class_hf.studies.results import plan_confirmation, write_report
     from class_hf.studies.runner import check_unchanged, run_all, score_reference, share_settings
 
 
@@ -51,23 +57,58 @@ def main(argv: list[str]) -> None:
             "ablate starts the processes of each run: start it without a launcher, and pass the launcher as --launch."
         )
     study = read_study(find_file(args.study, "study"))
-    chosen, seeds = args.arms or list(study.arms), args.seeds or study.seeds
-    for arm in chosen:
+    for arm in args.arms or ():
         if arm not in study.arms:
             raise ValueError(f"--arms: unknown arm {arm!r}; {did_you_mean(arm, study.arms)}")
     output: Path = args.output_dir.resolve()
+    if args.dry_run:
+        print(describe(study, output))
+        return
     shared = share_settings(study, output, data_dir=args.data_dir, launch=args.launch, report_only=args.report_only)
-    planned = [(arm, seed) for seed in sorted({*study.seeds, *seeds}) for arm in study.arms]
-    for arm, seed in planned:
-        check_unchanged(study, arm, seed, output)
+    seeds = {*study.seeds, *(args.seeds or ())} - {*study.confirm_seeds}
+    planned = study.plan(sorted(seeds))
+    for run in planned:
+        check_unchanged(study, run, output)
     failed = False
     if not args.report_only:
         score_reference(study, output, shared["data"])
-        selected = [(arm, seed) for arm, seed in planned if arm in chosen and seed in seeds]
-        failed = run_all(study, selected, output, shared["launch"] or [sys.executable], args.keep_models)
-    write_report(study, planned, output, shared, command_of(args.study, shared))
+        failed = run_all(study, select(planned, args), output, shared["launch"] or [sys.executable], args.keep_models)
+    try:
+        confirming = plan_confirmation(study, output)
+    except ValueError as error:
+        print(f"{study.name}: {error}")
+        confirming = []
+    for run in confirming:
+        check_unchanged(study, run, output)
+    if confirming and not args.report_only:
+        arms = ", ".join(dict.fromkeys(run.arm for run in confirming))
+        print(f"{study.name}: chosen to confirm on held-out seeds: {arms}")
+        launch = shared["launch"] or [sys.executable]
+        failed |= run_all(study, select(confirming, args), output, launch, args.keep_models)
+    write_report(study, [*planned, *confirming], output, shared, command_of(args.study, shared))
     if failed:
         sys.exit(1)
+
+
+def select(runs: list[Planned], args: argparse.Namespace) -> list[Planned]:
+    """The runs of the arms and seeds on the command line."""
+    return [run for run in runs if run.arm in (args.arms or [run.arm]) and run.seed in (args.seeds or [run.seed])]
+
+
+def describe(study: Study, output: Path) -> str:
+    """The runs of a study, one line for each arm."""
+    runs = study.plan(study.seeds)
+    lines = [f"{study.name}: {len(runs)} runs, {sum(run.is_finished(output) for run in runs)} finished"]
+    for arm, arguments in study.arms.items():
+        own = [run for run in runs if run.arm == arm]
+        rates = "" if len(study.learning_rates) == 1 else f" x {len(study.learning_rates)} learning rates"
+        done = sum(run.is_finished(output) for run in own)
+        values = ", ".join(f"{name}: {value}" for name, value in arguments.items()) or "no arguments of its own"
+        lines.append(f"  {arm} ({values}): {len(study.seeds)} seeds{rates}, {done} finished")
+    if study.confirm_seeds:
+        seeds = ", ".join(map(str, study.confirm_seeds))
+        lines.append(f"then {', '.join(study.baselines)} and the best of {', '.join(study.candidates)}: seeds {seeds}")
+    return "\n".join(lines)
 
 
 def parse(argv: list[str]) -> argparse.Namespace:
@@ -85,6 +126,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
     parser.add_argument(
         "--seeds", nargs="+", type=non_negative_integer, help="run these seeds instead of those of the study"
     )
+    parser.add_argument("--dry_run", action="store_true", help="check the study, list its runs and train nothing")
     parser.add_argument("--report_only", action="store_true", help="write the report of the finished runs only")
     parser.add_argument(
         "--keep_models", action="store_true", help="keep weights and checkpoints of finished runs (default: delete)"

@@ -1,6 +1,7 @@
 """A study is checked before it starts, continues where it stopped, and reports the finished runs."""
 
 import json
+import runpy
 import sys
 import zipfile
 from pathlib import Path
@@ -36,6 +37,9 @@ if name in (here / "fail").read_text().split():
 settings = dict(line.split(": ", 1) for line in values.splitlines() if ": " in line)
 steps = int(settings.get("max_steps", 8 if settings["curriculum_order"] == "none" else 6))
 ranks = 1.0 + np.arange(8) * (1 + (settings["curriculum_order"] == "none"))
+ranks *= 1 + abs(float(settings["learning_rate"]) - 2e-3)  # the best rate is twice that of the recipe
+dropping = "sentence_dropout" in settings  # halves the tokens of a step, and takes .75 of its time
+batch = int(settings.get("per_device_train_batch_size", 16))
 (folder / "checkpoint-1").mkdir(parents=True, exist_ok=True)
 (folder / "model.safetensors").write_text("heavy")
 np.savez(folder / "ranks.npz", **{"id": np.array([f"v{i}" for i in range(8)]), "full.text_to_molecule": ranks})
@@ -46,7 +50,9 @@ for file, content in {
     "metrics": {"pools": {"full": {"text_to_molecule": {"mrr": float((1 / ranks).mean()), "candidates": 900}}}},
     "log_history": logs,
     "train_summary": {"wall_seconds": 2.0 * steps, "evaluation_seconds": 2.0, "steps": steps, "processes": 1,
-                      "pairs_seen": 16 * steps, "environment": machine},
+                      "cpu_seconds": (3.0 if dropping else 4.0) * steps + 1.0, "evaluation_cpu_seconds": 1.0,
+                      "tokens_seen": (10 if dropping else 20) * batch * steps, "pairs_seen": batch * steps,
+                      "environment": machine},
 }.items():
     (folder / f"{file}.json").write_text(json.dumps(content))
 """
@@ -103,6 +109,18 @@ def place(tmp_path, monkeypatch) -> Place:
     return Place(tmp_path)
 
 
+@pytest.fixture
+def quick(place, monkeypatch) -> Place:
+    """Runs the stub in this process."""
+
+    def execute(command: list[str], log: Path, append: bool = False) -> None:
+        monkeypatch.setattr(sys, "argv", command[1:])
+        runpy.run_path(command[1])
+
+    monkeypatch.setattr(runner, "execute", execute)
+    return place
+
+
 def test_runs_every_arm_and_reports(place, capsys):
     place.run()
     runs = [f"{arm}/seed_{seed}" for seed in (0, 1) for arm in ARMS]
@@ -115,6 +133,8 @@ def test_runs_every_arm_and_reports(place, capsys):
     assert list(report["arms"]) == list(ARMS) and report["missing"] == []
     assert report["baselines"] == ["none", "random"] and report["tests"]["none"]["easy"]["difference"] > 0
     assert [report["arms"][arm]["steps"]["mean"] for arm in ARMS] == [8, 6, 6, 6]
+    assert [report["arms"][arm]["cpu_seconds"]["mean"] for arm in ARMS] == [32, 24, 24, 24]
+    assert report["equal_costs"] == {"equal": {"cost": "same_steps_as", "source": "random", "ratio": 1.0}}
     assert report["arms"]["none"]["seconds"]["mean"] == 14.0 and report["queries"] == QUERIES
     assert report["environments"][0]["runs"] == 8 and report["candidates"] == 900
     assert report["command"].startswith("class-hf ablate") and "--data_dir DATA" in report["command"]
@@ -248,6 +268,117 @@ def test_a_folder_of_another_kind_is_not_removed(place, capsys):
     assert "is not a run of this study" in capsys.readouterr().out and (folder / "thesis.tex").exists()
 
 
+COSTS = {
+    "none": {"curriculum_order": "none"},
+    "time": {"curriculum_order": "none", "sentence_dropout": 0.5, "same_time_as": "none"},
+    "tokens": {"curriculum_order": "none", "sentence_dropout": 0.5, "same_tokens_as": "none"},
+    "pairs": {"curriculum_order": "none", "per_device_train_batch_size": 4, "same_pairs_as": "none"},
+    "same": {"curriculum_order": "none", "same_time_as": "none"},
+}
+
+
+def test_arms_of_equal_cost(quick, capsys):
+    """8 steps of `none` take the time of 8 / .75 steps with dropped sentences, and their tokens those of 16."""
+    quick.write(arms=COSTS, baselines=["none"], common={"per_device_train_batch_size": 16})
+    quick.run()
+    first, second = ([f"{arm}/seed_{seed}" for arm in COSTS] for seed in (0, 1))
+    # Only the first runs whose step has another cost are trained twice. The batch size tells the pairs beforehand.
+    assert quick.calls() == [first[0], *first[1:2] * 2, *first[2:3] * 2, *first[3:], *second]
+    assert "time seed 0: MRR 0.2525, 8 steps, 14 s (CPU 24 s); trained again with the" in capsys.readouterr().out
+    report = json.loads((quick.output / "report.json").read_text())
+    assert [report["arms"][arm]["steps"]["mean"] for arm in COSTS] == [8, 11, 16, 32, 8]
+    ratios = {arm: round(row["ratio"], 3) for arm, row in report["equal_costs"].items()}
+    assert ratios == {"time": 1.031, "tokens": 1.0, "pairs": 1.0, "same": 1.0}
+    text = (quick.output / "report.md").read_text()
+    assert (
+        "- `time` took 1.03 of the time of `none`." in text and "- `pairs` took 1.00 of the pairs of `none`." in text
+    )
+    quick.run()
+    assert quick.calls() == []
+
+
+def test_a_cost_that_is_not_equal_is_in_bold(quick):
+    quick.write(arms=COSTS, baselines=["none"], common={"per_device_train_batch_size": 16})
+    quick.run("--seeds", "0")
+    for file in quick.output.glob("tokens/seed_0/train_summary.json"):
+        file.write_text(json.dumps({**json.loads(file.read_text()), "tokens_seen": 1280}))
+    quick.run("--report_only")
+    assert (
+        "- **`tokens` took 0.50 of the text tokens of `none`, not as much.**"
+        in (quick.output / "report.md").read_text()
+    )
+
+
+def test_an_interruption_between_the_measurement_and_the_second_training(quick):
+    quick.write(arms=COSTS, baselines=["none"])
+    quick.run("--seeds", "0", "--arms", "none")
+    quick.run("--seeds", "0", "--arms", "time")
+    (quick.output / "time" / "steps_over_source.json").unlink()
+    (quick.output / "time" / "seed_0" / "train_summary.json").unlink()
+    quick.calls()
+    quick.run("--seeds", "0", "--arms", "time")
+    assert quick.calls() == ["time/seed_0", "time/seed_0"]
+    assert json.loads((quick.output / "time" / "seed_0" / "train_summary.json").read_text())["steps"] == 11
+
+
+def test_tokens_that_were_not_counted(quick, capsys):
+    stub = quick.folder / "stub.py"
+    stub.write_text(stub.read_text().replace("(10 if dropping else 20)", "0"))
+    quick.write(arms=COSTS, baselines=["none"])
+    with pytest.raises(SystemExit):
+        quick.run("--arms", "none", "tokens", "--seeds", "0")
+    message = "tokens seed 0: FAILED: same_tokens_as cannot be used: the training counted no tokens seen"
+    assert message in capsys.readouterr().out
+    assert not (quick.output / "tokens" / "seed_0" / "train_summary.json").exists()
+
+
+def test_learning_rates_are_chosen_for_each_arm(quick):
+    arms = {"none": ARMS["none"], "random": ARMS["random"], "equal": ARMS["equal"]}
+    quick.write(arms=arms, learning_rates=[1, 0.5, 2], seeds=[0])
+    quick.run()
+    assert len(quick.calls()) == 9
+    settings = yaml.safe_load((quick.output / "random" / "learning_rate_x2" / "seed_0.yaml").read_text())
+    assert settings["learning_rate"] == 0.002
+    report = json.loads((quick.output / "report.json").read_text())
+    assert [row["best"] for row in report["learning_rates"].values()] == [2.0, 2.0, 2.0]
+    rates = report["learning_rates"]["none"]["mrr"]
+    assert report["arms"]["none"]["mrr"]["mean"] == rates["2"] > rates["1"] > rates["0.5"]
+    row = next(
+        line for line in (quick.output / "report.md").read_text().splitlines() if "(an end of the sweep)" in line
+    )
+    assert row.startswith("| none | 1 | ") and row.endswith(f"| **{rates['2']:.4f}** | x2 (an end of the sweep) |")
+
+
+def test_the_best_candidate_is_confirmed_on_held_out_seeds(quick, capsys):
+    arms = {**ARMS, "easy": {**ARMS["easy"], "same_time_as": "random"}}
+    changes = {"arms": arms, "seeds": None, "choose_seeds": [0], "confirm_seeds": [3, 4], "learning_rates": [1, 2]}
+    path = quick.write(**changes)
+    values = {key: value for key, value in yaml.safe_load(path.read_text()).items() if value is not None}
+    path.write_text(yaml.safe_dump(values, sort_keys=False))
+    quick.run("--dry_run")
+    printed = capsys.readouterr().out
+    assert "small: 8 runs, 0 finished" in printed and not quick.output.exists()
+    assert "then none, random and the best of easy, equal: seeds 3, 4" in printed
+    quick.run("--arms", "none", "random")
+    assert "nothing is chosen to confirm: easy seed 0 and 3 more is not finished" in capsys.readouterr().out
+    quick.calls()
+    quick.run()
+    confirming = [f"{arm}/learning_rate_x2/seed_{seed}" for seed in (3, 4) for arm in ("none", "random", "easy")]
+    names = [path.parent.relative_to(quick.output).as_posix() for path in quick.output.rglob("train_summary.json")]
+    assert set(confirming) <= set(names) and len(names) == 8 + 6 and len(quick.calls()) == 4 + 6
+    report = json.loads((quick.output / "report.json").read_text())
+    assert list(report["arms"]) == list(arms) and report["arms"]["easy"]["seeds"] == [0]
+    confirmed = report["confirmed"]
+    assert confirmed["seeds"] == [3, 4] and list(confirmed["arms"]) == ["none", "random", "easy"]
+    assert confirmed["tests"]["none"]["easy"]["difference"] > 0 and confirmed["equal_costs"]["easy"]["ratio"] == 1.0
+    text = (quick.output / "report.md").read_text()
+    assert "- **confirmed** on held-out seeds 3, 4: `easy` is better than `none`: MRR +" in text
+    assert "- **not confirmed** on held-out seeds 3, 4: `easy` is not distinguishable from `random`: MRR" in text
+    assert text.index("## Confirmed on held-out seeds (3, 4)") < text.index("## Quality")
+    quick.run(), quick.run("--report_only")
+    assert quick.calls() == []
+
+
 BAD = {
     "unknown key": ({"arm": {}}, r"unknown key 'arm'; did you mean 'arms'\?"),
     "no recipe": ({"recipe": None}, "recipe is None; expected the path"),
@@ -265,6 +396,18 @@ BAD = {
     "set by the study": ({"arms": {"a": {"seed": 3}}}, "arm 'a' sets seed, which the study sets"),
     "data of an arm": ({"arms": {"a": {"demo": True}}}, "arm 'a' sets demo"),
     "name": ({"arms": {"a/b": {}}}, "'a/b' cannot be the name of an arm"),
+    "seeds twice": ({"choose_seeds": [0]}, "seeds and choose_seeds are the same"),
+    "seeds that choose and confirm": ({"confirm_seeds": [1, 2]}, r"seeds \[1\] are in seeds and in confirm_seeds"),
+    "nothing to confirm": ({"confirm_seeds": [3], "baselines": list(ARMS)}, "need a baseline and a candidate"),
+    "candidate": ({"candidates": ["eazy"]}, r"candidates: unknown arm 'eazy'; did you mean 'easy'\?"),
+    "rates": ({"learning_rates": [0.5, 2]}, r"learning_rates is \[0.5, 2\]; expected .* with 1 among them"),
+    "margin": ({"reach_margin": -1}, r"reach_margin is -1; expected an MRR in \[0, 1\)"),
+    "costs in common": ({"common": {"same_time_as": "none"}}, "common sets same_time_as, which is a setting of an"),
+    "two costs": ({"arms": {"a": {}, "b": {"same_time_as": "a", "same_pairs_as": "a"}}},
+                  "arm 'b' sets same_pairs_as and same_time_as; both set its steps"),
+    "cost and steps": ({"arms": {"a": {}, "b": {"same_time_as": "a", "max_steps": 5}}},
+                       "arm 'b' sets same_time_as and max_steps"),
+    "time": ({"arms": {"a": {"same_time_as": "b"}, "b": {}}}, r"same_time_as 'b'; expected an arm above it"),
     "steps": ({"arms": {"a": {"same_steps_as": "b"}, "b": {}}}, r"same_steps_as 'b'; expected an arm above it"),
 }  # fmt: skip
 

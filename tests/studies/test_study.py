@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from class_hf.studies.report import study_markdown
+from class_hf.studies.report import _reach, study_markdown
 from class_hf.studies.statistics import (
     PRIMARY,
     Curve,
@@ -110,17 +110,22 @@ def test_evaluations_are_subtracted_from_the_time():
         {"eval_mrr": 0.3, "eval_runtime": 3.0, "wall_seconds": 15.0, "step": 20},
         {"eval_mrr": 0.4, "eval_runtime": 3.0, "step": 20},
     ]
-    steps, seconds, mrr = read_curve(logs)
+    steps, seconds, mrr, cpu = read_curve(logs)
+    assert cpu is None
+    with_cpu = [{**entry, "cpu_seconds": 3.0 * entry["step"], "eval_cpu_seconds": 1.0} for entry in logs]
+    assert read_curve(with_cpu).cpu_seconds.tolist() == [29.0, 58.0]
     assert (steps.tolist(), seconds.tolist(), mrr.tolist()) == ([10, 20], [5.0, 10.0], [0.1, 0.3])
     assert read_curve([]).mrr.size == 0
 
 
 def test_reach_interpolates():
     curve = Curve(np.array([10, 20, 30, 40]), np.array([1.0, 2.0, 4.0, 6.0]), np.array([0.1, 0.3, 0.2, 0.4]))
-    assert time_to_reach(curve, 0.2) == pytest.approx((1.5, 15.0))
-    assert time_to_reach(curve, 0.35) == pytest.approx((5.5, 37.5))
-    assert time_to_reach(curve, 0.05) == (1.0, 10.0)
-    assert time_to_reach(curve, 0.4) == (6.0, 40.0)
+    assert time_to_reach(curve, 0.2) == pytest.approx({"seconds": 1.5, "steps": 15.0})
+    assert time_to_reach(curve, 0.35) == pytest.approx({"seconds": 5.5, "steps": 37.5})
+    assert time_to_reach(curve, 0.05) == {"seconds": 1.0, "steps": 10.0}
+    assert time_to_reach(curve, 0.4) == {"seconds": 6.0, "steps": 40.0}
+    with_cpu = curve._replace(cpu_seconds=curve.seconds * 2)
+    assert time_to_reach(with_cpu, 0.35)["cpu_seconds"] == pytest.approx(11.0)
     assert time_to_reach(curve, 0.41) is None and time_to_reach(EMPTY, 0.1) is None
 
 
@@ -131,9 +136,10 @@ def runs_of(arms: dict[str, float], seeds: int = 3, queries: int = 40) -> list[R
     for arm, factor in arms.items():
         for seed in range(seeds):
             ranks = 1.0 + factor * np.random.default_rng(seed).random(queries)
-            curve = Curve(np.array([5, 10]), np.array([1.0, 2.0]) * factor, np.array([0.5, 1.0]) / factor)
+            seconds = np.array([1.0, 2.0]) * factor
+            curve = Curve(np.array([5, 10]), seconds, np.array([0.5, 1.0]) / factor, seconds * (2 + seed))
             by_pool = {PRIMARY: ranks, "split.text_to_molecule": ranks}
-            runs.append(Run(arm, seed, ids, by_pool, 10, 2.0 * factor, 640, curve))
+            runs.append(Run(arm, seed, ids, by_pool, 10, 2.0 * factor, 640, curve, 4.0 * factor))
     return runs
 
 
@@ -158,8 +164,8 @@ def test_summary(summary):
     assert [test["p_holm"] for test in tests.values()] == adjust_holm([test["p"] for test in tests.values()])
     assert len(summary["quartiles"]["random"]["easy"]) == 4
     # The best of none is 0.5, after 4 seconds; easy has that at its first evaluation, late never.
-    assert summary["reach"]["none"][1] == {"mrr": 0.5, "seconds": 4.0, "steps": 10.0}
-    assert summary["reach"]["easy"][1] == {"mrr": 0.5, "seconds": 1.0, "steps": 5.0}
+    assert summary["reach"]["none"][1] == {"mrr": 0.5, "seconds": 4.0, "steps": 10.0, "cpu_seconds": 12.0}
+    assert summary["reach"]["easy"][1] == {"mrr": 0.5, "seconds": 1.0, "steps": 5.0, "cpu_seconds": 3.0}
     assert summary["reach"]["late"] == {0: None}
     assert summary["curves"]["easy"]["pairs_seen"] == [320.0, 640.0]
 
@@ -167,8 +173,23 @@ def test_summary(summary):
 def test_curves_are_averaged_where_all_seeds_were_evaluated():
     first, second = runs_of({"none": 2.0}, seeds=2)
     second = second._replace(curve=Curve(np.array([10, 15]), np.array([6.0, 9.0]), np.array([0.3, 0.6])))
+    # CPU time is drawn only if all runs have it.
     curve = summarise([first, second], [])["curves"]["none"]
     assert curve == {"steps": [10], "pairs_seen": [640.0], "seconds": [5.0], "mrr": [0.4]}
+
+
+def test_time_over_the_baseline_has_an_interval_if_all_seeds_reach_the_target():
+    runs = runs_of({"none": 2.0, "easy": 1.0, "slow": 2.2})
+    # Twice the time with seed 1: ratios of .25, .5 and .25.
+    runs[4] = runs[4]._replace(curve=runs[4].curve._replace(cpu_seconds=runs[4].curve.cpu_seconds * 2))
+    numbers = summarise(runs, ["none"], reach_margin=0.1)
+    assert numbers["reach"]["none"][0]["mrr"] == pytest.approx(0.4)
+    numbers["reach"]["slow"][2] = None
+    table = _reach(numbers["reach"], "none", "cpu_seconds")
+    rows = {line.split(" |")[0]: line for line in table.splitlines()}
+    # To .4: none takes 3.2 s (wall), slow 3.344 s; easy has it at its first evaluation.
+    assert rows["| easy"].endswith("| 0.62 | 0.42 (-0.03 to 0.86) | 3 of 3 seeds |")
+    assert rows["| slow"].endswith("| 1.10 | 1.21 | 2 of 3 seeds |")
 
 
 def test_runs_that_cannot_be_compared():
@@ -193,7 +214,7 @@ def test_report(summary):
                   "## Difference to `random`",
                   "not reached", "3 of 3 seeds", "![curves.png](curves.png)"):  # fmt: skip
         assert words in text
-    assert "never" not in text and text.index("## Verdict") < text.index("## Quality and cost")
+    assert "never" not in text and text.index("## Verdict") < text.index("## Quality") < text.index("## Cost")
     for table in text.split("\n\n"):
         widths = {line.count("|") for line in table.splitlines() if line.startswith("|")}
         assert len(widths) <= 1, table

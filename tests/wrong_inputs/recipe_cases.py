@@ -189,6 +189,14 @@ STUDIES = {
     "steps of a later arm": ({"arms": {"a": {"same_steps_as": "b"}, "b": {}}}, "same_steps_as"),
     "steps of itself": ({"arms": {"a": {"same_steps_as": "a"}}}, "same_steps_as"),
     "backbone": ({"arms": {"a": {"backbone": "orm"}}}, "orm"),
+    "time of itself": ({"arms": {"a": {"same_time_as": "a"}}}, "same_time_as"),
+    "two costs": ({"arms": {"a": {}, "b": {"same_time_as": "a", "same_pairs_as": "a"}}}, "same_pairs_as"),
+    "cost of all arms": ({"common": {"same_tokens_as": "a"}}, "same_tokens_as"),
+    "rates": ({"learning_rates": 2}, "learning_rates"),
+    "infinite rate": ({"learning_rates": [1, float("inf")]}, "learning_rates"),
+    "held-out seeds": ({"confirm_seeds": [0, 1]}, "confirm_seeds"),
+    "candidate is a list": ({"candidates": [["a"]]}, "candidates"),
+    "margin": ({"reach_margin": "small"}, "reach_margin"),
 }
 
 

@@ -10,14 +10,19 @@ from class_hf.plots.style import COLUMN_WIDTH, LINE_STYLES, PALETTE, hide_spines
 
 
 def plot_curves(
-    curves: Mapping[str, Mapping[str, Sequence[float]]], baselines: Sequence[str], path: str | Path
+    curves: Mapping[str, Mapping[str, Sequence[float]]],
+    baselines: Sequence[str],
+    path: str | Path,
+    *,
+    clock: str = "seconds",
 ) -> Path | None:
-    """Draws the MRR during training against wall time and against pairs seen, for all arms.
+    """Draws the MRR during training against time and against pairs seen, for all arms.
 
     Args:
-        curves: by arm, `seconds`, `pairs_seen` and `mrr` (T,) in the order of training.
+        curves: by arm, `seconds` or `cpu_seconds`, `pairs_seen` and `mrr` (T,) in the order of training.
         baselines: names of the arms that are drawn in black.
         path: the PNG file.
+        clock: the time to draw: `seconds` (wall time) or `cpu_seconds`.
 
     Returns:
         The path, or None if no arm had an evaluation during training.
@@ -31,9 +36,8 @@ def plot_curves(
     figure = new_figure(*size)
     panels = figure.subplots(1, 2, sharey=True)
     styles = _styles(drawn, baselines)
-    for axes, name, label in zip(
-        panels, ("seconds", "pairs_seen"), ("wall time of training (seconds)", "pairs seen"), strict=True
-    ):
+    time_label = "wall time of training (seconds)" if clock == "seconds" else "CPU time of training (seconds)"
+    for axes, name, label in zip(panels, (clock, "pairs_seen"), (time_label, "pairs seen"), strict=True):
         for arm, curve in drawn.items():
             axes.plot(curve[name], curve["mrr"], label=arm, **styles[arm])
         axes.set_xlabel(label)

@@ -3,15 +3,18 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from class_hf.studies.statistics import PRIMARY
+from class_hf.studies.statistics import PRIMARY, summarise_seeds
 
 LEVEL = 0.05  # of the adjusted p-value, below which the verdict is better or worse
+OFF = 0.05  # from 1, of the ratio of costs that should be equal
 
 _METHOD = """\
 - MRR, Hits@1 and Hits@10: text to molecule in the full pool, all validation queries, after training. Mean over seeds.
 - sd: standard deviation of a single run over the seeds. Interval over seeds: Student's t for the mean. Interval over
   queries: bootstrap over the queries of the seed-averaged reciprocal ranks.
-- Seconds: wall time of the training without its evaluations. Preparing and scoring the data is not counted.
+- Seconds: wall time of the training without its evaluations. CPU seconds: the same in CPU time of all threads,
+  processes and ended data workers. Preparing and scoring the data is not counted.
+- Tokens seen: text tokens that the text tower reads, after truncation and dropped sentences, without padding.
 - Tests: difference of the reciprocal ranks of the same query and seed. Interval and p: seeds and queries are resampled
   together (pigeonhole bootstrap, two-sided). p (Holm): adjusted for all arms tested against that baseline. p (seeds):
   paired t-test over the seeds alone.
@@ -20,7 +23,23 @@ _METHOD = """\
   the queries only. No bootstrap p is below 0.0002.
 - Quality during training (curves, time to reach) is measured in the evaluations during training, on the sample of
   queries and candidates that the study sets. The target of an arm is the best evaluation of the baseline with the same
-  seed. As the best of many noisy evaluations, the target is slightly too high."""
+  seed. As the best of many noisy evaluations, the target is slightly too high. "Time over" is the mean of the ratios
+  by seed, with Student's t interval if all seeds reach it. Time is CPU time on a CPU and wall time on a GPU."""
+
+_SWEEP = """\
+Mean MRR of each factor of the learning rates (`learning_rate` and `text_learning_rate`), on the seeds that all
+factors have. Each arm is compared at its best factor. Beyond an end of the sweep there may be a better one."""
+
+_CONFIRMED = """\
+Learning rates and arms were chosen with the other seeds. With these seeds only the baselines and the best candidate
+were trained, so no choice of seeds favours them. The queries are the same."""
+
+_COST_NAMES = {
+    "same_steps_as": "steps",
+    "same_pairs_as": "pairs",
+    "same_tokens_as": "text tokens",
+    "same_time_as": "time",
+}
 
 
 def study_markdown(report: Mapping[str, Any], pictures: Sequence[str] = ()) -> str:
@@ -35,15 +54,25 @@ def study_markdown(report: Mapping[str, Any], pictures: Sequence[str] = ()) -> s
         The report as Markdown.
     """
     parts = [f"# Study {report['name']}", _origin(report)]
-    parts += ["## Verdict", _verdict(report["tests"])]
+    confirmed = report.get("confirmed")
+    parts += ["## Verdict", *([_confirmations(confirmed, report["tests"])] if confirmed else [])]
+    parts += [_verdict(report["tests"])]
     parts += _missing(report["missing"], report["arms"])
-    parts += ["## Quality and cost", _quality(report["arms"])]
+    if confirmed:
+        seeds = ", ".join(map(str, confirmed["seeds"]))
+        parts += [f"## Confirmed on held-out seeds ({seeds})", _CONFIRMED, _quality(confirmed["arms"])]
+        parts += [_cost(confirmed["arms"]), *_equal_costs(confirmed["equal_costs"])]
+        parts += [_tests_of(confirmed["tests"]), *_reach_part(confirmed["reach"], report)]
+    parts += ["## Quality", _quality(report["arms"]), "## Cost", _cost(report["arms"])]
+    parts += _equal_costs(report.get("equal_costs", {}))
+    if report.get("learning_rates"):
+        parts += ["## Learning rates", _SWEEP, _sweep(report["learning_rates"])]
     for baseline, tests in report["tests"].items():
         if tests:
             parts += [f"## Difference to `{baseline}`", _tests(tests)]
     if report["reach"]:
-        baseline = report["baselines"][0]
-        parts += [f"## Training to the best quality of `{baseline}`", _reach(report["reach"], baseline)]
+        parts += [f"## Training to the best quality of `{report['baselines'][0]}`"]
+        parts += _reach_part(report["reach"], report)
     for baseline, arms in report["quartiles"].items():
         if arms:
             parts += [
@@ -55,6 +84,48 @@ def study_markdown(report: Mapping[str, Any], pictures: Sequence[str] = ()) -> s
     parts += [f"![{name}]({name})" for name in pictures]
     parts += ["## How the numbers are made", _METHOD]
     return "\n\n".join(parts) + "\n"
+
+
+def _confirmations(confirmed: Mapping[str, Any], chosen: Mapping[str, Mapping[str, Any]]) -> str:
+    """One sentence for each comparison on held-out seeds, and whether it confirms that of the choosing seeds."""
+    seeds = ", ".join(map(str, confirmed["seeds"]))
+    lines = []
+    for baseline, by_arm in confirmed["tests"].items():
+        for arm, test in by_arm.items():
+            same_sign = test["difference"] * chosen[baseline][arm]["difference"] > 0
+            mark = "confirmed" if test["p_holm"] < LEVEL and same_sign else "not confirmed"
+            lines.append(f"- **{mark}** on held-out seeds {seeds}: {verdict(arm, baseline, test)}")
+    return "\n".join(lines)
+
+
+def _equal_costs(costs: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """How close each arm came to the cost of another one; in bold if it is off by more than 5 %."""
+    lines = []
+    for arm, row in costs.items():
+        line = f"`{arm}` took {row['ratio']:.2f} of the {_COST_NAMES[row['cost']]} of `{row['source']}`"
+        lines.append(f"- **{line}, not as much.**" if abs(row["ratio"] - 1) > OFF else f"- {line}.")
+    return ["\n".join(lines)] if lines else []
+
+
+def _sweep(rates: Mapping[str, Mapping[str, Any]]) -> str:
+    """The MRR of each factor, one row for each arm."""
+    factors = sorted({factor for row in rates.values() for factor in row["mrr"]}, key=float)
+    rows = []
+    for arm, row in rates.items():
+        best = f"{row['best']:g}"
+        end = " (an end of the sweep)" if len(factors) > 1 and best in (factors[0], factors[-1]) else ""
+        cells = (
+            [
+                f"**{_number(row['mrr'][factor])}**" if factor == best else _number(row["mrr"].get(factor))
+                for factor in factors
+            ]
+            if row["mrr"]
+            else ["-"] * len(factors)
+        )
+        rows.append(
+            [arm, str(row["seeds"]), *cells, f"x{best}{end}" if row["mrr"] else "not complete; x1 is compared"]
+        )
+    return _table(["arm", "seeds", *(f"x{factor}" for factor in factors), "best"], rows)
 
 
 def _verdict(tests: Mapping[str, Mapping[str, Any]]) -> str:
@@ -122,7 +193,7 @@ def _interval(bounds: Sequence[float] | None, form: str = ".4f") -> str:
 
 
 def _quality(arms: Mapping[str, Any]) -> str:
-    """Quality and cost, one row for each arm."""
+    """Quality, one row for each arm."""
     head = ["arm", "seeds", "MRR", "sd", "95 % over seeds", "95 % over queries", "Hits@1", "Hits@10"]
     rows = [
         [
@@ -133,13 +204,27 @@ def _quality(arms: Mapping[str, Any]) -> str:
             _interval(arm["mrr"]["interval_95"]),
             _interval(arm["mrr"]["interval_95_queries"]),
             *(_number(arm[f"hits@{k}"]["mean"]) for k in (1, 10)),
-            _number(arm["steps"]["mean"], ",.0f"),
-            _number(arm["seconds"]["mean"], ",.1f"),
-            _number(arm["pairs_seen"]["mean"], ",.0f"),
         ]
         for name, arm in arms.items()
     ]
-    return _table([*head, "steps", "seconds", "pairs seen"], rows)
+    return _table(head, rows)
+
+
+def _cost(arms: Mapping[str, Any]) -> str:
+    """Means of what a run cost, one row for each arm."""
+    forms = {"steps": ",.0f", "pairs_seen": ",.0f", "tokens_seen": ",.0f", "seconds": ",.1f", "cpu_seconds": ",.1f"}
+    rows = [
+        [name, *(_number(arm[key]["mean"] if arm.get(key) else None, form) for key, form in forms.items())]
+        for name, arm in arms.items()
+    ]
+    return _table(["arm", "steps", "pairs seen", "tokens seen", "seconds", "CPU seconds"], rows)
+
+
+def _tests_of(tests: Mapping[str, Mapping[str, Any]]) -> str:
+    """The differences to all baselines, each under its name."""
+    return "\n\n".join(
+        f"Difference to `{baseline}`:\n\n{_tests(by_arm)}" for baseline, by_arm in tests.items() if by_arm
+    )
 
 
 def _tests(tests: Mapping[str, Any]) -> str:
@@ -157,28 +242,58 @@ def _tests(tests: Mapping[str, Any]) -> str:
     return _table(["arm", "seeds", "MRR difference", "95 %", "p", "p (Holm)", "p (seeds)"], rows)
 
 
-def _reach(reach: Mapping[str, Mapping[int, dict[str, float] | None]], baseline: str) -> str:
-    """Time and steps to the best quality of the baseline, one row for each arm."""
-    baseline_points = reach.get(baseline, {})
+def _reach_part(reach: Mapping[str, Any], report: Mapping[str, Any]) -> list[str]:
+    """The table of times to the quality of the first baseline, and what the quality is."""
+    if not reach:
+        return []
+    baseline, margin = report["baselines"][0], report.get("reach_margin", 0.0)
+    target = f"its best evaluation less {margin:g} MRR" if margin else "its best evaluation"
+    clock = report.get("clock", "seconds")
+    return [f"The target is that of `{baseline}` with the same seed: {target}.", _reach(reach, baseline, clock)]
+
+
+def _reach(reach: Mapping[str, Mapping[int, dict[str, float] | None]], baseline: str, clock: str) -> str:
+    """Time and steps to the quality of the baseline, one row for each arm."""
+    names = ["seconds", "cpu_seconds", "steps"]
     rows = []
     for arm, by_seed in reach.items():
         points = {seed: point for seed, point in by_seed.items() if point is not None}
-        cells = ["-", "-", "-", "not reached" if by_seed else "no common seed with evaluations"]
-        if points:
-            cells = [
-                _number(sum(point[name] for point in points.values()) / len(points), ",.1f")
-                for name in ("seconds", "steps")
+        means = [
+            sum(point[name] for point in points.values()) / len(points)
+            if points and all(name in point for point in points.values())
+            else None
+            for name in names
+        ]
+        reached = f"{len(points)} of {len(by_seed)} seeds" if points else "not reached"
+        rows.append(
+            [
+                arm,
+                *(_number(mean, ",.1f") for mean in means),
+                *(_ratio(points, by_seed, reach.get(baseline, {}), name) for name in ("steps", clock)),
+                reached if by_seed else "no common seed with evaluations",
             ]
-            # Over the same seeds of the baseline. Otherwise an arm that fails with its slow seeds would look fast.
-            steps = [
-                (point["steps"], reference["steps"])
-                for seed, point in points.items()
-                if (reference := baseline_points.get(seed)) is not None
-            ]
-            share = sum(arm_steps for arm_steps, _ in steps) / sum(other for _, other in steps) if steps else None
-            cells += [_number(share, ".2f"), f"{len(points)} of {len(by_seed)} seeds"]
-        rows.append([arm, *cells])
-    return _table(["arm", "seconds", "steps", f"steps over `{baseline}`", "reached by"], rows)
+        )
+    over = [f"steps over `{baseline}`", f"time over `{baseline}` (95 %)"]
+    return _table(["arm", "seconds", "CPU seconds", "steps", *over, "reached by"], rows)
+
+
+def _ratio(
+    points: Mapping[int, Mapping[str, float]],
+    by_seed: Mapping[int, Any],
+    baseline: Mapping[int, Mapping[str, float] | None],
+    name: str,
+) -> str:
+    """What an arm took over what the baseline took with the same seed. The interval needs all seeds to reach it."""
+    ratios = [
+        point[name] / reference[name]
+        for seed, point in points.items()
+        if (reference := baseline.get(seed)) is not None and name in point and reference.get(name)
+    ]
+    if not ratios:
+        return "-"
+    spread: Any = summarise_seeds(ratios)
+    has_interval = name != "steps" and len(ratios) == len(by_seed) and spread["sd"]
+    return f"{spread['mean']:.2f}" + (f" ({_interval(spread['interval_95'], '.2f')})" if has_interval else "")
 
 
 def _quartiles(arms: Mapping[str, Any]) -> str:

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,15 @@ import yaml
 
 from class_hf.config.recipe_files import recipes_folder
 from class_hf.config.yaml_files import read_mapping
-from class_hf.studies.definition import DATA_SOURCES, Study, run_settings
-from class_hf.studies.results import REFERENCE, training_seconds
+from class_hf.studies.definition import DATA_SOURCES, EQUAL_COSTS, Planned, Study, run_settings
+from class_hf.studies.equal_costs import (
+    CostUnknown,
+    equal_steps,
+    measure_factor,
+    training_cpu_seconds,
+    training_seconds,
+)
+from class_hf.studies.results import REFERENCE
 from class_hf.training.checkpoints import last_complete_checkpoint
 from class_hf.utils.files import write_json, write_text
 
@@ -86,24 +94,23 @@ def share_settings(
     return shared
 
 
-def check_unchanged(study: Study, arm: str, seed: int, output: Path) -> None:
+def check_unchanged(study: Study, run: Planned, output: Path) -> None:
     """Checks that a finished run was made with the present settings of the study.
 
     Args:
         study: the study.
-        arm: name of the arm.
-        seed: of the run.
+        run: the run.
         output: folder of the study.
 
     Raises:
         ValueError: with the settings that differ.
     """
-    folder = output / arm / f"seed_{seed}"
-    if not (folder / "train_summary.json").is_file():
+    if not run.is_finished(output):
         return
+    folder = run.folder(output)
     try:
-        changes = list_differences(folder.with_suffix(".yaml"), resolve_settings(study, arm, seed, output))
-    except RunFailed:
+        changes = list_differences(_settings_file(folder), resolve_settings(study, run, output))
+    except CostUnknown:
         return  # the arm that sets the number of steps is gone, and will be trained again
     if changes:
         raise ValueError(
@@ -120,33 +127,30 @@ def list_differences(file: Path, values: dict[str, Any]) -> str:
     return ", ".join(f"{key} {old.get(key)!r} -> {values.get(key)!r}" for key in keys)
 
 
-def resolve_settings(study: Study, arm: str, seed: int, output: Path) -> dict[str, Any]:
-    """The arguments of a run, with `same_steps_as` replaced by the number of steps.
+def _settings_file(folder: Path) -> Path:
+    """The file with the settings of a run, next to its folder."""
+    return folder.with_suffix(".yaml")
+
+
+def resolve_settings(study: Study, run: Planned, output: Path) -> dict[str, Any]:
+    """The arguments of a run, with `same_steps_as` and its like replaced by the number of steps.
 
     Args:
         study: the study.
-        arm: name of the arm.
-        seed: of the run.
+        run: the run.
         output: folder of the study.
 
     Raises:
-        RunFailed: if the arm that sets the number of steps has no plan yet.
+        CostUnknown: if the arm that sets the number of steps has no plan yet.
     """
-    values = run_settings(study, arm, seed)
-    source = values.pop("same_steps_as", None)
-    if source is not None:
-        plan = output / source / f"seed_{seed}" / "plan.json"
-        if not plan.is_file():
-            raise RunFailed(
-                f"it takes the steps of arm {source!r}, which was not run with seed {seed}. Run that arm first."
-            )
-        values["max_steps"] = json.loads(plan.read_text())["total_steps"]
-    return values
+    values = {name: value for name, value in run_settings(study, run).items() if name not in EQUAL_COSTS}
+    steps = equal_steps(study, run, output)
+    return values if steps is None else {**values, "max_steps": steps}
 
 
 def run_all(
     study: Study,
-    runs: list[tuple[str, int]],
+    runs: Sequence[Planned],
     output: Path,
     launch: list[str],
     keep_models: bool,
@@ -157,7 +161,7 @@ def run_all(
 
     Args:
         study: the study.
-        runs: arm and seed of each run.
+        runs: the runs.
         output: folder of the study.
         launch: words of the command that starts a run.
         keep_models: whether weights and checkpoints are kept.
@@ -165,18 +169,21 @@ def run_all(
     Returns:
         Whether a run failed.
     """
-    todo = [(arm, seed) for arm, seed in runs if not (output / arm / f"seed_{seed}" / "train_summary.json").is_file()]
+    todo = [run for run in runs if not run.is_finished(output)]
     print(f"{study.name}: {len(runs)} runs, {len(runs) - len(todo)} finished before", flush=True)
     failed, started = 0, time.perf_counter()
-    for number, (arm, seed) in enumerate(todo, start=1):
-        place = f"[{number}/{len(todo)}] {arm} seed {seed}"
+    for number, run in enumerate(todo, start=1):
+        place = f"[{number}/{len(todo)}] {run.label}"
         try:
-            result = train(study, arm, seed, output, launch)
-        except RunFailed as error:
+            result = train(study, run, output, launch)
+            if measure_factor(study, run, output):
+                print(f"{place}: {result}; trained again with the measured number of steps", flush=True)
+                result = train(study, run, output, launch)
+        except (RunFailed, CostUnknown) as error:
             failed += 1
             print(f"{place}: FAILED: {error}", flush=True)
             continue
-        folder = output / arm / f"seed_{seed}"
+        folder = run.folder(output)
         if not keep_models:
             for heavy in (*folder.glob("checkpoint-*"), *folder.glob("*.safetensors")):
                 shutil.rmtree(heavy) if heavy.is_dir() else heavy.unlink()
@@ -185,13 +192,12 @@ def run_all(
     return failed > 0
 
 
-def train(study: Study, arm: str, seed: int, output: Path, launch: list[str]) -> str:
+def train(study: Study, run: Planned, output: Path, launch: list[str]) -> str:
     """Trains one run in its own process, from its last complete checkpoint if there is one.
 
     Args:
         study: the study.
-        arm: name of the arm.
-        seed: of the run.
+        run: the run.
         output: folder of the study.
         launch: words of the command that starts a run.
 
@@ -200,12 +206,13 @@ def train(study: Study, arm: str, seed: int, output: Path, launch: list[str]) ->
 
     Raises:
         RunFailed: if the run fails, or its folder belongs to something else.
+        CostUnknown: if the arm that sets the number of steps has no plan yet.
     """
-    values = resolve_settings(study, arm, seed, output)
+    values = resolve_settings(study, run, output)
     # Runs train on scored pairs, which have the columns of this package.
     values = {name: value for name, value in values.items() if name not in TABLE_OPTIONS}
-    folder = output / arm / f"seed_{seed}"
-    file, log = folder.with_suffix(".yaml"), folder.with_suffix(".log")
+    folder = run.folder(output)
+    file, log = _settings_file(folder), folder.with_suffix(".log")
     data = score_for_run(values, output)
     resume = False
     if folder.exists():
@@ -221,7 +228,9 @@ def train(study: Study, arm: str, seed: int, output: Path, launch: list[str]) ->
         raise RunFailed(f"the process ended without an error and without a train_summary.json; see {log}.")
     summary = json.loads((folder / "train_summary.json").read_text())
     mrr = json.loads((folder / "metrics.json").read_text())["pools"]["full"]["text_to_molecule"]["mrr"]
+    cpu = training_cpu_seconds(summary)
     result = f"MRR {mrr:.4f}, {summary['steps']:,} steps, {training_seconds(summary):.0f} s"
+    result += "" if cpu is None else f" (CPU {cpu:.0f} s)"
     return f"{result}, resumed" if resume else result
 
 

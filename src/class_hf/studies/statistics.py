@@ -26,11 +26,13 @@ class Curve(NamedTuple):
         steps: (T,) optimizer steps.
         seconds: (T,) wall time of the training, without the evaluations.
         mrr: (T,) mean reciprocal rank.
+        cpu_seconds: (T,) CPU time of the training, without the evaluations; None if it was not logged.
     """
 
     steps: np.ndarray
     seconds: np.ndarray
     mrr: np.ndarray
+    cpu_seconds: np.ndarray | None = None
 
 
 class Run(NamedTuple):
@@ -45,6 +47,8 @@ class Run(NamedTuple):
         seconds: wall time of the training, without the evaluations.
         pairs_seen: training pairs over all steps, repeated ones included.
         curve: the evaluations during training.
+        cpu_seconds: CPU time of the training, without the evaluations; None if it was not measured.
+        tokens_seen: text tokens over all steps; None if they were not counted.
     """
 
     arm: str
@@ -55,23 +59,30 @@ class Run(NamedTuple):
     seconds: float
     pairs_seen: int
     curve: Curve
+    cpu_seconds: float | None = None
+    tokens_seen: int | None = None
 
 
 def read_curve(log_history: Sequence[Mapping[str, Any]]) -> Curve:
-    """Reads the evaluations from the logs of a trainer, and subtracts their own time from the wall time.
+    """Reads the evaluations from the logs of a trainer, and subtracts their own time.
 
     Args:
         log_history: `trainer.state.log_history`. Entries without `eval_mrr` and `wall_seconds` are skipped.
 
     >>> read_curve([{"loss": 2.0, "step": 5}, {"eval_mrr": 0.1, "eval_runtime": 2.0, "wall_seconds": 7.0, "step": 10}])
-    Curve(steps=array([10]), seconds=array([5.]), mrr=array([0.1]))
+    Curve(steps=array([10]), seconds=array([5.]), mrr=array([0.1]), cpu_seconds=None)
     """
     logs = [entry for entry in log_history if "eval_mrr" in entry and "wall_seconds" in entry]
-    evaluating = np.cumsum([entry["eval_runtime"] for entry in logs])
+
+    def times(clock: str, evaluation: str) -> np.ndarray:
+        return np.array([entry[clock] for entry in logs]) - np.cumsum([entry[evaluation] for entry in logs])
+
+    has_cpu = bool(logs) and all("cpu_seconds" in entry for entry in logs)
     return Curve(
         np.array([entry["step"] for entry in logs], dtype=np.int64),
-        np.array([entry["wall_seconds"] for entry in logs], dtype=np.float64) - evaluating,
+        times("wall_seconds", "eval_runtime"),
         np.array([entry["eval_mrr"] for entry in logs], dtype=np.float64),
+        times("cpu_seconds", "eval_cpu_seconds") if has_cpu else None,
     )
 
 
@@ -203,34 +214,40 @@ def compare_by_quartile(arm: np.ndarray, baseline: np.ndarray, difficulty: np.nd
     return [compare(arm[:, rows], baseline[:, rows], samples=2000) for rows in quarters if rows.size]
 
 
-def time_to_reach(curve: Curve, target: float) -> tuple[float, float] | None:
-    """Seconds and steps after which a run first has an MRR, interpolated between its evaluations.
+def time_to_reach(curve: Curve, target: float) -> dict[str, float] | None:
+    """Time and steps after which a run first has an MRR, interpolated between its evaluations.
 
     Args:
         curve: evaluations of the run.
         target: the MRR to reach.
 
     Returns:
-        Seconds and steps; those of the first evaluation if it has the MRR already. None if no evaluation has it.
+        `seconds`, `steps` and, if they were logged, `cpu_seconds`; those of the first evaluation if it has the MRR
+        already. None if no evaluation has it.
 
     >>> time_to_reach(Curve(np.array([10, 20]), np.array([1.0, 2.0]), np.array([0.1, 0.3])), 0.2)
-    (1.5, 15.0)
+    {'seconds': 1.5, 'steps': 15.0}
     """
     reached = np.flatnonzero(curve.mrr >= target)
     if not reached.size:
         return None
+    columns = {"seconds": curve.seconds, "steps": curve.steps, "cpu_seconds": curve.cpu_seconds}
     last = int(reached[0])
-    if last == 0:
-        return float(curve.seconds[0]), float(curve.steps[0])
-    share = (target - curve.mrr[last - 1]) / (curve.mrr[last] - curve.mrr[last - 1])
-    seconds, steps = (
-        float(values[last - 1] + share * (values[last] - values[last - 1])) for values in (curve.seconds, curve.steps)
-    )
-    return seconds, steps
+    before = max(0, last - 1)
+    share = 1.0 if last == 0 else (target - curve.mrr[before]) / (curve.mrr[last] - curve.mrr[before])
+    return {
+        name: float(values[before] + share * (values[last] - values[before]))
+        for name, values in columns.items()
+        if values is not None
+    }
 
 
 def summarise(
-    runs: Sequence[Run], baselines: Sequence[str], difficulty: Mapping[str, float] | None = None
+    runs: Sequence[Run],
+    baselines: Sequence[str],
+    difficulty: Mapping[str, float] | None = None,
+    *,
+    reach_margin: float = 0.0,
 ) -> dict[str, Any]:
     """Computes all numbers of the report of a study.
 
@@ -238,6 +255,7 @@ def summarise(
         runs: the finished runs, in the order of the arms.
         baselines: names of the arms that the others are tested against. The first sets the quality to reach.
         difficulty: difficulty of each query, by its id. None leaves out the quartiles.
+        reach_margin: MRR by which the quality to reach is below the best evaluation of the first baseline.
 
     Returns:
         `queries`, their number; by arm: `arms` (quality and cost), `curves` (means over the seeds), `reach`; by
@@ -279,7 +297,7 @@ def summarise(
         "queries": len(ids),
         "arms": {arm: _summarise_arm(list(by_seed.values())) for arm, by_seed in arms.items()},
         "curves": {arm: _mean_curve(list(by_seed.values())) for arm, by_seed in arms.items()},
-        "reach": {arm: _reach_by_seed(by_seed, arms[baselines[0]]) for arm, by_seed in arms.items()}
+        "reach": {arm: _reach_by_seed(by_seed, arms[baselines[0]], reach_margin) for arm, by_seed in arms.items()}
         if baselines
         else {},
         "tests": tests,
@@ -303,29 +321,40 @@ def _summarise_arm(runs: list[Run]) -> dict[str, Any]:
         "mrr_by_pool": {key: summarise_seeds(_reciprocal_ranks(runs, key).mean(axis=1)) for key in runs[0].ranks},
         "steps": summarise_seeds([run.steps for run in runs]),
         "seconds": summarise_seeds([run.seconds for run in runs]),
+        "cpu_seconds": _summarise_measured([run.cpu_seconds for run in runs]),
         "pairs_seen": summarise_seeds([run.pairs_seen for run in runs]),
+        "tokens_seen": _summarise_measured([run.tokens_seen for run in runs]),
     }
+
+
+def _summarise_measured(values: Sequence[float | None]) -> dict[str, JsonValue] | None:
+    """As [`summarise_seeds`]; None if a run did not measure it."""
+    known = [value for value in values if value is not None]
+    return summarise_seeds(known) if len(known) == len(values) else None
 
 
 def _mean_curve(runs: list[Run]) -> dict[str, list[float]]:
     """The curve of an arm, averaged over its seeds at the steps that all of them evaluated."""
     steps = sorted(set.intersection(*(set(run.curve.steps.tolist()) for run in runs)))
     rows = [np.searchsorted(run.curve.steps, steps) for run in runs]
+    names = ["seconds", "mrr"] + (["cpu_seconds"] if all(run.curve.cpu_seconds is not None for run in runs) else [])
     mean = {
         name: np.mean([getattr(run.curve, name)[row] for run, row in zip(runs, rows, strict=True)], axis=0).tolist()
-        for name in ("seconds", "mrr")
+        for name in names
     }
     pairs_per_step = runs[0].pairs_seen / runs[0].steps
     return {"steps": steps, "pairs_seen": [step * pairs_per_step for step in steps], **mean}
 
 
-def _reach_by_seed(runs: Mapping[int, Run], baseline: Mapping[int, Run]) -> dict[int, dict[str, float] | None]:
-    """Seconds and steps to the best MRR of the baseline with the same seed, by seed; None if it is not reached."""
+def _reach_by_seed(
+    runs: Mapping[int, Run], baseline: Mapping[int, Run], margin: float
+) -> dict[int, dict[str, float] | None]:
+    """Time and steps to the best MRR of the baseline with the same seed less the margin; None if it is not reached."""
     results: dict[int, dict[str, float] | None] = {}
     for seed in sorted(set(runs) & set(baseline)):
         if not baseline[seed].curve.mrr.size:
             continue
-        target = float(baseline[seed].curve.mrr.max())
+        target = float(baseline[seed].curve.mrr.max()) - margin
         point = time_to_reach(runs[seed].curve, target)
-        results[seed] = None if point is None else {"mrr": target, "seconds": point[0], "steps": point[1]}
+        results[seed] = None if point is None else {"mrr": target, **point}
     return results
