@@ -176,6 +176,7 @@ def change(location, model, more):
     index.add(load_from_disk(more))
     print("added")
     index.delete(["m01"])
+    print("deleted")
 
 
 @pytest.fixture(scope="module")
@@ -197,18 +198,31 @@ def ids(index):
 def test_a_killed_change_leaves_the_old_or_the_new_index(name, table, states, saved_model, new_location, tmp_path):
     model = str(saved_model)
     table.select(range(20, 28)).save_to_disk(str(tmp_path / "more"))
-    generator = random.Random(0)
-    for _ in range(MOMENTS):
+
+    def started():
         location = new_location(name)
         MoleculeIndex.build(table.select(range(20)), model, store=location).close()
         process = Forked(change, location, model, str(tmp_path / "more"))
         process.wait_for("ready")
-        time.sleep(generator.uniform(0, 0.3))
+        return location, process
+
+    seconds = 0.3
+    if MOMENTS > 1:  # the moments cover a change, on a slow machine too
+        _, process = started()
+        began = time.monotonic()
+        process.wait_for("deleted")
+        seconds = time.monotonic() - began
+        process.end()
+    generator = random.Random(0)
+    for _ in range(MOMENTS):
+        location, process = started()
+        time.sleep(generator.uniform(0, seconds))
         process.kill()
         process.end()
         with MoleculeIndex.load(location, model) as index:
             assert index.store.count() == len(index)
             assert ids(index) == states[len(index)]
+            print(f"{name}: {len(index)} molecules after a kill")
             index.delete(["m02"])  # cleans up
             assert index.store.count() == len(index)
             assert len(index.search(TEXT, k=50)) == len(index)
