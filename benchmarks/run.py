@@ -48,6 +48,7 @@ SCRIPTS = (
     "gpu",
     "encode",
     "encode_kills",
+    "score_sample",
     "several_hosts",
     "stores",
 )

@@ -2,18 +2,15 @@
 
 import hashlib
 import multiprocessing
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
-from threading import Lock
 from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
 import torch
 import transformers
-from rdkit import rdBase
 
 from class_hf.data.molecule_tables import FAULT
 from class_hf.data.row_sources import SIDE_COLUMN, RowSource, Side
@@ -22,9 +19,16 @@ from class_hf.models.smiles import shared_molecule
 from class_hf.search.encoder import IndexEncoder
 from class_hf.search.properties import compute_properties
 from class_hf.shards.folder import ShardFolder
-from class_hf.shards.parts import Reject, ShardReport, place_of, users_columns, write_shard
+from class_hf.shards.parts import (
+    Reject,
+    ShardReport,
+    add_reject,
+    place_of,
+    rows_of_shard,
+    users_columns,
+    write_shard,
+)
 from class_hf.utils.protocols import Processor
-from class_hf.utils.threads import single_thread
 
 DType = Literal["float32", "float16"]
 # Rows that are in memory at a time, and in one row group of a part.
@@ -34,7 +38,6 @@ PROPERTIES = {
     "text": {},
 }
 _VECTOR = "vector"
-_lock = Lock()
 
 
 @dataclass(frozen=True)
@@ -89,18 +92,10 @@ def encode_shard(job: EncodeJob, number: int) -> ShardReport:
         ValueError: If a row is bad and `on_error` is `"raise"`, or the model of this host is another.
         OSError: If the disk is full.
     """
-    # A worker of Dask can have several threads. They would only wait for each other in Python.
-    with _lock, single_thread(), rdBase.BlockLogs():
-        started = time.thread_time()
-        encoder = _open(job.model, job.revision, job.weights)
-        folder = ShardFolder(job.output_dir)
-        start = number * job.shard_size
-        stop = min(start + job.shard_size, len(job.rows))
-        schema = part_schema(job)
-        rejects: list[Reject] = []
-        tables = _encode_blocks(job, encoder, start, stop, rejects)
-        write_shard(folder, number, schema, tables, rejects, BLOCK, **_format(schema))
-        return ShardReport(number, stop - start, len(rejects), time.thread_time() - started)
+    rows = rows_of_shard(number, job.shard_size, len(job.rows))
+    schema = part_schema(job)
+    read = partial(_encode_blocks, job, *rows)
+    return write_shard(ShardFolder(job.output_dir), number, rows, schema, read, BLOCK, **_format(schema))
 
 
 def part_schema(job: EncodeJob) -> pa.Schema:
@@ -155,10 +150,9 @@ def _format(schema: pa.Schema) -> dict[str, Any]:
     return {"compression": compression, "use_dictionary": dictionary, "write_statistics": ["id"]}
 
 
-def _encode_blocks(
-    job: EncodeJob, encoder: IndexEncoder, start: int, stop: int, rejects: list[Reject]
-) -> Iterator[pa.Table]:
+def _encode_blocks(job: EncodeJob, start: int, stop: int, rejects: list[Reject]) -> Iterator[pa.Table]:
     """The encoded rows of a shard, block by block."""
+    encoder = _open(job.model, job.revision, job.weights)
     schema = part_schema(job)
     first = start
     for table in job.rows.blocks(start, stop, BLOCK):
@@ -192,9 +186,7 @@ def _featurise(
         name = str(row) if row_id is None else row_id
         if isinstance(result, str):
             reject = Reject(row, place_of(table, place), row_id, value, result.removesuffix("."))
-            if job.on_error == "raise":
-                raise ValueError(f"{reject.dropped_row()} Correct it, or pass --on_error drop.")
-            rejects.append(reject)
+            add_reject(rejects, reject, job.on_error)
             continue
         feature, *values = result
         features.append(feature)

@@ -1,19 +1,24 @@
 """The two files of a shard: its rows, and its rejects."""
 
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Callable, Iterable, Sequence
+from threading import Lock
 from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from rdkit import rdBase
 
 from class_hf.data.molecule_tables import FAULT, PLACE
-from class_hf.data.validation import DroppedRow
+from class_hf.data.validation import DroppedRow, OnError
 from class_hf.shards.folder import ShardFolder, part_name, rejects_name
+from class_hf.utils.threads import single_thread
 
 _SHOWN = 5
 _REJECTS = pa.schema(
     [("row", pa.int64()), ("place", pa.string()), ("id", pa.string()), ("input", pa.string()), ("reason", pa.string())]
 )
+_lock = Lock()
 
 
 class ShardReport(NamedTuple):
@@ -51,34 +56,71 @@ def place_of(table: pa.Table, position: int) -> str | None:
     return table[PLACE][position].as_py() if PLACE in table.column_names else None
 
 
+def add_reject(rejects: list[Reject], reject: Reject, on_error: OnError) -> None:
+    """Appends a reject, or raises its reason.
+
+    Raises:
+        ValueError: If `on_error` is `"raise"`.
+
+    >>> add_reject([], Reject(5, "t.csv line 7", "bad", "C1CC(", "it is no SMILES"), "raise")
+    Traceback (most recent call last):
+    ValueError: table row 5 (id bad, t.csv line 7): it is no SMILES. Correct it, or pass --on_error drop.
+    """
+    if on_error == "raise":
+        raise ValueError(f"{reject.dropped_row()} Correct it, or pass --on_error drop.")
+    rejects.append(reject)
+
+
 def write_shard(
     folder: ShardFolder,
     number: int,
+    rows: tuple[int, int],
     schema: pa.Schema,
-    tables: Iterable[pa.Table],
-    rejects: Sequence[Reject],
+    read: Callable[[list[Reject]], Iterable[pa.Table]],
     row_group_size: int,
     **format: Any,
-) -> None:
-    """Writes the files of a shard. The part appears last, because its name says that the shard is complete.
+) -> ShardReport:
+    """Computes and writes the files of a shard, with one thread.
+
+    The part appears last, because its name says that the shard is complete.
 
     Args:
         folder: of the parts.
         number: of the shard.
+        rows: its first row, and the one after its last row.
         schema: of the part.
-        tables: its rows. Reading them may append to `rejects`.
-        rejects: rows that cannot be used.
+        read: yields its rows, and appends those that cannot be used to a list.
         row_group_size: largest number of rows in a row group.
         format: further arguments of `pyarrow.parquet.ParquetWriter`.
+
+    Returns:
+        A short report.
+
+    Raises:
+        OSError: If the disk is full.
     """
-    with folder.new_file(part_name(number)) as path:
-        with pq.ParquetWriter(path, schema, **format) as writer:
-            for table in tables:
-                writer.write_table(table, row_group_size=row_group_size)
-        if rejects:
-            with folder.new_file(rejects_name(number)) as rejects_path:
-                columns = [list(values) for values in zip(*rejects, strict=True)]
-                pq.write_table(pa.table(columns, schema=_REJECTS), rejects_path, compression="zstd")
+    # A worker of Dask can have several threads. They would only wait for each other in Python.
+    with _lock, single_thread(), rdBase.BlockLogs():
+        started = time.thread_time()
+        rejects: list[Reject] = []
+        with folder.new_file(part_name(number)) as path:
+            with pq.ParquetWriter(path, schema, **format) as writer:
+                for table in read(rejects):
+                    writer.write_table(table, row_group_size=row_group_size)
+            if rejects:
+                with folder.new_file(rejects_name(number)) as rejects_path:
+                    columns = [list(values) for values in zip(*rejects, strict=True)]
+                    pq.write_table(pa.table(columns, schema=_REJECTS), rejects_path, compression="zstd")
+        return ShardReport(number, rows[1] - rows[0], len(rejects), time.thread_time() - started)
+
+
+def rows_of_shard(number: int, shard_size: int, rows: int) -> tuple[int, int]:
+    """The first row of a shard, and the one after its last row.
+
+    >>> rows_of_shard(1, 10, 15)
+    (10, 15)
+    """
+    return number * shard_size, min((number + 1) * shard_size, rows)
 
 
 def read_rejects(folder: ShardFolder) -> tuple[int, list[Reject]]:

@@ -2,12 +2,10 @@
 
 import hashlib
 import pickle
-import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
-from threading import Lock
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -25,10 +23,18 @@ from class_hf.difficulty.scorer import DIFFICULTY_COLUMNS, DifficultyScorer
 from class_hf.models.tokenization_lexical import MAX_CAPTION_CHARACTERS
 from class_hf.shards.driver import check_job, run_missing
 from class_hf.shards.folder import ShardFolder
-from class_hf.shards.parts import Reject, ShardReport, place_of, read_rejects, users_columns, write_shard
+from class_hf.shards.parts import (
+    Reject,
+    ShardReport,
+    add_reject,
+    place_of,
+    read_rejects,
+    rows_of_shard,
+    users_columns,
+    write_shard,
+)
 from class_hf.utils.numbers import positive_integer
 from class_hf.utils.suggestions import check_choice
-from class_hf.utils.threads import single_thread
 
 CONFIG = "score.json"
 SCORER = "scorer.pkl"
@@ -43,7 +49,6 @@ _IDENTITY = {
     "scorer": "the definition of the difficulty",
     "rdkit": "the version of RDKit",
 }
-_lock = Lock()
 
 
 @dataclass(frozen=True)
@@ -214,15 +219,10 @@ def score_shard(job: ScoreJob, number: int) -> ShardReport:
         ValueError: If a row is bad and `on_error` is `"raise"`, or the file with the scorer was changed.
         OSError: If the disk is full.
     """
-    with _lock, single_thread(), rdBase.BlockLogs():
-        started = time.thread_time()
-        start = number * job.shard_size
-        stop = min(start + job.shard_size, len(job.rows))
-        rejects: list[Reject] = []
-        tables = _score_blocks(job, _open_scorer(job.output_dir, job.digest), start, stop, rejects)
-        folder = ShardFolder(job.output_dir, CONFIG)
-        write_shard(folder, number, part_schema(job), tables, rejects, _BLOCK, compression="zstd")
-        return ShardReport(number, stop - start, len(rejects), time.thread_time() - started)
+    rows = rows_of_shard(number, job.shard_size, len(job.rows))
+    read = partial(_score_blocks, job, *rows)
+    folder = ShardFolder(job.output_dir, CONFIG)
+    return write_shard(folder, number, rows, part_schema(job), read, _BLOCK, compression="zstd")
 
 
 def part_schema(job: ScoreJob) -> pa.Schema:
@@ -271,10 +271,9 @@ def _text_fault(smiles: str, description: str, fault: str | None) -> str | None:
     return None if WORD.search(description) else f"the description {description[:60]!r} has no word"
 
 
-def _score_blocks(
-    job: ScoreJob, scorer: DifficultyScorer, start: int, stop: int, rejects: list[Reject]
-) -> Iterator[pa.Table]:
+def _score_blocks(job: ScoreJob, start: int, stop: int, rejects: list[Reject]) -> Iterator[pa.Table]:
     """The scored rows of a shard, block by block."""
+    scorer = _open_scorer(job.output_dir, job.digest)
     schema = part_schema(job)
     first = start
     for table in job.rows.blocks(start, stop, _BLOCK):
@@ -299,9 +298,7 @@ def _score_blocks(
             if fault is None:
                 continue
             reject = Reject(first + place, place_of(table, place), ids[place], smiles[place], fault)
-            if job.on_error == "raise":
-                raise ValueError(f"{reject.dropped_row()} Correct it, or pass --on_error drop.")
-            rejects.append(reject)
+            add_reject(rejects, reject, job.on_error)
         if kept:
             chosen = table.take(pa.array(kept))
             columns = {new: chosen[name] for name, new in users_columns(table.column_names, _PAIR, DIFFICULTY_COLUMNS)}

@@ -19,6 +19,7 @@ from class_hf.search.stores.bit_sets import contains, element_bits
 from class_hf.search.stores.folder_changes import rewrite
 from class_hf.search.stores.folder_writer import FolderWriter
 from class_hf.search.stores.manifest import CONFIG, LOCK, Manifest
+from class_hf.search.stores.opening import changed_meanwhile
 from class_hf.search.substructure import requirements
 from class_hf.search.vector_search import OVERSAMPLING, Codes, code_width, top_rows, top_rows_by_codes
 from class_hf.utils.files import atomic_folder, check_output_folder, file_lock, report_full_disk
@@ -179,7 +180,7 @@ class FolderStore:
             ValueError: If it was.
         """
         if Manifest.read(self.folder).files != self._manifest.files:
-            raise ValueError(f"another process has changed the index {str(self.folder)!r}; open it again.")
+            raise changed_meanwhile(str(self.folder))
 
     @contextmanager
     def replace_files(

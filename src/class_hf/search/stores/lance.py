@@ -26,6 +26,7 @@ from class_hf.search.stores.lance_tables import (
     vector_query,
     write_settings,
 )
+from class_hf.search.stores.opening import best_first, changed_meanwhile, check_format, no_index
 from class_hf.search.stores.stored_columns import query_vectors
 from class_hf.search.substructure import requirements
 from class_hf.utils.files import file_lock
@@ -79,14 +80,8 @@ class LanceStore:
     def _read_settings(self) -> None:
         content = _settings(self._database)
         if content is None:
-            raise ValueError(
-                f"there is no complete index at {hide_password(self.location)!r}; build one with `class-hf index`."
-            )
-        if content["format"] > FORMAT:
-            raise ValueError(
-                f"the index at {hide_password(self.location)!r} has format {content['format']}, this version of "
-                f"class_hf reads up to {FORMAT}. Install class_hf {content['config']['class_hf_version']} or later."
-            )
+            raise no_index(self.location)
+        check_format(self.location, content["format"], FORMAT, content["config"]["class_hf_version"])
         self.config: dict[str, Any] = content["config"]
         self._features = Features.from_dict(content["features"])
         self._names: dict[str, str] = content["names"]
@@ -174,8 +169,7 @@ class LanceStore:
         return (search.where(where, prefilter=True) if where else search).to_list()
 
     def _found(self, rows: Sequence[dict[str, Any]]) -> list[Found]:
-        found = [self._record(1 - row["_distance"], row["number"], row) for row in rows]
-        return sorted(found, key=lambda each: (-each.score, each.number))
+        return best_first(self._record(1 - row["_distance"], row["number"], row) for row in rows)
 
     def _record(self, score: float, number: int, row: dict[str, Any]) -> Found:
         fields = {name: row[stored] for name, stored in self._names.items() if name not in ("id", "smiles")}
@@ -188,7 +182,7 @@ class LanceStore:
         for row in rows:
             record = self._record(1 - row["_distance"], row["number"], molecules[row["molecule"]])
             found.append(record._replace(fields={**record.fields, "description": row["description"]}))
-        return sorted(found, key=lambda each: (-each.score, each.number))
+        return best_first(found)
 
     def _rows(self, name: str, column: str, values: Sequence[Any]) -> Iterator[dict[str, Any]]:
         """The rows of a table in which a column has one of some values, without vectors."""
@@ -278,9 +272,7 @@ class LanceStore:
         """As [`~class_hf.search.stores.base.ChangeableStore.require_current`]."""
         content = _settings(self._database)
         if content is None or content["versions"] != self._versions:
-            raise ValueError(
-                f"another process has changed the index at {hide_password(self.location)!r}; open it again."
-            )
+            raise changed_meanwhile(self.location)
 
     def change(self, change: Change) -> None:
         """As [`~class_hf.search.stores.base.ChangeableStore.change`].

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from class_hf.search.stores.arrays import file_digest
+from class_hf.search.stores.opening import check_format
 from class_hf.utils.files import write_text
 from class_hf.utils.json_text import JsonValue
 
@@ -79,11 +80,7 @@ class Manifest:
             ) from error
         if not isinstance(content, dict) or not isinstance(content.get("format"), int):
             raise ValueError(f"the file {str(path)!r} is damaged: it has no format. Build the index again.")
-        if content["format"] > FORMAT:
-            raise ValueError(
-                f"the index {str(folder)!r} has format {content['format']}; this version of class_hf reads up to "
-                f"{FORMAT}. Install class_hf {content.get('class_hf_version')} or later."
-            )
+        check_format(str(folder), content["format"], FORMAT, str(content.get("class_hf_version")))
         checksum, files, data = content.pop("checksum", None), content.get("files"), content.get("data", ".")
         if (checksum is None) != (files is None) or (checksum is not None and checksum != _digest(content)):
             raise ValueError(f"the file {str(path)!r} is damaged: its checksum differs. Build the index again.")

@@ -11,7 +11,8 @@ import pyarrow as pa
 from datasets import Dataset, Features
 
 from class_hf.search.query import MoleculeFilter
-from class_hf.search.stores.base import Change, Found, hide_password
+from class_hf.search.stores.base import Change, Found
+from class_hf.search.stores.opening import best_first, changed_meanwhile, check_format, no_index
 from class_hf.search.stores.postgres_connection import (
     check_free,
     connect,
@@ -72,14 +73,9 @@ class PostgresStore:
             self._names = Names.of(table)
             with reporting(url):
                 content = read_settings(self._connection, self._names)
-                shown = hide_password(url)
                 if content is None:
-                    raise ValueError(f"there is no complete index at {shown!r}; build one with `class-hf index`.")
-                if content["format"] > FORMAT:
-                    raise ValueError(
-                        f"the index at {shown!r} has format {content['format']}, this version of class_hf reads up to "
-                        f"{FORMAT}. Install class_hf {content['config']['class_hf_version']} or later."
-                    )
+                    raise no_index(url)
+                check_format(url, content["format"], FORMAT, content["config"]["class_hf_version"])
                 prepare(self._connection)
         except BaseException:
             self._connection.close()
@@ -142,7 +138,7 @@ class PostgresStore:
                     rows = self._connection.execute(statement, [query, *values, query, k]).fetchall()
                     if len(rows) >= k:
                         break
-            results.append(sorted(map(self._record, rows), key=lambda found: (-found.score, found.number)))
+            results.append(best_first(map(self._record, rows)))
         return results
 
     @contextmanager
@@ -282,7 +278,7 @@ class PostgresStore:
 
     def _require_current(self, content: dict[str, Any] | None) -> None:
         if content is None or content["config"].get("changes", 0) != self.config.get("changes", 0):
-            raise ValueError(f"another process has changed the index at {hide_password(self.url)!r}; open it again.")
+            raise changed_meanwhile(self.url)
 
     def change(self, change: Change) -> None:
         """As [`~class_hf.search.stores.base.ChangeableStore.change`]. It is one transaction.

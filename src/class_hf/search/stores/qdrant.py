@@ -12,6 +12,7 @@ from datasets import Dataset, Features
 
 from class_hf.search.query import MoleculeFilter
 from class_hf.search.stores.base import Change, Found
+from class_hf.search.stores.opening import best_first, changed_meanwhile, check_format, no_index
 from class_hf.search.stores.qdrant_points import (
     ADDED,
     BANK,
@@ -77,14 +78,10 @@ class QdrantStore:
             with _reaching(url):
                 metadata = self._metadata()
             if "class_hf" not in metadata:
-                raise ValueError(f"there is no complete index at {url!r}; build one with `class-hf index --store`.")
+                raise no_index(url)
             self.config: dict[str, Any] = metadata["class_hf"]
             self._features = metadata.get("class_hf_features")
-            if self.config["format"] > FORMAT:
-                raise ValueError(
-                    f"the index at {url!r} has format {self.config['format']}, this version of class_hf reads up to "
-                    f"{FORMAT}. Install class_hf {self.config['class_hf_version']} or later."
-                )
+            check_format(url, self.config["format"], FORMAT, self.config["class_hf_version"])
         except ValueError:
             self.close()
             raise
@@ -149,11 +146,7 @@ class QdrantStore:
                     for query in queries
                 ],
             )
-        # Equal scores in the order of the rows, as in a folder.
-        return [
-            sorted((_found(point) for point in answer.points), key=lambda found: (-found.score, found.number))
-            for answer in answers
-        ]
+        return [best_first(map(_found, answer.points)) for answer in answers]
 
     @property
     def _version(self) -> int | None:
@@ -238,7 +231,7 @@ class QdrantStore:
         with _reaching(self.url):
             current = self._metadata()["class_hf"]
         if current.get("changes", 0) != self.config.get("changes", 0):
-            raise ValueError(f"another process has changed the index at {self.url!r}; open it again.")
+            raise changed_meanwhile(self.url)
 
     def change(self, change: Change) -> None:
         """As [`~class_hf.search.stores.base.ChangeableStore.change`].
