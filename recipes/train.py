@@ -70,7 +70,7 @@ def main(argv: list[str]) -> None:
     stopping = [EarlyStoppingCallback()] if model_args.early_stopping_patience is not None else []
     check_selection(args, stopping, own_metrics=False)
     launch.set_up_log(args, run_args.log_format)
-    launch.warn_of_one_thread(args)
+    launch.set_up_cpu(args)
     launch.limit_progress_bars(args)
     refuse_inputs(output, [data_args.data_dir, data_args.dataset_name, *model_args.names()])
     check_run_folder(output, resume=resume is not None, overwrite=run_args.overwrite or run_args.dry_run)

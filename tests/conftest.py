@@ -25,6 +25,7 @@ os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 import datasets  # noqa: E402
+import numpy as np  # noqa: E402
 import process_state  # noqa: E402
 import pytest  # noqa: E402
 import torch  # noqa: E402
@@ -121,6 +122,22 @@ def tiny_bert(folder: Path) -> Path:
 def model() -> TextMoleculeDualEncoderModel:
     """A fresh tiny dual encoder."""
     return tiny_model()
+
+
+@pytest.fixture
+def blank_pictures(request, monkeypatch):
+    """Figures are made but not drawn, except in tests with the mark `pictures`.
+
+    A training draws five figures, which takes half of the time of a tiny one.
+    """
+    if request.node.get_closest_marker("pictures"):
+        return
+
+    def write_blank(canvas, path, **kwargs):
+        Path(path).write_bytes(b"")
+
+    monkeypatch.setattr("matplotlib.backends.backend_agg.FigureCanvasAgg.print_png", write_blank)
+    monkeypatch.setattr("class_hf.plots.style.draw_molecule", lambda smiles, name: np.zeros((2, 2, 3)))
 
 
 # A molecule in which a pattern can be searched for years.

@@ -160,8 +160,40 @@ def run_processes(
 
 
 def run_launcher(*words: Any, environment: Mapping[str, str] | None = None) -> Finished:
-    """Runs `accelerate launch WORDS`. Each process that the launcher starts imports torch, which takes seconds."""
+    """Runs `accelerate launch WORDS`. Each process that the launcher starts imports what its script imports."""
     return Forked(_launch, [*map(str, words)], environment=environment, cwd=ROOT).end()
+
+
+def run_launched(options: Sequence[Any], function: Callable[..., Any], *arguments: Any) -> Finished:
+    """Calls a function in the processes of `accelerate launch OPTIONS`, without the seconds of their imports.
+
+    The launcher is the real one, with its rendezvous. It starts `launched_script.py`, and for each such process this
+    forks one that calls the function in its environment. The script prints what the fork printed, and ends as it ends.
+
+    Args:
+        options: options of the launcher.
+        function: an importable function.
+        arguments: its arguments, the same in each process.
+
+    Returns:
+        How the launcher ended, with what all processes have printed.
+    """
+    with tempfile.TemporaryDirectory(prefix="launched_") as folder:
+        words = [*map(str, options), str(TESTS / "launched_script.py"), folder]
+        launcher = Forked(_launch, words, environment={"GLOO_SOCKET_IFNAME": "lo"}, cwd=ROOT)
+        running: dict[Path, Forked] = {}
+        deadline = time.monotonic() + TIMEOUT
+        while launcher.returncode is None and time.monotonic() < deadline:
+            for path in Path(folder).glob("*.environment"):
+                running[path] = Forked(function, *arguments, environment=json.loads(path.read_text()), cwd=ROOT)
+                path.rename(path.with_suffix(".started"))
+            for path in [path for path, process in running.items() if process.returncode is not None]:
+                path.with_suffix(".part").write_text(json.dumps(running.pop(path).end()))
+                path.with_suffix(".part").rename(path.with_suffix(".finished"))
+            time.sleep(0.01)
+        for process in running.values():
+            process.end(0)
+        return launcher.end(0)
 
 
 def launched_environments(*options: Any) -> list[dict[str, str]]:

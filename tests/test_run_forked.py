@@ -6,7 +6,7 @@ import sys
 import time
 
 import torch.distributed as dist
-from run_forked import Forked, launched_environments, run_command, run_processes, run_recipe
+from run_forked import Forked, launched_environments, run_command, run_launched, run_processes, run_recipe
 
 
 def describe(text: str) -> None:
@@ -60,3 +60,15 @@ def test_what_accelerate_sets():
     assert one["ACCELERATE_MIXED_PRECISION"] == "no" and "RANK" not in one
     two = launched_environments("--config_file", "recipes/accelerate/cpu_2_processes.yaml", "--main_process_port", 0)
     assert [(variables["RANK"], variables["WORLD_SIZE"]) for variables in two] == [("0", "2"), ("1", "2")]
+
+
+def fail_on_the_second() -> None:
+    assert "TORCHELASTIC_RUN_ID" in os.environ
+    print("rank", os.environ["RANK"])
+    sys.exit(int(os.environ["RANK"]))
+
+
+def test_a_launcher_ends_as_its_processes_end():
+    options = ["--quiet", "--config_file", "recipes/accelerate/cpu_2_processes.yaml", "--main_process_port", 0]
+    done = run_launched(options, fail_on_the_second)
+    assert done.returncode == 1 and {"rank 0", "rank 1"} <= set(done.stdout.splitlines()), done

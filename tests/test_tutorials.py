@@ -63,7 +63,7 @@ def run_cell(code: str, namespace: dict[str, Any]) -> Any:
         return None
     if code.startswith("!"):
         for line in code.splitlines():
-            run_command(line.removeprefix("!"))
+            run_command(line.removeprefix("!"), in_shell=False)
         return None
     lines = code.splitlines()
     start = max((number for number, line in enumerate(lines) if line and line[0] not in " )]}"), default=0)

@@ -18,6 +18,9 @@ from class_hf.studies import runner
 from class_hf.studies.definition import read_study
 from class_hf.training.checkpoints import write_manifest
 
+# No test here looks at a picture, except those with the mark `pictures`.
+pytestmark = pytest.mark.usefixtures("blank_pictures")
+
 ABLATE = load_recipe_script("ablate")
 STUDIES = sorted((ROOT / "recipes" / "studies").glob("*.yaml"))
 QUERIES = 8
@@ -121,6 +124,7 @@ def quick(place, monkeypatch) -> Place:
     return place
 
 
+@pytest.mark.pictures
 def test_runs_every_arm_and_reports(place, capsys):
     place.run()
     runs = [f"{arm}/seed_{seed}" for seed in (0, 1) for arm in ARMS]

@@ -16,6 +16,9 @@ from class_hf.backbones.adapters import load_adapter
 from class_hf.backbones.registry import build_loss, build_model
 from class_hf.config.arguments import ModelArguments
 
+# No test here looks at a picture, except those with the mark `pictures`.
+pytestmark = pytest.mark.usefixtures("blank_pictures")
+
 ROOT = Path(__file__).parents[2]
 TINY = '{"embedding_size": 16, "hidden_size": 16, "intermediate_size": 16}'
 LORA = '{"peft_type": "LORA", "r": 4}'

@@ -13,6 +13,9 @@ from class_hf.config.command import USER_ERRORS
 from class_hf.hub.loading import load_model
 from class_hf.models import chemical_names
 
+# No test here looks at a picture, except those with the mark `pictures`.
+pytestmark = pytest.mark.usefixtures("blank_pictures")
+
 ROOT = Path(__file__).parents[2]
 TOWER = '{"embedding_size": 16, "hidden_size": 16, "intermediate_size": 16}'
 # What OPSIN would read in the hand-written captions.

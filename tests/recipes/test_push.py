@@ -18,7 +18,10 @@ from class_hf.hub.push import PushError
 ROOT = Path(__file__).parents[2]
 SIZES = '{"embedding_size": 16, "hidden_size": 16, "intermediate_size": 16}'
 # The client's own way of sending large files without Xet is deprecated by its HTTP library.
-pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning"),
+    pytest.mark.usefixtures("blank_pictures"),
+]
 
 
 def script(name: str) -> ModuleType:

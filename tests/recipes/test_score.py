@@ -15,6 +15,9 @@ from run_forked import run_recipe
 from class_hf import DifficultyScorer
 from class_hf.difficulty.ranks import spearman
 
+# No test here looks at a picture, except those with the mark `pictures`.
+pytestmark = pytest.mark.usefixtures("blank_pictures")
+
 RECIPE = Path(__file__).parents[2] / "recipes" / "score.py"
 SCORES = ["text_difficulty", "molecule_difficulty", "difficulty"]
 FAST = ("--definition", "complexity")
@@ -52,6 +55,7 @@ def arguments(folder, output, *more):
     return ["--data_dir", str(folder), "--output_dir", str(output), *FAST, "--neighbours", "3", *more]
 
 
+@pytest.mark.pictures
 def test_writes_data_set_summary_and_plots(recipe, folder, tmp_path, capsys):
     output = tmp_path / "new" / "scored"
     recipe.main(arguments(folder, output, "--definition", "confusability,complexity", "--combination", "max"))

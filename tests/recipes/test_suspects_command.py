@@ -16,6 +16,9 @@ from class_hf import DifficultyScorer
 from class_hf.data.keep import drop_marked, read_dropped
 from class_hf.plots.suspects import COLUMNS, review_page, suspect_rows, write_suspects
 
+# No test here looks at a picture, except those with the mark `pictures`.
+pytestmark = pytest.mark.usefixtures("blank_pictures")
+
 RECIPE = Path(__file__).parents[2] / "recipes" / "suspects.py"
 HOSTILE = '<script>alert("x")</script> & =cmd'
 

@@ -6,11 +6,14 @@ from pathlib import Path
 # ruff: noqa: F811 (fixtures)
 import numpy as np
 import pytest
-from run_forked import launched_environments, run_launcher, run_recipe
+from run_forked import launched_environments, run_launched, run_recipe, run_script
 from train_parts import ROOT, data_dir, flags, load_recipe_script, recipe, train  # noqa: F401
 from transformers import AutoModel, AutoProcessor
 
 import class_hf  # noqa: F401  (registers the model with AutoModel)
+
+# No test here looks at a picture, except those with the mark `pictures`.
+pytestmark = pytest.mark.usefixtures("blank_pictures")
 
 EVALUATE = load_recipe_script("evaluate")
 
@@ -54,6 +57,7 @@ def test_the_output_folder(trained):
     assert all((trained / "plots" / f"{name}.png").stat().st_size > 5000 for name in ("plan", "loss", "ranks"))
 
 
+@pytest.mark.pictures
 def test_evaluate_gives_the_numbers_of_training(trained, data_dir, tmp_path):
     evaluate("--model", trained, "--data_dir", data_dir, "--output", tmp_path / "m.json",
              "--save_embeddings", tmp_path / "e.npz", "--plot", tmp_path / "r.png")  # fmt: skip
@@ -132,9 +136,8 @@ def test_early_stopping_on_the_command_line(recipe, data_dir, tmp_path):
 @pytest.mark.distributed
 def test_two_processes(recipe, data_dir, tmp_path):
     arguments = flags(data_dir=data_dir, output_dir=tmp_path, per_device_train_batch_size=2)
-    # The launcher is forked, and starts both processes as in a shell.
     options = ["--config_file", "recipes/accelerate/cpu_2_processes.yaml", "--main_process_port", "0"]
-    done = run_launcher(*options, "recipes/train.py", recipe, *arguments, environment={"GLOO_SOCKET_IFNAME": "lo"})
+    done = run_launched(options, run_script, ROOT / "recipes" / "train.py", recipe, *arguments)
     assert done.returncode == 0, done.stderr
     summary = json.loads((tmp_path / "train_summary.json").read_text())
     plan = json.loads((tmp_path / "plan.json").read_text())

@@ -9,6 +9,9 @@ from train_parts import ROOT, TRAIN, data_dir, recipe, train  # noqa: F401
 
 from class_hf.config.command import USER_ERRORS
 
+# No test here looks at a picture, except those with the mark `pictures`.
+pytestmark = pytest.mark.usefixtures("blank_pictures")
+
 # A study names a recipe and its arms; tests/recipes/test_ablate.py reads it.
 RECIPES = [path for path in sorted((ROOT / "recipes").glob("**/*.yaml")) if path.parent.name != "studies"]
 

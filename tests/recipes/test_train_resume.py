@@ -12,6 +12,9 @@ from train_parts import ROOT, TRAIN, data_dir, flags, recipe, train  # noqa: F40
 from class_hf.training.callbacks import CurriculumCallback
 from class_hf.training.resuming import ResumingTrainer
 
+# No test here looks at a picture, except those with the mark `pictures`.
+pytestmark = pytest.mark.usefixtures("blank_pictures")
+
 
 def test_resume_on_the_command_line(recipe, data_dir, tmp_path):
     given = {"data_dir": data_dir, "output_dir": tmp_path, "save_strategy": "steps", "save_steps": 2}

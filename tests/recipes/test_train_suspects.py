@@ -16,6 +16,9 @@ from class_hf.losses.contrastive import ContrastiveLoss
 from class_hf.studies import runner
 from class_hf.training.trainer import CurriculumTrainer
 
+# No test here looks at a picture, except those with the mark `pictures`.
+pytestmark = pytest.mark.usefixtures("blank_pictures")
+
 ROOT = Path(__file__).parents[2]
 TINY = {
     "text_config": '{"embedding_size": 16, "hidden_size": 16, "intermediate_size": 16}',

@@ -10,6 +10,7 @@ import transformers
 from transformers import TrainingArguments
 
 from class_hf.utils.logs import set_up_logging
+from class_hf.utils.threads import keep_freed_memory
 
 
 def print_once(args: TrainingArguments, text: str) -> None:
@@ -52,9 +53,16 @@ def check_launch(args: TrainingArguments) -> None:
     )
 
 
-def warn_of_one_thread(args: TrainingArguments) -> None:
-    """Prints a hint if accelerate limited this process to one of several CPU cores."""
-    if args.device.type == "cpu" and torch.get_num_threads() == 1 and (os.cpu_count() or 1) > args.world_size:
+def set_up_cpu(args: TrainingArguments) -> None:
+    """On a CPU: keeps freed memory, and prints a hint if accelerate limited this process to one of several cores.
+
+    Args:
+        args: the arguments of the run.
+    """
+    if args.device.type != "cpu":
+        return
+    keep_freed_memory()
+    if torch.get_num_threads() == 1 and (os.cpu_count() or 1) > args.world_size:
         print_once(
             args,
             "running on one thread, which is accelerate's default on a CPU. `class-hf train RECIPE` without a "

@@ -1,4 +1,4 @@
-"""Torch on one thread, and the memory of threads."""
+"""Torch on one thread, and the memory of a process with many threads or large tensors."""
 
 import ctypes
 import platform
@@ -7,7 +7,8 @@ from contextlib import contextmanager
 
 import torch
 
-_M_ARENA_MAX = -8  # of malloc.h
+# Of malloc.h.
+_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -2, -3, -8
 
 
 @contextmanager
@@ -44,4 +45,30 @@ def share_memory_pools(pools: int = 2) -> bool:
     >>> share_memory_pools() or platform.libc_ver()[0] != "glibc"
     True
     """
-    return platform.libc_ver()[0] == "glibc" and bool(ctypes.CDLL(None).mallopt(_M_ARENA_MAX, pools))
+    return _set_malloc((_M_ARENA_MAX, pools))
+
+
+def keep_freed_memory(most: int = 2**30) -> bool:
+    """Lets this process reuse large blocks of freed memory. Without it, glibc returns each to the system at once.
+
+    A training step allocates and frees the gradients of the embedding tables. Each time, the system has to clear the
+    pages again. For tables of 134 MB this takes a quarter of the CPU time of a step.
+
+    Args:
+        most (`int`, *optional*, defaults to 2**30): bytes of a block, and of all free memory at the end of the heap,
+            that are kept.
+
+    Returns:
+        `bool`: whether the system's allocator is glibc's and takes the setting, so that it has an effect.
+
+    >>> keep_freed_memory() or platform.libc_ver()[0] != "glibc"
+    True
+    """
+    return _set_malloc((_M_MMAP_THRESHOLD, most), (_M_TRIM_THRESHOLD, most), (_M_TOP_PAD, 2**26))
+
+
+def _set_malloc(*settings: tuple[int, int]) -> bool:
+    if platform.libc_ver()[0] != "glibc":
+        return False
+    mallopt = ctypes.CDLL(None).mallopt
+    return all([bool(mallopt(name, value)) for name, value in settings])
