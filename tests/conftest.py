@@ -258,7 +258,21 @@ def pytest_xdist_make_scheduler(config, log):
         return WorkStealingScheduling(config, log)
 
 
-def pytest_collection_finish():
-    """A training collects garbage, which takes half a second with all objects of the imports and of the collection."""
+def freeze_objects():
+    """Frees garbage, and takes the other objects out of later collections.
+
+    Each training collects garbage. With the objects of the imports, of the collection of tests and of earlier test
+    files, that would take longer than a tiny training itself.
+    """
     gc.collect()
     gc.freeze()
+
+
+def pytest_collection_finish():
+    freeze_objects()
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown(item, nextitem):
+    if nextitem is None or nextitem.path != item.path:
+        freeze_objects()
