@@ -8,6 +8,7 @@ import gc
 # First, because it sets the environment that the libraries read when they are imported.
 import conftest  # noqa: F401
 import run_trainer  # noqa: F401
+import shared_fixtures  # noqa: F401
 import torch
 import torch.distributed
 from accelerate.commands import launch  # noqa: F401

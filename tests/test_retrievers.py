@@ -33,7 +33,7 @@ def run(index_folder, saved_model, tmp_path, monkeypatch):
 
 @pytest.mark.filterwarnings("ignore")
 def test_langchain(run, index):
-    pytest.importorskip("langchain_core")
+    pytest.importorskip("langchain_core", reason="needs the package langchain-core")
     names = run(0)
     filters = MoleculeFilter(elements="S")
     documents = names["MoleculeRetriever"](index=index, k=4, filters=filters).invoke(QUERY)
@@ -51,7 +51,7 @@ def test_langchain(run, index):
 
 @pytest.mark.filterwarnings("ignore")
 def test_llama_index(run, index):
-    pytest.importorskip("llama_index.core")
+    pytest.importorskip("llama_index.core", reason="needs the package llama-index-core")
     names = run(1)
     found = names["MoleculeNodeRetriever"](index, k=4).retrieve(QUERY)
     hits = index.search(QUERY, k=4)

@@ -137,7 +137,7 @@ SPLIT = {
     "fsdp2": (("--forward_chunk_size", "1"), 1e-4),
     "deepspeed": ((), 0.0),
 }
-without_deepspeed = pytest.mark.skipif(find_spec("deepspeed") is None, reason="deepspeed is not installed")
+without_deepspeed = pytest.mark.skipif(find_spec("deepspeed") is None, reason="needs the extra `deepspeed`")
 
 
 @pytest.mark.slow

@@ -25,7 +25,7 @@ async def refuse_large(scope, receive, send):
 
 @contextmanager
 def served(app):
-    uvicorn = pytest.importorskip("uvicorn")
+    uvicorn = pytest.importorskip("uvicorn", reason="needs the extra `serve`")
     server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error", lifespan="off"))
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
