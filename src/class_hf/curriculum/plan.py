@@ -13,6 +13,7 @@ import numpy as np
 from class_hf.curriculum.grouping import group_similar
 from class_hf.curriculum.pacing import competence, rule_name
 from class_hf.curriculum.settings import Order, PlanSettings
+from class_hf.curriculum.stages import STAGE_SETTINGS, Stage, stage_at
 from class_hf.utils.column_names import WRONG_PROBABILITY
 from class_hf.utils.json_text import JsonValue
 
@@ -112,7 +113,7 @@ class CurriculumPlan:
     of E admits the first `pool_sizes[e] = max(B, ceil(c(e / (span E)) N))` pairs of the ranking, where c is the
     competence. Each admitted pair is drawn once in the epoch, in an order that depends on (seed, e), in complete
     global batches of B. The remaining pairs, at most B - 1, are not drawn in this epoch. So early epochs have fewer
-    steps.
+    steps. With `stages` pacing a stage can have its own number of epochs, batch size, learning rate and sharpness.
 
     With `end` below 1 the pool stops growing at that share, and the other pairs are never drawn. These are the pairs
     with the largest `wrong_probability`, if it is passed, else the last pairs of the ranking.
@@ -201,9 +202,10 @@ class CurriculumPlan:
             "pacing": rule_name(settings.pacing),
             "num_pairs": self.num_pairs,
         }
-        if settings.end == 1.0:
-            # As before version 0.2, so that the fingerprints of its checkpoints are still valid.
-            del self.settings["end"]
+        # As before these settings existed, so that the fingerprints of older checkpoints are still valid.
+        unused = [name for name in STAGE_SETTINGS if not getattr(settings, name)]
+        for name in unused + (["end"] if settings.end == 1.0 else []):
+            del self.settings[name]
         self._plan_epochs()
 
     def _plan_epochs(self) -> None:
@@ -213,12 +215,14 @@ class CurriculumPlan:
         limit = self._settings.max_steps
         # Without max_steps the plan ends after its epochs. With it the plan has as many epochs as the steps need.
         while sum(steps) < limit if limit is not None else len(pools) < self._settings.epochs:
-            pools.append(max(self.batch_size, math.ceil(self.competence(len(pools)) * self.num_pairs)))
-            steps.append(pools[-1] // self.batch_size)
+            batch_size = self.stage(len(pools)).batch_size
+            pools.append(max(batch_size, math.ceil(self.competence(len(pools)) * self.num_pairs)))
+            steps.append(pools[-1] // batch_size)
         if limit is not None:
             steps[-1] -= sum(steps) - limit
         self.pool_sizes = tuple(pools)
         self.steps_per_epoch = tuple(steps)
+        self.batch_sizes = tuple(self.stage(epoch).batch_size for epoch in range(len(pools)))
         self._first_steps = np.concatenate(([0], np.cumsum(steps)))
 
     @property
@@ -234,20 +238,28 @@ class CurriculumPlan:
     @property
     def total_pairs(self) -> int:
         """Pairs drawn in the run, with repetitions."""
-        return self.total_steps * self.batch_size
+        return sum(steps * size for steps, size in zip(self.steps_per_epoch, self.batch_sizes, strict=True))
 
     @property
     def full_steps(self) -> int:
         """Steps of the same number of epochs without the curriculum."""
         return self._settings.epochs * (self.num_pairs // self.batch_size)
 
+    def stage(self, epoch: int) -> Stage:
+        """The stage of an epoch, with its batch size and its factors."""
+        return stage_at(epoch, self._settings)
+
     def competence(self, epoch: int) -> float:
         """Share of the pairs that an epoch admits."""
         settings = self._settings
         if settings.order == "none":
             return settings.end
+        progress = epoch / (settings.span * settings.epochs)
+        if settings.stage_epochs:
+            stage = self.stage(epoch).number
+            progress = 1.0 if stage == settings.stages else (stage + 0.5) / settings.stages
         return competence(
-            epoch / (settings.span * settings.epochs),
+            progress,
             pacing=settings.pacing,
             start=settings.start,
             power=settings.power,
@@ -264,6 +276,11 @@ class CurriculumPlan:
     def left_out(self) -> np.ndarray:
         """Rows that `end` leaves out, the least suspect first: (num_left_out,) int64. They are never drawn."""
         return self.ranking[self.num_pairs - self.num_left_out :]
+
+    @property
+    def has_stages(self) -> bool:
+        """Whether a stage has settings of its own."""
+        return any(name in self.settings for name in STAGE_SETTINGS)
 
     def epoch_at(self, step: int) -> int:
         """The epoch of a step, counted from 0. After the end it is the last epoch."""
@@ -288,7 +305,7 @@ class CurriculumPlan:
         """Rows of an epoch in the order of drawing, in complete global batches.
 
         Returns:
-            (steps_per_epoch[epoch] * B,) int64.
+            (steps_per_epoch[epoch] * batch_sizes[epoch],) int64.
 
         Raises:
             IndexError: if the plan has no such epoch.
@@ -300,7 +317,7 @@ class CurriculumPlan:
         drawn = generator.permutation(self.ranking[: self.pool_sizes[epoch]])
         if self.vectors is not None and epoch >= settings.group_from * settings.epochs:
             drawn = group_similar(drawn, self.vectors, settings.group_size, generator)
-        return drawn[: self.steps_per_epoch[epoch] * self.batch_size]
+        return drawn[: self.steps_per_epoch[epoch] * self.batch_sizes[epoch]]
 
     def order(self) -> np.ndarray:
         """Rows of the run in the order of drawing.
@@ -321,7 +338,7 @@ class CurriculumPlan:
         return digest.hexdigest()[:16]
 
     def table(self) -> list[dict[str, float]]:
-        """One row for each epoch: epoch, competence, pool_size, steps, steps_so_far."""
+        """One row for each epoch: epoch, competence, pool_size, steps, steps_so_far, and its stage if they differ."""
         return [
             {
                 "epoch": epoch,
@@ -329,9 +346,14 @@ class CurriculumPlan:
                 "pool_size": self.pool_sizes[epoch],
                 "steps": self.steps_per_epoch[epoch],
                 "steps_so_far": int(self._first_steps[epoch + 1]),
+                **(self._stage_columns(epoch) if self.has_stages else {}),
             }
             for epoch in range(self.epochs)
         ]
+
+    def _stage_columns(self, epoch: int) -> dict[str, float]:
+        columns = self.stage(epoch)._asdict()
+        return {"stage": columns.pop("number"), **columns}
 
     def to_dict(self) -> dict[str, JsonValue]:
         """The plan as it is written to `plan.json`."""

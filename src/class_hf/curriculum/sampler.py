@@ -44,3 +44,38 @@ class CurriculumSampler(Sampler[int]):
     def __iter__(self) -> Iterator[int]:
         for epoch in range(self.plan.epochs):
             yield from self.plan.epoch_order(epoch).tolist()
+
+
+class CurriculumBatchSampler:
+    """Yields the rows of the complete run in micro-batches, for plans whose stages have batches of different sizes.
+
+    A global batch of B rows is divided into `parts` micro-batches of B / parts rows, in the order of the plan.
+
+    Args:
+        plan: the plan of the run.
+        parts: micro-batches of a step: processes times accumulation steps. It divides each batch size.
+
+    Example:
+
+    >>> plan = CurriculumPlan(
+    ...     num_pairs=8, epochs=2, batch_size=4, order="none", pacing="stages", stages=1, stage_epochs=(1, 1),
+    ...     stage_batch_sizes=(0.5, 1),
+    ... )
+    >>> [len(batch) for batch in CurriculumBatchSampler(plan, parts=1)]
+    [2, 2, 2, 2, 4, 4]
+    """
+
+    # Read by accelerate: batches of any size, and no incomplete one.
+    batch_size = None
+    drop_last = True
+
+    def __init__(self, plan: CurriculumPlan, parts: int):
+        self.plan, self.parts = plan, parts
+
+    def __len__(self) -> int:
+        return self.plan.total_steps * self.parts
+
+    def __iter__(self) -> Iterator[list[int]]:
+        for epoch, size in enumerate(self.plan.batch_sizes):
+            rows = self.plan.epoch_order(epoch).reshape(-1, size // self.parts)
+            yield from rows.tolist()

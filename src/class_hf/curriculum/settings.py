@@ -1,9 +1,11 @@
 """The settings of a curriculum plan: everything that is not a property of the pairs."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
 from class_hf.curriculum.pacing import Pacing, check_pacing
+from class_hf.curriculum.stages import DEFAULT_SPAN, STAGE_SETTINGS, check_stages
 
 Order = Literal["easy_first", "hard_first", "random", "none"]
 
@@ -31,6 +33,11 @@ class PlanSettings:
         group_size: similar pairs that are drawn together, so that a batch has harder negatives. A batch of B pairs
             then has about B / group_size kinds of pairs. 1 draws at random.
         group_from: share of the epochs, in [0, 1], after which groups are drawn.
+        stage_epochs: epochs of each stage of `stages` pacing, k + 1 numbers for k stages: the last stage admits all
+            pairs. They set when the pool grows, in place of `span`. Default: stages of equal length.
+        stage_batch_sizes: size of a batch in each stage, as a share of `batch_size` in (0, 1].
+        stage_learning_rates: factor of the learning rate in each stage, above 0.
+        stage_sharpness: factor of the logits in each stage, above 0.
 
     Raises:
         ValueError: if a setting is out of range.
@@ -50,11 +57,15 @@ class PlanSettings:
     end: float = 1.0
     power: float = 2.0
     stages: int = 4
-    span: float = 0.75
+    span: float = DEFAULT_SPAN
     seed: int = 0
     max_steps: int | None = None
     group_size: int = 1
     group_from: float = 0.0
+    stage_epochs: Sequence[int] = ()
+    stage_batch_sizes: Sequence[float] = ()
+    stage_learning_rates: Sequence[float] = ()
+    stage_sharpness: Sequence[float] = ()
 
     def __post_init__(self) -> None:
         if self.order not in get_args(Order):
@@ -75,8 +86,12 @@ class PlanSettings:
             raise ValueError(f"the group size is {self.group_size}; expected at least 1 pair.")
         if not 0.0 <= self.group_from <= 1.0:
             raise ValueError(f"groups start at {self.group_from} of the run; expected a share in [0, 1].")
+        check_stages(self)
         # Whole numbers that arrive as floats, as num_train_epochs does.
         for name in ("epochs", "batch_size", "stages", "seed", "group_size"):
             object.__setattr__(self, name, int(getattr(self, name)))
         for name in ("start", "end", "power", "span", "group_from"):
             object.__setattr__(self, name, float(getattr(self, name)))
+        for name in STAGE_SETTINGS:
+            kind = int if name == "stage_epochs" else float
+            object.__setattr__(self, name, tuple(kind(value) for value in getattr(self, name)))

@@ -294,12 +294,23 @@ def _own_code(model: Any, module: str) -> str:
     )
 
 
+_STAGES = {
+    "stage_epochs": "Epochs",
+    "stage_batch_sizes": "Share of the global batch",
+    "stage_learning_rates": "Factor of the learning rate",
+    "stage_sharpness": "Factor of the logits",
+}
+
+
 def _plan(plan: CurriculumPlan | None) -> str:
     """The settings of a plan and its number of steps."""
     if plan is None:
         return "No plan was recorded."
     settings = plan.settings
     left_out = f" {plan.num_left_out:,} pairs that are likely wrong are left out." if plan.num_left_out else ""
+    for name, text in _STAGES.items():
+        if settings.get(name):
+            left_out += f" {text} by stage: {', '.join(f'{value:g}' for value in settings[name])}."
     if settings["order"] == "none":
         pairs = f"{plan.num_pairs - plan.num_left_out:,} of {plan.num_pairs:,} pairs" if left_out else "All pairs"
         return (

@@ -40,12 +40,26 @@ def plot_plan(plan: CurriculumPlan, path: str | Path) -> Path:
     if plan.num_left_out:
         kept = plan.num_pairs - plan.num_left_out
         axes.axhline(kept, color=ORANGE, linestyle="--", linewidth=1, label=f"{plan.num_left_out:,} pairs left out")
+    if plan.has_stages:
+        _mark_stages(axes, plan)
     if plan.settings["max_steps"] is None:
         axes.axvline(plan.full_steps, color=GREY, linestyle=":", linewidth=1.5, label="end without a curriculum")
     axes.set_xlim(0, max(plan.total_steps, plan.full_steps if plan.settings["max_steps"] is None else 0) * 1.02)
     axes.set_ylim(0, plan.num_pairs * 1.25)
     axes.legend(loc="upper left", frameon=False, ncol=3)
     return save_figure(figure, path)
+
+
+def _mark_stages(axes: Any, plan: CurriculumPlan) -> None:
+    """Draws a line where a stage begins, and writes what it sets above the pool."""
+    step = 0
+    for epoch, steps in enumerate(plan.steps_per_epoch):
+        stage = plan.stage(epoch)
+        if epoch == 0 or stage.number != plan.stage(epoch - 1).number:
+            axes.axvline(step, color=GREY, linewidth=0.5)
+            text = f" batch {stage.batch_size:,}\n rate x{stage.learning_rate:g}\n logits x{stage.sharpness:g}"
+            axes.text(step, 0.02 * plan.num_pairs, text, fontsize=7, va="bottom")
+        step += steps
 
 
 def plot_loss(log_history: Sequence[Mapping[str, Any]], path: str | Path) -> Path | None:

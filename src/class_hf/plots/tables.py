@@ -19,12 +19,16 @@ def plan_table(plan: CurriculumPlan) -> str:
     >>> len(plan_table(plan).splitlines())
     4
     """
-    lines = [f"{plan}", f"{'epoch':>6} {'competence':>11} {'pool':>9} {'steps':>7} {'steps so far':>13}"]
+    stages = f" {'stage':>6} {'batch':>7} {'rate':>6} {'sharpness':>9}" if plan.has_stages else ""
+    lines = [f"{plan}", f"{'epoch':>6} {'competence':>11} {'pool':>9} {'steps':>7} {'steps so far':>13}{stages}"]
     for row in plan.table():
-        lines.append(
+        line = (
             f"{row['epoch']:>6} {row['competence']:>11.3f} {row['pool_size']:>9,} {row['steps']:>7,} "
             f"{row['steps_so_far']:>13,}"
         )
+        if plan.has_stages:
+            line += f" {row['stage']:>6} {row['batch_size']:>7,} {row['learning_rate']:>6g} {row['sharpness']:>9g}"
+        lines.append(line)
     return "\n".join(lines)
 
 

@@ -46,6 +46,13 @@ class CurriculumTrainingArguments(TrainingArguments):
             negatives. 1 draws all pairs at random.
         curriculum_group_from (`float`, *optional*, defaults to 0.0): share of the run after which similar pairs are
             grouped, in [0, 1].
+        curriculum_stage_epochs (`list[int]`, *optional*): epochs of each stage of `stages` pacing. k stages have k + 1
+            values: the last stage admits all pairs. They sum to `num_train_epochs`, and replace `curriculum_span`.
+        curriculum_stage_batch_sizes (`list[float]`, *optional*): batch size of each stage, as a share of the batch in
+            (0, 1].
+        curriculum_stage_learning_rates (`list[float]`, *optional*): factor of the learning rates in each stage, above
+            0. It multiplies the learning rate schedule.
+        curriculum_stage_sharpness (`list[float]`, *optional*): factor of the logits in each stage, above 0.
         intensity_mode (`str`, *optional*, defaults to `"scheduled"`): `constant`, `scheduled` (follows the competence)
             or `adaptive` (follows the in-batch accuracy).
         intensity_actions (`list[str]`, *optional*, defaults to none): what the intensity acts on: any of `sharpness`,
@@ -102,6 +109,18 @@ class CurriculumTrainingArguments(TrainingArguments):
     )
     curriculum_group_from: float = field(
         default=0.0, metadata={"help": "Share of the run after which similar pairs are grouped, [0, 1]."}
+    )
+    curriculum_stage_epochs: list[int] = field(
+        default_factory=list, metadata={"help": "Epochs of each stage of `stages` pacing; k stages have k + 1 values."}
+    )
+    curriculum_stage_batch_sizes: list[float] = field(
+        default_factory=list, metadata={"help": "Batch size of each stage, as a share of the batch, (0, 1]."}
+    )
+    curriculum_stage_learning_rates: list[float] = field(
+        default_factory=list, metadata={"help": "Factor of the learning rates in each stage."}
+    )
+    curriculum_stage_sharpness: list[float] = field(
+        default_factory=list, metadata={"help": "Factor of the logits in each stage."}
     )
     intensity_mode: Literal["constant", "scheduled", "adaptive"] = field(
         default="scheduled", metadata={"help": "How the intensity rises."}
@@ -190,6 +209,12 @@ class CurriculumTrainingArguments(TrainingArguments):
         check_pacing(self.curriculum_pacing, self.curriculum_start, self.curriculum_power, self.curriculum_stages)
         _ = self.end_share
         self.intensity_schedule()
+        for stage, action in (("learning_rates", "step_size"), ("sharpness", "sharpness")):
+            if getattr(self, f"curriculum_stage_{stage}") and action in self.intensity_actions:
+                raise ValueError(
+                    f"curriculum_stage_{stage} and the intensity action {action} both set it in each step. "
+                    "Remove one of them."
+                )
         self._refuse("dataloader_drop_last", not self.dataloader_drop_last, "the plan has complete global batches")
         self._refuse("auto_find_batch_size", self.auto_find_batch_size, "the plan needs a fixed batch")
         self._refuse("ignore_data_skip", self.ignore_data_skip, "a resumed run would start the plan again")

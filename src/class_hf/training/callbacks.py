@@ -40,9 +40,12 @@ class CurriculumCallback(TrainerCallback):
         self.costs = TrainingCosts()
 
     def at(self, step: int) -> Intensity:
-        """The intensity of step `step`, counted from 0."""
+        """The intensity of step `step`, counted from 0, times the factors of its stage."""
         end = self.plan.end  # the intensity is complete when all pairs are admitted that ever are
-        return self.intensity.at(self.plan.competence(self.plan.epoch_at(step)) / end, self.plan.competence(0) / end)
+        epoch = self.plan.epoch_at(step)
+        own = self.intensity.at(self.plan.competence(epoch) / end, self.plan.competence(0) / end)
+        stage = self.plan.stage(epoch)
+        return own._replace(sharpness=own.sharpness * stage.sharpness, step_size=own.step_size * stage.learning_rate)
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
@@ -118,6 +121,8 @@ class CurriculumCallback(TrainerCallback):
             "pool_size": self.plan.pool_sizes[epoch],
             "intensity": kappa,
         }
+        if self.plan.has_stages:
+            values["stage"] = self.plan.stage(epoch).number
         if self.step_accuracies:
             values["in_batch_accuracy"] = torch.stack(self.step_accuracies).mean().item()
             self.step_accuracies = []

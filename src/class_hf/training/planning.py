@@ -9,6 +9,7 @@ from datasets import Dataset
 
 from class_hf.curriculum.grouping import pair_vectors
 from class_hf.curriculum.plan import CurriculumPlan
+from class_hf.curriculum.stages import STAGE_SETTINGS
 from class_hf.difficulty.pair_features import PairFeatures
 from class_hf.training.arguments import CurriculumTrainingArguments
 from class_hf.training.streams import is_stream
@@ -82,6 +83,7 @@ def _plan_settings(args: CurriculumTrainingArguments) -> dict[str, Any]:
         "span": args.curriculum_span,
         "seed": args.seed if args.data_seed is None else args.data_seed,
         "max_steps": args.max_steps if args.max_steps > 0 else None,
+        **{name: getattr(args, f"curriculum_{name}") for name in STAGE_SETTINGS},
     }
 
 

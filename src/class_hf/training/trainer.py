@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.utils.data import DataLoader
 
 from class_hf.curriculum.intensity import IntensitySchedule
 from class_hf.curriculum.plan import CurriculumPlan
@@ -21,6 +22,7 @@ from class_hf.losses.grad_cache import cached_gradient_loss
 from class_hf.training.arguments import CurriculumTrainingArguments
 from class_hf.training.callbacks import CurriculumCallback, InterruptCallback, NoProgressWarning
 from class_hf.training.costs import count_tokens
+from class_hf.training.loaders import staged_loader
 from class_hf.training.optimizers import split_text_rate, unwrapped_optimizer
 from class_hf.training.output_folder import run_lock
 from class_hf.training.planning import plan_from_arguments
@@ -291,6 +293,12 @@ class CurriculumTrainer(ResumingTrainer):
     def _get_train_sampler(self, train_dataset: Any = None) -> CurriculumSampler:
         assert self.plan is not None  # made from the training set in __init__
         return CurriculumSampler(self.plan)
+
+    def get_train_dataloader(self) -> DataLoader:
+        """As the Trainer's. If the batch differs between stages, the plan yields the batches."""
+        if self.plan is None or len(set(self.plan.batch_sizes)) == 1:
+            return super().get_train_dataloader()
+        return self.accelerator.prepare(staged_loader(self.train_dataset, self.plan, self.data_collator, self.args))
 
     def compute_loss(
         self,

@@ -9,6 +9,7 @@ from transformers import EarlyStoppingCallback, TrainerCallback
 from transformers.trainer_utils import IntervalStrategy, SaveStrategy
 
 from class_hf.curriculum.plan import CurriculumPlan
+from class_hf.curriculum.stages import STAGE_SETTINGS
 from class_hf.training.argument_checks import METRICS
 from class_hf.training.arguments import CurriculumTrainingArguments
 from class_hf.training.planning import column, column_names
@@ -32,7 +33,18 @@ FIXED_ARGUMENTS = (
 _PLAN_ARGUMENTS = ["num_train_epochs", "max_steps", "seed", "data_seed", "global_batch_size"]
 _PLAN_ARGUMENTS += [
     f"curriculum_{name}"
-    for name in ("order", "pacing", "start", "power", "stages", "span", "end", "group_size", "group_from")
+    for name in (
+        "order",
+        "pacing",
+        "start",
+        "power",
+        "stages",
+        "span",
+        "end",
+        "group_size",
+        "group_from",
+        *STAGE_SETTINGS,
+    )
 ]
 # Arguments of `Trainer` that have no effect here.
 _REFUSED = {
@@ -143,6 +155,17 @@ def check_plan(plan: CurriculumPlan, args: CurriculumTrainingArguments, rows: An
         raise ValueError(
             f"the plan has a global batch of {plan.batch_size}, the arguments one of {args.global_batch_size} "
             "(per_device_train_batch_size x processes x gradient_accumulation_steps). Make them equal."
+        )
+    parts = args.world_size * args.gradient_accumulation_steps
+    for size in plan.batch_sizes:
+        if size % parts:
+            raise ValueError(
+                f"a stage has a global batch of {size} pairs, which {parts} micro-batches (processes x accumulation "
+                "steps) cannot share equally. Change curriculum_stage_batch_sizes."
+            )
+    if len(set(plan.batch_sizes)) > 1 and is_stream(rows):
+        raise ValueError(
+            "curriculum_stage_batch_sizes is set, but the training set is a stream. Leave it out, or pass a Dataset."
         )
 
 
