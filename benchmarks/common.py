@@ -7,6 +7,7 @@ import os
 import shlex
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -95,6 +96,29 @@ def peak_during(function: Callable[[], Any]) -> int:
     before = _memory("VmRSS")
     function()
     return _memory("VmHWM") - before
+
+
+def anonymous_during(function: Callable[[], Any], interval: float = 0.05) -> int:
+    """Largest anonymous memory of this process while `function` runs, in bytes above that before (Linux).
+
+    Pages of mapped files are not counted, because the system can drop them.
+    """
+    before = most = _memory("RssAnon")
+    ended = threading.Event()
+
+    def watch() -> None:
+        nonlocal most
+        while not ended.wait(interval):
+            most = max(most, _memory("RssAnon"))
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        function()
+    finally:
+        ended.set()
+        thread.join()
+    return max(most, _memory("RssAnon")) - before
 
 
 def peak_rss() -> int:

@@ -7,6 +7,7 @@ The molecules are the synthetic amides of `encode.py`, with a column of random p
 makes their vectors in the folder `--vectors`, where a second run finds them. Queries are 1 % further molecules, which
 are then added and deleted. An index that exists is replaced. Times are CPU times of this process, its children and its
 process in a local PostgreSQL server, because other programs may use the machine. The time of a build lacks the server.
+The memory of a build is the largest anonymous memory of this process above that before, so it lacks the server too.
 """
 
 import json
@@ -23,7 +24,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from amides import amides_of_chebi20
-from common import arguments, bar, finish
+from common import anonymous_during, arguments, bar, finish
 
 from class_hf.search.building import IndexSettings
 from class_hf.search.index import MoleculeIndex
@@ -116,14 +117,14 @@ def measure(location: str, args: Any) -> dict[str, Any]:
     _, vectors, prices = read_vectors(rows)
     query_ids, query_vectors, _ = read_vectors(queries)
     settings = IndexSettings(overwrite=True, exact_up_to=args.exact_up_to)
-    cpu = cpu_seconds(None)
+    cpu, memory = cpu_seconds(None), 0
     if not args.keep_index:
-        index_vectors(rows, store=location, settings=settings).close()
+        memory = anonymous_during(lambda: index_vectors(rows, store=location, settings=settings).close())
     seconds = cpu_seconds(None) - cpu
     index = MoleculeIndex.load(location)
     store = index.store
     result: dict[str, Any] = {
-        **({} if args.keep_index else {"build_cpu_s": round(seconds, 1)}),
+        **({} if args.keep_index else {"build_cpu_s": round(seconds, 1), "build_memory_mb": round(memory / 1e6)}),
         "megabytes": round(disk_bytes(location, store) / 1e6, 1),
         "recall_at_10_own_vectors": index.config.get("recall_at_10"),
         "effort": index.config.get("effort"),

@@ -72,9 +72,10 @@ def test_a_restart_scores_only_what_is_missing(table, tmp_path):
         score_table(table, tmp_path, DifficultyScorer("complexity", "max"), SETTINGS)
 
 
-def test_a_sample_is_fitted_and_the_others_are_scored_against_it(table, tmp_path):
+def test_a_sample_is_fitted_and_the_others_are_scored_against_it(table, tmp_path, caplog):
     settings = ScoreSettings(fit_rows=12, shard_size=9)
     score_table(table, tmp_path, DifficultyScorer("complexity"), settings)
+    assert "fitted on 12 of 24 pairs" in caplog.text
     ranks = np.array(scored(tmp_path)["difficulty"].to_pylist())
     assert len(ranks) == 22 and ((ranks >= 0) & (ranks <= 1)).all() and len(set(ranks)) > 10
     assert json.loads((tmp_path / "score.json").read_text())["fit_rows"] == 12

@@ -327,3 +327,16 @@ def test_an_accuracy_that_never_moves_is_warned_of(make, caplog):
 
     make(given={"loss": Same()}, max_steps=60).train()
     assert caplog.text.count("the in-batch accuracy is 0.250 since the first step") == 1
+
+
+def test_each_process_drops_other_units(make, monkeypatch):
+    """With equal states, the same units would be dropped in the batches of all processes."""
+    trainer = make()
+    draws = []
+    for process in (0, 1, 2):
+        torch.manual_seed(7)
+        monkeypatch.setattr("class_hf.training.callbacks.rank", lambda process=process: process)
+        trainer.curriculum.on_train_begin(trainer.args, trainer.state, trainer.control)
+        draws.append(tuple(torch.rand(3).tolist()))
+    torch.manual_seed(7)
+    assert draws[0] == tuple(torch.rand(3).tolist()) and len(set(draws)) == 3

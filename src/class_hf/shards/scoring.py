@@ -1,6 +1,7 @@
 """Scores the difficulty of tables of any size: fits on a sample of the pairs, and scores them shard by shard."""
 
 import hashlib
+import logging
 import pickle
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -35,6 +36,8 @@ from class_hf.shards.parts import (
 )
 from class_hf.utils.numbers import positive_integer
 from class_hf.utils.suggestions import check_choice
+
+logger = logging.getLogger(__name__)
 
 CONFIG = "score.json"
 SCORER = "scorer.pkl"
@@ -186,6 +189,13 @@ def score_table(
     with folder.locked():
         check_job(folder, config, _IDENTITY)
         if SCORER not in folder.names():
+            if len(rows) > settings.fit_rows:
+                logger.warning(
+                    "the scorer is fitted on %s of %s pairs: scores are close to those of all pairs. Pass a "
+                    "larger --fit_rows if the memory allows.",
+                    f"{settings.fit_rows:,}",
+                    f"{len(rows):,}",
+                )
             with folder.new_file(SCORER) as path:
                 path.write_bytes(pickle.dumps(scorer.fit(_sample(rows, settings, scorer.seed))))
         job = ScoreJob(rows, location, _digest(_read_scorer(location)), settings.shard_size, settings.on_error)

@@ -13,6 +13,7 @@ from transformers.trainer_utils import IntervalStrategy, SaveStrategy
 from class_hf.curriculum.intensity import Intensity, IntensitySchedule
 from class_hf.curriculum.plan import CurriculumPlan
 from class_hf.training.costs import TrainingCosts
+from class_hf.utils.distributed import rank
 
 logger = logging.getLogger(__name__)
 
@@ -54,6 +55,10 @@ class CurriculumCallback(TrainerCallback):
         # A checkpoint's state holds the intervals of the earlier start; those of the arguments are applied.
         state.compute_steps(args, state.max_steps)
         self.accuracies, self.step_accuracies = [], []
+        if rank():
+            # The Trainer gives all processes the same seed, so they would drop the same units in each batch. A resume
+            # restores the state of each process after this.
+            torch.manual_seed(args.seed + rank())
         self.costs.start()
 
     @property
