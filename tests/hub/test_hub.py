@@ -24,6 +24,7 @@ from class_hf import (
     MoleculeGraphFeatureExtractor,
     Text2MolFeatureExtractor,
     Text2MolModel,
+    Text2MolMoleculeModel,
     TextMoleculeDualEncoderModel,
     TextMoleculeProcessor,
     TextSmilesProcessor,
@@ -89,12 +90,21 @@ def text2mol():
     return model, lexical_with(Text2MolFeatureExtractor(num_buckets=model.config.molecule_config.num_buckets))
 
 
+def text2mol_published():
+    """With fixed vectors of a few substructures, as of a file of mol2vec."""
+    molecule = Text2MolMoleculeModel.from_vectors(torch.randn(3, 6), molecule_type="gcn", hidden_size=8)
+    model = Text2MolModel.from_towers(text="lexical", molecule=molecule, text_kwargs=TINY, projection_dim=8)
+    vocabulary = ["864662311", "UNK", "2246728737"]
+    return model, lexical_with(Text2MolFeatureExtractor(vocabulary=vocabulary, largest_only=True))
+
+
 BACKBONES = {
     "graph": graph,
     "fused": fused,
     "smiles": smiles_transformer,
     "aman": aman,
     "text2mol": text2mol,
+    "text2mol_published": text2mol_published,
     "orma": lambda: (tiny_orma(), tiny_processor()),
 }
 

@@ -1,11 +1,14 @@
 """Text2Mol equals a computation in plain NumPy, and trains."""
 
+import json
 from collections import Counter
 
 import numpy as np
 import pytest
 import torch
 from huggingface_hub.errors import StrictDataclassError
+from rdkit import Chem
+from rdkit.Chem import rdFingerprintGenerator
 from transformers import AutoFeatureExtractor, AutoModel, AutoProcessor, BertConfig
 
 from class_hf import (
@@ -26,6 +29,7 @@ from class_hf import (
 from class_hf.backbones.registry import build_loss, build_model
 from class_hf.config.arguments import ModelArguments
 from class_hf.models.modeling_text2mol import GraphConvolution
+from class_hf.models.mol2vec import Mol2vecVectors
 
 TEXTS = ["The molecule is an acid. It has a role.", "The molecule is an alcohol.", "A salt."]
 SMILES = ["CC(=O)O", "OCC(C)C", "[Na+].[Cl-]"]
@@ -283,3 +287,96 @@ def test_chunks_give_the_gradient_of_the_complete_batch(pairs, tmp_path):
         trainer.train()
     losses, chunked = ([e["loss"] for e in trainer.state.log_history if "loss" in e] for trainer in trainers)
     assert len(losses) == 2 and losses == pytest.approx(chunked, rel=1e-4)
+
+
+# -- mol2vec's vectors --------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def vectors_file(tmp_path):
+    """The substructures of two molecules and `UNK`, with random vectors of 6 components."""
+    generator = rdFingerprintGenerator.GetMorganGenerator(radius=1)
+    counts = [generator.GetSparseCountFingerprint(Chem.MolFromSmiles(smiles)) for smiles in SMILES[:2]]
+    tokens = ["UNK", *sorted({str(token) for count in counts for token in count.GetNonzeroElements()})]
+    path = tmp_path / "vectors.npz"
+    np.savez(path, tokens=tokens, vectors=np.random.default_rng(0).normal(size=(len(tokens), 6)).astype(np.float32))
+    return path
+
+
+def published(kind, path, **fields):
+    """Text2Mol over the vectors of a file."""
+    torch.manual_seed(0)
+    molecule = {"molecule_type": kind, "hidden_size": 12, "mol2vec": str(path), **fields}
+    text = {"num_buckets": 512, "embedding_size": 8, "hidden_size": 16}
+    arguments = {"text_config": text, "tokenizer_config": {"num_buckets": 512}, "molecule_config": molecule}
+    return build_model(
+        ModelArguments(backbone="text2mol", **{name: json.dumps(value) for name, value in arguments.items()})
+    )
+
+
+def test_the_mlp_reads_the_sum_of_mol2vec(vectors_file):
+    model, processor = published("mlp", vectors_file)
+    table = Mol2vecVectors.read(vectors_file)
+    seen = []
+    model.molecule_model.mlp.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
+    model.get_molecule_vectors(**processor(smiles=SMILES))
+    # The salt's two ions are in no training molecule: twice the vector of UNK.
+    np.testing.assert_allclose(seen[0], [table.sum_of(smiles) for smiles in SMILES], atol=1e-6)
+    np.testing.assert_allclose(seen[0][2], 2 * table.vectors[0], atol=1e-6)
+
+
+def test_an_atom_of_the_gcn_carries_its_largest_substructure(vectors_file):
+    model, processor = published("gcn", vectors_file)
+    table = Mol2vecVectors.read(vectors_file)
+    batch = processor(smiles=["CC(=O)O", "[Na+]"])
+    molecule = Chem.MolFromSmiles("CC(=O)O")
+    output = rdFingerprintGenerator.AdditionalOutput()
+    output.CollectBitInfoMap()
+    rdFingerprintGenerator.GetMorganGenerator(radius=1).GetSparseCountFingerprint(molecule, additionalOutput=output)
+    of_radius_1 = {atom: bit for bit, places in output.GetBitInfoMap().items() for atom, radius in places if radius}
+    expected = [table.tokens.index(str(of_radius_1[atom])) for atom in range(4)]
+    assert batch["molecule_fragment_ids"].tolist() == [*expected, 0]
+    assert batch["molecule_fragment_counts"].tolist() == [1] * 5
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_saved_model_holds_the_vectors(kind, vectors_file, tmp_path):
+    model, processor = published(kind, vectors_file)
+    weights = model.molecule_model.embedding.weight
+    assert not weights.requires_grad and model.config.molecule_config.embedding_size == 6
+    model.save_pretrained(tmp_path / "saved"), processor.save_pretrained(tmp_path / "saved")
+    assert "vectors.npz" not in "".join(file.read_text() for file in (tmp_path / "saved").glob("*.json"))
+    expected = model.eval()(**processor(text=TEXTS, smiles=SMILES))
+    vectors_file.unlink()
+    loaded, loaded_processor = (each.from_pretrained(tmp_path / "saved") for each in (AutoModel, AutoProcessor))
+    assert torch.equal(loaded.molecule_model.embedding.weight, weights)
+    assert not loaded.molecule_model.embedding.weight.requires_grad
+    assert loaded_processor.content_key() == processor.content_key()
+    output = loaded(**loaded_processor(text=TEXTS, smiles=SMILES))
+    assert torch.equal(output.molecule_embeds, expected.molecule_embeds)
+
+
+def test_mol2vec_vectors_can_be_trained_further(vectors_file):
+    model, _ = published("mlp", vectors_file, train_embeddings=True)
+    assert model.molecule_model.embedding.weight.requires_grad
+
+
+def test_without_unk_other_substructures_are_left_out():
+    extractor = Text2MolFeatureExtractor(vocabulary=["864666390"])  # the oxygen of water
+    batch = extractor(["O", "C"])
+    assert batch["fragment_ids"].tolist() == [0] and batch["fragment_counts"].tolist() == [1, 0]
+    tower = Text2MolMoleculeModel.from_vectors(torch.ones(1, 4), molecule_type="gcn", hidden_size=8)
+    assert tower(**batch).pooler_output.isfinite().all()
+
+
+def test_what_contradicts_the_vectors(vectors_file, tmp_path):
+    with pytest.raises(ValueError, match="embedding_size is set, but mol2vec names the file"):
+        published("mlp", vectors_file, embedding_size=300)
+    arguments = {"molecule_config": json.dumps({"mol2vec": str(vectors_file)}), "featurizer_config": '{"radius": 2}'}
+    with pytest.raises(ValueError, match="radius is set, but mol2vec names the file"):
+        build_model(ModelArguments(backbone="text2mol", **arguments))
+    with pytest.raises(FileNotFoundError, match=r"nowhere\.npy"):
+        published("mlp", tmp_path / "nowhere.npy")
+    for vocabulary, fault in ((["1", "1"], "an entry twice"), (["C"], "'C', which is no id")):
+        with pytest.raises(ValueError, match=f"vocabulary has {fault}"):
+            Text2MolFeatureExtractor(vocabulary=vocabulary)

@@ -21,6 +21,8 @@ class Text2MolMoleculeConfig(PreTrainedConfig):
         embedding_size (`int`, *optional*, defaults to 300): width of a substructure's embedding.
         hidden_size (`int`, *optional*, defaults to 600): width H of the hidden layers and of the tower's output.
         num_convolutions (`int`, *optional*, defaults to 3): number of graph convolutions of `"gcn"`.
+        train_embeddings (`bool`, *optional*, defaults to `True`): whether the embeddings are trained. The paper's are
+            mol2vec's and fixed, see [`Text2MolMoleculeModel.from_vectors`].
         initializer_range (`float`, *optional*, defaults to 0.1): standard deviation of the initial embeddings, which
             are pretrained in the paper. It is small enough that a few thousand steps at a learning rate of 1e-4
             change it, and large against the epsilon of the layer norm.
@@ -38,6 +40,7 @@ class Text2MolMoleculeConfig(PreTrainedConfig):
     embedding_size: int = 300
     hidden_size: int = 600
     num_convolutions: int = 3
+    train_embeddings: bool = True
     initializer_range: float = 0.1
 
     def validate_architecture(self) -> None:

@@ -45,8 +45,8 @@ class Text2MolMoleculeModel(PreTrainedModel):
       ReLU between two of them. The mean over the atoms passes through the same two layers as in `mlp`.
 
     Source: Edwards et al., 2021, and the authors' code. Their embeddings are mol2vec's (Jaeger et al., 2018) and
-    fixed, and an atom carries the embedding of one substructure. Here the embeddings are trained, and an atom carries
-    those of all its radii.
+    fixed, and an atom of the graph carries the embedding of its largest substructure. [`from_vectors`] makes this
+    tower. By default the embeddings are trained, and an atom carries those of all its radii.
 
     Example:
 
@@ -64,10 +64,37 @@ class Text2MolMoleculeModel(PreTrainedModel):
         super().__init__(config)
         width = config.hidden_size
         self.embedding = nn.Embedding(config.num_buckets, config.embedding_size)
+        if not config.train_embeddings:
+            # A buffer, because loading a model makes every parameter trainable.
+            vectors = self.embedding.weight.detach()
+            del self.embedding.weight
+            self.embedding.register_buffer("weight", vectors)
         widths = [config.embedding_size] + [width] * (config.num_convolutions if config.molecule_type == "gcn" else 0)
         self.convolutions = nn.ModuleList(GraphConvolution(*sizes) for sizes in pairwise(widths))
         self.mlp = nn.Sequential(nn.Linear(widths[-1], width), nn.ReLU(), nn.Linear(width, width), nn.ReLU())
         self.post_init()
+
+    @classmethod
+    def from_vectors(cls, vectors: torch.Tensor, **kwargs: Any) -> "Text2MolMoleculeModel":
+        """Makes a tower whose embeddings are given, for instance those of mol2vec, and stay fixed.
+
+        Args:
+            vectors: (T, embedding_size), one row for each entry of the feature extractor's `vocabulary`.
+            **kwargs: further fields of [`Text2MolMoleculeConfig`]. `train_embeddings` defaults to False here.
+
+        Returns:
+            The tower, with new weights in its other layers. A saved tower holds the vectors.
+
+        >>> tower = Text2MolMoleculeModel.from_vectors(torch.ones(3, 4), molecule_type="mlp")
+        >>> tower.config.num_buckets, tower.embedding.weight.requires_grad
+        (3, False)
+        """
+        rows, width = vectors.shape
+        kwargs = {"train_embeddings": False, **kwargs, "num_buckets": rows, "embedding_size": width}
+        model = cls(Text2MolMoleculeConfig(**kwargs))
+        with torch.no_grad():
+            model.embedding.weight.copy_(vectors)
+        return model
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:

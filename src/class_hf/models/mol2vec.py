@@ -29,9 +29,9 @@ class Mol2vecVectors:
 
     Example:
 
-    >>> table = Mol2vecVectors(["UNK", "864662311"], np.array([[0.0, 1.0], [1.0, 0.0]]))
+    >>> table = Mol2vecVectors(["UNK", "864666390"], np.array([[0.0, 1.0], [1.0, 0.0]]))
     >>> table.sum_of("O").tolist()  # water: its oxygen, of radius 0
-    [0.0, 1.0]
+    [1.0, 0.0]
     """
 
     def __init__(self, tokens: list[str], vectors: np.ndarray):
@@ -40,7 +40,7 @@ class Mol2vecVectors:
             raise ValueError(f"there are {len(tokens)} tokens and vectors of shape {vectors.shape}; expected (T, D).")
         if not np.isfinite(vectors).all():
             raise ValueError("a vector holds NaN or infinite numbers.")
-        self.vectors = vectors
+        self.tokens, self.vectors = list(tokens), vectors
         self._rows: dict[int, int] = {}
         self._unknown: int | None = None
         for row, token in enumerate(tokens):
