@@ -1,5 +1,8 @@
 """Parquet files as one table: rows by their numbers, and what is refused."""
 
+import tracemalloc
+
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -54,3 +57,15 @@ def test_what_is_refused(folder):
     pq.write_table(pa.table({"smiles": [["C"]]}), folder / "d.parquet")
     with pytest.raises(ValueError, match="holds lists or objects"):
         open_rows(folder / "d.parquet")
+
+
+def test_a_row_group_is_not_read_as_a_whole(tmp_path):
+    generator = np.random.default_rng(0)
+    table = pa.table({"smiles": [generator.bytes(500).hex() for _ in range(12_000)]})  # 12 MB
+    pq.write_table(table, tmp_path / "t.parquet", row_group_size=12_000, compression="none", use_dictionary=False)
+    rows = open_rows(tmp_path / "t.parquet", "molecule")
+    tracemalloc.start()
+    first = next(iter(rows.blocks(0, 12_000, 100)))
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert len(first) == 100 and most < 4e6

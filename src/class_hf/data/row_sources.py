@@ -24,6 +24,7 @@ Side = Literal["molecule", "text"]
 SIDE_COLUMN = {"molecule": "smiles", "text": "description"}
 _PARQUET = (".parquet", ".pq")
 _GLOB = "*?["
+_BUFFER = 2**20  # bytes of a column that are in memory at a time
 
 
 class RowSource(Protocol):
@@ -207,7 +208,8 @@ class _opened:
         system, path = fsspec.core.url_to_fs(self.path)
         self.stream = system.open(path, "rb")
         try:
-            return pq.ParquetFile(self.stream)
+            # By default Arrow reads the columns of a complete row group, which can be that of a file, into memory.
+            return pq.ParquetFile(self.stream, buffer_size=_BUFFER, pre_buffer=False)
         except (pa.ArrowException, OSError) as error:
             self.stream.close()
             raise ValueError(f"{self.path} cannot be read as Parquet: {first_line(error)}") from error
