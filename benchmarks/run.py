@@ -43,6 +43,7 @@ SCRIPTS = (
     "fast_cpu",
     "query_bank",
     "order",
+    "study_power",
     "suspects",
     "wrong_pairs",
     "gpu",

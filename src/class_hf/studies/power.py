@@ -29,7 +29,7 @@ class Spread(NamedTuple):
     def bootstrap_error(self, seeds: int, queries: int) -> float:
         """The standard error that the bootstrap of a study's report finds, on average.
 
-        Resampling seeds and queries counts the rest up to three times (Owen, 2007, theorem 3), and few seeds too
+        Resampling seeds and queries counts the rest up to three times (Owen, 2007), and few seeds too
         little. So the report's test is cautious where the rest dominates.
         """
         share = 1 - 1 / seeds
