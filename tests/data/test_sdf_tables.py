@@ -10,6 +10,7 @@ from rdkit import Chem
 from table_files import put, read, sdf_record
 
 from class_hf.data.molecule_tables import FAULT, PLACE, read_molecules
+from class_hf.data.sdf import number_fault
 
 
 @pytest.fixture(autouse=True)
@@ -109,6 +110,32 @@ def test_a_mol_block_has_the_limits_of_a_smiles(tmp_path):
     rings.AddConformer(Chem.Conformer(rings.GetNumAtoms()))  # without one, RDKit computes a layout for six seconds
     put(tmp_path / "a.sdf", Chem.MolToV3KMolBlock(rings, kekulize=False) + "$$$$\n")
     assert read_molecules(tmp_path / "a.sdf")[FAULT][:] == ["its mol block has at least 320 rings; the limit is 300"]
+
+
+@pytest.mark.parametrize(
+    ("line", "fault"),
+    [
+        ("M  CHG  1   2 200", "charge 200; the limit is 15"),  # RDKit alone reads -56
+        ("M  CHG  1   2-200", "charge -200; the limit is 15"),
+        ("M  ISO  2   1  13   2 999\nM  ISO  1   17000", "isotope 7000; the limit is 999"),
+    ],
+)
+def test_numbers_that_rdkit_replaces_by_others_are_refused(tmp_path, line, fault):
+    record = sdf_record("CCO", "x").replace("M  END", f"{line}\nM  END")
+    put(tmp_path / "a.sdf", sdf_record("CC", "y") + record)
+    molecules = read_molecules(str(tmp_path / "a.sdf"))
+    assert molecules[FAULT][:] == [None, f"its mol block has an atom with {fault}"]
+
+
+def test_numbers_of_v3000_and_of_atom_lines(tmp_path):
+    block = Chem.MolToV3KMolBlock(Chem.MolFromSmiles("[13CH3-]"))
+    assert "CHG=-1" in block and "MASS=13" in block
+    assert number_fault(block) is None
+    assert number_fault(block.replace("CHG=-1", "CHG=-300")) == "has an atom with charge -300; the limit is 15"
+    assert number_fault(block.replace("MASS=13", "MASS=70000")) == "has an atom with isotope 70000; the limit is 999"
+    line = "    0.0000    0.0000    0.0000 U   0  0  0  0  0{}  0  0  0  0  0  0\n"
+    assert [number_fault(line.format(valence)) for valence in ("  0", " 15")] == [None, None]
+    assert number_fault(line.format("300")) == "has an atom with valence 300; the limit is 20"
 
 
 def test_mol_blocks_without_a_separator_are_found(tmp_path):

@@ -139,6 +139,33 @@ def test_limits(smiles, message):
 
 
 @pytest.mark.parametrize(
+    ("smiles", "message"),
+    [
+        ("[U+200]", "has an atom with charge 200; the limit is 99."),  # RDKit alone reads [U-56]
+        ("C[N-256]C", "charge 256"),
+        ("[70000C]", "has an atom with isotope 70000; the limit is 999."),  # [4464C]
+        ("[UH300]", "has an atom with number of hydrogens 300; the limit is 20."),  # [UH44]
+        ("[#200]", "has an atom with atomic number 200; the limit is 118."),  # a RuntimeError
+        ("[U]" + "(C)" * 300 + "C", "has 301 neighbours at one atom; the limit is 30."),  # a valence of 44
+        ("[U]" + "(C)" * 128, "Pre-condition Violation getValence"),
+        ("[U]" + "($[U])" * 32, "Pre-condition Violation getValence"),
+    ],
+)
+def test_numbers_that_rdkit_replaces_by_others_are_refused(smiles, message):
+    with pytest.raises(ValueError) as error:
+        parse_smiles(smiles)
+    assert message in str(error.value) and "\n" not in str(error.value) and len(str(error.value)) < 500
+
+
+@pytest.mark.parametrize(
+    "smiles",
+    ["[Pt@OH25](F)(Cl)(Br)(I)(N)O", "[13CH3:123]C", "[OH3+]", "[238U+6]", "[#6]", "C1CCCC#CCCC1", "C%(123)CC%(123)"],
+)
+def test_other_numbers_pass(smiles):
+    assert Chem.MolToSmiles(parse_smiles(smiles)) == Chem.CanonSmiles(smiles)
+
+
+@pytest.mark.parametrize(
     "smiles",
     ["C" * 574, "O[C@@H]1O[C@H](CO)[C@@H](O)[C@H](O)[C@H]1" * 69 + "O", "C" * MAX_ATOMS, "C1CC1" * 100],
     ids=["574 atoms", "69 sugars", "2,000 atoms", "100 rings"],

@@ -23,6 +23,16 @@ _ID_NAMES = {name: rank for rank, (name,) in enumerate(SYNONYMS["id"])}
 _MAX_LINES = 1_000_000  # of a record
 _TITLE = 60  # characters of a title in an error
 _REASON = 200  # characters of RDKit's message in an error
+# Numbers of an atom, and their largest values. RDKit keeps a number in one byte and reads a charge of 200 as -56.
+# A line `M  CHG` or `M  ISO` has pairs of an atom and a value, with four columns for each.
+_ATOM_NUMBERS = {
+    "charge": (re.compile(r"^M  CHG...(.*)|^M  V30 .* CHG=(-?\d+)", re.MULTILINE), 15),
+    "isotope": (re.compile(r"^M  ISO...(.*)|^M  V30 .* MASS=(-?\d+)", re.MULTILINE), 999),
+    "valence": (
+        re.compile(r"^[ \d.-]{30} \S.{16}(...)|^M  V30 .* (?:VAL|HCOUNT)=(-?\d+)", re.MULTILINE),
+        20,
+    ),
+}
 _SMALL = 200  # lines of a mol block; no smaller one exceeds a limit of the SMILES reader
 _VIOLATION = re.compile(r"Violation (.+?) Violation occurred")
 
@@ -97,6 +107,8 @@ def structure_smiles(record: SdfRecord) -> tuple[str | None, str | None]:
     """The SMILES of a record's mol block and None, or None and why RDKit cannot read it."""
     if record.blocks > 1:
         return None, f"holds {record.blocks} mol blocks; separate them by lines with $$$$"
+    if (fault := number_fault(record.block)) is not None:
+        return None, f"its mol block {fault}"
     with rdBase.BlockLogs():
         if record.block.count("\n") > _SMALL:
             # Before sanitisation, which takes minutes for thousands of rings. Some ring search comes without it, too.
@@ -112,6 +124,24 @@ def structure_smiles(record: SdfRecord) -> tuple[str | None, str | None]:
     if molecule is not None:
         return None, "its mol block has no atoms"
     return None, f"RDKit cannot read the mol block ({_reason(record.block)})"
+
+
+def number_fault(block: str) -> str | None:
+    """Which number of an atom in a mol block is so large that RDKit would read another one, or None.
+
+    >>> number_fault("x\\n\\n\\nM  CHG  2   1   1   2 200\\n")
+    'has an atom with charge 200; the limit is 15'
+    >>> number_fault("x\\n\\n\\nM  CHG  1   1  -1\\nM  ISO  1   1  13\\n")
+    """
+    for name, (pattern, limit) in _ATOM_NUMBERS.items():
+        for columns, single in pattern.findall(block):
+            values = [single] if single else [columns]
+            if columns and name != "valence":
+                values = [columns[start : start + 4] for start in range(4, len(columns), 8)]
+            for value in values:
+                if value.strip().lstrip("-").isdecimal() and abs(int(value[:9])) > limit:
+                    return f"has an atom with {name} {value[:9].strip()}; the limit is {limit}"
+    return None
 
 
 def declared_fault(block: str) -> str | None:

@@ -12,8 +12,18 @@ from rdkit import Chem, rdBase
 MAX_SMILES_CHARACTERS = 50_000
 MAX_ATOMS = 2_000  # with hydrogens that are written as atoms
 MAX_RINGS = 300  # bonds - atoms + fragments
-MAX_NEIGHBOURS = 12  # of one atom; checked for molecules with more than 100 rings
+MAX_NEIGHBOURS = 12  # of one atom, in molecules with more than 100 rings
+MAX_LIGANDS = 30  # of one atom, in any molecule
 _FEW_RINGS = 100
+# RDKit keeps the numbers of an atom in one or two bytes. It reads [U+200] as [U-56] and [70000C] as [4464C]. The
+# valence is such a number, too, so the neighbours of an atom are limited.
+_NUMBERS = {
+    "isotope": (re.compile(r"\[(\d+)"), 999),
+    "atomic number": (re.compile(r"\[\d*#(\d+)"), 118),
+    "number of hydrogens": (re.compile(r"\[[^\]:]*?(?<!@[OT])H(\d+)"), 20),
+    "charge": (re.compile(r"\[[^\]:]*?[+-](\d+)"), 99),
+}
+_LARGE_NUMBER = re.compile(r"\d{3}|H\d\d|#\d")  # without one of these, all are within the limits
 
 _FOREIGN = re.compile(r"[^ -~\t\r\n]")  # not a printable ASCII character and not white space
 _EXTENSION = re.compile(r"\|[^|]*\|")
@@ -90,11 +100,19 @@ def _parse(smiles: str) -> Chem.Mol:
             f"the SMILES {_shortened(structure)} is followed by {_shortened(extension[0].strip())}; expected nothing "
             "after it, or an extension |...|."
         )
+    _check_numbers(structure)
     _check_size(structure)
     with rdBase.BlockLogs():
         molecule = Chem.MolFromSmiles(smiles.strip())
     if molecule is None or molecule.GetNumAtoms() == 0:
         raise ValueError(f"RDKit cannot parse the SMILES {_shortened(smiles.strip())}: {_reason(structure)}.")
+    # Two neighbours of an atom need neither a branch nor a digit.
+    if structure.count("(") + sum(map(structure.count, "0123456789")) > MAX_LIGANDS - 2:
+        if (neighbours := _most_neighbours(molecule)) > MAX_LIGANDS:
+            raise ValueError(
+                f"the SMILES {_shortened(smiles.strip(), 60)} has {neighbours} neighbours at one atom; the limit is "
+                f"{MAX_LIGANDS}."
+            )
     molecule.RemoveAllConformers()
     return molecule
 
@@ -102,6 +120,18 @@ def _parse(smiles: str) -> Chem.Mol:
 def _shortened(text: str, length: int = 200) -> str:
     """The text in quotes, cut to a length that fits an error message."""
     return repr(text) if len(text) <= length else f"{text[:length]!r}..."
+
+
+def _check_numbers(smiles: str) -> None:
+    """Raises ValueError if a number of an atom is one that RDKit would replace by another."""
+    if "[" not in smiles or not _LARGE_NUMBER.search(smiles):
+        return
+    for name, (pattern, limit) in _NUMBERS.items():
+        for number in pattern.findall(smiles):
+            if int(number[:9]) > limit:
+                raise ValueError(
+                    f"the SMILES {_shortened(smiles, 60)} has an atom with {name} {number[:9]}; the limit is {limit}."
+                )
 
 
 def _check_size(smiles: str) -> None:
@@ -128,13 +158,17 @@ def size_fault(molecule: Chem.Mol) -> str | None:
     atoms = molecule.GetNumAtoms()
     rings = molecule.GetNumBonds() - atoms + len(Chem.GetMolFrags(molecule))
     sizes = [("atoms", atoms, MAX_ATOMS), ("rings", rings, MAX_RINGS)]
-    if rings > _FEW_RINGS:
-        neighbours = max(atom.GetDegree() for atom in molecule.GetAtoms())
-        sizes.append(("neighbours at one atom", neighbours, MAX_NEIGHBOURS))
+    if molecule.GetNumBonds() > MAX_LIGANDS:
+        most = MAX_NEIGHBOURS if rings > _FEW_RINGS else MAX_LIGANDS
+        sizes.append(("neighbours at one atom", _most_neighbours(molecule), most))
     for name, size, limit in sizes:
         if size > limit:
             return f"has {size:,} {name}; the limit is {limit:,}"
     return None
+
+
+def _most_neighbours(molecule: Chem.Mol) -> int:
+    return max(atom.GetDegree() for atom in molecule.GetAtoms())
 
 
 def _reason(smiles: str) -> str:
@@ -143,7 +177,10 @@ def _reason(smiles: str) -> str:
         molecule = Chem.MolFromSmiles(smiles, sanitize=False)
         if molecule is None:
             return "the syntax is invalid"
-        problems = Chem.DetectChemistryProblems(molecule)
+        try:
+            problems = Chem.DetectChemistryProblems(molecule)
+        except RuntimeError as error:  # a failed check in RDKit's code, with its file and stack
+            return " ".join(str(error).split("Violation occurred")[0].split())
     if problems:
         return " ".join(problems[0].Message().split())
     return "it has no atoms" if molecule.GetNumAtoms() == 0 else "the extension is invalid"
