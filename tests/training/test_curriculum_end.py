@@ -8,6 +8,7 @@ from class_hf import CurriculumTrainingArguments
 from class_hf.plots.run import plot_plan
 from class_hf.training.planning import outline_plan, plan_from_arguments
 from class_hf.training.records import left_out_csv, write_plan
+from class_hf.training.trainer_checks import warn_of_plan
 
 COUNT = 20
 
@@ -85,3 +86,15 @@ def test_the_picture_shows_the_pairs_left_out_and_a_resumed_run_keeps_the_share(
     other = plan_from_arguments(arguments(tmp_path, curriculum_end="0.8"), make_pairs(wrong=[3, 7]))
     assert plan.settings["end"] == 0.9 and other.settings["end"] == 0.8
     assert plan.fingerprint() != other.fingerprint()
+
+
+def test_a_shorter_run_is_announced(tmp_path, caplog):
+    pairs = make_pairs()
+    args = arguments(tmp_path, curriculum_end="0.6", curriculum_order="none")
+    warn_of_plan(plan_from_arguments(args, pairs), pairs)
+    assert "8 of 20 pairs are left out, so 3 epochs have 18 steps in place of 30." in caplog.text
+    assert "max_steps 27 takes 0.9 of the steps" in caplog.text
+    caplog.clear()
+    for settings in ({"curriculum_end": "0.9"}, {"curriculum_end": "0.6", "max_steps": 27}):
+        warn_of_plan(plan_from_arguments(arguments(tmp_path, curriculum_order="none", **settings), pairs), pairs)
+    assert "left out" not in caplog.text

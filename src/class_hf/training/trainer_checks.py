@@ -46,6 +46,8 @@ _PLAN_ARGUMENTS += [
         *STAGE_SETTINGS,
     )
 ]
+# With so many of the steps, leaving wrong pairs out gained what docs/wrong_pairs.md reports.
+_SHARE_OF_STEPS = 0.9
 # Arguments of `Trainer` that have no effect here.
 _REFUSED = {
     "compute_loss_func": "pass loss=, which receives the embeddings",
@@ -208,7 +210,7 @@ def check_selection(
 
 
 def warn_of_plan(plan: CurriculumPlan, rows: Any) -> None:
-    """Warns of a plan that never admits some pairs, and of captions or molecules that are all equal.
+    """Warns of a plan that never admits some pairs or is short, and of captions or molecules that are all equal.
 
     Args:
         plan: the plan of the run.
@@ -224,6 +226,19 @@ def warn_of_plan(plan: CurriculumPlan, rows: Any) -> None:
             f"{plan.num_pairs - plan.num_left_out:,}",
             f"{missing:,}",
             remedy,
+        )
+    kept = plan.num_pairs - plan.num_left_out
+    if plan.settings["max_steps"] is None and kept < _SHARE_OF_STEPS * plan.num_pairs:
+        logger.warning(
+            "%s of %s pairs are left out, so %s epochs have %s steps in place of %s. The other pairs deserve more: "
+            "max_steps %s takes %s of the steps of all pairs.",
+            f"{plan.num_left_out:,}",
+            f"{plan.num_pairs:,}",
+            plan.epochs,
+            f"{plan.total_steps:,}",
+            f"{plan.full_steps:,}",
+            math.ceil(_SHARE_OF_STEPS * plan.full_steps),
+            _SHARE_OF_STEPS,
         )
     if is_stream(rows):
         return
