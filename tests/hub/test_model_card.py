@@ -13,7 +13,7 @@ from huggingface_hub import ModelCard
 from class_hf import CurriculumPlan
 from class_hf.hub.data_source import card_fields
 from class_hf.hub.dataset_card import dataset_card
-from class_hf.hub.model_card import CardMetadata, RunRecord, model_card
+from class_hf.hub.model_card import CardMetadata, RunRecord, _plan, model_card
 
 CARDS = Path(__file__).parents[2] / "model_cards"
 
@@ -26,6 +26,15 @@ def card(order):
 def test_a_curriculum_is_named():
     assert "curriculum-learning" in card("random") and "by curriculum learning" in card("random")
     assert "Order `random`" in card("random")
+
+
+def test_stages_are_named():
+    stages = {"stages": 1, "stage_epochs": [1, 2], "stage_batch_sizes": [0.5, 1], "stage_sharpness": [0.25, 1]}
+    plan = CurriculumPlan(num_pairs=8, epochs=3, batch_size=4, order="random", pacing="stages", **stages)
+    text = _plan(plan)
+    assert "stages pacing from 0.3 in 3 epochs, global batch 4" in text
+    assert text.endswith("Epochs by stage: 1, 2. Share of the global batch by stage: 0.5, 1. Factor of the logits by "
+                         "stage: 0.25, 1.")  # fmt: skip
 
 
 def test_none_is_none():

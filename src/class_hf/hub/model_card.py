@@ -317,9 +317,10 @@ def _plan(plan: CurriculumPlan | None) -> str:
             f"{pairs} in each of {plan.epochs} epochs, global batch {plan.batch_size}, seed {settings['seed']}: "
             f"{plan.total_steps:,} steps, without a curriculum.{left_out}"
         )
+    growth = "in" if settings.get("stage_epochs") else f"over {settings['span']:.0%} of"
     return (
-        f"Order {code(settings['order'])}, {plain(settings['pacing'])} pacing from {settings['start']:g} over "
-        f"{settings['span']:.0%} of {plan.epochs} epochs, global batch {plan.batch_size}, seed {settings['seed']}: "
+        f"Order {code(settings['order'])}, {plain(settings['pacing'])} pacing from {settings['start']:g} "
+        f"{growth} {plan.epochs} epochs, global batch {plan.batch_size}, seed {settings['seed']}: "
         f"{plan.total_steps:,} steps. Training without a curriculum takes {plan.full_steps:,}.{left_out}"
     )
 

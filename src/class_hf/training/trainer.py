@@ -386,7 +386,7 @@ class CurriculumTrainer(ResumingTrainer):
         """Adds the curriculum's values to training logs, and the values of a loss with `log_values()`.
 
         They are `curriculum_epoch`, `competence`, `pool_size`, `intensity` and `in_batch_accuracy`. All logs during
-        training have the costs so far, see [`TrainingCosts.totals`][class_hf.training.costs.TrainingCosts.totals].
+        training have the costs so far: `wall_seconds`, `cpu_seconds`, `pairs_seen` and `tokens_seen`.
         """
         if "loss" in logs and self.curriculum is not None and self.state.global_step > 0:
             logs.update(self.curriculum.log_values(self.state.global_step - 1))
