@@ -2,12 +2,13 @@
 
 import asyncio
 import threading
+import time
 
 import pytest
 
 pytest.importorskip("fastapi", reason="needs the extra `serve`")
 
-from class_hf.service.batching import Batcher, QueueIsFull
+from class_hf.service.batching import Batcher, NobodyWaits, QueueIsFull
 
 
 class Recorder:
@@ -16,9 +17,10 @@ class Recorder:
     def __init__(self):
         self.batches, self.released = [], threading.Event()
 
-    def __call__(self, jobs):
+    def __call__(self, jobs, check):
         self.batches.append(list(jobs))
         assert self.released.wait(10)
+        check()
         if 13 in jobs:
             raise ValueError("13 is refused")
         return [2 * job for job in jobs]
@@ -97,3 +99,34 @@ def test_several_threads_run_batches_at_once():
 
     results, recorder = run(scenario, threads=2)
     assert results == [0, 2, 4] and sorted(recorder.batches[:2]) == [[0], [1]]
+
+
+def test_a_batch_that_no_client_waits_for_ends_at_its_next_check():
+    ended = []
+
+    def work(jobs, check):
+        for _ in range(1000):
+            time.sleep(0.002)
+            try:
+                check()
+            except NobodyWaits:
+                ended.append(jobs)
+                raise
+        return jobs
+
+    async def scenario():
+        batcher = Batcher(work, max_batch=4, max_waiting=9)
+        first, *others = await submit(batcher, range(3))
+        await asyncio.sleep(0.01)
+        first.cancel()
+        await asyncio.sleep(0.1)
+        assert ended == [[0]]
+        others[0].cancel()  # a client of the next batch still waits
+        await asyncio.sleep(0.05)
+        assert ended == [[0]] and not others[1].done()
+        others[1].cancel()
+        await asyncio.sleep(0.1)
+        batcher.close()
+
+    asyncio.run(scenario())
+    assert ended == [[0], [1, 2]]

@@ -8,6 +8,7 @@ import json
 import logging
 import os
 import random
+import time
 from io import StringIO
 
 import numpy as np
@@ -174,8 +175,6 @@ def test_a_slow_request_gets_503_and_a_full_queue_429(index_folder, indexed_mode
     encode = index.encoder().embed_queries
 
     def slow(side, queries):
-        import time
-
         time.sleep(0.4)
         return encode(side, queries)
 
@@ -192,6 +191,34 @@ def test_a_slow_request_gets_503_and_a_full_queue_429(index_folder, indexed_mode
     for answer in answers:
         assert answer.headers["retry-after"] == "1"
         assert_error(answer, answer.status_code)
+    assert after.status_code == 200
+
+
+@pytest.mark.parametrize(("route", "field"), [("embed/text", "texts"), ("search", "text")])
+def test_work_that_a_503_abandons_ends(route, field, index_folder, indexed_model, processor):
+    """The 256 queries have 25 parts, of which a few are encoded before the time limit, and at most one after it."""
+    index = MoleculeIndex.load(index_folder, indexed_model, processor)
+    app = build_app(index, ServiceSettings(time_limit=0.3))
+    encode, parts = index.encoder().embed_queries, []
+
+    def slow(side, queries):
+        parts.append(len(queries))
+        time.sleep(0.1)
+        return encode(side, queries)
+
+    async def scenario():
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client:
+            index.encoder().embed_queries = slow
+            texts = [f"{'an ester ' * 88}{number}" for number in range(256)]
+            slow_answer = await client.post(f"/v1/{route}", json={field: texts})
+            seen = len(parts)
+            await asyncio.sleep(0.3)
+            index.encoder().embed_queries = encode
+            return slow_answer, seen, await client.post("/v1/search", json={"text": TEXT})
+
+    answer, seen, after = asyncio.run(scenario())
+    assert_error(answer, 503)
+    assert max(parts) == 10 and 1 <= seen <= len(parts) <= seen + 1 < 10
     assert after.status_code == 200
 
 

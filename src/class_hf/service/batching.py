@@ -14,14 +14,21 @@ class QueueIsFull(Exception):
     """Too many queries wait."""
 
 
+class NobodyWaits(Exception):
+    """All clients of a batch have stopped waiting, for instance at the time limit of a request."""
+
+
 class Batcher(Generic[Job, Result]):
     """Runs jobs in batches in threads of its own.
 
     While a batch runs, jobs collect for the next one. A job that finds a free thread starts at once, so batching adds
     no waiting time. If a batch fails, its jobs are run one by one, so that each gets its own error.
 
+    A thread cannot be ended from outside. So `run` gets a function that it calls between the parts of long work. That
+    function raises [`NobodyWaits`] if no client of the batch waits any longer, which ends the batch.
+
     Args:
-        run: computes the results of a batch of jobs. It is called in a thread.
+        run: computes the results of a batch of jobs, from the jobs and that function. It is called in a thread.
         max_batch (`int`): size of a batch. A larger job is a batch alone.
         max_waiting (`int`): total size of the jobs that may wait.
         threads (`int`, defaults to 1): batches that run at the same time.
@@ -29,7 +36,7 @@ class Batcher(Generic[Job, Result]):
     Example:
 
     >>> async def example():
-    ...     batcher = Batcher(lambda jobs: [2 * job for job in jobs], max_batch=8, max_waiting=100)
+    ...     batcher = Batcher(lambda jobs, check: [2 * job for job in jobs], max_batch=8, max_waiting=100)
     ...     results = await asyncio.gather(*(batcher.submit(number) for number in range(3)))
     ...     batcher.close()
     ...     return results
@@ -38,7 +45,11 @@ class Batcher(Generic[Job, Result]):
     """
 
     def __init__(
-        self, run: Callable[[Sequence[Job]], Sequence[Result]], max_batch: int, max_waiting: int, threads: int = 1
+        self,
+        run: Callable[[Sequence[Job], Callable[[], None]], Sequence[Result]],
+        max_batch: int,
+        max_waiting: int,
+        threads: int = 1,
     ):
         self._run, self.max_batch, self.max_waiting = run, max_batch, max_waiting
         self._executor = ThreadPoolExecutor(threads, thread_name_prefix="class_hf_batch")
@@ -95,7 +106,7 @@ class Batcher(Generic[Job, Result]):
     async def _run_batch(self, batch: list[tuple[Job, asyncio.Future[Result]]]) -> None:
         loop = asyncio.get_running_loop()
         try:
-            outcomes = await loop.run_in_executor(self._executor, self._outcomes, [job for job, _ in batch])
+            outcomes = await loop.run_in_executor(self._executor, self._outcomes, batch)
         except RuntimeError as error:  # the threads have ended
             outcomes = [error] * len(batch)
         for (_, future), outcome in zip(batch, outcomes, strict=True):
@@ -108,10 +119,15 @@ class Batcher(Generic[Job, Result]):
         self._free += 1
         self._start()
 
-    def _outcomes(self, jobs: Sequence[Job]) -> Sequence[Result | Exception]:
+    def _outcomes(self, batch: Sequence[tuple[Job, asyncio.Future[Result]]]) -> Sequence[Result | Exception]:
+        def check() -> None:
+            if all(future.done() for _, future in batch):
+                raise NobodyWaits
+
         try:
-            return self._run(jobs)
+            check()
+            return self._run([job for job, _ in batch], check)
         except Exception as error:
-            if len(jobs) == 1:
-                return [error]
-            return [outcome for job in jobs for outcome in self._outcomes([job])]
+            if len(batch) == 1 or isinstance(error, NobodyWaits):
+                return [error] * len(batch)
+            return [outcome for part in batch for outcome in self._outcomes([part])]

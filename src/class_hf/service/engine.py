@@ -1,13 +1,20 @@
 """Answers requests: quick ones in batches, slow ones in threads of their own."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from class_hf.search.index import MoleculeIndex
 from class_hf.search.query import Hit
-from class_hf.search.requests import Queries, SearchRequest, check_queries, encode_queries, find_hits
+from class_hf.search.requests import (
+    Queries,
+    QueryEncoder,
+    SearchRequest,
+    check_queries,
+    encode_queries,
+    find_hits,
+)
 from class_hf.search.substructure import PARSED_HERE
 from class_hf.service.batching import Batcher
 from class_hf.service.metrics import ServiceMetrics
@@ -15,6 +22,9 @@ from class_hf.service.schemas import CaptionsBody, SearchBody
 from class_hf.service.settings import ServiceSettings
 
 _SLOW_THREADS = 2
+# Characters of the queries that are encoded at once. A usual batch has fewer. Molecules with hundreds of rings take up
+# to half a second each, and work that no client waits for ends after this part of it.
+_PART = 8_000
 
 
 class ServiceEngine:
@@ -38,7 +48,9 @@ class ServiceEngine:
         self._encoder = index.encoder()
         waiting = settings.max_waiting
         self._quick: Batcher[Queries, Any] = Batcher(self._run, settings.max_batch, waiting)
-        self._slow: Batcher[Any, Any] = Batcher(lambda jobs: [job() for job in jobs], 1, waiting, _SLOW_THREADS)
+        self._slow: Batcher[Any, Any] = Batcher(
+            lambda jobs, check: [job(check) for job in jobs], 1, waiting, _SLOW_THREADS
+        )
 
     @property
     def waiting(self) -> int:
@@ -63,7 +75,7 @@ class ServiceEngine:
             )
 
         if (filters is not None and filters.substructure is not None) or _has_long(body.smiles):
-            return await self._slow.submit(lambda: self.index.answer([request()])[0], count)
+            return await self._slow.submit(lambda check: self._answer(request(), check), count)
         return await self._quick.submit(request(), count)
 
     async def captions(self, body: CaptionsBody) -> list[list[Hit]]:
@@ -71,14 +83,14 @@ class ServiceEngine:
         count = self._check_size(body.smiles, body.k)
         if _has_long(body.smiles):
             job = self.index.captions_request
-            return await self._slow.submit(lambda: self.index.answer([job(body.smiles, body.k)])[0], count)
+            return await self._slow.submit(lambda check: self._answer(job(body.smiles, body.k), check), count)
         return await self._quick.submit(self.index.captions_request(body.smiles, body.k), count)
 
     async def embed(self, side: str, texts: list[str]) -> np.ndarray:
         """The vectors (B, D) of texts or molecules. Raises the errors of [`search`]."""
         count = self._check_size(texts, 1)
         if side == "molecule" and _has_long(texts):
-            queries = await self._slow.submit(lambda: check_queries(side, texts), count)
+            queries = await self._slow.submit(lambda check: check_queries(side, texts), count)
         else:
             queries = check_queries(side, texts)
         return await self._quick.submit(queries, count)
@@ -101,10 +113,15 @@ class ServiceEngine:
             raise ValueError(f"{count:,} queries of {k:,} hits; the limit is {limits.max_hits:,} hits per request.")
         return count
 
-    def _run(self, jobs: Sequence[Queries]) -> list[Any]:
+    def _answer(self, request: SearchRequest, check: Callable[[], None]) -> list[list[Hit]]:
+        """The hits of one request."""
+        vectors = encode_queries(_InParts(self._encoder, check), [request])
+        return find_hits(self.index.store, [request], vectors)[0]
+
+    def _run(self, jobs: Sequence[Queries], check: Callable[[], None]) -> list[Any]:
         """Vectors or hits of each job."""
         self.metrics.observe_batch(sum(len(job.texts) for job in jobs))
-        results: list[Any] = list(encode_queries(self._encoder, jobs))
+        results: list[Any] = list(encode_queries(_InParts(self._encoder, check), jobs))
         places = [place for place, job in enumerate(jobs) if isinstance(job, SearchRequest)]
         searches = [job for job in jobs if isinstance(job, SearchRequest)]
         try:
@@ -115,6 +132,29 @@ class ServiceEngine:
         for place, hits in zip(places, found, strict=True):
             results[place] = hits
         return results
+
+
+class _InParts:
+    """Encodes queries in parts, with a check before each."""
+
+    def __init__(self, encoder: QueryEncoder, check: Callable[[], None]):
+        self.encoder, self.check = encoder, check
+
+    def embed_queries(self, side: str, queries: Sequence[str]) -> np.ndarray:
+        """(B, D) `float32`."""
+        parts: list[list[str]] = []
+        room = 0
+        for query in queries:
+            room -= len(query)
+            if room < 0:
+                parts.append([])
+                room = _PART - len(query)
+            parts[-1].append(query)
+        vectors = []
+        for part in parts:
+            self.check()
+            vectors.append(self.encoder.embed_queries(side, part))
+        return np.concatenate(vectors)
 
 
 def _has_long(smiles: str | list[str] | None) -> bool:
