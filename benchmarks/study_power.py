@@ -69,7 +69,7 @@ def main() -> None:
             name: float(np.std([runs[seed].mean() for seed in seeds], ddof=1))
             for name, runs in (("arm", arm), ("baseline", baseline))
         },
-        spread={name: value**0.5 for name, value in spread._asdict().items()},
+        standard_deviations={name: value**0.5 for name, value in spread._asdict().items()},
         by_number_of_seeds=rows,
     )
 

@@ -19,8 +19,9 @@ _METHOD = """\
   together (pigeonhole bootstrap, two-sided). p (Holm): adjusted for all arms tested against that baseline. p (seeds):
   paired t-test over the seeds alone.
 - Verdict: better or worse if p (Holm) is below 0.05.
-- With few seeds the t-test is weak and the interval of the bootstrap is too narrow. With one seed the interval covers
-  the queries only. No bootstrap p is below 0.0002.
+- With few seeds the t-test is weak. The bootstrap's interval is too narrow if seeds differ on all queries alike, and
+  too wide if single queries vary by chance, as on ChEBI-20. With one seed it covers the queries only. No bootstrap p
+  is below 0.0002.
 - Quality during training (curves, time to reach) is measured in the evaluations during training, on the sample of
   queries and candidates that the study sets. The target of an arm is the best evaluation of the baseline with the same
   seed. As the best of many noisy evaluations, the target is slightly too high. "Time over" is the mean of the ratios

@@ -113,7 +113,6 @@ def write_report(
         "candidates": metrics["pools"]["full"]["text_to_molecule"]["candidates"],
         "command": command,
         "environments": environments,
-        "clock": "seconds" if any(machine["gpu"] for machine in environments) else "cpu_seconds",
         "baselines": study.baselines,
         "reference": REFERENCE[0],
         "reach_margin": study.reach_margin,
@@ -124,9 +123,10 @@ def write_report(
     held_out = [run for run in chosen if run in planned and run.seed in study.confirm_seeds]
     if held_out:
         report["confirmed"] = {"seeds": sorted({run.seed for run in held_out}), **compared(held_out)}
-    clock = report["clock"] if all("cpu_seconds" in curve for curve in report["curves"].values()) else "seconds"
+    has_cpu = all("cpu_seconds" in curve for curve in report["curves"].values())
+    report["clock"] = "cpu_seconds" if has_cpu and not any(machine["gpu"] for machine in environments) else "seconds"
     pictures = {
-        "curves.png": plot_curves(report["curves"], study.baselines, output / "curves.png", clock=clock),
+        "curves.png": plot_curves(report["curves"], study.baselines, output / "curves.png", clock=report["clock"]),
         "quartiles.png": plot_quartiles(report["quartiles"], output / "quartiles.png"),
     }
     write_json(output / "report.json", report)
