@@ -159,8 +159,8 @@ def finish(rows: Sequence[dict[str, Any]], output: Path, **details: Any) -> None
         ("--data_dir", "DATA"),
         ("--model", "MODEL"),
         ("--runs_dir", "RUNS"),
-        ("--arm", "RUNS/ARM"),
-        ("--baseline", "RUNS/BASELINE"),
+        ("--arm_runs", "RUNS/ARM"),
+        ("--baseline_runs", "RUNS/BASELINE"),
         ("--earlier", "CHECKOUT/src"),
     ):
         if option in words:

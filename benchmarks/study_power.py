@@ -1,6 +1,6 @@
 """How large a difference between two arms a study of so many seeds detects, from the spread of runs that exist.
 
-    python benchmarks/study_power.py --arm RUNS/random_0/cut_auto+s1 --baseline RUNS/random_0/none
+    python benchmarks/study_power.py --arm_runs RUNS/random_0/cut_auto+s1 --baseline_runs RUNS/random_0/none
 
 Each folder holds the runs of an arm: `seed_S/ranks.npz` of `class-hf ablate`, or `seed_S.npy` of `wrong_pairs.py`.
 The variance of the paired differences of reciprocal ranks is divided into seeds, queries and the rest. For each number
@@ -23,14 +23,14 @@ SEEDS = (1, 2, 3, 5, 10)
 def main() -> None:
     args = common.arguments(
         __doc__,
-        arm={"type": Path, "help": "folder with the runs of an arm"},
-        baseline={"type": Path, "help": "folder with the runs of another arm, with the same seeds"},
+        arm_runs={"type": Path, "help": "folder with the runs of an arm"},
+        baseline_runs={"type": Path, "help": "folder with the runs of another arm, with the same seeds"},
         studies={"type": int, "default": 500, "help": "simulated studies for each row (default: 500)"},
     )
-    if args.arm is None or args.baseline is None:
-        print("skipped: needs --arm and --baseline")
+    if args.arm_runs is None or args.baseline_runs is None:
+        print("skipped: needs --arm_runs and --baseline_runs")
         return
-    arm, baseline = reciprocal_ranks(args.arm), reciprocal_ranks(args.baseline)
+    arm, baseline = reciprocal_ranks(args.arm_runs), reciprocal_ranks(args.baseline_runs)
     seeds = sorted(set(arm) & set(baseline))
     difference = np.stack([arm[seed] - baseline[seed] for seed in seeds])
     spread, queries = spread_of(difference), difference.shape[1]
@@ -60,8 +60,8 @@ def main() -> None:
             )
         ],
         args.output,
-        arm=args.arm.name,
-        baseline=args.baseline.name,
+        arm=args.arm_runs.name,
+        baseline=args.baseline_runs.name,
         seeds=seeds,
         queries=queries,
         by_seed=difference.mean(axis=1).tolist(),
