@@ -9,6 +9,7 @@ import pytest
 from run_forked import Forked, run_script
 from train_parts import ROOT, TRAIN, data_dir, flags, recipe, train  # noqa: F401
 
+from class_hf import CurriculumTrainer
 from class_hf.training.callbacks import CurriculumCallback
 from class_hf.training.resuming import ResumingTrainer
 
@@ -96,15 +97,15 @@ def train_interrupted(*words: str) -> None:
     run_script(f"{ROOT}/recipes/train.py", *words)
 
 
-def train_on_a_full_disk(*words: str) -> None:
-    """The recipe as a script; no file of its first checkpoint can be longer than 20 kB."""
-    plain = ResumingTrainer._save_checkpoint
+def train_on_a_full_disk(owner: type, step: str, *words: str) -> None:
+    """The recipe as a script. From a step on, no file can be longer than 20 kB."""
+    plain = getattr(owner, step)
 
-    def limited(self, *args):
-        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, resource.RLIM_INFINITY))
-        return plain(self, *args)
+    def limited(self, *args, **kwargs):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000 if step == "_save_checkpoint" else 1_000, -1))
+        return plain(self, *args, **kwargs)
 
-    ResumingTrainer._save_checkpoint = limited
+    setattr(owner, step, limited)
     run_script(f"{ROOT}/recipes/train.py", *words)
 
 
@@ -117,10 +118,25 @@ def test_ctrl_c_and_a_full_disk_end_in_one_line(recipe, data_dir, tmp_path):
     assert done.stderr.strip().splitlines()[-1] == f"interrupted: a checkpoint of step 4 is in {tmp_path / 'run'}"
     assert (tmp_path / "run" / "checkpoint-4" / "manifest.json").is_file()
     arguments = flags(data_dir=data_dir, output_dir=tmp_path / "full", save_strategy="epoch")
-    done = Forked(train_on_a_full_disk, recipe, *arguments).end()
+    done = Forked(train_on_a_full_disk, ResumingTrainer, "_save_checkpoint", recipe, *arguments).end()
     assert done.returncode == 1 and "Traceback" not in done.stderr, done.stderr
     last = done.stderr.strip().splitlines()[-1]
     assert last.startswith("error: ") and "cannot be written: the disk is full" in last
     train(
         recipe, data_dir=data_dir, output_dir=tmp_path / "full", save_strategy="epoch", resume_from_checkpoint="true"
     )
+
+
+def test_a_full_disk_at_the_card_leaves_the_weights_and_the_run_finishes(recipe, data_dir, tmp_path):
+    given = {"data_dir": data_dir, "save_strategy": "epoch"}
+    arguments = flags(output_dir=tmp_path / "full", **given)
+    done = Forked(train_on_a_full_disk, CurriculumTrainer, "create_model_card", recipe, *arguments).end()
+    assert done.returncode == 1 and "Traceback" not in done.stderr, done.stderr
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith(f"error: {tmp_path}/full/README.md cannot be written: the disk is full")
+    weights = (tmp_path / "full" / "model.safetensors").read_bytes()
+    with pytest.raises(ValueError, match="holds an unfinished run. Resume it with --resume_from_checkpoint true"):
+        train(recipe, output_dir=tmp_path / "full", **given)
+    train(recipe, output_dir=tmp_path / "full", resume_from_checkpoint="true", **given)
+    assert (tmp_path / "full" / "model.safetensors").read_bytes() == weights
+    assert (tmp_path / "full" / "README.md").is_file() and (tmp_path / "full" / "train_summary.json").is_file()
