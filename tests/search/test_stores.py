@@ -168,6 +168,15 @@ def test_an_index_is_replaced_only_with_overwrite(name, table, indexed_model, pr
         assert len(index.search(TEXT, k=50)) == index.store.count() == 28
 
 
+def test_a_new_index_in_lancedb_keeps_no_earlier_versions(table, indexed_model, processor, new_location):
+    location = new_location("lance")
+    for overwrite in (False, True):
+        with MoleculeIndex.build(table, indexed_model, processor, store=location, overwrite=overwrite) as index:
+            versions = [version["version"] for version in index.store._tables["molecules"].list_versions()]
+            # One that is replaced stays for programs that have it open.
+            assert (len(versions) > 1) == overwrite and max(versions) == index.store._versions["molecules"]
+
+
 def change(location, model, more):
     """The changes of a process that is killed."""
     index = MoleculeIndex.load(location, model)

@@ -121,7 +121,7 @@ class LanceStore:
         with _locked(location, folder):
             is_new = _settings(database) is None
             try:
-                yield LanceWriter(database, table, dimension, caption_rows)
+                yield LanceWriter(database, table, dimension, caption_rows, is_new)
             except BaseException:
                 if is_new:
                     for name in (MOLECULES, CAPTIONS, BANK):

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -27,8 +28,16 @@ _INDEX = "vector_idx"
 class LanceWriter:
     """Fills the tables in steps. See [`~class_hf.search.stores.base.StoreWriter`]."""
 
-    def __init__(self, database: "lancedb.DBConnection", table: Dataset, dimension: int, caption_rows: np.ndarray):
+    def __init__(
+        self,
+        database: "lancedb.DBConnection",
+        table: Dataset,
+        dimension: int,
+        caption_rows: np.ndarray,
+        is_new: bool = True,
+    ):
         self._database, self._table, self._caption_rows = database, table, caption_rows
+        self._is_new = is_new
         self._features = table_features(table)
         self._names = stored_names(self._features, _TAKEN)
         self._captions = distinct_captions(table)[0]
@@ -70,8 +79,10 @@ class LanceWriter:
         molecules.create_index("elements", config=LabelList())
         if len(self._table) > config["exact_up_to"]:
             molecules.create_index("vector", config=IvfSq(distance_type="dot"))
+        # Compacted rows are stored twice until earlier versions are deleted. No search reads those of a new index.
+        keep = timedelta(milliseconds=1) if self._is_new else None
         for table in self._tables.values():
-            table.optimize()
+            table.optimize(cleanup_older_than=keep)
         if len(self._table) > config["exact_up_to"]:
             queries = self._sample.vectors()
 
