@@ -79,12 +79,19 @@ def describe(machine: dict[str, Any]) -> str:
 
 
 def table(rows: Iterable[dict[str, Any]]) -> str:
-    """The rows as a Markdown table: requirement, bar, measured, verdict, machine."""
-    lines = ["| requirement | bar | measured | verdict | machine |", "|---|---|---|---|---|"]
+    """The rows as a Markdown table: requirement, bar, measured, verdict, machine.
+
+    A processor that all rows have is in the title only, so that a row takes one line.
+    """
+    rows = list(rows)
+    processors = {row["machine"]["processor"] for row in rows}
+    common = f", {processors.pop()}" if len(processors) == 1 else ""
+    lines = [f"| requirement | bar | measured | verdict | machine{common} |", "|---|---|---|---|---|"]
     for row in rows:
         measured = "" if row["measured"] is None else f"{row['measured']:.4g}"
         verdict = {True: "met", False: "**missed**", None: f"skipped: {row.get('skipped')}"}[row["met"]]
-        cells = (row["requirement"], row["bar"], measured, verdict, describe(row["machine"]))
+        machine = describe(row["machine"]).replace(common, "", 1) if common else describe(row["machine"])
+        cells = (row["requirement"], row["bar"], measured, verdict, machine)
         lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
     return "\n".join(lines)
 

@@ -102,10 +102,11 @@ def test_table(runner, common):
     ]
     lines = runner.table([{**row, "machine": MACHINE} for row in rows]).splitlines()
     assert lines[2:] == [
-        "| 1 padding: padded over real tokens | <= 1.1 | 1.077 | met | 2 of 8 cores, AMD EPYC |",
-        "| 2 prepared once: calls | <= 0 | 3 | **missed** | 2 of 8 cores, AMD EPYC |",
-        "| 10 precision: a\\|b | >= 2 |  | skipped: no matrix units | 2 of 8 cores, AMD EPYC |",
+        "| 1 padding: padded over real tokens | <= 1.1 | 1.077 | met | 2 of 8 cores |",
+        "| 2 prepared once: calls | <= 0 | 3 | **missed** | 2 of 8 cores |",
+        "| 10 precision: a\\|b | >= 2 |  | skipped: no matrix units | 2 of 8 cores |",
     ]
+    assert lines[0].endswith("| machine, AMD EPYC |")
     assert all(line.replace("\\|", "").count("|") == 6 for line in lines)
 
 
