@@ -21,8 +21,8 @@ A study is a YAML file:
     reach_margin: 0.005             # optional: the quality to reach is so much below the best one
 
 To continue a study, run the same command again. Finished runs are skipped. An unfinished run is resumed from its last
-complete checkpoint, or started again if there is none. An arm with the time or the tokens of another arm is trained
-once to measure its step; if it needs another number of steps, its first run is trained again.
+complete checkpoint, or started again if there is none. The first run of an arm with the time, pairs or tokens of
+another arm measures its cost. If it needs another number of steps, it is trained again, at most twice.
 
 The arguments of a run are in OUTPUT/ARM/seed_S.yaml, its log is in the same folder and its results are in
 OUTPUT/ARM/seed_S. Difficulty is scored once for all runs that need the same. The report is written to report.md,

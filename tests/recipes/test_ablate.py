@@ -301,6 +301,18 @@ def test_arms_of_equal_cost(quick, capsys):
     assert quick.calls() == []
 
 
+def test_steps_of_different_cost_are_corrected_twice(quick):
+    """The first two steps with dropped sentences read no tokens: 8, 21 and 18 steps."""
+    stub = quick.folder / "stub.py"
+    stub.write_text(stub.read_text().replace('batch * steps, "pairs', 'batch * (steps - 2 * dropping), "pairs'))
+    quick.write(arms={"none": COSTS["none"], "tokens": COSTS["tokens"]}, baselines=["none"], seeds=[0])
+    quick.run()
+    assert quick.calls() == ["none/seed_0", *["tokens/seed_0"] * 3]
+    report = json.loads((quick.output / "report.json").read_text())
+    assert report["arms"]["tokens"]["steps"]["mean"] == 18 and report["equal_costs"]["tokens"]["ratio"] == 1.0
+    assert json.loads((quick.output / "tokens" / "steps_over_source.json").read_text())["corrections"] == 2
+
+
 def test_a_cost_that_is_not_equal_is_in_bold(quick):
     quick.write(arms=COSTS, baselines=["none"], common={"per_device_train_batch_size": 16})
     quick.run("--seeds", "0")

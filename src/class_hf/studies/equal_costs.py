@@ -9,7 +9,7 @@ from class_hf.studies.definition import Planned, Study
 from class_hf.utils.files import write_json
 
 FILE = "steps_over_source.json"
-# A first run is kept if the steps that it should have had differ by at most this share.
+# A run is kept if what it spent differs by at most this share.
 _TOLERANCE = 0.02
 
 
@@ -82,6 +82,11 @@ def equal_steps(study: Study, run: Planned, output: Path) -> int | None:
     source = study.source_of(run.arm)
     if source is None:
         return None
+    return max(1, round(_source_steps(study, run, source, output) * _steps_factor(study, run.arm, source, output)))
+
+
+def _source_steps(study: Study, run: Planned, source: tuple[str, str], output: Path) -> int:
+    """The steps of the other arm with the seed of the run."""
     key, arm = source
     plans = [Planned(arm, run.seed, rate).folder(output) / "plan.json" for rate in study.learning_rates]
     plan = next((file for file in plans if file.is_file()), None)
@@ -89,16 +94,15 @@ def equal_steps(study: Study, run: Planned, output: Path) -> int | None:
         raise CostUnknown(
             f"it takes the {key[5:-3]} of arm {arm!r}, which was not run with seed {run.seed}. Run that arm first."
         )
-    steps = json.loads(plan.read_text())["total_steps"]
-    return max(1, round(steps * _steps_factor(study, run.arm, source, output)))
+    return json.loads(plan.read_text())["total_steps"]
 
 
 def _steps_factor(study: Study, arm: str, source: tuple[str, str], output: Path) -> float:
     """Steps of an arm over those of its source."""
-    file = output / arm / FILE
     if source[0] == "same_steps_as":
         return 1.0
-    if file.is_file() and (measured := json.loads(file.read_text()))["source"] == list(source):
+    measured = _read_factor(arm, source, output)
+    if measured:
         return measured["factor"]
     if source[0] == "same_time_as":
         return 1.0
@@ -112,10 +116,10 @@ def _batch(study: Study, arm: str) -> float:
 
 
 def measure_factor(study: Study, run: Planned, output: Path) -> bool:
-    """Measures after the first run of an arm how many steps it takes to spend as much as the other arm.
+    """Measures with the first run of an arm how many steps it takes to spend as much as the other arm.
 
-    The cost of a step is measured in this run, and over all finished runs of the other arm. Later runs of the arm use
-    the same factor.
+    The cost is compared with that of a step over all finished runs of the other arm. Later runs of the arm use the
+    same factor of the steps.
 
     Args:
         study: the study.
@@ -123,43 +127,54 @@ def measure_factor(study: Study, run: Planned, output: Path) -> bool:
         output: folder of the study.
 
     Returns:
-        Whether the run has to be trained again, with the number of steps that was measured.
+        Whether the run has to be trained again, with the number of steps that was measured. Time is corrected once,
+        because it varies by chance. Pairs and tokens are corrected twice: the steps of a run need not cost the same.
 
     Raises:
         CostUnknown: if the cost was not measured, or no run of the other arm is finished. The run then counts as not
             finished.
     """
     source = study.source_of(run.arm)
-    file = output / run.arm / FILE
     if source is None or source[0] == "same_steps_as":
         return False
-    if file.is_file() and json.loads(file.read_text())["source"] == list(source):
+    earlier = _read_factor(run.arm, source, output)
+    if earlier.get("done"):
         return False
     summary = run.folder(output) / "train_summary.json"
-    used = _steps_factor(study, run.arm, source, output)
     try:
-        factor = _measure(study, run, source, output)
+        ratio = _ratio_to_source(study, run, source, output)
     except CostUnknown:
         summary.unlink()
         raise
-    keep = abs(factor / used - 1) <= _TOLERANCE
-    if not keep:
+    used = _steps_factor(study, run.arm, source, output)
+    corrections = earlier.get("corrections", 0)
+    # A run has a whole number of steps.
+    is_close = abs(ratio - 1) <= max(_TOLERANCE, 0.5 / json.loads(summary.read_text())["steps"])
+    done = is_close or corrections == (1 if source[0] == "same_time_as" else 2)
+    if not done:
         summary.unlink()  # first: an interruption here measures again
-    write_json(file, {"source": list(source), "factor": used if keep else factor, "measured_with": run.label})
-    return not keep
+    result = {"factor": used if done else used / ratio, "corrections": corrections + (not done), "done": done}
+    write_json(output / run.arm / FILE, {"source": list(source), **result, "measured_with": run.label})
+    return not done
 
 
-def _measure(study: Study, run: Planned, source: tuple[str, str], output: Path) -> float:
-    """The cost of a step of the other arm, over that of a step of the run."""
+def _read_factor(arm: str, source: tuple[str, str], output: Path) -> dict[str, Any]:
+    """What was measured for an arm with this source; empty if nothing was."""
+    file = output / arm / FILE
+    measured = json.loads(file.read_text()) if file.is_file() else {}
+    return measured if measured.get("source") == list(source) else {}
+
+
+def _ratio_to_source(study: Study, run: Planned, source: tuple[str, str], output: Path) -> float:
+    """What a run spent, over what the other arm spends in its number of steps."""
     key, arm = source
     seeds = sorted({*study.seeds, *study.confirm_seeds, run.seed})
     others = [Planned(arm, seed, rate) for seed in seeds for rate in study.learning_rates]
     summaries = [_summary(each, output) for each in others if each.is_finished(output)]
     if not summaries:
         raise CostUnknown(f"it takes the {key[5:-3]} of arm {arm!r}, of which no run is finished.")
-    own = _summary(run, output)
     step = sum(cost_of(each, key) for each in summaries) / sum(each["steps"] for each in summaries)
-    return step / (cost_of(own, key) / own["steps"])
+    return cost_of(_summary(run, output), key) / (step * _source_steps(study, run, source, output))
 
 
 def _summary(run: Planned, output: Path) -> dict[str, Any]:

@@ -176,7 +176,7 @@ def run_all(
         place = f"[{number}/{len(todo)}] {run.label}"
         try:
             result = train(study, run, output, launch)
-            if measure_factor(study, run, output):
+            while measure_factor(study, run, output):
                 print(f"{place}: {result}; trained again with the measured number of steps", flush=True)
                 result = train(study, run, output, launch)
         except (RunFailed, CostUnknown) as error:
