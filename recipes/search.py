@@ -12,6 +12,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import shutil
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -27,7 +28,7 @@ if not asks_for_help():  # these imports take seconds, and the help needs none o
     from class_hf.plots.hits import draw_hits
     from class_hf.plots.style import save_figure
     from class_hf.search.index import MoleculeIndex
-    from class_hf.search.query import Hit, MoleculeFilter
+    from class_hf.search.query import Hit, MoleculeFilter, looks_like_smiles
     from class_hf.search.results import FORMATS, check_output, read_queries, write_hits
     from class_hf.utils.json_text import json_text
 
@@ -78,6 +79,11 @@ def main(argv: Sequence[str]) -> None:
         queries = read_queries(args.queries, args.encoding)
     else:
         queries = args.text if args.smiles is None else args.smiles
+    texts = [] if args.smiles is not None else [queries] if isinstance(queries, str) else queries
+    if smiles := next(filter(looks_like_smiles, texts), None):
+        logging.getLogger("class_hf").warning(
+            "the description %r is a SMILES, and was searched as words; --smiles searches by a molecule.", smiles[:60]
+        )
     disable_progress_bars()  # of loading a model, also for transformers, which is imported later
     light = not args.queries or len(queries) <= LIGHT_QUERIES
     with MoleculeIndex.load(args.index, args.model, light_text=light) as index:

@@ -119,6 +119,16 @@ def test_an_id_in_two_splits_is_an_error_in_any_case(on_error: Any) -> None:
         check_tables({"train": pairs(*many), "test": pairs(*many)}, on_error)
 
 
+def test_a_molecule_of_train_in_another_split_is_noted() -> None:
+    train = pairs(("1", "CC", "ethane"), ("2", "CO", "methanol"))
+    other = pairs(("3", "CC", "The molecule is ethane."), ("4", "CN", "methylamine"))
+    _, report = check_tables({"train": train, "validation": other, "test": pairs(("5", "CS", "methanethiol"))})
+    note = (
+        "1 of 2 validation pairs have a molecule of train, by its SMILES: their ranks say little about new molecules"
+    )
+    assert report.notes == (note,) and note in str(report)
+
+
 def test_pairs_must_agree_with_the_pool() -> None:
     tables = {
         "train": pairs(GOOD, ("2", "CO", "no such id"), ("3", "CN", "other split"), ("4", "CCC", "other one")),

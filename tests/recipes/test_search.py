@@ -48,6 +48,15 @@ def test_prints_a_table(search, index):
     assert all(len(line) <= 100 for line in lines)
 
 
+def test_a_smiles_as_a_description_is_warned_of(search, caplog):
+    search("CC(=O)Oc1ccccc1", "--k", "1")
+    assert "the description 'CC(=O)Oc1ccccc1' is a SMILES" in caplog.text and "--smiles searches" in caplog.text
+    caplog.clear()
+    search("a thiol", "--k", "1")
+    search("--smiles", "CC(=O)O", "--k", "1")
+    assert not caplog.text
+
+
 def test_prints_json_of_what_passes_the_filters(search, index):
     found = json.loads(search("a thiol", "--json", "--elements", "S", "--max_weight", "80", "--substructure", "CC"))
     assert [hit["smiles"] for hit in found] and all(hit["smiles"] in ("CCS", "CCCS") for hit in found)

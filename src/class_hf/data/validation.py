@@ -141,6 +141,7 @@ def check_tables(tables: Mapping[str, Table], on_error: OnError = "raise") -> tu
     repaired = {split: sum("\\\\" in smiles for smiles in table.columns["smiles"]) for split, table in tables.items()}
     # The splits of one file share its notes.
     notes = tuple(dict.fromkeys(note for table in tables.values() for note in table.notes))
+    notes += _shared_molecules(kept)
     rows = {split: len(columns["id"]) for split, columns in kept.items()}
     return kept, LoadReport(rows, repaired, dropped, notes, repeated)
 
@@ -252,3 +253,17 @@ def _refuse_leaks(ids: Mapping[str, list[str]]) -> None:
             f"ids in two splits: {', '.join(list(leaks)[:_SHOWN])}{more}. Remove them from one of the splits. "
             "--on_error drop does not, because the choice decides what is trained on and what is measured."
         )
+
+
+def _shared_molecules(splits: Mapping[str, Columns]) -> tuple[str, ...]:
+    """A note for each split whose molecules are partly in the training split, with other ids and the same SMILES."""
+    notes = []
+    trained = set(splits["train"]["smiles"]) if "train" in splits else set()
+    for split in ("validation", "test"):
+        smiles = splits[split]["smiles"] if split in splits else []
+        if count := sum(text in trained for text in smiles):
+            notes.append(
+                f"{count:,} of {len(smiles):,} {split} pairs have a molecule of train, by its SMILES: their ranks say "
+                "little about new molecules"
+            )
+    return tuple(notes)

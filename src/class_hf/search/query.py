@@ -162,6 +162,26 @@ def check_description(value: Any, name: str) -> str:
     return text
 
 
+_NOTATION = re.compile(r"[A-Za-z0-9@+\-\[\]()=#$:.%/\\*]{3,}")
+
+
+def looks_like_smiles(text: str) -> bool:
+    """Whether a description is a SMILES with a branch, bond, bracket or ring. A word such as `CCO` is none of these.
+
+    >>> [looks_like_smiles(text) for text in ("c1ccccc1O", "CCO", "a thiol", "C60")]
+    [True, False, False, False]
+    """
+    if not _NOTATION.fullmatch(text) or not any(mark in text for mark in "=#()[]123456789"):
+        return False
+    from class_hf.models.smiles import parse_smiles  # imports RDKit, which few descriptions need
+
+    try:
+        parse_smiles(text)
+    except ValueError:
+        return False
+    return True
+
+
 def check_notation(value: Any, name: str, max_length: int, expected: str) -> str:
     """Checks that a value can be a SMILES or SMARTS, and returns it without white space at its ends.
 
