@@ -1,10 +1,11 @@
 """Filters over columns: parsed as written, the same on each store, and refused by name."""
 
+import pyarrow as pa
 import pytest
 from datasets import Dataset
 
 from class_hf import MoleculeFilter, MoleculeIndex
-from class_hf.search.conditions import parse_conditions
+from class_hf.search.conditions import evaluate_condition, parse_conditions
 
 ROWS = {
     "id": ["a", "b", "c", "d"],
@@ -109,3 +110,21 @@ def test_smallest_score(stocked):
     bound = hits[1].score
     assert stocked.search("an amine", filters=MoleculeFilter(min_score=bound)) == hits[:2]
     assert parse_conditions("a=1") == parse_conditions("a == 1")
+
+
+@pytest.mark.parametrize(
+    ("where", "kind", "rows"),
+    [
+        ("x = 9007199254740993", pa.int64(), [1]),
+        ("x > 9007199254740992", pa.int64(), [1, 2]),
+        ("x <= 9007199254740993.5", pa.int64(), [0, 1, 2]),
+        ("x < 9223372036854775808", pa.int64(), [0, 1, 2]),
+        ("x = 18446744073709551615", pa.uint64(), []),
+        ("x != 1e400", pa.uint64(), [0, 1, 2]),
+        ("x = 2.5", pa.int64(), []),
+        ("x != 2.5", pa.int64(), [0, 1, 2]),
+    ],
+)
+def test_large_whole_numbers_are_compared_exactly(where, kind, rows):
+    column = pa.chunked_array([[2**53, 2**53 + 1, 2**53 + 2, None]], kind)
+    assert evaluate_condition(column, parse_conditions(where)[0]).nonzero()[0].tolist() == rows

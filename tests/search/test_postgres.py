@@ -2,12 +2,14 @@
 
 import itertools
 import threading
+from datetime import date, timedelta
 
 import pytest
 from postgres_server import has_cartridge
 
 from class_hf import MoleculeFilter, MoleculeIndex
 from class_hf.search.stores.base import check_store
+from class_hf.search.stores.postgres import PostgresStore
 
 TEXT = "The molecule is a carboxylic acid."
 _numbers = itertools.count()
@@ -86,6 +88,11 @@ def test_a_password_is_neither_stored_nor_printed(molecules, indexed_model, proc
         ("postgresql://HOST/DATABASE/a.b.c", "expected TABLE or SCHEMA.TABLE"),
         ("postgresql://HOST/DATABASE/" + "x" * 60, "expected TABLE or SCHEMA.TABLE with up to 50 bytes"),
         ("postgresql://ann:s3cret@127.0.0.1:1/DATABASE/TABLE", "PostgreSQL at .*ann:\\*\\*\\*@"),
+        ("postgresql://ann:s3cret%@127.0.0.1:1/DATABASE/TABLE", "ann:\\*\\*\\*@.* cannot be read.*as %XX"),
+        ("postgresql://ann:x@s3cret@127.0.0.1:1/DATABASE/TABLE", "ann:\\*\\*\\*@127.* cannot be read.*as %XX"),
+        ("postgresql://127.0.0.1:1/DATABASE/TABLE?user=ann&password=x s3cret", "password=\\*\\*\\*' cannot be read"),
+        ("postgresql://ann:s3cret#x/?y@127.0.0.1:1/DATABASE/TABLE", "ann:\\*\\*\\*@.* is not a location"),
+        ("postgresql://HOST/DATABASE/a%25b", "without %"),
     ],
 )
 def test_wrong_locations(location, message):
@@ -111,6 +118,63 @@ def test_names_and_values_are_quoted(molecules, indexed_model, processor, new_lo
         hits = index.search(TEXT, k=50, filters=MoleculeFilter(where="`it's` = \"o'x; --\""))
         assert len(hits) == len(molecules) and {hit.fields["it's"] for hit in hits} == {"o'x; --"}
         assert index.search(TEXT, filters=MoleculeFilter(where="`it's` = \"' OR true --\"")) == []
+
+
+def test_a_replaced_index_is_not_searched_or_changed(molecules, indexed_model, processor, new_location):
+    location = new_location()
+    with MoleculeIndex.build(molecules, indexed_model, processor, store=location) as old:
+        MoleculeIndex.build(
+            molecules.select(range(9)), indexed_model, processor, store=location, overwrite=True
+        ).close()
+        for call in (lambda: old.search(TEXT), lambda: old.delete(["m00"])):
+            with pytest.raises(ValueError, match="another process has changed the index .*; open it again"):
+                call()
+
+
+def test_an_ended_connection_is_opened_again(built):
+    with pytest.raises(ValueError, match="PostgreSQL at"):
+        rows(built, "SELECT 1")
+        with built.store._transaction():
+            rows(built, "SELECT pg_terminate_backend(pg_backend_pid())")
+    assert len(built.search(TEXT)) == 10
+    built.close()
+    with pytest.raises(ValueError, match="connection is closed"):
+        built.search(TEXT)
+
+
+def test_tables_and_settings_of_others_are_not_replaced(built, molecules, indexed_model, processor, new_location):
+    location = new_location()
+    name = table_of(location)
+    for statement in (
+        "CREATE TABLE {0} (x int)",
+        "CREATE TABLE {0}_settings (settings jsonb)",
+        "INSERT INTO {0}_settings VALUES ('[1]')",
+    ):
+        built.store._connection.execute(statement.format(name))
+    with pytest.raises(FileExistsError, match="was not written by class_hf"):
+        MoleculeIndex.build(molecules, indexed_model, processor, store=location, overwrite=True)
+    with pytest.raises(ValueError, match="no complete index"):
+        MoleculeIndex.load(location)
+    rows(built, f"CREATE TABLE {table_of(built.store.url)}_new (x int)")
+    with pytest.raises(FileExistsError, match="needs this name"):
+        PostgresStore.check_location(built.store.url, overwrite=True)
+    with pytest.raises(ValueError, match='schema "absent" does not exist'):
+        PostgresStore.check_location(location.replace(name, "absent.t"))
+    socket = location.replace("postgres@", "") + "&user=postgres"
+    with pytest.raises(ValueError, match="no complete index"):
+        MoleculeIndex.load(socket)
+
+
+def test_columns_that_a_table_of_postgresql_has_itself(molecules, indexed_model, processor, new_location):
+    odd = molecules.select(range(4)).add_column("ctid", ["x"] * 4).add_column("length", [timedelta(seconds=2)] * 4)
+    with MoleculeIndex.build(odd, indexed_model, processor, store=new_location()) as index:
+        hit = index.search(TEXT, k=1)[0]
+        assert (hit.fields["ctid"], hit.fields["length"]) == ("x", timedelta(seconds=2))
+        assert list(hit.fields) == ["description", "number", "ctid", "length"]
+    for values in ([float("nan")], ["\0"], [date(2020, 1, 1)]):
+        lists = molecules.select(range(4)).add_column("lists", [values] * 4)
+        with pytest.raises(ValueError, match="the column 'lists' has .*, which JSON in PostgreSQL cannot hold"):
+            MoleculeIndex.build(lists, indexed_model, processor, store=new_location())
 
 
 def test_a_failed_build_leaves_nothing(molecules, indexed_model, processor, built, new_location, monkeypatch):

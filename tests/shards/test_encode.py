@@ -16,6 +16,7 @@ import pytest
 
 from class_hf import Encoder, MoleculeIndex
 from class_hf.data.molecule_tables import read_molecules
+from class_hf.data.row_sources import open_rows
 from class_hf.search.building import IndexSettings
 from class_hf.search.encoder import IndexEncoder
 from class_hf.shards import encoding
@@ -283,3 +284,29 @@ def test_killed_driver_loses_only_the_shards_in_flight(table, model_folder, tmp_
     report = encode_table(table, model_folder, folder, EncodeSettings(shard_size=2))
     assert report.encoded <= 14 - len(left) and parts(folder) == parts(tmp_path / "plain")
     assert all((folder / name).stat().st_mtime_ns == time for name, time in left.items())
+
+
+def test_damaged_parts_and_lost_rejects_stop_a_restart(table, model_folder, tmp_path):
+    folder, settings = tmp_path / "out", EncodeSettings(shard_size=10)
+    encode_table(table, model_folder, folder, settings)
+    part, rejects = folder / "part-0000000.parquet", folder / "rejects-0000000.parquet"
+    content = {path: path.read_bytes() for path in (part, rejects)}
+    rejects.unlink()
+    with pytest.raises(ValueError, match="part-0000000.parquet and its rejects have 7 of 10 rows. Delete the part"):
+        encode_table(table, model_folder, folder, settings)
+    rejects.write_bytes(content[rejects])
+    part.write_bytes(content[part][:100])
+    with pytest.raises(ValueError, match="part-0000000.parquet is damaged.*Delete it"):
+        encode_table(table, model_folder, folder, settings)
+    part.unlink()
+    assert encode_table(table, model_folder, folder, settings).encoded == 1
+    assert {path: path.read_bytes() for path in (part, rejects)} == content
+
+
+def test_other_rows_of_the_same_size_are_another_table(tmp_path):
+    identities = set()
+    for smiles in (["CCO", "CCN"], ["NCO", "CCN"]):
+        options = {"write_statistics": False, "compression": "none", "use_dictionary": False}
+        pq.write_table(pa.table({"smiles": smiles}), tmp_path / "t.parquet", **options)
+        identities |= {open_rows(tmp_path / "t.parquet").identity for _ in range(2)}
+    assert len(identities) == 2

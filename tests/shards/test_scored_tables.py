@@ -89,6 +89,20 @@ def test_a_bad_row_can_stop_the_run_and_a_changed_scorer_is_not_loaded(table, tm
         scoring._open_scorer(str(tmp_path), "0" * 64)
 
 
+def test_a_replaced_scorer_is_not_unpickled(table, tmp_path):
+    score_table(table, tmp_path, DifficultyScorer("complexity"), SETTINGS)
+    (tmp_path / "part-0000001.parquet").unlink()
+    content = (tmp_path / "scorer.pkl").read_bytes()
+    for other in (b"cos\nabort\n(tR.", content[:50]):
+        (tmp_path / "scorer.pkl").write_bytes(other)
+        scoring._open_scorer.cache_clear()  # as in a new process
+        with pytest.raises(ValueError, match="scorer.pkl was changed after it was fitted"):
+            score_table(table, tmp_path, DifficultyScorer("complexity"), SETTINGS)
+    (tmp_path / "scorer.pkl").unlink()
+    assert score_table(table, tmp_path, DifficultyScorer("complexity"), SETTINGS).scored == 1
+    assert (tmp_path / "scorer.pkl").read_bytes() == content
+
+
 def test_molecules_without_captions_are_refused(tmp_path):
     pq.write_table(pa.table({"text": ["An acid."]}), tmp_path / "t.parquet")
     with pytest.raises(ValueError, match="has no column 'smiles'"):

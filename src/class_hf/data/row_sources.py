@@ -149,6 +149,8 @@ class ParquetRows:
                 counts.append(parquet.metadata.num_rows)
                 groups = [parquet.metadata.row_group(place).to_dict() for place in range(parquet.num_row_groups)]
                 digest.update(repr((path.rsplit("/", 1)[-1], counts[-1], groups)).encode())
+            # Other rows can have the same sizes and statistics.
+            digest.update(_content_key(path).encode())
         self._ends = list(accumulate(counts))
         if first is None or not self._ends[-1]:
             raise ValueError(f"{name} has no rows; expected a table.")
@@ -218,6 +220,16 @@ class _opened:
         self.stream.close()
         if isinstance(error, pa.ArrowException):
             raise ValueError(f"{self.path} cannot be read as Parquet: {first_line(error)}") from error
+
+
+def _content_key(path: str) -> str:
+    """A hash of a local file. In object storage, the hash that the storage keeps, if it keeps one."""
+    system, name = fsspec.core.url_to_fs(path)
+    if isinstance(system, LocalFileSystem):
+        with open(name, "rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    entry = system.info(name)
+    return str(next((entry[key] for key in ("ETag", "etag", "md5Hash", "content_md5") if entry.get(key)), ""))
 
 
 def _parquet_files(text: str) -> list[str] | None:

@@ -91,6 +91,8 @@ class IndexChange:
         Raises:
             ValueError: If an id does not exist, or no molecule would be left.
         """
+        if wrong := [row_id for row_id in ids if not isinstance(row_id, str)]:
+            raise ValueError(f"the id {wrong[0]!r} has the type {type(wrong[0]).__name__}; expected ids as text.")
         numbers = self.store.numbers(ids)
         if unknown := sorted(set(ids) - set(numbers)):
             raise ValueError(f"{_listed(unknown, 'not')} in the index. {self._similar(unknown[0])}")

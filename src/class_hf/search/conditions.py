@@ -1,5 +1,6 @@
 """Comparisons on the columns of an indexed table, as in `logS < -2 and vendor = "x"`."""
 
+import math
 import re
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -11,6 +12,7 @@ import pyarrow.compute as pc
 from class_hf.utils.suggestions import did_you_mean
 
 MAX_WHERE = 1_000
+_EXACT = 2**53  # from here on, not every whole number is a `float`
 
 _NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
 _COMPARISON = re.compile(
@@ -36,7 +38,7 @@ class Condition(NamedTuple):
     Attributes:
         column (`str`): name of a column.
         operator (`str`): one of `<`, `<=`, `>`, `>=`, `=` and `!=`.
-        value (`float`, `bool` or `str`): the value to compare with.
+        value (`float`, `bool` or `str`): the value to compare with. A whole number from 2^53 on is an `int`.
     """
 
     column: str
@@ -91,11 +93,13 @@ def _condition(match: re.Match[str]) -> Condition:
         value = match["double"] if match["double"] is not None else match["single"]
     elif re.fullmatch(_NUMBER, word):
         value = float(word)
+        if abs(value) >= _EXACT and re.fullmatch(r"[-+]?\d+", word):
+            value = int(word)
     elif word.lower() in ("true", "false"):
         value = word.lower() == "true"
     else:
         value = word
-    if not isinstance(value, float) and operator not in ("=", "!="):
+    if isinstance(value, str | bool) and operator not in ("=", "!="):
         raise ValueError(
             f"where compares {column!r} with the text {value!r} by {operator}; text allows = and != only."
         )
@@ -132,12 +136,42 @@ def check_conditions(conditions: tuple[Condition, ...], kinds: dict[str, str]) -
                 f"{did_you_mean(condition.column, kinds)}"
             )
         kind = kinds[condition.column]
-        wanted = {bool: "boolean", float: "number", str: "text"}[type(condition.value)]
+        wanted = {bool: "boolean", float: "number", int: "number", str: "text"}[type(condition.value)]
         if kind != wanted:
             raise ValueError(
                 f"where compares the column {condition.column!r} ({kind}) with {condition.value!r} ({wanted}); "
                 f"expected a value of the kind {kind}."
             )
+
+
+def exact_comparison(condition: Condition, kind: pa.DataType) -> tuple[str, int | None]:
+    """A comparison of a column of whole numbers, with a value of its type, so that nothing is rounded.
+
+    Args:
+        condition: the comparison with a number.
+        kind (`pa.DataType`): the type of the column.
+
+    Returns:
+        `tuple`: the operator, and the value. If the value is None, all values pass for `!=` and none for `=`.
+
+    >>> exact_comparison(Condition("x", "<", 2.5), pa.int8()), exact_comparison(Condition("x", "=", 2.0), pa.int8())
+    (('<=', 2), ('=', 2))
+    >>> exact_comparison(Condition("x", "<", 300.0), pa.int8()), exact_comparison(Condition("x", "=", 2.5), pa.int8())
+    (('!=', None), ('=', None))
+    """
+    operator, value = condition.operator, condition.value
+    assert not isinstance(value, str)
+    least = -(2 ** (kind.bit_width - 1)) if pa.types.is_signed_integer(kind) else 0
+    most = least + 2**kind.bit_width - 1
+    if not least <= value <= most:
+        passes = operator == "!=" or operator[0] == ("<" if value > most else ">")
+        return ("!=" if passes else "="), None
+    number = int(value)
+    if number == value:
+        return operator, number
+    if operator in ("=", "!="):
+        return operator, None
+    return (operator[0] + "="), (math.floor(value) if operator[0] == "<" else math.ceil(value))
 
 
 def evaluate_condition(column: "pa.ChunkedArray", condition: Condition) -> np.ndarray:
@@ -153,5 +187,15 @@ def evaluate_condition(column: "pa.ChunkedArray", condition: Condition) -> np.nd
     >>> evaluate_condition(pa.chunked_array([[1.0, None, 3.0]]), Condition("x", ">", 2.0)).tolist()
     [False, False, True]
     """
-    result = _FUNCTIONS[condition.operator](column, pa.scalar(condition.value))
+    operator, value = condition.operator, condition.value
+    kind = column.type
+    if pa.types.is_integer(kind):
+        operator, number = exact_comparison(condition, kind)
+        if number is None:
+            is_valid = pc.is_valid(column).to_numpy().astype(bool)
+            return is_valid & (operator == "!=")
+        value = number
+    elif pa.types.is_floating(kind) or pa.types.is_decimal(kind):
+        value, kind = float(value), pa.float64()
+    result = _FUNCTIONS[operator](column, pa.scalar(value, kind))
     return pc.fill_null(result, False).to_numpy().astype(bool)

@@ -60,6 +60,8 @@ def describe(
     """
     if "smiles" not in molecules.column_names:
         raise ValueError(f"the molecules lack the column 'smiles'; they have {molecules.column_names}.")
+    if not len(molecules):
+        raise ValueError("there are no molecules; expected at least one row.")
     if "id" in molecules.column_names:  # otherwise numbers would keep their type
         molecules = molecules.cast_column("id", Value("string"))
     described = molecules.map(

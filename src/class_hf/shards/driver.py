@@ -11,7 +11,7 @@ from tqdm.auto import tqdm
 
 from class_hf.shards.engines import run_work
 from class_hf.shards.folder import ShardFolder
-from class_hf.shards.parts import ShardReport
+from class_hf.shards.parts import ShardReport, check_part, rows_of_shard
 
 logger = logging.getLogger(__name__)
 
@@ -71,6 +71,7 @@ def run_missing(
         Number of shards that were run, and CPU seconds of the workers.
 
     Raises:
+        ValueError: if an earlier part is damaged.
         KeyboardInterrupt: after Ctrl-C, with the number of complete shards.
     """
     shards = -(-rows // shard_size)
@@ -78,6 +79,9 @@ def run_missing(
         folder.remove_leftovers()
     complete = folder.parts()
     missing = [number for number in range(shards) if number not in complete]
+    for number in sorted(complete & set(range(shards))):
+        first, last = rows_of_shard(number, shard_size, rows)
+        check_part(folder, number, last - first)
     done = rows - sum(min(shard_size, rows - number * shard_size) for number in missing)
     if done and missing:
         logger.warning("%s of %s shards are complete; continuing with the others.", shards - len(missing), shards)

@@ -123,6 +123,24 @@ def rows_of_shard(number: int, shard_size: int, rows: int) -> tuple[int, int]:
     return number * shard_size, min((number + 1) * shard_size, rows)
 
 
+def check_part(folder: ShardFolder, number: int, rows: int) -> None:
+    """Checks that the files of a complete shard have all its rows. Only their ends are read.
+
+    Raises:
+        ValueError: If a file is damaged, or rows are missing.
+    """
+    counts = []
+    for name in (part_name(number), rejects_name(number)):
+        if name == part_name(number) or folder.system.isfile(f"{folder.root}/{name}"):
+            with folder.open_parquet(name) as parquet:
+                counts.append(parquet.metadata.num_rows)
+    if sum(counts) != rows:
+        raise ValueError(
+            f"{folder.location}/{part_name(number)} and its rejects have {sum(counts):,} of {rows:,} rows. "
+            "Delete the part and run the same command again."
+        )
+
+
 def read_rejects(folder: ShardFolder) -> tuple[int, list[Reject]]:
     """The number of rejects in a folder, and the first of them."""
     count = 0

@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+import math
 import pickle
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -41,6 +42,7 @@ logger = logging.getLogger(__name__)
 
 CONFIG = "score.json"
 SCORER = "scorer.pkl"
+_FITTED = "scorer_sha256"  # a pickle runs code, so no other file is read
 _PAIR = ("id", "smiles", "description")
 # Pairs that are scored at a time. Scores do not depend on it.
 _BLOCK = 1_000
@@ -188,17 +190,23 @@ def score_table(
     }
     with folder.locked():
         check_job(folder, config, _IDENTITY)
-        if SCORER not in folder.names():
+        fitted = (folder.read_config() or {}).get(_FITTED)
+        if fitted is None or SCORER not in folder.names():
             if len(rows) > settings.fit_rows:
                 logger.warning(
-                    "the scorer is fitted on %s of %s pairs: scores are close to those of all pairs. Pass a "
+                    "the scorer is fitted on %s of %s pairs: a rank is within %.2g of that among all pairs. Pass a "
                     "larger --fit_rows if the memory allows.",
                     f"{settings.fit_rows:,}",
                     f"{len(rows):,}",
+                    min(1.0, math.sqrt(math.log(2 / 0.05) / (2 * settings.fit_rows))),
                 )
+            content = pickle.dumps(scorer.fit(_sample(rows, settings, scorer.seed)))
+            fitted = _digest(content)
+            folder.write_config({**config, _FITTED: fitted})
             with folder.new_file(SCORER) as path:
-                path.write_bytes(pickle.dumps(scorer.fit(_sample(rows, settings, scorer.seed))))
-        job = ScoreJob(rows, location, _digest(_read_scorer(location)), settings.shard_size, settings.on_error)
+                path.write_bytes(content)
+        job = ScoreJob(rows, location, fitted, settings.shard_size, settings.on_error)
+        _open_scorer(location, fitted)
         scored, seconds = run_missing(
             folder,
             partial(score_shard, job),
@@ -325,7 +333,7 @@ def _open_scorer(location: str, digest: str) -> DifficultyScorer:
     """The fitted scorer of the folder. A file that the driver did not see is not unpickled."""
     content = _read_scorer(location)
     if _digest(content) != digest:
-        raise ValueError(f"{location}/{SCORER} was changed during the run. Start again with another --output_dir.")
+        raise ValueError(f"{location}/{SCORER} was changed after it was fitted. Choose another --output_dir.")
     return pickle.loads(content)
 
 

@@ -332,9 +332,12 @@ def hide_password(location: str | Path) -> str:
 
     >>> hide_password("postgresql://ann:secret@HOST/chemistry/molecules?password=secret&sslmode=require")
     'postgresql://ann:***@HOST/chemistry/molecules?password=***&sslmode=require'
+    >>> hide_password("postgresql://ann:s/cr#t@HOST/chemistry/molecules")
+    'postgresql://ann:***@HOST/chemistry/molecules'
     """
-    text = re.sub(r"(//[^/?#@:]*:)[^/?#]*@", r"\1***@", str(location))
-    return re.sub(r"((?:password|passwd|token|key|secret)=)[^&#\s]*", r"\1***", text, flags=re.IGNORECASE)
+    # A password that is not percent-encoded can hold each of `/?#@`.
+    text = re.sub(r"(//[^/?#@:]*:).*@", r"\1***@", str(location), flags=re.DOTALL)
+    return re.sub(r"((?:password|passwd|token|key|secret)=)[^&]*", r"\1***", text, flags=re.IGNORECASE)
 
 
 def rows_that_pass(table: Dataset, filters: MoleculeFilter) -> np.ndarray:

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 from datasets import Dataset, Features
 
-from class_hf.search.conditions import Condition
+from class_hf.search.conditions import Condition, exact_comparison
 from class_hf.search.query import MoleculeFilter
 from class_hf.search.stores.base import Change, Found, hide_password, upper_bound
 from class_hf.search.stores.lance_tables import (
@@ -214,11 +214,17 @@ class LanceStore:
         """A comparison of a column in SQL."""
         kind = self._features.arrow_schema.field(condition.column).type
         column, value = f"`{self._names[condition.column]}`", condition.value
-        if isinstance(value, float) and pa.types.is_integer(kind) and value.is_integer() and abs(value) < 2**63:
-            value = int(value)
-        elif isinstance(value, float) and not pa.types.is_float64(kind):
+        operator = condition.operator
+        if pa.types.is_integer(kind):
+            operator, number = exact_comparison(condition, kind)
+            if number is None:
+                return [f"{column} IS NOT NULL"] + ["false"] * (operator == "=")
+            value = number
+        elif isinstance(value, float | int) and not isinstance(value, bool):
+            value = float(value)
+        if isinstance(value, float) and not pa.types.is_float64(kind):
             column = f"CAST({column} AS DOUBLE)"  # Lance compares values of one type only
-        parts = [f"{column} {condition.operator} {_literal(value)}"]
+        parts = [f"{column} {operator} {_literal(value)}"]
         if condition.operator in (">", ">=") and pa.types.is_floating(kind):
             parts.append(f"NOT isnan({column})")  # NaN is the largest number there
         return parts

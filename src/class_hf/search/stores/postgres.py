@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 from datasets import Dataset, Features
 
+from class_hf.search.conditions import exact_comparison
 from class_hf.search.query import MoleculeFilter
 from class_hf.search.stores.base import Change, Found
 from class_hf.search.stores.opening import best_first, changed_meanwhile, check_format, no_index
@@ -19,6 +20,7 @@ from class_hf.search.stores.postgres_connection import (
     create_extensions,
     exists,
     prepare,
+    read_identity,
     read_settings,
     replace,
     reporting,
@@ -67,6 +69,7 @@ class PostgresStore:
 
     def __init__(self, url: str):
         self.url = url
+        self._is_closed = False
         self._lock = Lock()
         self._connection, table = connect(url)
         try:
@@ -77,6 +80,7 @@ class PostgresStore:
                     raise no_index(url)
                 check_format(url, content["format"], FORMAT, content["config"]["class_hf_version"])
                 prepare(self._connection)
+                self._identity = read_identity(self._connection, self._names)
         except BaseException:
             self._connection.close()
             raise
@@ -143,10 +147,16 @@ class PostgresStore:
 
     @contextmanager
     def _transaction(self, filters: MoleculeFilter | None = None) -> Iterator[None]:
-        """One transaction at a time, because threads share the connection."""
+        """One transaction at a time, because threads share the connection.
+
+        Raises:
+            ValueError: If the server cannot be reached, or another index has replaced this one.
+        """
         import psycopg
 
-        with self._lock, reporting(self.url), self._connection.transaction():
+        with self._lock, self._reconnected(), self._connection.transaction():
+            if read_identity(self._connection, self._names) not in (self._identity, None):
+                raise changed_meanwhile(self.url)
             has_limit = filters is not None and filters.substructure is not None
             if filters is not None and has_limit:
                 milliseconds = str(max(int(1000 * filters.time_limit), 1))
@@ -160,6 +170,17 @@ class PostgresStore:
                     f"substructure {filters.substructure!r} takes longer than the time limit of "
                     f"{filters.time_limit:g} s. Simplify it, narrow the search by other filters, or raise the limit."
                 ) from None
+
+    @contextmanager
+    def _reconnected(self) -> Iterator[None]:
+        """Reports errors of the server, after a new connection if the server has ended the old one."""
+        if self._connection.closed and not self._is_closed:
+            connection = connect(self.url)[0]
+            with reporting(self.url):
+                prepare(connection)
+            self._connection = connection
+        with reporting(self.url):
+            yield
 
     def _statement(self, side: str, filters: MoleculeFilter | None) -> tuple[Any, list[Any]]:
         """The search, with a place for the query, the values, the query again and k."""
@@ -207,9 +228,15 @@ class PostgresStore:
             conditions.append((sql.SQL("mol @> %s::qmol"), filters.substructure.split()[0]))
         for condition in filters.conditions:
             column = sql.Identifier(self._columns[condition.column])
-            operator = sql.SQL({"!=": "<>"}.get(condition.operator, condition.operator))
-            conditions.append((sql_of("{} {} %s", column, operator), condition.value))
             kind = self._features.arrow_schema.field(condition.column).type
+            name = condition.operator
+            value: float | bool | str | None = condition.value
+            if pa.types.is_integer(kind):
+                name, value = exact_comparison(condition, kind)
+                if value is None:
+                    conditions.append((sql_of("{} IS NOT NULL AND %s", column), name == "!="))
+                    continue
+            conditions.append((sql_of("{} {} %s", column, sql.SQL({"!=": "<>"}.get(name, name))), value))
             if condition.operator in (">", ">=") and pa.types.is_floating(kind):
                 conditions.append((sql_of("{} <> %s", column), float("nan")))  # NaN is the largest number there
         return [part for part, _ in conditions], [value for _, value in conditions]
@@ -309,4 +336,5 @@ class PostgresStore:
 
     def close(self) -> None:
         """Closes the connection."""
+        self._is_closed = True
         self._connection.close()

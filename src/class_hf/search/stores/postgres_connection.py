@@ -4,7 +4,7 @@ import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote, urlsplit, urlunsplit
+from urllib.parse import unquote, urlsplit
 
 from class_hf.search.stores.base import hide_password
 from class_hf.search.stores.postgres_tables import Names, sql_of
@@ -18,6 +18,7 @@ logger = logging.getLogger(__name__)
 _LONGEST = 50  # bytes in the name of the table, to which an ending is added
 _OLDEST_PGVECTOR = (0, 8)  # it has iterative scans
 CARTRIDGE = "rdkit"
+_ENDINGS = ("", "_captions", "_bank", "_settings")
 _FORM = "postgresql://[USER@]HOST[:PORT]/DATABASE/[SCHEMA.]TABLE"
 
 
@@ -28,14 +29,31 @@ def connect(url: str) -> tuple["psycopg.Connection[Any]", tuple[str, ...]]:
         import psycopg
     except ImportError as error:
         raise ImportError('an index in PostgreSQL needs its client: pip install "class-hf[postgres]".') from error
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError as error:  # its text can have a part of the password
+        raise ValueError(f"{hide_password(url)!r} is not a URL; expected {_FORM}.") from error
     path = [unquote(part) for part in parts.path.split("/")[1:]]
     if len(path) != 2 or not all(path):
         raise ValueError(f"{hide_password(url)!r} is not a location in PostgreSQL; expected {_FORM}.")
     table = tuple(path[1].split("."))
-    if len(table) > 2 or not all(table) or len(table[-1].encode()) > _LONGEST or "\0" in path[1]:
-        raise ValueError(f"the table is {path[1]!r}; expected TABLE or SCHEMA.TABLE with up to {_LONGEST} bytes.")
-    server = urlunsplit((parts.scheme, parts.netloc, f"/{parts.path.split('/')[1]}", parts.query, ""))
+    if len(table) > 2 or not all(table) or len(table[-1].encode()) > _LONGEST or set(path[1]) & set("\0%"):
+        raise ValueError(
+            f"the table is {path[1]!r}; expected TABLE or SCHEMA.TABLE with up to {_LONGEST} bytes, without %."
+        )
+    # Without a host, `urlunsplit` would leave out the slashes.
+    server = f"{parts.scheme}://{parts.netloc}/{parts.path.split('/')[1]}" + (f"?{parts.query}" if parts.query else "")
+    try:
+        psycopg.conninfo.conninfo_to_dict(server)
+    except psycopg.ProgrammingError:
+        is_readable = False
+    else:
+        is_readable = parts.netloc.count("@") <= 1
+    if not is_readable:  # the client's reason would print the password
+        raise ValueError(
+            f"{hide_password(url)!r} cannot be read; expected {_FORM} with known parameters. Write special characters "
+            "of the user or the password as %XX, for instance %40 for @ and %25 for %."
+        )
     with reporting(url):
         # Plans depend on the values: prepared statements would lose that.
         return psycopg.connect(server, autocommit=True, prepare_threshold=None), table
@@ -55,11 +73,17 @@ def exists(connection: "psycopg.Connection[Any]", table: Sequence[str], ending: 
 
 def check_free(connection: "psycopg.Connection[Any]", table: Sequence[str], overwrite: bool) -> None:
     shown = ".".join(table)
-    if any(exists(connection, table, ending) for ending in ("", "_captions", "_bank", "_settings")):
-        if not exists(connection, table, "_settings"):
+    schema = table[0] if len(table) == 2 else connection.execute("SELECT current_schema()").fetchall()[0][0]
+    if not connection.execute("SELECT has_schema_privilege(%s, 'CREATE')", [schema]).fetchall()[0][0]:
+        raise ValueError(f"the user may not create tables in the schema {schema!r}; grant CREATE, or name another.")
+    if any(exists(connection, table, ending) for ending in _ENDINGS):
+        if read_settings(connection, Names.of(table)) is None:
             raise FileExistsError(f"the table {shown!r} was not written by class_hf: it is not replaced.")
         if not overwrite:
             raise FileExistsError(f"the table {shown!r} exists. Choose another name, or pass --overwrite.")
+        for name in (f"{table[-1]}_new{ending}" for ending in _ENDINGS):
+            if exists(connection, (*table[:-1], name)):
+                raise FileExistsError(f"the table {name!r} exists, and the new index needs this name. Rename it.")
 
 
 def create_extensions(connection: "psycopg.Connection[Any]", url: str) -> bool:
@@ -94,23 +118,33 @@ def _identifier(name: str) -> Any:
 
 def replace(connection: "psycopg.Connection[Any]", new: Names, old: Names, table: Sequence[str]) -> None:
     """Replaces the tables of an index by new ones."""
-    for new_name, old_name, ending in zip(new, old, ("", "_captions", "_bank", "_settings"), strict=True):
+    for new_name, old_name, ending in zip(new, old, _ENDINGS, strict=True):
         connection.execute(sql_of("DROP TABLE IF EXISTS {}", old_name))
         connection.execute(sql_of("ALTER TABLE IF EXISTS {} RENAME TO {}", new_name, _identifier(table[-1] + ending)))
 
 
 def read_settings(connection: "psycopg.Connection[Any]", names: Names, lock: bool = False) -> dict[str, Any] | None:
-    """The settings of an index. None if there is no table of them."""
+    """The settings of an index. None if there is no table of them, or another program wrote it."""
     import psycopg
 
     try:
         with connection.transaction():
             statement = "SELECT settings FROM {}" + (" FOR UPDATE NOWAIT" if lock else "")
             row = connection.execute(sql_of(statement, names.settings)).fetchone()
-    except psycopg.errors.UndefinedTable:
+    except (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedColumn):
         return None
     except psycopg.errors.LockNotAvailable as error:
         raise ValueError("another process changes the index; try again later.") from error
+    is_ours = row is not None and isinstance(row[0], dict) and {"format", "config", "features", "names"} <= set(row[0])
+    return row[0] if row is not None and is_ours else None
+
+
+def read_identity(connection: "psycopg.Connection[Any]", names: Names) -> int | None:
+    """The number of the table of molecules, which is another after a build. Its transaction keeps the table.
+
+    None if SQL has deleted all molecules.
+    """
+    row = connection.execute(sql_of("SELECT tableoid::bigint FROM {} LIMIT 1", names.molecules)).fetchone()
     return None if row is None else row[0]
 
 

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -11,6 +12,7 @@ from datasets import Dataset, Features
 from class_hf.search.captions import distinct_captions
 from class_hf.search.stores.stored_columns import stored_names, table_features, with_penalties
 from class_hf.search.vector_search import VectorSample, measure_recall
+from class_hf.utils.messages import one_line
 
 if TYPE_CHECKING:
     import psycopg
@@ -20,6 +22,8 @@ FORMAT = 1
 # hnsw.ef_search: candidates that a search of the graph holds.
 EFFORTS = (40, 80, 160, 320, 640, 1000)
 _TAKEN = ("number", "weight", "elements", "mol", "embedding", "distance")
+# Columns that each table of PostgreSQL has.
+_SYSTEM = ("ctid", "xmin", "xmax", "cmin", "cmax", "tableoid")
 _BLOCK = 2_000  # rows that are converted at a time
 # Memory for building the graph, unless the server has more. A larger graph is built far more slowly.
 _BUILD_MEMORY = "1GB"
@@ -61,7 +65,7 @@ class PostgresWriter:
         self._connection, self._names, self._table = connection, names, table
         self._dimension, self._caption_rows, self._has_cartridge = dimension, caption_rows, has_cartridge
         self._features = table_features(table)
-        self._columns = stored_names(self._features, _TAKEN)
+        self._columns = stored_names(self._features, (*_TAKEN, *_SYSTEM))
         self._captions = distinct_captions(table)[0]
         self._sample = VectorSample(len(table))
         self._has_bank = False
@@ -145,7 +149,7 @@ class PostgresWriter:
         self._execute("ANALYZE {}", molecules)
         if len(self._table) > config["exact_up_to"]:
             config.update(self._recall())
-        self._execute("CREATE TABLE {} (settings jsonb NOT NULL)", self._names.settings)
+        self._execute("CREATE TABLE {} (settings json NOT NULL)", self._names.settings)
         content = {
             "format": FORMAT,
             "config": config,
@@ -206,6 +210,8 @@ def column_type(kind: pa.DataType) -> str:
         (pa.types.is_date, "date"),
         (lambda kind: pa.types.is_timestamp(kind) and kind.tz is None, "timestamp"),
         (pa.types.is_timestamp, "timestamptz"),
+        (pa.types.is_duration, "interval"),
+        (pa.types.is_time, "time"),
         (lambda kind: pa.types.is_binary(kind) or pa.types.is_large_binary(kind), "bytea"),
     ]
     return next((name for is_kind, name in types if is_kind(kind)), "jsonb")
@@ -233,7 +239,8 @@ def add_molecules(
         for start in range(0, len(rows), _BLOCK):
             batch = table[rows[start : start + _BLOCK].tolist()]
             for name in json_columns:
-                batch[name] = [None if value is None else Jsonb(value) for value in batch[name]]
+                dumps = partial(_json_text, name)
+                batch[name] = [None if value is None else Jsonb(value, dumps=dumps) for value in batch[name]]
             yield from zip(
                 numbers[start : start + _BLOCK].tolist(),
                 *(batch[name] for name in columns),
@@ -244,6 +251,25 @@ def add_molecules(
             )
 
     copy_rows(connection, names.molecules, types, converted())
+
+
+def _json_text(column: str, value: Any) -> str:
+    """A list or an object as JSON.
+
+    >>> _json_text("x", [1.0, float("nan")])
+    Traceback (most recent call last):
+    ValueError: the column 'x' has [1.0, nan], which JSON in PostgreSQL cannot hold. Remove it, or write it as text.
+    """
+    try:
+        text = json.dumps(value, allow_nan=False)
+    except (TypeError, ValueError):  # dates, bytes, NaN
+        text = "\\u0000"
+    if "\\u0000" in text:
+        raise ValueError(
+            f"the column {column!r} has {one_line(value, limit=80)}, which JSON in PostgreSQL cannot hold. "
+            "Remove it, or write it as text."
+        )
+    return text
 
 
 def add_captions(

@@ -11,7 +11,7 @@ import numpy as np
 from datasets import Dataset, Features
 
 from class_hf.search.query import MoleculeFilter
-from class_hf.search.stores.base import Change, Found
+from class_hf.search.stores.base import Change, Found, hide_password
 from class_hf.search.stores.opening import best_first, changed_meanwhile, check_format, no_index
 from class_hf.search.stores.qdrant_points import (
     ADDED,
@@ -342,10 +342,12 @@ def _connect(url: str) -> tuple["QdrantClient", str]:
             raise ValueError(f"{str(folder)!r} is in use by another client of Qdrant: {error}") from error
     if kind in ("http", "https") and address.count("/") == 2 and not address.endswith("/") and collection:
         # The key is not part of the URL, because URLs end up in logs and shell histories.
-        return QdrantClient(
-            url=address, api_key=os.environ.get("QDRANT_API_KEY"), check_compatibility=False
-        ), collection
-    raise ValueError(f"the index {url!r} is not a URL of Qdrant; expected {_FORMS}.")
+        try:
+            key = os.environ.get("QDRANT_API_KEY")
+            return QdrantClient(url=address, api_key=key, check_compatibility=False), collection
+        except ValueError:  # the client's reason would print a password
+            raise ValueError(f"the index {hide_password(url)!r} is not a URL of Qdrant; expected {_FORMS}.") from None
+    raise ValueError(f"the index {hide_password(url)!r} is not a URL of Qdrant; expected {_FORMS}.")
 
 
 @contextmanager
@@ -356,4 +358,4 @@ def _reaching(url: str) -> Iterator[None]:
     try:
         yield
     except ApiException as error:
-        raise ValueError(f"Qdrant at {url!r} does not answer as expected: {error}") from error
+        raise ValueError(f"Qdrant at {hide_password(url)!r} does not answer as expected: {error}") from error

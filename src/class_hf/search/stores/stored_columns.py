@@ -31,6 +31,8 @@ def stored_names(features: Features, taken: Collection[str], longest: int = 60) 
         new = f"{name}_of_table" if name.lower() in used else name
         if not _PLAIN.fullmatch(new) or len(new.encode()) > longest or new.lower() in used:
             new = f"column_{place}"
+            while new in used:
+                new += "_"
         used.add(new.lower())
         names[name] = new
     return names
