@@ -2,21 +2,23 @@
 
     python benchmarks/mechanisms.py --data_dir DATA [--towers light] --arms none easy_grow none_grow --seeds 0 1 2
 
-The towers are those of `benchmarks/wrong_pairs.py`. `small` are its light towers with 4 epochs of batches of 128. Every
-arm is ranked on the complete validation split. Runs that exist are skipped. N is the number of pairs, B the batch size.
+The towers are those of `benchmarks/wrong_pairs.py`. `small` are its light towers with 4 epochs of batches of 128.
+Every arm is ranked on the complete validation split. Runs that exist are skipped. N is the number of pairs, B the
+batch size.
 
 - `none`: full epochs. `random`, `easy`: a growing pool with batches of B, so fewer steps (`easy`: by alignment).
 - `easy_grow`, `random_grow`: the batch grows with the pool, so that each epoch has the steps of a full one.
   `none_grow`: the same batch sizes, drawn from all pairs.
-- `group_SIZE`: batches of groups of similar pairs, SIZE pairs in each. `rise_SIZE`, `fall_SIZE`: the size doubles from 1
-  to SIZE, or halves from SIZE to 1, in equal parts of the run. `easy_rise_SIZE`, `random_rise_SIZE`: with a growing pool.
-- `prune`: all pairs in the first 40 % of the epochs and in the last eighth. In between, half of the pairs with the smaller
-  losses are left out, drawn anew in each epoch. The other half of them weighs twice (InfoBatch, arXiv 2303.04947).
-  `prune_plain`: without the weights. `prune_random`, `prune_hard`: as many pairs are left out at random, or among the
-  pairs with the larger losses.
-- `learn`: after two epochs, each epoch draws the 70 % with the largest learnability: the rank of the last loss less the
-  alignment difficulty (JEST, arXiv 2406.17711; RHO-loss, arXiv 2206.07137). `learn_loss`: the 70 % with the largest last
-  loss. `learn_random`: 70 % at random.
+- `group_SIZE`: batches of groups of similar pairs, SIZE pairs in each. `rise_SIZE`, `fall_SIZE`: the size doubles
+  from 1 to SIZE, or halves from SIZE to 1, in equal parts of the run. `easy_rise_SIZE`, `random_rise_SIZE`: with a
+  growing pool.
+- `prune`: all pairs in the first 40 % of the epochs and in the last eighth. In between, half of the pairs with the
+  smaller losses are left out, drawn anew in each epoch. The other half of them weighs twice (InfoBatch, arXiv
+  2303.04947). `prune_plain`: without the weights. `prune_random`, `prune_hard`: as many pairs are left out at random,
+  or among the pairs with the larger losses.
+- `learn`: after two epochs, each epoch draws the 70 % with the largest learnability: the rank of the last loss less
+  the alignment difficulty (JEST, arXiv 2406.17711; RHO-loss, arXiv 2206.07137). `learn_loss`: the 70 % with the
+  largest last loss. `learn_random`: 70 % at random.
 
 Options: `none+s.8` takes .8 of the steps, `+lr2` twice the learning rate.
 """
