@@ -2,7 +2,6 @@
 
 import hashlib
 import logging
-import math
 import pickle
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -194,11 +193,10 @@ def score_table(
         if fitted is None or SCORER not in folder.names():
             if len(rows) > settings.fit_rows:
                 logger.warning(
-                    "the scorer is fitted on %s of %s pairs: a rank is within %.2g of that among all pairs. Pass a "
-                    "larger --fit_rows if the memory allows.",
+                    "the scorer is fitted on %s of %s pairs. Confusability and alignment differ from those among all "
+                    "pairs, complexity hardly. Pass a larger --fit_rows if the memory allows.",
                     f"{settings.fit_rows:,}",
                     f"{len(rows):,}",
-                    min(1.0, math.sqrt(math.log(2 / 0.05) / (2 * settings.fit_rows))),
                 )
             content = pickle.dumps(scorer.fit(_sample(rows, settings, scorer.seed)))
             fitted = _digest(content)
