@@ -18,6 +18,7 @@ from class_hf.data.columns import check_mapping
 from class_hf.data.molecule_tables import merge_columns, new_names, read_molecules
 from class_hf.data.tables import choose_columns, first_line
 from class_hf.data.text_files import Notes, OnError
+from class_hf.utils.files import file_digest
 
 Side = Literal["molecule", "text"]
 # The column that a side needs.
@@ -226,8 +227,7 @@ def _content_key(path: str) -> str:
     """A hash of a local file. In object storage, the hash that the storage keeps, if it keeps one."""
     system, name = fsspec.core.url_to_fs(path)
     if isinstance(system, LocalFileSystem):
-        with open(name, "rb") as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest()
+        return file_digest(name)
     entry = system.info(name)
     return str(next((entry[key] for key in ("ETag", "etag", "md5Hash", "content_md5") if entry.get(key)), ""))
 

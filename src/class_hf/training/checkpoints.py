@@ -1,6 +1,5 @@
 """Which checkpoints of a run are complete, so that a run can be resumed from them."""
 
-import hashlib
 import json
 import logging
 import os
@@ -11,14 +10,13 @@ from accelerate.utils import broadcast_object_list
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from class_hf.utils.distributed import rank, world_size
-from class_hf.utils.files import write_json
+from class_hf.utils.files import file_digest, write_json
 
 logger = logging.getLogger(__name__)
 
 CURRICULUM_STATE_NAME = "curriculum_state.json"
 LOSS_STATE_NAME = "loss_state.safetensors"
 MANIFEST_NAME = "manifest.json"
-_BLOCK = 1 << 22  # bytes that are hashed at a time
 
 
 def write_manifest(folder: str | Path) -> None:
@@ -42,7 +40,8 @@ def write_manifest(folder: str | Path) -> None:
     folder = Path(folder)
     paths = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != MANIFEST_NAME)
     files = {
-        path.relative_to(folder).as_posix(): {"size": path.stat().st_size, "sha256": _sha256(path)} for path in paths
+        path.relative_to(folder).as_posix(): {"size": path.stat().st_size, "sha256": file_digest(path)}
+        for path in paths
     }
     write_json(folder / MANIFEST_NAME, {"files": files})
 
@@ -71,17 +70,9 @@ def fault_of(folder: str | Path) -> str | None:
         if path.stat().st_size != size:
             return f"{name} has {path.stat().st_size:,} bytes instead of {size:,}"
     for name, _, digest in entries:
-        if _sha256(folder / name) != digest:
+        if file_digest(folder / name) != digest:
             return f"{name} was changed or is damaged (its SHA-256 is not that of {MANIFEST_NAME})"
     return None
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(_BLOCK):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def last_complete_checkpoint(output_dir: str) -> str:

@@ -2,6 +2,7 @@
 
 import errno
 import glob
+import hashlib
 import json
 import os
 import shutil
@@ -22,6 +23,7 @@ except ImportError:  # Windows
 _FULL = (errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC))
 # In the texts of libraries. The last two are of torch, whose files end in another way than they should.
 _FULL_WORDS = ("no space left", "file too large", "quota exceeded", "pytorchstreamwriter", "inline_container")
+_BLOCK = 1 << 22  # bytes that are hashed at a time
 
 
 def write_text(path: str | Path, text: str) -> None:
@@ -280,3 +282,12 @@ def _is_full_disk(error: BaseException | None) -> bool:
             return True
         error = error.__cause__ or error.__context__
     return False
+
+
+def file_digest(path: str | Path) -> str:
+    """The SHA-256 digest of a file, in hexadecimal digits. Python 3.10 has no `hashlib.file_digest`."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(_BLOCK):
+            digest.update(block)
+    return digest.hexdigest()

@@ -1,6 +1,5 @@
 """Arrays in `.npy` files: allocated before they are mapped, and checked when they are opened."""
 
-import hashlib
 import os
 from pathlib import Path
 
@@ -87,12 +86,3 @@ def open_array(path: str | Path, dtype: "np.typing.DTypeLike", shape: tuple[int,
             f"the file {str(path)!r} is damaged: it has {path.stat().st_size:,} bytes; expected {expected_size:,}."
         )
     return array
-
-
-def file_digest(path: str | Path) -> str:
-    """The SHA-256 digest of a file, in hexadecimal digits."""
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while block := file.read(_BLOCK):
-            digest.update(block)
-    return digest.hexdigest()

@@ -7,9 +7,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from class_hf.search.stores.arrays import file_digest
 from class_hf.search.stores.opening import check_format
-from class_hf.utils.files import write_text
+from class_hf.utils.files import file_digest, write_text
 from class_hf.utils.json_text import JsonValue
 
 CONFIG = "index.json"
