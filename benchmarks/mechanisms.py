@@ -13,7 +13,7 @@ batch size.
   from 1 to SIZE, or halves from SIZE to 1, in equal parts of the run. `easy_rise_SIZE`, `random_rise_SIZE`: with a
   growing pool.
 - `prune`: all pairs in the first 40 % of the epochs and in the last eighth. In between, half of the pairs with the
-  smaller losses are left out, drawn anew in each epoch. The other half of them weighs twice (InfoBatch, arXiv
+  smaller losses are left out, other ones in each epoch. The other half of them weighs twice (InfoBatch, arXiv
   2303.04947). `prune_plain`: without the weights. `prune_random`, `prune_hard`: as many pairs are left out at random,
   or among the pairs with the larger losses.
 - `learn`: after two epochs, each epoch draws the 70 % with the largest learnability: the rank of the last loss less
