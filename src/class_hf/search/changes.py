@@ -114,7 +114,8 @@ class IndexChange:
     def _described(self, molecules: Dataset, on_error: OnError) -> Dataset:
         """The new molecules with their properties and the columns of the index."""
         if "id" not in molecules.column_names:
-            raise ValueError(f"the molecules lack the column 'id'; they have {molecules.column_names}.")
+            names = [name for name in molecules.column_names if not name.startswith("_")]
+            raise ValueError(f"the molecules lack the column 'id'; they have {names}. Name it by --id_column.")
         return self.fitted(describe(molecules, on_error=on_error)[0])
 
     def fitted(self, table: Dataset) -> Dataset:

@@ -2,6 +2,7 @@
 
 import math
 import re
+from collections.abc import Iterable
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -68,7 +69,10 @@ def parse_conditions(text: str) -> tuple[Condition, ...]:
     logS < -2.0
     vendor name = 'A and B'
     """
-    expected = "expected comparisons such as 'logS < -2 and vendor = \"x\"'."
+    expected = (
+        "expected comparisons joined by 'and', such as 'logS < -2 and vendor = \"x\"'. A column whose name has other "
+        "characters stands between backquotes, as in '`IC50 (nM)` < 400'."
+    )
     if not isinstance(text, str) or not text.strip():
         raise ValueError(f"where is {text!r}; {expected}")
     if len(text) > MAX_WHERE:
@@ -133,7 +137,7 @@ def check_conditions(conditions: tuple[Condition, ...], kinds: dict[str, str]) -
         if condition.column not in kinds:
             raise ValueError(
                 f"where names the column {condition.column!r}, which the index does not have; "
-                f"{did_you_mean(condition.column, kinds)}"
+                f"{did_you_mean(condition.column, kinds)}{_about_backquotes(kinds)}"
             )
         kind = kinds[condition.column]
         wanted = {bool: "boolean", float: "number", int: "number", str: "text"}[type(condition.value)]
@@ -142,6 +146,11 @@ def check_conditions(conditions: tuple[Condition, ...], kinds: dict[str, str]) -
                 f"where compares the column {condition.column!r} ({kind}) with {condition.value!r} ({wanted}); "
                 f"expected a value of the kind {kind}."
             )
+
+
+def _about_backquotes(columns: Iterable[str]) -> str:
+    has_others = any(not re.fullmatch(r"[^\W\d]\w*", name) for name in columns)
+    return " A name with other characters than letters and digits stands between backquotes." if has_others else ""
 
 
 def exact_comparison(condition: Condition, kind: pa.DataType) -> tuple[str, int | None]:

@@ -65,8 +65,9 @@ def set_up_cpu(args: TrainingArguments) -> None:
     if torch.get_num_threads() == 1 and (os.cpu_count() or 1) > args.world_size:
         print_once(
             args,
-            "running on one thread, which is accelerate's default on a CPU. `class-hf train RECIPE` without a "
-            "launcher, or `accelerate launch --config_file recipes/accelerate/cpu.yaml`, uses all cores.",
+            "running on one thread: OMP_NUM_THREADS is 1, which `accelerate launch` also sets on a CPU. Without it, "
+            "`class-hf train RECIPE` uses all cores, and so does `accelerate launch --config_file "
+            "recipes/accelerate/cpu.yaml`.",
         )
 
 
