@@ -11,7 +11,6 @@ metrics and ranks must be equal to those of the uninterrupted run, bit for bit.
 """
 
 import argparse
-import importlib.util
 import json
 import os
 import random
@@ -34,6 +33,7 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
 from conftest import rows_of_pairs  # noqa: E402
+from recipe_scripts import load_recipe_script
 
 from class_hf import CurriculumTrainer  # noqa: E402
 from class_hf.training.checkpoints import MANIFEST_NAME, last_complete_checkpoint  # noqa: E402
@@ -43,16 +43,7 @@ TOWER = '{"embedding_size": 16, "hidden_size": 16, "intermediate_size": 16, "dro
 TIMEOUT = 3600  # seconds of a run; only a run that hangs reaches it, not one on a loaded machine
 
 
-def _load_recipe() -> Any:
-    spec = importlib.util.spec_from_file_location("kill_matrix_train", ROOT / "recipes" / "train.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # its dataclasses look themselves up there
-    spec.loader.exec_module(module)
-    return module
-
-
-TRAIN = _load_recipe()
+TRAIN = load_recipe_script("train")
 # The steps of a run, by name: the owner of a function, and its name.
 STEPS: dict[str, tuple[Any, str]] = {
     "scoring": (TRAIN, "add_difficulty"),

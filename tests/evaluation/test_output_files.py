@@ -1,13 +1,12 @@
 """Files of `class-hf evaluate`: none replaces a file of another origin, and metrics can be recomputed from them."""
 
-import importlib.util
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
 from conftest import rows_of_pairs, tiny_model
 from datasets import Dataset, DatasetDict
+from recipe_scripts import load_recipe_script
 
 from class_hf.evaluation.output_files import PNG_METADATA, check_output_files
 from class_hf.plots.run import plot_ranks
@@ -19,11 +18,7 @@ RANKS = {"full": {"text_to_molecule": (np.array([1.0, 3.0]), 9)}}
 
 @pytest.fixture(scope="module")
 def recipe():
-    path = Path(__file__).parents[2] / "recipes" / "evaluate.py"
-    spec = importlib.util.spec_from_file_location("recipe_evaluate_files", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_recipe_script("evaluate")
 
 
 def test_files_of_an_evaluation_may_be_replaced(tmp_path):

@@ -1,8 +1,6 @@
 """The first candidates are re-ranked by the pair score."""
 
-import importlib.util
 import json
-from pathlib import Path
 
 import datasets
 import numpy as np
@@ -10,6 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from conftest import rows_of_pairs
+from recipe_scripts import load_recipe_script
 from tiny_orma import tiny_orma, tiny_processor
 
 from class_hf import RetrievalEvaluator, prepare_pairs
@@ -105,10 +104,7 @@ def test_the_recipe_re_scores(data, tmp_path, capsys):
     splits = {"train": pairs.select(range(8)), "validation": pairs.select(range(8, 16)), "pool": pairs}
     datasets.DatasetDict(splits).save_to_disk(str(tmp_path / "data"))
     tiny_orma().save_pretrained(tmp_path / "model"), tiny_processor().save_pretrained(tmp_path / "model")
-    path = Path(__file__).parents[2] / "recipes" / "evaluate.py"
-    spec = importlib.util.spec_from_file_location("recipe_evaluate_rescored", path)
-    script = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(script)
+    script = load_recipe_script("evaluate")
     arguments = ["--model", tmp_path / "model", "--data_dir", tmp_path / "data", "--output", tmp_path / "m.json"]
     script.main([*map(str, arguments), "--rescore_top_k", "3", "--bootstrap_samples", "0"])
     report = json.loads((tmp_path / "m.json").read_text())

@@ -1,6 +1,5 @@
 """Exported models equal torch for each tower, and the encoder runs them."""
 
-import importlib.util
 import re
 from pathlib import Path
 
@@ -8,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import tiny_bert
+from recipe_scripts import load_recipe_script
 from tiny_orma import tiny_orma
 from transformers import AutoTokenizer
 
@@ -45,10 +45,9 @@ def assert_equal(model, processor, folder):
 def test_the_command_exports_lexical_and_fingerprint_towers(
     saved_model, index_folder, index, processor, tmp_path, capsys
 ):
-    spec = importlib.util.spec_from_file_location("recipe_export", RECIPES / "export.py")
-    recipe = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(recipe)
-    recipe.main(["--model", str(saved_model), "--output_dir", str(tmp_path / "onnx"), "--format", "onnx"])
+    load_recipe_script("export").main(
+        ["--model", str(saved_model), "--output_dir", str(tmp_path / "onnx"), "--format", "onnx"]
+    )
     assert (
         len(re.findall(r"^(text|molecule)\.onnx: largest difference from torch \d", capsys.readouterr().out, re.M))
         == 2

@@ -2,7 +2,6 @@
 
 import base64
 import csv
-import importlib.util
 import io
 import json
 import re
@@ -24,6 +23,7 @@ from bad_queries import BOMB, CASES
 # ruff: noqa: F811 (fixtures)
 from page_fixtures import NASTY, address, saved, server  # noqa: F401
 from rdkit import Chem
+from recipe_scripts import load_recipe_script
 
 from class_hf import MoleculeIndex
 from class_hf.page import answers, app, links
@@ -36,12 +36,7 @@ TEXT = "The molecule is a carboxylic acid."
 
 @pytest.fixture(scope="module")
 def recipe():
-    """recipes/app.py as a module."""
-    spec = importlib.util.spec_from_file_location("recipe_app", RECIPES / "app.py")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["recipe_app"] = module
-    spec.loader.exec_module(module)
-    return module
+    return load_recipe_script("app")
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import yaml
 from datasets import Dataset, DatasetDict
-from train_parts import load_recipe_script
+from recipe_scripts import load_recipe_script
 
 from class_hf.studies import runner
 

@@ -1,13 +1,12 @@
 """Recipes with adapters: what training leaves, going on from a trained model, and export, as a user runs them."""
 
-import importlib.util
 import json
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 from conftest import rows_of_pairs, tiny_bert
+from recipe_scripts import load_recipe_script
 from run_forked import run_processes, run_script
 from safetensors.torch import load_file
 from transformers import AutoModel, AutoProcessor
@@ -22,14 +21,6 @@ pytestmark = pytest.mark.usefixtures("blank_pictures")
 ROOT = Path(__file__).parents[2]
 TINY = '{"embedding_size": 16, "hidden_size": 16, "intermediate_size": 16}'
 LORA = '{"peft_type": "LORA", "r": 4}'
-
-
-def load_recipe_script(name: str):
-    spec = importlib.util.spec_from_file_location(f"adapt_recipe_{name}", ROOT / "recipes" / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # its dataclasses look themselves up there
-    spec.loader.exec_module(module)
-    return module
 
 
 TRAIN, EVALUATE, EXPORT = map(load_recipe_script, ("train", "evaluate", "export"))

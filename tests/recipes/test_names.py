@@ -1,13 +1,12 @@
 """A model that reads the names in captions: trained, evaluated, indexed and searched as a user does it."""
 
-import importlib.util
 import json
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 from conftest import CHAINS, rows_of_pairs
+from recipe_scripts import load_recipe_script
 
 from class_hf.config.command import USER_ERRORS
 from class_hf.hub.loading import load_model
@@ -23,15 +22,7 @@ READ = {f"{chain}{end}": form.format(smiles) for chain, smiles in CHAINS.items()
         for end, form in (("ol", "{}O"), ("amine", "{}N"), ("oic acid", "{}C(=O)O"), ("thiol", "{}S"))}  # fmt: skip
 
 
-def load(name: str):
-    spec = importlib.util.spec_from_file_location(f"names_recipe_{name}", ROOT / "recipes" / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # its dataclasses look themselves up there
-    spec.loader.exec_module(module)
-    return module
-
-
-TRAIN, EVALUATE, INDEX, SEARCH = map(load, ("train", "evaluate", "index", "search"))
+TRAIN, EVALUATE, INDEX, SEARCH = map(load_recipe_script, ("train", "evaluate", "index", "search"))
 
 
 @pytest.fixture(autouse=True)

@@ -1,17 +1,16 @@
 """recipes/push.py and the push after a training, against a local server with the Hub's API."""
 
-import importlib.util
 import json
 import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType
 
 import datasets
 import pytest
 from conftest import rows_of_pairs
 from hub_server import TOKEN, HubServer, client_environment, client_here
 from huggingface_hub import DatasetCard, ModelCard
+from recipe_scripts import load_recipe_script
 
 from class_hf.hub.push import PushError
 
@@ -24,15 +23,7 @@ pytestmark = [
 ]
 
 
-def script(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(f"push_{name}", ROOT / "recipes" / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # its dataclasses look themselves up there
-    spec.loader.exec_module(module)
-    return module
-
-
-PUSH, SCORE, TRAIN = script("push"), script("score"), script("train")
+PUSH, SCORE, TRAIN = map(load_recipe_script, ("push", "score", "train"))
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,6 @@
 """Tests of recipes/score.py."""
 
 import csv
-import importlib.util
 import json
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import numpy as np
 import pytest
 from datasets import load_from_disk
 from matplotlib.image import imread
+from recipe_scripts import load_recipe_script
 from run_forked import run_recipe
 
 from class_hf import DifficultyScorer
@@ -26,10 +26,7 @@ PLOTS = ["difficulty", "easiest", "hardest", "raw_scores", "text_against_molecul
 
 @pytest.fixture(scope="module")
 def recipe():
-    spec = importlib.util.spec_from_file_location("recipe_score", RECIPE)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_recipe_script("score")
 
 
 def write(path, pairs, rows):

@@ -1,22 +1,15 @@
 """Tests of recipes/index.py and recipes/search.py."""
 
-import importlib.util
 import json
 from pathlib import Path
 
 import pytest
 from datasets import DatasetDict
 from matplotlib.image import imread
+from recipe_scripts import load_recipe_script
 from run_forked import run_recipe
 
 RECIPES = Path(__file__).parents[2] / "recipes"
-
-
-def recipe(name):
-    spec = importlib.util.spec_from_file_location(f"recipe_{name}", RECIPES / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +18,7 @@ def made(saved_model, molecules, tmp_path_factory):
     folder = tmp_path_factory.mktemp("made")
     molecules.to_csv(folder / "molecules.csv")
     arguments = ["--model", str(saved_model), "--molecules", str(folder / "molecules.csv")]
-    recipe("index").main([*arguments, "--output_dir", str(folder / "index")])
+    load_recipe_script("index").main([*arguments, "--output_dir", str(folder / "index")])
     return folder / "index"
 
 
@@ -34,7 +27,7 @@ def search(made, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "100")
 
     def run(*argv):
-        recipe("search").main([*argv, "--index", str(made)])
+        load_recipe_script("search").main([*argv, "--index", str(made)])
         return capsys.readouterr().out
 
     return run
@@ -83,15 +76,15 @@ def test_a_data_set_with_a_query_bank(saved_model, molecules, pairs, tmp_path, c
     data = DatasetDict({"train": pairs.select(range(18)), "validation": pairs.select(range(18, 24)), "pool": pool})
     data.save_to_disk(tmp_path / "dataset")
     monkeypatch.chdir(tmp_path)
-    recipe("index").main(["--model", str(saved_model), "--data_dir", str(tmp_path), "--query_bank"])
+    load_recipe_script("index").main(["--model", str(saved_model), "--data_dir", str(tmp_path), "--query_bank"])
     out = capsys.readouterr().out.splitlines()
     assert out[-3].startswith("28 molecules and 24 captions") and out[-1] == "written to outputs/index"
     assert out[-2] == "query-bank normalisation by 18 training captions"
-    recipe("search").main(["a thiol", "--k", "2"])
+    load_recipe_script("search").main(["a thiol", "--k", "2"])
     note = "scores are cosines minus query-bank penalties (18 captions)"
     assert capsys.readouterr().out.splitlines()[-1] == note
     for argv in (["a thiol", "--no_query_bank"], ["--smiles", "CCO"]):
-        recipe("search").main(argv)
+        load_recipe_script("search").main(argv)
         assert note not in capsys.readouterr().out
 
 
@@ -111,7 +104,7 @@ def test_a_data_set_with_a_query_bank(saved_model, molecules, pairs, tmp_path, c
 def test_wrong_arguments(made, argv, message):
     argv = argv if "--index" in argv else [*argv, "--index", str(made)]
     with pytest.raises(ValueError, match=message):
-        recipe("search").main(argv)
+        load_recipe_script("search").main(argv)
 
 
 def test_without_an_index_two_commands_are_named(tmp_path):
@@ -125,11 +118,11 @@ def test_without_an_index_two_commands_are_named(tmp_path):
 def test_indexing_needs_one_source_and_training_captions(saved_model, tmp_path, capsys):
     for argv in (["--model", str(saved_model)], ["--model", str(saved_model), "--demo", "--molecules", "x.csv"]):
         with pytest.raises(SystemExit):
-            recipe("index").main(argv)
+            load_recipe_script("index").main(argv)
     with pytest.raises(ValueError, match="--query_bank needs training captions"):
-        recipe("index").main(["--model", str(saved_model), "--molecules", "x.csv", "--query_bank"])
+        load_recipe_script("index").main(["--model", str(saved_model), "--molecules", "x.csv", "--query_bank"])
     with pytest.raises(FileNotFoundError, match="'x.csv' does not exist"):
-        recipe("index").main(["--model", str(saved_model), "--molecules", "x.csv"])
+        load_recipe_script("index").main(["--model", str(saved_model), "--molecules", "x.csv"])
 
 
 def test_bad_rows_are_listed(saved_model, tmp_path, capsys):
@@ -143,8 +136,8 @@ def test_bad_rows_are_listed(saved_model, tmp_path, capsys):
         str(tmp_path / "i"),
     ]
     with pytest.raises(ValueError, match=r"row 1 \(id two, a.csv line 3\): RDKit cannot parse the SMILES 'C1CC'"):
-        recipe("index").main(arguments)
-    recipe("index").main([*arguments, "--on_error", "drop"])
+        load_recipe_script("index").main(arguments)
+    load_recipe_script("index").main([*arguments, "--on_error", "drop"])
     assert "1 rows dropped, the first:\n  molecules row 1 (id two" in capsys.readouterr().out
 
 
@@ -194,7 +187,7 @@ def test_an_index_is_verified_and_changed(saved_model, molecules, tmp_path, caps
 
     def run(*argv):
         capsys.readouterr()
-        recipe("index").main([*argv, "--output_dir", folder])
+        load_recipe_script("index").main([*argv, "--output_dir", folder])
         return capsys.readouterr().out
 
     run("--model", str(saved_model), "--molecules", str(tmp_path / "a.csv"))
@@ -220,7 +213,7 @@ def test_the_current_folder_is_no_place_for_an_index(saved_model, molecules, tmp
     molecules.to_csv(tmp_path / "a.csv")
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ValueError, match="is the current folder"):
-        recipe("index").main(["--model", str(saved_model), "--molecules", "a.csv", "--output_dir", "."])
+        load_recipe_script("index").main(["--model", str(saved_model), "--molecules", "a.csv", "--output_dir", "."])
 
 
 def test_duplicates_are_reported(saved_model, tmp_path, capsys):
@@ -233,7 +226,7 @@ def test_duplicates_are_reported(saved_model, tmp_path, capsys):
         "--output_dir",
         str(tmp_path / "i"),
     ]
-    recipe("index").main(arguments)
+    load_recipe_script("index").main(arguments)
     out = capsys.readouterr().out
     assert "1 rows left out, because they repeat an earlier row in every column" in out
     assert "1 rows repeat the id of an earlier row and are kept; the first ids: b" in out

@@ -1,7 +1,6 @@
 """Tests of recipes/suspects.py: what it writes for review, and that edited tables are read again."""
 
 import csv
-import importlib.util
 import json
 from html.parser import HTMLParser
 from pathlib import Path
@@ -11,6 +10,7 @@ import numpy as np
 import pytest
 from datasets import Dataset
 from rdkit import Chem
+from recipe_scripts import load_recipe_script
 
 from class_hf import DifficultyScorer
 from class_hf.data.keep import drop_marked, read_dropped
@@ -151,10 +151,7 @@ def test_a_missing_table(pairs, tmp_path):
 
 @pytest.fixture(scope="module")
 def recipe():
-    spec = importlib.util.spec_from_file_location("recipe_suspects", RECIPE)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_recipe_script("suspects")
 
 
 def test_the_recipe_writes_everything(recipe, pairs, tmp_path, monkeypatch, capsys):

@@ -1,13 +1,12 @@
 """The commands that read a table take the same arguments about its columns and its encoding."""
 
-import importlib.util
 import json
 from pathlib import Path
 
 import pytest
+from recipe_scripts import load_recipe_script
 
 from class_hf.config.arguments import DataArguments
-from class_hf.config.recipe_files import recipes_folder
 from class_hf.data.columns import table_options
 
 NAMES = {"smiles_column": "drug", "text_column": "note", "id_column": "key", "encoding": "utf-16"}
@@ -25,29 +24,22 @@ def table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return path
 
 
-def recipe(name: str):
-    spec = importlib.util.spec_from_file_location(f"recipe_{name}", recipes_folder() / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 def flags(**values: str) -> list[str]:
     return [text for name, value in values.items() for text in (f"--{name}", value)]
 
 
 def test_score_index_and_evaluate(table: Path):
-    score = recipe("score")
+    score = load_recipe_script("score")
     arguments = score.parse_arguments(["--data_dir", str(table), "--output_dir", "x", *flags(**NAMES)])
     assert table_options(arguments) == WANTED
     assert len(score.load(arguments)["pool"]) == 59
 
-    index = recipe("index")
+    index = load_recipe_script("index")
     for source in ("--molecules", "--data_dir"):
         molecules, _ = index.read_source(index.parse(["--model", "m", source, str(table), *flags(**NAMES)]))
         assert len(molecules) == 59 and set(molecules["description"][:]) == {f"text {row}" for row in range(1, 60)}
 
-    arguments = recipe("evaluate").parse(["--model", "m", "--data_dir", str(table), *flags(**NAMES)])
+    arguments = load_recipe_script("evaluate").parse(["--model", "m", "--data_dir", str(table), *flags(**NAMES)])
     assert table_options(arguments) == WANTED
 
 
@@ -59,7 +51,7 @@ def test_train():
 
 
 def test_an_error_of_the_reader_advises_arguments_that_exist(table: Path):
-    score = recipe("score")
+    score = load_recipe_script("score")
     arguments = ["--data_dir", str(table), "--output_dir", "x", "--encoding", "utf-16"]
     with pytest.raises(ValueError) as error:
         score.load(score.parse_arguments(arguments))

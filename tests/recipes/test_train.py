@@ -6,8 +6,9 @@ from pathlib import Path
 # ruff: noqa: F811 (fixtures)
 import numpy as np
 import pytest
+from recipe_scripts import load_recipe_script
 from run_forked import launched_environments, run_launched, run_recipe, run_script
-from train_parts import ROOT, data_dir, flags, load_recipe_script, recipe, train  # noqa: F401
+from train_parts import ROOT, data_dir, flags, recipe, train  # noqa: F401
 from transformers import AutoModel, AutoProcessor
 
 import class_hf  # noqa: F401  (registers the model with AutoModel)

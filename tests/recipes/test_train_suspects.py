@@ -1,15 +1,14 @@
 """Training in spite of wrong pairs: curriculum_end, suspect_weights, and tables of suspects that a user edited."""
 
 import csv
-import importlib.util
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from datasets import Dataset, load_from_disk
+from recipe_scripts import load_recipe_script
 
 from class_hf.data.collator import TextMoleculeCollator
 from class_hf.losses.contrastive import ContrastiveLoss
@@ -30,15 +29,7 @@ TINY = {
 }
 
 
-def recipe(name):
-    spec = importlib.util.spec_from_file_location(f"recipe_{name}_for_suspects", ROOT / "recipes" / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # its dataclasses look themselves up there
-    spec.loader.exec_module(module)
-    return module
-
-
-TRAIN, SCORE, ABLATE = recipe("train"), recipe("score"), recipe("ablate")
+TRAIN, SCORE, ABLATE = map(load_recipe_script, ("train", "score", "ablate"))
 
 
 @pytest.fixture(scope="module")

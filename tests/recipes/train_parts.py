@@ -1,11 +1,10 @@
 """What the tests of `class-hf train` share: a folder with pairs, a recipe, and the script as a module."""
 
-import importlib.util
-import sys
 from pathlib import Path
 
 import pytest
 from conftest import rows_of_pairs
+from recipe_scripts import load_recipe_script
 
 ROOT = Path(__file__).parents[2]
 TINY = {
@@ -16,15 +15,6 @@ TINY = {
     "difficulty_definition": "complexity",
     "use_cpu": "true",
 }
-
-
-def load_recipe_script(name: str):
-    """The script as a module, so that most tests need no process of their own."""
-    spec = importlib.util.spec_from_file_location(f"recipe_{name}", ROOT / "recipes" / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # its dataclasses look themselves up there
-    spec.loader.exec_module(module)
-    return module
 
 
 TRAIN = load_recipe_script("train")

@@ -1,6 +1,5 @@
 """The server as a process: it answers what it has accepted before SIGTERM, and ends with status 0."""
 
-import importlib.util
 import json
 import re
 import signal
@@ -10,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+from recipe_scripts import load_recipe_script
 from run_forked import Forked, run_script
 
 pytest.importorskip("fastapi", reason="needs the extra `serve`")
@@ -20,10 +20,7 @@ RECIPE = Path(__file__).parents[2] / "recipes" / "serve.py"
 
 @pytest.fixture
 def recipe():
-    spec = importlib.util.spec_from_file_location("recipe_serve", RECIPE)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_recipe_script("serve")
 
 
 def test_sigterm_under_load_answers_what_was_accepted(index_folder, saved_model, tmp_path):

@@ -6,13 +6,13 @@ have GPUs, it goes ahead.
 
 import json
 import shutil
-import sys
-from importlib.util import find_spec, module_from_spec, spec_from_file_location
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 import torch
 from conftest import rows_of_pairs
+from recipe_scripts import load_recipe_script
 from run_forked import launched_environments, run_processes, run_script
 from safetensors.torch import load_file
 
@@ -33,15 +33,6 @@ def shard_on_cpu() -> None:
             self.distributed_type = DistributedType.MULTI_GPU
 
     PartialState.__init__ = pretend
-
-
-def script(name: str):
-    """A recipe's script as a module."""
-    spec = spec_from_file_location(f"sharded_recipe_{name}", ROOT / "recipes" / f"{name}.py")
-    module = module_from_spec(spec)
-    sys.modules[spec.name] = module  # its dataclasses look themselves up there
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +89,7 @@ def whole(tmp_path_factory, recipe) -> Path:
     """The run of one process, at the same global batch of 4."""
     output = tmp_path_factory.mktemp("whole")
     batches = ["--per_device_train_batch_size", "4", "--per_device_eval_batch_size", "4"]
-    script("train").main([str(recipe), "--output_dir", str(output), "--use_cpu", "true", *batches])
+    load_recipe_script("train").main([str(recipe), "--output_dir", str(output), "--use_cpu", "true", *batches])
     return output
 
 
@@ -153,7 +144,7 @@ def test_split_towers_train_as_whole_ones(config, whole, recipe, data_dir, tmp_p
 
     # One process loads what was saved, and finds the same.
     arguments = ["--model", output, "--data_dir", data_dir, "--output", tmp_path / "metrics.json"]
-    script("evaluate").main([str(argument) for argument in arguments])
+    load_recipe_script("evaluate").main([str(argument) for argument in arguments])
     assert metrics_of(tmp_path / "metrics.json") == metrics_of(output / "metrics.json")
 
     # As if killed in the last epoch.

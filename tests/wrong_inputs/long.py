@@ -16,6 +16,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from recipe_scripts import load_recipe_script
+
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
 os.environ.update(HF_HUB_OFFLINE="1", OMP_NUM_THREADS="1", CUDA_VISIBLE_DEVICES="")
 
@@ -34,7 +36,7 @@ def start(case: Case, workshop: Workshop, here: Path, printed: int, fresh: bool)
     if fresh:
         command = [sys.executable, str(ROOT / "recipes" / f"{case.command}.py"), *words]
         return subprocess.Popen(command, cwd=here, stdout=subprocess.DEVNULL, stderr=printed).pid
-    main = workshop.main(case.command)
+    main = load_recipe_script(case.command).main
     process = os.fork()
     if process == 0:
         status = 1

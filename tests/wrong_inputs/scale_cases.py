@@ -8,6 +8,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 from commands import EXPORT, INDEX, Prepare, written
+from recipe_scripts import load_recipe_script
 from workshop import Case, Workshop
 
 ENCODE = ("{table}", "--model", "{model}", "--output_dir", "{out}")
@@ -23,7 +24,9 @@ def encoded(change: Callable[[Path], None]) -> Prepare:
     def prepare(workshop: Workshop, here: Path) -> None:
         source = workshop.folder / "encoded"
         if not source.exists():
-            workshop.main("encode")([str(workshop.table), "--model", str(workshop.model), "--output_dir", str(source)])
+            load_recipe_script("encode").main(
+                [str(workshop.table), "--model", str(workshop.model), "--output_dir", str(source)]
+            )
         shutil.copytree(source, here / "encoded")
         change(here / "encoded")
 

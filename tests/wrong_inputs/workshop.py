@@ -1,18 +1,16 @@
 """The files that wrong inputs are tried on, made once for all cases, and the check that each case must pass."""
 
 import contextlib
-import importlib.util
 import io
 import os
 import re
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 
 from conftest import rows_of_pairs, tiny_model
+from recipe_scripts import load_recipe_script
 
 from class_hf import (
     LexicalTokenizer,
@@ -57,7 +55,6 @@ class Workshop:
     def __init__(self, folder: Path):
         self.folder = folder
         self.model, self.index, self.data, self.table = (folder / n for n in ("model", "index", "data", "table.csv"))
-        self.modules: dict[str, ModuleType] = {}
         if not self.index.exists():
             self._write()
 
@@ -83,16 +80,6 @@ class Workshop:
             molecules = read_molecules(str(self.table))
             MoleculeIndex.build(molecules, str(self.model), output_dir=str(self.index)).close()
 
-    def main(self, command: str) -> Callable[[list[str]], None]:
-        """`main` of the recipe of a command, imported once."""
-        if command not in self.modules:
-            path = ROOT / "recipes" / f"{command}.py"
-            spec = importlib.util.spec_from_file_location(f"wrong_input_{command}", path)
-            self.modules[command] = importlib.util.module_from_spec(spec)
-            sys.modules[spec.name] = self.modules[command]  # its dataclasses look themselves up there
-            spec.loader.exec_module(self.modules[command])
-        return self.modules[command].main
-
     def words(self, case: Case, here: Path) -> list[str]:
         """The command line of a case, with the paths filled in."""
         paths = {"model": self.model, "index": self.index, "data": self.data, "table": self.table, "here": here}
@@ -108,7 +95,7 @@ class Workshop:
         printed = io.StringIO()
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(printed):
             try:
-                status: int | str | None = run_command(self.main(case.command), self.words(case, here))
+                status: int | str | None = run_command(load_recipe_script(case.command).main, self.words(case, here))
             except SystemExit as end:
                 status = end.code
         if isinstance(status, str):
