@@ -6,6 +6,7 @@ from datasets import Dataset
 
 from class_hf import MoleculeFilter, MoleculeIndex
 from class_hf.search.conditions import evaluate_condition, parse_conditions
+from class_hf.search.stores.folder import FolderStore
 
 ROWS = {
     "id": ["a", "b", "c", "d"],
@@ -14,6 +15,7 @@ ROWS = {
     "vendor": ["x", "y y", "x", None],
     "stock": [True, False, True, None],
     "count": ["1", "20", "", "3"],
+    "code": [2**53 - 1, 2**53, 2**53 + 1, None],
 }
 
 
@@ -44,6 +46,9 @@ def stocked(request, indexed_model, processor, tmp_path_factory):
         ("`logS`<-2 AND vendor=x", "a"),
         ("id = c", "c"),
         ("logS > 100", ""),
+        ("logS < 1e300", "abd"),
+        ("code >= 9007199254740991", "abc"),
+        ("code > 9007199254740991", "bc"),
     ],
 )
 def test_comparisons(stocked, where, ids):
@@ -53,9 +58,29 @@ def test_comparisons(stocked, where, ids):
     assert with_pattern == hits
 
 
+@pytest.mark.parametrize(
+    ("where", "ids"),
+    [("code > 9007199254740992", "c"), ("code != 9007199254740993", "ab"), ("code < 1e16", "abc")],
+)
+def test_whole_numbers_that_a_store_would_round_are_refused(stocked, where, ids):
+    filters = MoleculeFilter(where=where)
+    if isinstance(stocked.store, FolderStore):
+        assert "".join(sorted(hit.id for hit in stocked.search("an amine", filters=filters))) == ids
+        return
+    with pytest.raises(ValueError, match=r"compares 'code' with .*; Qdrant rounds whole numbers of 2\^53 or more"):
+        stocked.search("an amine", filters=filters)
+    stocked.store._features, kept = None, stocked.store._features  # of an earlier version, which kept no types
+    try:
+        with pytest.raises(ValueError, match="Qdrant rounds whole numbers"):
+            stocked.search("an amine", filters=filters)
+    finally:
+        stocked.store._features = kept
+
+
 def test_columns_keep_their_type(stocked):
     fields = {hit.id: hit.fields for hit in stocked.search("an amine")}
-    assert fields["a"] == {"logS": -3.5, "vendor": "x", "stock": True, "count": 1}
+    assert fields["a"] == {"logS": -3.5, "vendor": "x", "stock": True, "count": 1, "code": 2**53 - 1}
+    assert fields["c"]["code"] == 2**53 + 1
     assert [fields[row]["count"] for row in "abcd"] == [1, 20, None, 3]
     assert stocked.columns["count"] == "number" and stocked.columns["vendor"] == "text"
 

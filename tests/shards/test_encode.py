@@ -286,6 +286,26 @@ def test_killed_driver_loses_only_the_shards_in_flight(table, model_folder, tmp_
     assert all((folder / name).stat().st_mtime_ns == time for name, time in left.items())
 
 
+def test_an_edited_description_is_refused(table, model_folder, tmp_path):
+    """For instance, vectors of another `dtype` would not be normalised, and a column would be left out."""
+    folder, settings = tmp_path / "out", EncodeSettings(shard_size=10, dtype="float16")
+    encode_table(table, model_folder, folder, settings)
+    path = folder / "encode.json"
+    written = json.loads(path.read_text())
+    edits = [(name, "other") for name in written]
+    for name, value in [*edits, ("dtype", "float32"), ("columns", written["columns"][:-1])]:
+        path.write_text(json.dumps({**written, name: value}))
+        with pytest.raises(ValueError, match="encode.json (was changed after|is damaged: it has no number of shards)"):
+            index_vectors(str(folder), tmp_path / "index")
+        with pytest.raises(ValueError, match="encode.json (was changed after|is damaged: it has no number of shards)"):
+            encode_table(table, model_folder, folder, settings)
+    path.write_text(json.dumps({name: value for name, value in written.items() if name != "sha256"}))
+    with pytest.raises(ValueError, match="was changed after the command that wrote it"):
+        index_vectors(str(folder), tmp_path / "index")
+    path.write_text(json.dumps(dict(reversed(written.items()))))  # another layout
+    assert encode_table(table, model_folder, folder, settings).encoded == 0
+
+
 def test_damaged_parts_and_lost_rejects_stop_a_restart(table, model_folder, tmp_path):
     folder, settings = tmp_path / "out", EncodeSettings(shard_size=10)
     encode_table(table, model_folder, folder, settings)

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from class_hf.utils.suggestions import did_you_mean
 
 MAX_WHERE = 1_000
-_EXACT = 2**53  # from here on, not every whole number is a `float`
+EXACT = 2**53  # from here on, not every whole number is a `float`
 
 _NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
 _COMPARISON = re.compile(
@@ -97,7 +97,7 @@ def _condition(match: re.Match[str]) -> Condition:
         value = match["double"] if match["double"] is not None else match["single"]
     elif re.fullmatch(_NUMBER, word):
         value = float(word)
-        if abs(value) >= _EXACT and re.fullmatch(r"[-+]?\d+", word):
+        if abs(value) >= EXACT and re.fullmatch(r"[-+]?\d+", word):
             value = int(word)
     elif word.lower() in ("true", "false"):
         value = word.lower() == "true"

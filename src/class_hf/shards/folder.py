@@ -1,5 +1,6 @@
 """The folder of the parts, on a disk or in object storage. A file in it is complete or absent."""
 
+import hashlib
 import json
 import re
 import tempfile
@@ -19,6 +20,7 @@ from class_hf.utils.messages import one_line
 
 CONFIG = "encode.json"
 _LOCK = ".lock"
+_DIGEST = "sha256"  # of the description without this entry
 _PART = re.compile(r"part-(\d{7})\.parquet")
 
 
@@ -107,7 +109,7 @@ class ShardFolder:
         """The description of the job, or None if there is none.
 
         Raises:
-            ValueError: If it is damaged.
+            ValueError: If it is damaged, or was edited: its parts would be read or continued by wrong settings.
         """
         path = f"{self.root}/{self.config}"
         if not self.system.isfile(path):
@@ -118,12 +120,18 @@ class ShardFolder:
             raise ValueError(f"{self.location}/{self.config} is damaged: it is not valid JSON.") from error
         if not isinstance(content, dict) or not isinstance(content.get("shards"), int):
             raise ValueError(f"{self.location}/{self.config} is damaged: it has no number of shards.")
+        if content.pop(_DIGEST, None) != _digest(content):
+            raise ValueError(
+                f"{self.location}/{self.config} was changed after the command that wrote it, and may no longer describe "
+                "its parts. Restore it, or choose another folder."
+            )
         return content
 
     def write_config(self, content: dict[str, Any]) -> None:
-        """Writes the description of the job."""
+        """Writes the description of the job, with its hash."""
+        content = json.loads(json.dumps(content))
         with self.new_file(self.config) as path:
-            write_json(path, content)
+            write_json(path, {**content, _DIGEST: _digest(content)})
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -166,6 +174,11 @@ class ShardFolder:
             for pattern in (".part-*", ".rejects-*", f".{self.config}.*"):
                 for path in Path(self.root).glob(pattern):
                     path.unlink(missing_ok=True)
+
+
+def _digest(content: dict[str, Any]) -> str:
+    """A hash of values that JSON holds, whatever their order and layout in a file."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def part_name(number: int) -> str:

@@ -21,6 +21,7 @@ from class_hf.search.stores.qdrant_points import (
     REMOVED,
     QdrantWriter,
     as_qdrant_filter,
+    check_whole_numbers,
     molecule_payloads,
     upload,
     with_captions,
@@ -125,8 +126,14 @@ class QdrantStore:
         filters: MoleculeFilter | None = None,
         use_penalties: bool = False,
     ) -> list[list[Found]]:
-        """As [`~class_hf.search.stores.base.VectorStore.nearest`]. The substructure is ignored here."""
+        """As [`~class_hf.search.stores.base.VectorStore.nearest`]. The substructure is ignored here.
+
+        Raises:
+            ValueError: If a column of whole numbers is compared with a number that Qdrant rounds.
+        """
         from qdrant_client import models
+
+        check_whole_numbers(filters, Features.from_dict(self._features) if self._features else None)
 
         queries = query_vectors(queries, self.config, side, use_penalties)
         params = None  # the local mode is always exact, and warns about parameters

@@ -4,10 +4,11 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from datasets import Dataset
+import pyarrow as pa
+from datasets import Dataset, Features
 
 from class_hf.search.captions import distinct_captions
-from class_hf.search.conditions import Condition
+from class_hf.search.conditions import EXACT, Condition
 from class_hf.search.query import MoleculeFilter
 from class_hf.search.stores.stored_columns import table_features, with_penalties
 
@@ -156,6 +157,27 @@ def as_qdrant_filter(filters: MoleculeFilter | None, version: int | None) -> Any
         else:
             must.append(_comparison(key, condition))
     return models.Filter(must=must, must_not=must_not)
+
+
+def check_whole_numbers(filters: MoleculeFilter | None, features: Features | None) -> None:
+    """Refuses comparisons that Qdrant rounds: it compares whole numbers as floating-point numbers of 64 bits.
+
+    Args:
+        filters: the conditions, if any.
+        features: the types of the columns. None if an earlier version built the index, which kept none.
+
+    Raises:
+        ValueError: If a column of whole numbers is compared with a number whose absolute value is 2^53 or more.
+    """
+    for condition in filters.conditions if filters else ():
+        value = condition.value
+        if isinstance(value, str) or abs(value) < EXACT:
+            continue
+        if features is None or pa.types.is_integer(features.arrow_schema.field(condition.column).type):
+            raise ValueError(
+                f"where compares {condition.column!r} with {value}; Qdrant rounds whole numbers of 2^53 or more. Use "
+                "another store, or store the column as text and compare it by =."
+            )
 
 
 def field_key(column: str) -> str:
