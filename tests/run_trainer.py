@@ -3,7 +3,8 @@
 `settings` holds `args` (of CurriculumTrainingArguments), `resume`, `kill_at` and `interrupt_at` (a step, before whose
 end the process kills or interrupts itself), `trace` (a file prefix for the rows that each rank draws) and `dropout`.
 The final weights go to `output_dir/final.pt`, the number of all-reduces of each step under DDP to
-`output_dir/reductions.json`.
+`output_dir/reductions.json`. With `ddp_gradient_compression` it has a 1 for each step in which all gradients are
+numbers of that type.
 """
 
 import json
@@ -51,9 +52,15 @@ class CountReductions(TrainerCallback):
 
     def on_step_begin(self, args, state, control, **kwargs):
         wrapped = self.trainer.model_wrapped
-        if not self.counts and isinstance(wrapped, DistributedDataParallel):
+        self.kind = getattr(torch, {"fp16": "float16"}.get(args.ddp_gradient_compression, "float32"))
+        if not self.counts and isinstance(wrapped, DistributedDataParallel) and self.kind == torch.float32:
             wrapped.register_comm_hook(None, self.hook)
         self.counts.append(0)
+
+    def on_pre_optimizer_step(self, args, state, control, model, **kwargs):
+        if self.kind != torch.float32:
+            gradients = [value.grad for value in model.parameters() if value.grad is not None]
+            self.counts[-1] = int(all(torch.equal(values, values.to(self.kind).float()) for values in gradients))
 
     def hook(self, process_group, bucket):
         self.counts[-1] += 1

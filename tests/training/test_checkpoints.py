@@ -121,6 +121,13 @@ def test_settings_that_change_on_resume_are_refused_by_name(case, finished):
         trainer.train(True)
 
 
+def test_another_compression_of_gradients_is_another_run(finished):
+    trainer = build(settings_for(finished.args.output_dir, save_steps=5))
+    trainer.args.ddp_gradient_compression = "fp16"
+    with pytest.raises(ValueError, match="other settings .ddp_gradient_compression None -> 'fp16'"):
+        trainer.check_resume(choose_checkpoint(True, str(finished.args.output_dir)))
+
+
 def test_settings_that_may_change_are_applied(copy):
     trainer = build(settings_for(copy, save_steps=1, logging_steps=2, dataloader_num_workers=1))
     trainer.train(str(copy / "checkpoint-10"))

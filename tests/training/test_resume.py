@@ -53,7 +53,15 @@ CASES = {
         1,
         {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 2, "dataloader_num_workers": 2},
     ),
-    "two processes, accumulation": (2, {"per_device_train_batch_size": 1, "gradient_accumulation_steps": 2}),
+    "two processes, accumulation, compression": (
+        2,
+        {
+            "per_device_train_batch_size": 1,
+            "gradient_accumulation_steps": 2,
+            "ddp_gradient_compression": "fp16",
+            "max_grad_norm": 0.0,  # the gradients stay those that were exchanged
+        },
+    ),
 }
 
 
@@ -79,6 +87,8 @@ def test_killed_and_resumed_equals_straight(case, tmp_path):
     assert logged(straight, "pairs_seen")[:3] == [4, 8, 12]
     assert processes > 1 or logged(straight, "tokens_seen") == logged(killed, "tokens_seen")
     assert sorted(seconds := logged(killed, "cpu_seconds")) == seconds
+    if "ddp_gradient_compression" in args:
+        assert set(json.loads((straight / "reductions.json").read_text())) == {1}
 
 
 def test_resumed_in_the_same_process_equals_straight(tmp_path):

@@ -122,8 +122,8 @@ class ShardFolder:
             raise ValueError(f"{self.location}/{self.config} is damaged: it has no number of shards.")
         if content.pop(_DIGEST, None) != _digest(content):
             raise ValueError(
-                f"{self.location}/{self.config} was changed after the command that wrote it, and may no longer describe "
-                "its parts. Restore it, or choose another folder."
+                f"{self.location}/{self.config} was changed after the command that wrote it, and may no longer "
+                "describe its parts. Restore it, or choose another folder."
             )
         return content
 

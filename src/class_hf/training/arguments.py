@@ -12,6 +12,7 @@ from transformers.utils import is_torch_bf16_gpu_available
 from class_hf.curriculum.intensity import IntensitySchedule
 from class_hf.curriculum.pacing import check_pacing
 from class_hf.training.argument_checks import check_libraries, check_numbers, check_unused
+from class_hf.training.gradient_compression import check_compression
 
 
 @dataclass
@@ -70,6 +71,8 @@ class CurriculumTrainingArguments(TrainingArguments):
         text_learning_rate (`float`, *optional*): learning rate of the model's `text_model`. Pretrained weights usually
             need a smaller one than randomly initialised weights. Both follow one schedule; the logs show
             `learning_rate`. Default: `learning_rate`.
+        ddp_gradient_compression (`str`, *optional*): exchange gradients between processes in 16 bits, by DDP's own
+            hook: `fp16`, or `bf16` (NCCL only). It halves the bytes of each step. Default: as they are, in float32.
         bf16_if_fast (`bool`, *optional*, defaults to `False`): train in bf16 if the device has instructions for it, in
             float32 otherwise. `bf16` forces bf16.
         hub_remote_code (`bool`, *optional*, defaults to `False`): a push includes the model's code, so that
@@ -142,6 +145,10 @@ class CurriculumTrainingArguments(TrainingArguments):
     text_learning_rate: float | None = field(
         default=None, metadata={"help": "Learning rate of the text tower. Default: learning_rate."}
     )
+    ddp_gradient_compression: Literal["fp16", "bf16"] | None = field(
+        default=None,
+        metadata={"help": "Exchange gradients between processes in 16 bits (DDP); bf16 needs NCCL. Default: float32."},
+    )
     bf16_if_fast: bool = field(
         default=False, metadata={"help": "bf16 if the device has instructions for it, float32 otherwise."}
     )
@@ -209,6 +216,7 @@ class CurriculumTrainingArguments(TrainingArguments):
         check_pacing(self.curriculum_pacing, self.curriculum_start, self.curriculum_power, self.curriculum_stages)
         _ = self.end_share
         self.intensity_schedule()
+        check_compression(self, self.ddp_gradient_compression)
         for stage, action in (("learning_rates", "step_size"), ("sharpness", "sharpness")):
             if getattr(self, f"curriculum_stage_{stage}") and action in self.intensity_actions:
                 raise ValueError(

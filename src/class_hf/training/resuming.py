@@ -49,6 +49,7 @@ _KEPT_ARGUMENTS = (
     "contrastive_label_smoothing",
     "suspect_weights",
     "gradient_accumulation_steps",
+    "ddp_gradient_compression",
 )
 # Fields of a model's configuration that do not change what it computes.
 _VOLATILE = {"transformers_version", "_name_or_path", "name_or_path", "architectures", "dtype", "torch_dtype"}

@@ -22,6 +22,7 @@ from class_hf.losses.grad_cache import cached_gradient_loss
 from class_hf.training.arguments import CurriculumTrainingArguments
 from class_hf.training.callbacks import CurriculumCallback, InterruptCallback, NoProgressWarning
 from class_hf.training.costs import count_tokens
+from class_hf.training.gradient_compression import compress_gradients
 from class_hf.training.loaders import staged_loader
 from class_hf.training.optimizers import split_text_rate, unwrapped_optimizer
 from class_hf.training.output_folder import run_lock
@@ -31,6 +32,7 @@ from class_hf.training.resuming import ResumingTrainer
 from class_hf.training.streams import PlannedStream, is_stream
 from class_hf.training.trainer_checks import (
     FIXED_ARGUMENTS,
+    check_chunks,
     check_inputs,
     check_label_smoothing,
     check_plan,
@@ -152,7 +154,7 @@ class CurriculumTrainer(ResumingTrainer):
         if isinstance(self.loss, nn.Module):
             self.loss.to(self.args.device)
         if args.forward_chunk_size is not None:
-            self._check_chunks(args.forward_chunk_size)
+            check_chunks(args.forward_chunk_size, self.model, uses_deepspeed=self.is_deepspeed_enabled)
             self.data_collator = ChunkedCollator(self.data_collator, args.forward_chunk_size)
         self._fixed = {name: getattr(args, name) for name in FIXED_ARGUMENTS}
         self.curriculum: CurriculumCallback | None = None
@@ -162,17 +164,10 @@ class CurriculumTrainer(ResumingTrainer):
             self.add_callback(self.curriculum)
             self.add_callback(self._interrupt)
 
-    def _check_chunks(self, size: int) -> None:
-        if getattr(self.model, "uses_batch_statistics", False):
-            raise ValueError(
-                f"forward_chunk_size is {size}, but {type(self.model).__name__} normalises over the batch, and the "
-                "statistics of a chunk differ from those of the batch. Leave it out."
-            )
-        if self.is_deepspeed_enabled:
-            raise ValueError(
-                f"forward_chunk_size is {size}, which takes several backward passes per step; DeepSpeed allows one. "
-                "Use DDP or FSDP2, or leave it out."
-            )
+    def create_accelerator_and_postprocess(self) -> None:
+        """As the Trainer's, with `ddp_gradient_compression`."""
+        super().create_accelerator_and_postprocess()
+        compress_gradients(self.accelerator, self.args.ddp_gradient_compression)
 
     # -- what follows from the arguments ----------------------------------------------------------------------
 

@@ -29,6 +29,7 @@ FIXED_ARGUMENTS = (
     "report_to",
     "push_to_hub",
     "forward_chunk_size",
+    "ddp_gradient_compression",
 )
 _PLAN_ARGUMENTS = ["num_train_epochs", "max_steps", "seed", "data_seed", "global_batch_size"]
 _PLAN_ARGUMENTS += [
@@ -112,6 +113,29 @@ def check_label_smoothing(loss: Any, args: CurriculumTrainingArguments) -> None:
         raise ValueError(
             f"contrastive_label_smoothing is {args.contrastive_label_smoothing}, but the loss "
             f"{type(loss).__name__} has {smoothing}. Set it in the loss."
+        )
+
+
+def check_chunks(size: int, model: Any, *, uses_deepspeed: bool) -> None:
+    """Refuses chunks of a batch with a model or an engine that cannot use them.
+
+    Args:
+        size: `forward_chunk_size`.
+        model: the model.
+        uses_deepspeed: whether DeepSpeed trains it.
+
+    Raises:
+        ValueError: if the model normalises over the batch, or DeepSpeed is used.
+    """
+    if getattr(model, "uses_batch_statistics", False):
+        raise ValueError(
+            f"forward_chunk_size is {size}, but {type(model).__name__} normalises over the batch, and the "
+            "statistics of a chunk differ from those of the batch. Leave it out."
+        )
+    if uses_deepspeed:
+        raise ValueError(
+            f"forward_chunk_size is {size}, which takes several backward passes per step; DeepSpeed allows one. "
+            "Use DDP or FSDP2, or leave it out."
         )
 
 
