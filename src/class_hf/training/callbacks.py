@@ -142,6 +142,14 @@ class NoProgressWarning:
     'the loss is 0 from the first step: no pair has a negative in its batch. Are all captions or molecules equal?'
     >>> warning.see(step=2, loss=0.0, accuracy=1.0) is None
     True
+
+    One log is not enough to see that the accuracy does not change:
+
+    >>> warning = NoProgressWarning()
+    >>> warning.see(step=100, loss=3.0, accuracy=0.2) is None
+    True
+    >>> warning.see(step=200, loss=2.0, accuracy=0.2).partition(":")[0]
+    'the in-batch accuracy is 0.200 since the first step'
     """
 
     def __init__(self) -> None:
@@ -166,6 +174,7 @@ class NoProgressWarning:
                     "the loss is 0 from the first step: no pair has a negative in its batch. Are all captions or "
                     "molecules equal?"
                 )
+            return None
         if accuracy != self._first[1]:
             self._done = True  # it moves
         elif step >= _STEPS_TO_MOVE:
