@@ -16,12 +16,11 @@ import tempfile
 import time
 from pathlib import Path
 
-from recipe_scripts import load_recipe_script
-
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
 os.environ.update(HF_HUB_OFFLINE="1", OMP_NUM_THREADS="1", CUDA_VISIBLE_DEVICES="")
 
 from cases import all_cases  # noqa: E402
+from recipe_scripts import load_recipe_script  # noqa: E402
 from workshop import ROOT, Case, Workshop, faults, listing  # noqa: E402
 
 from class_hf.config.command import run_command  # noqa: E402
