@@ -45,6 +45,7 @@ from class_hf.utils.suggestions import did_you_mean
 
 if not asks_for_help():  # these imports take seconds, and the help needs none of them
     from class_hf.studies.definition import Planned, Study, read_study
+    from class_hf.studies.rehearsal import rehearse_arms
     from class_hf.studies.results import plan_confirmation, write_report
     from class_hf.studies.runner import check_unchanged, run_all, score_reference, share_settings
 
@@ -61,14 +62,16 @@ def main(argv: list[str]) -> None:
         if arm not in study.arms:
             raise ValueError(f"--arms: unknown arm {arm!r}; {did_you_mean(arm, study.arms)}")
     output: Path = args.output_dir.resolve()
-    if args.dry_run:
-        print(describe(study, output))
-        return
-    shared = share_settings(study, output, data_dir=args.data_dir, launch=args.launch, report_only=args.report_only)
+    sharing = {"report_only": args.report_only, "dry_run": args.dry_run}
+    shared = share_settings(study, output, data_dir=args.data_dir, launch=args.launch, **sharing)
     seeds = {*study.seeds, *(args.seeds or ())} - {*study.confirm_seeds}
     planned = study.plan(sorted(seeds))
     for run in planned:
         check_unchanged(study, run, output)
+    if args.dry_run:
+        rehearse_arms(study, shared["data"], args.arms or list(study.arms))
+        print(describe(study, output))
+        return
     failed = False
     if not args.report_only:
         score_reference(study, output, shared["data"])
@@ -126,7 +129,9 @@ def parse(argv: list[str]) -> argparse.Namespace:
     parser.add_argument(
         "--seeds", nargs="+", type=non_negative_integer, help="run these seeds instead of those of the study"
     )
-    parser.add_argument("--dry_run", action="store_true", help="check the study, list its runs and train nothing")
+    parser.add_argument(
+        "--dry_run", action="store_true", help="build all parts of each arm, list the runs and train nothing"
+    )
     parser.add_argument("--report_only", action="store_true", help="write the report of the finished runs only")
     parser.add_argument(
         "--keep_models", action="store_true", help="keep weights and checkpoints of finished runs (default: delete)"

@@ -12,7 +12,6 @@ same command encodes the missing shards only. `class-hf index --vectors DIR` bui
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 
 from class_hf.config.command import CommandParser, asks_for_help, run_script
@@ -22,9 +21,6 @@ from class_hf.shards.arguments import add_shard_arguments
 from class_hf.utils.numbers import positive_integer
 
 if not asks_for_help():  # these imports take seconds, and the help needs none of them
-    import datasets
-    import transformers
-
     from class_hf.shards.parts import print_rejects
     from class_hf.shards.run import EncodeReport, EncodeSettings, encode_table
 
@@ -70,9 +66,6 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
 
 def main(argv: Sequence[str]) -> None:
     args = parse(argv)
-    if not sys.stderr.isatty():
-        datasets.disable_progress_bars()
-        transformers.logging.disable_progress_bar()
     # The arguments have the names of the settings.
     values = {name: value for name, value in vars(args).items() if name in EncodeSettings.__dataclass_fields__}
     settings = EncodeSettings(**(values | table_options(args)))

@@ -6,7 +6,6 @@ class-hf evaluate --model O [O2 ...] --data_dir D --split validation --output me
 from __future__ import annotations
 
 import argparse
-import sys
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -20,7 +19,6 @@ from class_hf.utils.numbers import non_negative_integer, positive_integer
 if not asks_for_help():  # these imports take seconds, and the help needs none of them
     import datasets
     import torch
-    import transformers
 
     from class_hf.data.prepare import prepare_molecules, prepare_pairs
     from class_hf.data.source import load_data
@@ -114,9 +112,6 @@ def main(argv: Sequence[str]) -> None:
     """Embeds, ranks, and writes the metrics."""
     args = parse(argv)
     check(args)
-    if not sys.stderr.isatty():
-        datasets.disable_progress_bars()
-        transformers.logging.disable_progress_bar()
     data, report = load_data(args.data_dir, args.dataset_name, args.demo, args.on_error, **table_options(args))
     if report is not None:
         print(report)

@@ -8,7 +8,6 @@ class-hf export --model O/adapter --output_dir X --format merged
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,6 @@ from class_hf.config.command import CommandParser, asks_for_help, run_script
 from class_hf.config.recipe_files import program
 
 if not asks_for_help():  # these imports take seconds, and the help needs none of them
-    import transformers
     from transformers import AutoProcessor
     from transformers.utils.peft_utils import find_adapter_config_file
 
@@ -51,8 +49,6 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
 def main(argv: Sequence[str]) -> None:
     """Loads the model, and writes the export."""
     args = parse(argv)
-    if not sys.stderr.isatty():
-        transformers.logging.disable_progress_bar()
     model, processor = load(args)
     if args.format == "merged":
         with atomic_folder(args.output_dir) as folder:

@@ -15,7 +15,6 @@ of a data set of pairs with the captions of its pairs. `class-hf search` searche
 from __future__ import annotations
 
 import argparse
-import sys
 import time
 from collections.abc import Sequence
 
@@ -28,7 +27,6 @@ DEFAULT_INDEX = "outputs/index"
 
 if not asks_for_help():  # these imports take seconds, and the help needs none of them
     import datasets
-    import transformers
 
     from class_hf.data.molecule_tables import read_molecules
     from class_hf.data.source import load_data
@@ -71,9 +69,6 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
 
 def main(argv: Sequence[str]) -> None:
     args = parse(argv)
-    if not sys.stderr.isatty():
-        datasets.disable_progress_bars()
-        transformers.logging.disable_progress_bar()
     started = time.perf_counter()
     if args.verify is not None:
         print(verify(args.verify))

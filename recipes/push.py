@@ -10,17 +10,12 @@ again to repeat it.
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 
 from class_hf.config.command import CommandParser, asks_for_help, run_script
 from class_hf.config.recipe_files import program
 
 if not asks_for_help():  # these imports take seconds, and the help needs none of them
-    import datasets
-    import transformers
-    from huggingface_hub.utils import disable_progress_bars
-
     from class_hf.hub.push import push_dataset, push_model
 
 
@@ -49,10 +44,6 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
 def main(argv: Sequence[str]) -> None:
     """Pushes, and prints how to load what was pushed."""
     args = parse(argv)
-    if not sys.stderr.isatty():
-        disable_progress_bars()
-        datasets.disable_progress_bars()
-        transformers.logging.disable_progress_bar()
     if args.dataset is not None:
         if args.trust_remote_code_export:
             raise ValueError("--trust_remote_code_export is for a model; a data set has no code. Remove it.")

@@ -30,7 +30,7 @@ from class_hf.shards.arguments import add_shard_arguments, refuse_arguments
 from class_hf.utils.numbers import positive_integer
 
 if not asks_for_help():  # these imports take seconds, and the help needs none of them
-    from datasets import DatasetDict, disable_progress_bars
+    from datasets import DatasetDict
 
     from class_hf.data.keep import drop_marked
     from class_hf.data.source import load_data
@@ -108,8 +108,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
         args.exact_up_to,
         DensitySettings(args.density_quantile, text_model, args.density_mol2vec),
     )
-    if not sys.stderr.isatty():
-        disable_progress_bars()
     if args.table:
         score_shards(args, scorer)
         return

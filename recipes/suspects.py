@@ -20,11 +20,9 @@ from pathlib import Path
 from class_hf.config.command import CommandParser, asks_for_help, run_script
 from class_hf.config.recipe_files import program
 from class_hf.data.columns import add_table_arguments, table_options
-from class_hf.utils.numbers import non_negative_integer, positive_integer
+from class_hf.utils.numbers import non_negative_integer, positive_integer, share
 
 if not asks_for_help():  # these imports take seconds, and the help needs none of them
-    from datasets import disable_progress_bars
-
     from class_hf.data.source import load_data
     from class_hf.difficulty.scorer import DifficultyScorer
     from class_hf.plots.suspects import write_suspects
@@ -51,7 +49,14 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
         "--max_listed",
         type=positive_integer,
         default=1000,
-        help="suspects in the table and the SDF (default: %(default)s)",
+        help="largest number of suspects in the table, the SDF and the page (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--min_probability",
+        type=share,
+        default=0.01,
+        help="smallest probability of being wrong of a listed suspect, in [0, 1]; 0 lists all up to --max_listed "
+        "(default: %(default)s)",
     )
     parser.add_argument(
         "--cross_fits",
@@ -77,8 +82,6 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
 def main(arguments: Sequence[str] | None = None) -> None:
     """Loads, judges, writes and reports."""
     args = parse_arguments(arguments)
-    if not sys.stderr.isatty():
-        disable_progress_bars()
     with atomic_folder(args.output_dir, "summary.json", args.overwrite) as folder:
         data, report = load_data(args.data_dir, args.dataset_name, args.demo, args.on_error, **table_options(args))
         if report is not None:
@@ -89,9 +92,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             )
         pairs = data["train"]
         started = time.perf_counter()
-        suspects = DifficultyScorer(seed=args.seed).suspects(
-            pairs, cross_fits=args.cross_fits, max_listed=args.max_listed
-        )
+        options = {name: getattr(args, name) for name in ("cross_fits", "max_listed", "min_probability")}
+        suspects = DifficultyScorer(seed=args.seed).suspects(pairs, **options)
         seconds = time.perf_counter() - started
         write_suspects(folder, suspects, pairs)
         rows = zip(pairs["id"][:], suspects.wrong_probability.round(6).tolist(), strict=True)
@@ -101,10 +103,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
             "pairs": len(pairs),
             "estimated_share": suspects.share._asdict(),
             "more_likely_wrong_than_right": int((suspects.wrong_probability > 0.5).sum()),
+            "listed": len(suspects.listed),
             "seconds": round(seconds, 1),
         }
         (folder / "summary.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
     print(suspects)
+    more = int((suspects.wrong_probability >= args.min_probability).sum()) - len(suspects.listed)
+    print(
+        f"listed: {len(suspects.listed):,} with a probability of at least {args.min_probability:g} (--min_probability)"
+        + (f"; {more:,} more are above --max_listed" if more else "")
+    )
     print(f"judged in {seconds:.1f} s; written to {args.output_dir}: suspects.csv, suspects.sdf, review.html")
 
 

@@ -5,7 +5,8 @@
 
 The first form runs one process, which uses all CPU cores or one GPU. The second form runs several processes; the
 folder recipes/accelerate has a FILE for each case. The recipe is the first argument. The command line overrides it.
-`--help` lists the arguments, `--help_all` also those of transformers. `--dry_run` shows the plan and trains nothing.
+`--help` lists the arguments, `--help_all` also those of transformers. `--dry_run` builds all parts of the run, tries
+them on a few pairs, shows the plan and trains nothing.
 
 The output folder holds the model and its processor, metrics.json, ranks.npz (one rank for each query), plan.json,
 train_summary.json, plots/ and a model card (README.md). A run with an adapter saves the merged model there, and the
@@ -18,6 +19,7 @@ import os
 import shlex
 from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 from class_hf.config.arguments import DataArguments, ModelArguments, RunArguments
 from class_hf.config.command import asks_for_help, run_script
@@ -29,7 +31,7 @@ if not asks_for_help():  # these imports take seconds, and the help needs none o
     from peft import PeftModel
     from transformers import EarlyStoppingCallback, set_seed
 
-    from class_hf import CurriculumTrainer, CurriculumTrainingArguments, RetrievalEvaluator
+    from class_hf import CurriculumTrainingArguments
     from class_hf.backbones.adapters import check_same_adapter, merge_adapter, save_adapter, trainable_parameters
     from class_hf.backbones.registry import build_loss, build_model
     from class_hf.config.parsing import parse_recipe
@@ -38,6 +40,7 @@ if not asks_for_help():  # these imports take seconds, and the help needs none o
     from class_hf.plots.run import plot_plan, plot_run
     from class_hf.plots.tables import metrics_line, plan_table, summary_table
     from class_hf.training import host_watch, launch
+    from class_hf.training.building import check_scoring, first_pairs, make_trainer, rehearse
     from class_hf.training.checkpoints import choose_checkpoint
     from class_hf.training.launch import print_once
     from class_hf.training.output_folder import check_run_folder, refuse_inputs, remove_earlier_run, run_lock
@@ -46,7 +49,7 @@ if not asks_for_help():  # these imports take seconds, and the help needs none o
     from class_hf.training.progress import TrainingTable
     from class_hf.training.records import evaluate_run, write_plan, write_records
     from class_hf.training.scoring import DIFFICULTY_FILE, add_difficulty, add_suspects
-    from class_hf.training.trainer_checks import check_selection
+    from class_hf.training.trainer_checks import check_selection, warn_of_plan
     from class_hf.utils.column_names import WRONG_PROBABILITY
     from class_hf.utils.files import write_json
 
@@ -74,19 +77,34 @@ def main(argv: list[str]) -> None:
     launch.limit_progress_bars(args)
     refuse_inputs(output, [data_args.data_dir, data_args.dataset_name, *model_args.names()])
     check_run_folder(output, resume=resume is not None, overwrite=run_args.overwrite or run_args.dry_run)
+    build_loss(model_args)  # a wrong backbone or loss fails before the data is loaded
     if run_args.dry_run:
-        data, _ = load_splits(args, **data_args.source(), **table_options(data_args))
-        plan = outline_plan(args, len(data["train"]))
-        if args.should_save:
-            print(plan_table(plan))
-            if args.end_share != 1.0:
-                group = "those likely wrong" if args.end_share is None else "the most suspect"
-                print(f"curriculum_end is {args.curriculum_end}: the run finds suspects first, and leaves out {group}")
-            print(f"drawn in {plot_plan(plan, output / 'plots' / 'dry_run_plan.png')}")
+        choose_checkpoint(resume, output)
+        check_run(data_args, model_args, args)
         return
     with run_lock(output) if args.process_index == 0 else nullcontext(), host_watch.watching_hosts(args):
         train(argv, resume, data_args, model_args, run_args, args)
         launch.end_processes()
+
+
+def check_run(data_args: DataArguments, model_args: ModelArguments, args: CurriculumTrainingArguments) -> None:
+    """Builds all parts of a run, tries them on a few pairs, and shows the plan."""
+    args.push_to_hub = False  # the trainer would create the repository
+    data, _ = load_splits(args, **data_args.source(), **table_options(data_args))
+    plan = outline_plan(args, len(data["train"]))
+    check_scoring(args, data["train"], data_args.difficulty_definition)
+    model, processor = build_model(model_args)
+    loss = build_loss(model_args, label_smoothing=args.contrastive_label_smoothing, seed=args.seed)
+    few, pool, _ = prepare_splits(first_pairs(data), model, processor, args)
+    pairs = {**few, "train": data["train"]}
+    trainer = make_trainer(args, model, processor, loss, pairs, pool, plan=plan, **data_args.sampling())
+    rehearse(trainer, TextMoleculeCollator(processor), few["train"], plan.total_steps)
+    if args.should_save:
+        print(plan_table(plan))
+        warn_of_plan(plan, data["train"], args)
+        if args.end_share != 1.0:
+            print(f"curriculum_end is {args.curriculum_end}: the run finds suspects first, and leaves pairs out")
+        print(f"drawn in {plot_plan(plan, Path(str(args.output_dir)) / 'plots' / 'dry_run_plan.png')}")
 
 
 def train(
@@ -102,6 +120,7 @@ def train(
     checkpoint = choose_checkpoint(resume, output)
     data, load_report = load_splits(args, **data_args.source(), **table_options(data_args))
     outline_plan(args, len(data["train"]))  # wrong settings fail here, before any pair is scored
+    check_scoring(args, data["train"], data_args.difficulty_definition)
     set_seed(args.seed)
     model, processor = build_model(model_args)
     prepared, pool, preparation_seconds = prepare_splits(
@@ -114,24 +133,8 @@ def train(
         prepared |= add_difficulty(prepared, args, **data_args.scoring(), saved=saved)
     if args.needs_suspects and WRONG_PROBABILITY not in prepared["train"].column_names:
         prepared |= add_suspects(prepared, args, saved=saved)
-    trainer = CurriculumTrainer(
-        model=model,
-        args=args,
-        train_dataset=prepared["train"],
-        data_collator=TextMoleculeCollator(processor, data_args.sentence_dropout, seed=args.seed),
-        processing_class=processor,
-        loss=build_loss(model_args, label_smoothing=args.contrastive_label_smoothing, seed=args.seed),
-        evaluator=RetrievalEvaluator.sample(
-            prepared["validation"],
-            pool,
-            num_pairs=data_args.eval_pairs,
-            num_candidates=data_args.eval_pool,
-            processor=processor,
-            batch_size=args.per_device_eval_batch_size,
-            bootstrap_samples=0,
-        ),
-    )
-    assert trainer.curriculum is not None
+    loss = build_loss(model_args, label_smoothing=args.contrastive_label_smoothing, seed=args.seed)
+    trainer: Any = make_trainer(args, model, processor, loss, prepared, pool, **data_args.sampling())
     TrainingTable.use_in(trainer, trainer.curriculum, as_json=run_args.log_format == "json")
     trainer.resume_settings = {
         **{f"difficulty_{name}": value for name, value in data_args.scoring().items()},
@@ -140,8 +143,6 @@ def train(
     if model_args.early_stopping_patience is not None:
         trainer.args.restore_callback_states_from_checkpoint = True  # a resumed run must not count from zero
         trainer.add_callback(EarlyStoppingCallback(model_args.early_stopping_patience))
-    if isinstance(model, PeftModel) and (trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled):
-        raise ValueError("adapters are not tested with FSDP or DeepSpeed. Use recipes/accelerate/several_gpus.yaml.")
     if checkpoint is not None:
         trainer.check_resume(checkpoint)
         if isinstance(model, PeftModel):

@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from class_hf.config.command import INTERRUPTED, CommandParser, describe_error, run_command
+from class_hf.config.command import INTERRUPTED, CommandParser, describe_error, hide_bars_in_pipes, run_command
 from class_hf.utils.numbers import integer, non_negative, number, port_number, positive_integer, probability, share
 
 
@@ -37,6 +37,27 @@ def raising(error):
 def test_an_error_takes_one_line(error, line, capsys):
     assert run_command(raising(error), []) == 1
     assert capsys.readouterr().err == f"{line}\n"
+
+
+def test_bars_are_for_terminals(monkeypatch, capsys):
+    import datasets
+    import transformers
+    from huggingface_hub.utils import are_progress_bars_disabled, enable_progress_bars
+
+    for name in ("HF_HUB_DISABLE_PROGRESS_BARS", "HF_DATASETS_DISABLE_PROGRESS_BARS"):
+        monkeypatch.setenv(name, "")  # so that it is restored
+        monkeypatch.delenv(name)
+    try:
+        with monkeypatch.context() as patch:
+            patch.setattr(sys.stderr, "isatty", lambda: True)
+            hide_bars_in_pipes()
+        assert "HF_HUB_DISABLE_PROGRESS_BARS" not in os.environ
+        hide_bars_in_pipes()
+        assert os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] == "1" == os.environ["HF_DATASETS_DISABLE_PROGRESS_BARS"]
+        assert are_progress_bars_disabled() and datasets.are_progress_bars_disabled()
+        assert not transformers.logging.is_progress_bar_enabled()
+    finally:
+        enable_progress_bars(), datasets.enable_progress_bars(), transformers.logging.enable_progress_bar()
 
 
 def test_an_unexpected_error_names_its_place_in_the_package():

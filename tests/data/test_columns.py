@@ -76,6 +76,20 @@ def test_wrong_options_are_named(arguments, message):
         parse(*arguments)
 
 
+def test_all_missing_columns_are_named_at_once():
+    with pytest.raises(ValueError) as error:
+        pick_columns("a.csv", ["ligand", "activity"], ["smiles", "description"], {})
+    assert str(error.value) == (
+        "a.csv has no columns for 'smiles' and 'description'; its columns are ['ligand', 'activity']. Name them with "
+        "--smiles_column '<NAME>' --text_column '<NAME>' or --column_mapping "
+        '\'{"<NAME>": "smiles", "<NAME>": "description"}\' (in Python: column_mapping).'
+    )
+    with pytest.raises(ValueError, match=r"no columns 'Drug' and 'nte'; .*: 'Drug': did you mean 'drug'\? 'nte': did"):
+        check_mapping({"Drug": "smiles", "nte": "description"}, {"a.csv": ["drug", "note"]})
+    with pytest.raises(ValueError, match="no columns for 'smiles' and 'split'; .* Name them with --column_mapping"):
+        pick_columns("a.csv", ["id", "b"], ["id", "smiles", "split"], {})
+
+
 def test_mappings_of_python_are_checked():
     with pytest.raises(ValueError, match="maps to unknown columns"):
         checked_mapping({"drug": "molecule"})

@@ -11,6 +11,7 @@ from datasets import Dataset, DatasetDict
 from table_files import ROWS, put, read, sdf_record, write_csv
 
 from class_hf.data.molecule_tables import FAULT, read_molecules
+from class_hf.data.row_sources import open_rows
 
 
 @pytest.fixture(autouse=True)
@@ -137,6 +138,34 @@ def test_malformed_tables_are_named(tmp_path, content, message):
     with pytest.raises(ValueError, match=message) as error:
         read_molecules(put(tmp_path / "t.csv", content))
     assert "\n" not in str(error.value) and len(str(error.value)) < 500
+
+
+NUMBERED = "rows are numbered; if one of ['ligand', 'logS'] holds ids, name it with --id_column"
+
+
+@pytest.mark.parametrize("ending", (".csv", ".parquet", "", ".arrow"))
+def test_a_table_without_ids_says_that_rows_are_numbered(tmp_path, caplog, ending):
+    rows = {"ligand": ["L1", "L2"], "smiles": ["CCO", "CCN"], "logS": ["1", "2"]}
+    path = tmp_path / f"t{ending}"
+    if ending == ".csv":
+        path.write_text("ligand,smiles,logS\nL1,CCO,1\nL2,CCN,2\n")
+    elif ending == ".parquet":
+        Dataset.from_dict(rows).to_parquet(path)
+    elif ending == ".arrow":  # in blocks
+        path = path.with_suffix(".parquet")
+        Dataset.from_dict(rows).to_parquet(path)
+    else:
+        Dataset.from_dict(rows).save_to_disk(path)
+    for options, lines in (({}, 1), ({"column_mapping": {"ligand": "id"}}, 0)):
+        for _ in range(2):  # the second time from the cache
+            caplog.clear()
+            open_rows(path, **options) if ending == ".arrow" else read_molecules(path, **options)
+            assert len([record for record in caplog.records if NUMBERED in record.getMessage()]) == lines
+    path = tmp_path / "plain.csv"
+    path.write_text("smiles\nCCO\n")
+    caplog.clear()
+    read_molecules(path)
+    assert not caplog.records  # there is no column to name
 
 
 def test_errors_say_what_is_there(table, tmp_path):

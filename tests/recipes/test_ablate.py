@@ -48,6 +48,69 @@ def test_runs_every_arm_and_reports(place, capsys):
     assert "same_steps_as" not in settings and settings["num_train_epochs"] == 2
 
 
+@pytest.fixture
+def source(tmp_path):
+    """A file with 24 pairs, and a study of three arms that reads it."""
+    columns = rows_of_pairs(24)
+    splits = ["validation" if number >= 20 else "train" for number in range(24)]
+    rows = zip(columns["id"], columns["smiles"], columns["description"], splits, strict=True)
+    lines = ["\t".join(row) for row in [("id", "smiles", "description", "split"), *rows]]
+    (tmp_path / "pairs.tsv").write_text("\n".join(lines) + "\n")
+    (tmp_path / "recipe.yaml").write_text("per_device_train_batch_size: 4\ncurriculum_order: random\n")
+    return tmp_path / "pairs.tsv"
+
+
+def dry_run(source: Path, arm: dict, *words: str) -> Path:
+    study = {"recipe": "recipe.yaml", "arms": {"random": {}, "own": arm}, "baselines": ["random"]}
+    (source.parent / "study.yaml").write_text(yaml.safe_dump(study))
+    output = source.parent / "out"
+    ABLATE.main(
+        [
+            str(source.parent / "study.yaml"),
+            "--data_dir",
+            str(source),
+            "--output_dir",
+            str(output),
+            "--dry_run",
+            *words,
+        ]
+    )
+    return output
+
+
+def test_a_dry_run_tries_all_arms_and_writes_nothing(source, capsys):
+    output = dry_run(source, {"curriculum_order": "easy_first", "difficulty_definition": ["complexity"]})
+    printed = capsys.readouterr().out
+    assert printed.startswith("study: 6 runs, 0 finished") and not output.exists()
+
+
+@pytest.mark.parametrize(
+    ("arm", "message"),
+    (
+        ({"backbone": "class_hf.backbones.registry:countz"}, "arm 'own': backbone .* has no 'countz'"),
+        ({"backbone": "collections:OrderedDict"}, "arm 'own': backbone .* is a type; expected a"),
+        ({"loss_config": {"label_smothing": 0.1}}, "arm 'own': .*did you mean 'label_smoothing'"),
+        ({"per_device_train_batch_size": 64}, "arm 'own': the data set has 20 pairs, fewer than one global batch"),
+        ({"text_config": {"hiden_size": 8}}, "arm 'own': .*did you mean 'hidden_size'"),
+    ),
+)
+def test_a_dry_run_refuses_what_a_run_would(source, arm, message):
+    with pytest.raises(ValueError, match=message):
+        dry_run(source, arm)
+    assert not (source.parent / "out").exists()
+
+
+def test_a_dry_run_reads_the_data_and_the_folder(source):
+    with pytest.raises((ValueError, OSError), match="no_such_file"):
+        dry_run(source.with_name("no_such_file.tsv"), {})
+    output = source.parent / "out" / "difficulty" / "alignment-mean-seed_0"
+    output.mkdir(parents=True)
+    (output / "summary.json").write_text("{}")
+    (source.parent / "out" / "study.json").write_text(json.dumps({"data": ["--demo"], "launch": []}))
+    with pytest.raises(ValueError, match="have data '--demo', but it is"):
+        dry_run(source, {})
+
+
 def test_difficulty_is_scored_once_for_all_runs_that_need_it(place):
     place.run()
     folder = place.output / "difficulty"

@@ -2,6 +2,7 @@
 
 import csv
 import json
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -109,6 +110,13 @@ def write_table(path, rows, columns=("id", "keep"), separator=","):
     return path
 
 
+def test_no_suspects_are_an_empty_table(tmp_path, suspects, pairs):
+    none = replace(suspects, listed=suspects.listed[:0], kinds=[])
+    write_suspects(tmp_path, none, pairs)
+    assert read(tmp_path / "suspects.csv") == [] and "No pair is suspect." in (tmp_path / "review.html").read_text()
+    assert len(drop_marked(pairs, tmp_path / "suspects.csv")) == len(pairs)
+
+
 def test_marked_pairs_are_left_out(tmp_path, folder, pairs, suspects):
     dropped = [suspects.ids[row] for row in range(len(pairs)) if suspects.wrong_probability[row] > 0.5]
     kept = drop_marked(pairs, folder / "suspects.csv")
@@ -158,9 +166,7 @@ def test_the_recipe_writes_everything(recipe, pairs, tmp_path, monkeypatch, caps
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
     source = tmp_path / "pairs.csv"
     renamed = pairs.remove_columns("id").add_column("id", [f"p{row}" for row in range(len(pairs))])
-    write_table(
-        source, [[row["id"], row["smiles"], row["description"]] for row in renamed], ("id", "smiles", "description")
-    )
+    write_table(source, [[*row.values(), "train"] for row in renamed], (*renamed.column_names, "split"))
     output = tmp_path / "out"
     recipe.main(["--data_dir", str(source), "--output_dir", str(output), "--cross_fits", "0"])
     assert sorted(path.name for path in output.iterdir()) == [
@@ -170,6 +176,12 @@ def test_the_recipe_writes_everything(recipe, pairs, tmp_path, monkeypatch, caps
     probabilities = [float(row["wrong_probability"]) for row in read(output / "probabilities.csv")]
     assert len(probabilities) == summary["pairs"]
     assert summary["more_likely_wrong_than_right"] == int((np.array(probabilities) > 0.5).sum())
-    assert "pairs are more likely wrong than right; estimated share" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "pairs are more likely wrong than right; estimated share" in printed
+    # The table lists suspects only, of which these exchanged captions are two.
+    listed = read(output / "suspects.csv")
+    assert len(listed) == summary["listed"] == sum(value >= 0.01 for value in probabilities)
+    assert 2 <= len(listed) < len(pairs) / 4 and {row["id"] for row in listed[:2]} == {"p3", "p40"}
+    assert f"listed: {len(listed)} with a probability of at least 0.01 (--min_probability)" in printed
     with pytest.raises(FileExistsError, match="not empty"):
         recipe.main(["--data_dir", str(source), "--output_dir", str(output)])

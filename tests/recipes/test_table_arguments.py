@@ -55,5 +55,5 @@ def test_an_error_of_the_reader_advises_arguments_that_exist(table: Path):
     arguments = ["--data_dir", str(table), "--output_dir", "x", "--encoding", "utf-16"]
     with pytest.raises(ValueError) as error:
         score.load(score.parse_arguments(arguments))
-    assert "--smiles_column '<NAME>' or --column_mapping" in str(error.value)
+    assert "--smiles_column '<NAME>' --text_column '<NAME>' or --column_mapping" in str(error.value)
     score.load(score.parse_arguments([*arguments, *flags(smiles_column="drug", text_column="note")]))

@@ -1,6 +1,7 @@
 """The recipes `train` and `evaluate` run as a user runs them, at a tiny size."""
 
 import json
+import re
 from pathlib import Path
 
 # ruff: noqa: F811 (fixtures)
@@ -11,7 +12,7 @@ from run_forked import launched_environments, run_launched, run_recipe, run_scri
 from train_parts import ROOT, data_dir, flags, recipe, train  # noqa: F401
 from transformers import AutoModel, AutoProcessor
 
-import class_hf  # noqa: F401  (registers the model with AutoModel)
+from class_hf import TextMoleculeDualEncoderModel
 
 # No test here looks at a picture, except those with the mark `pictures`.
 pytestmark = pytest.mark.usefixtures("blank_pictures")
@@ -118,6 +119,36 @@ def test_dry_run_shows_the_plan_and_trains_nothing(recipe, data_dir, tmp_path, c
     printed = capsys.readouterr().out
     assert "competence" in printed and "without the curriculum" in printed
     assert [path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.*")] == ["plots/dry_run_plan.png"]
+
+
+REFUSED = {
+    "backbone": ({"backbone": "class_hf.backbones.registry:no_such"}, "has no 'no_such'"),
+    "no backbone": ({"backbone": "collections:OrderedDict"}, "'collections:OrderedDict' is a type; expected a"),
+    "loss": ({"loss_config": '{"label_smothing": 0.1}'}, "did you mean 'label_smoothing'?"),
+    "difficulty": ({"difficulty_definition": "collections:OrderedDict"}, "it has no method 'fit'"),
+    "tower": ({"text_config": '{"hiden_size": 3}'}, "did you mean 'hidden_size'?"),
+    "pairs for difficulty": ({"difficulty_definition": "confusability", "max_train_pairs": 8}, "neighbours is 8"),
+    "pairs for suspects": ({"curriculum_end": "0.9"}, "finding suspects needs at least 50 pairs, got 16"),
+    "checkpoint": ({"resume_from_checkpoint": "no/such/checkpoint"}, "no/such/checkpoint"),
+    "trainer": ({"forward_chunk_size": 2, "backbone": "aman"}, "normalises over the batch"),
+    "optimizer": ({"optim": "adamw_bnb_8bit"}, "bitsandbytes"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_a_dry_run_refuses_what_the_run_would(case, recipe, data_dir, tmp_path):
+    arguments, message = REFUSED[case]
+    with pytest.raises((ValueError, ImportError, OSError), match=re.escape(message)):
+        train(recipe, "--dry_run", data_dir=data_dir, output_dir=tmp_path / "out", **arguments)
+    assert not list(tmp_path.rglob("*.*"))
+
+
+def test_a_dry_run_tries_the_model(recipe, data_dir, tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        TextMoleculeDualEncoderModel, "forward", lambda self, **batch: {"logit_scale": self.logit_scale()}
+    )
+    with pytest.raises(ValueError, match="the model's output lacks"):
+        train(recipe, "--dry_run", data_dir=data_dir, output_dir=tmp_path)
 
 
 @pytest.mark.parametrize("order", ("none", "random", "hard_first"))

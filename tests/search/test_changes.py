@@ -102,7 +102,10 @@ def test_wrong_changes_leave_the_index_as_it_is(molecules, indexed_model, proces
         (index.add, renamed.remove_columns("number").add_column("number", ["many"]), "column 'number' does not have"),
         (index.add, renamed.remove_columns("smiles").add_column("smiles", ["C1CC("]), "cannot parse"),
         (index.update, renamed, "'new' is not in the index; add them"),
-        (index.delete, ["m00", "m99"], "'m99' is not in the index"),
+        (index.delete, ["m00", "m99"], r"'m99' is not in the index\. Did you mean 'm.9'\?$"),
+        (index.delete, ["SALT"], r"'SALT' is not in the index\. Did you mean 'salt'\?$"),
+        (index.delete, ["m00,m01, salt"], r"is not in the index\. Separate ids by spaces: m00 m01 salt$"),
+        (index.delete, ["nothing like it"], r"'nothing like it' is not in the index\.$"),
         (index.delete, molecules["id"][:], "no molecule would be left"),
     ]
     for change, argument, message in cases:

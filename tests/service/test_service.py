@@ -154,6 +154,31 @@ def test_health_and_description(client):
             assert {"401", "413", "422", "429", "503"} <= set(methods["post"]["responses"])
 
 
+NO_FIELD = "is not a field of this request."
+FIELDS = "Its fields are text, smiles, k, filters, query_bank."
+
+
+@pytest.mark.parametrize(
+    ("route", "body", "message"),
+    (
+        ("search", {"txt": "a thiol"}, f"txt {NO_FIELD} Did you mean 'text'? {FIELDS}"),
+        ("search", {"sequence": "a thiol"}, f"sequence {NO_FIELD} {FIELDS}"),
+        ("search", {"text": "a", "filters": {"maxweight": 3}}, f"filters.maxweight {NO_FIELD} Did you mean "
+         "'max_weight'? Its fields are min_weight, max_weight, elements, substructure, use_stereo, where, min_score."),
+        ("embed/text", {"text": ["a thiol"]}, f"text {NO_FIELD} Did you mean 'texts'? Its fields are texts."),
+        ("embed/molecules", {"SMILES": ["C"]}, f"SMILES {NO_FIELD} Its fields are smiles."),
+        ("search", {"smiles": "C1CC"}, "RDKit cannot parse the SMILES 'C1CC': the syntax is invalid."),
+        ("captions", {"smiles": ["CCO", "C(C)(C)(C)(C)C"]}, "RDKit cannot parse the SMILES 'C(C)(C)(C)(C)C': Explicit "
+         "valence for atom # 0 C, 5, is greater than permitted."),
+        ("embed/molecules", {"smiles": ["c1cccc1"]}, "RDKit cannot parse the SMILES 'c1cccc1': Can't kekulize mol. "
+         "Unkekulized atoms: 0 1 2 3 4."),
+    ),
+)  # fmt: skip
+def test_an_error_says_what_to_change(make, log, route, body, message):
+    assert assert_error(make().post(f"/v1/{route}", json=body), 422) == message
+    assert "thiol" not in log.getvalue() and "C(C)" not in log.getvalue()
+
+
 def test_limits_have_their_status(make):
     client = make(max_body=2_000, max_queries=3, max_k=20, max_hits=30)
     assert "the limit is 2,000 bytes" in assert_error(client.post("/v1/search", content=b"x" * 2_001), 413)

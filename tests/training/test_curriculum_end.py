@@ -91,10 +91,11 @@ def test_the_picture_shows_the_pairs_left_out_and_a_resumed_run_keeps_the_share(
 def test_a_shorter_run_is_announced(tmp_path, caplog):
     pairs = make_pairs()
     args = arguments(tmp_path, curriculum_end="0.6", curriculum_order="none")
-    warn_of_plan(plan_from_arguments(args, pairs), pairs)
+    warn_of_plan(plan_from_arguments(args, pairs), pairs, args)
     assert "8 of 20 pairs are left out, so 3 epochs have 18 steps in place of 30." in caplog.text
     assert "max_steps 27 takes 0.9 of the steps" in caplog.text
     caplog.clear()
     for settings in ({"curriculum_end": "0.9"}, {"curriculum_end": "0.6", "max_steps": 27}):
-        warn_of_plan(plan_from_arguments(arguments(tmp_path, curriculum_order="none", **settings), pairs), pairs)
+        args = arguments(tmp_path, curriculum_order="none", **settings)
+        warn_of_plan(plan_from_arguments(args, pairs), pairs, args)
     assert "left out" not in caplog.text

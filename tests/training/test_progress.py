@@ -6,6 +6,7 @@ from io import StringIO
 from types import SimpleNamespace
 
 import pytest
+import torch
 from transformers import PrinterCallback, ProgressCallback, TrainerControl, TrainerState
 from transformers.trainer_utils import IntervalStrategy
 
@@ -18,11 +19,12 @@ METRICS = {"eval_mrr": 0.25, "eval_hits@1": 0.125, "eval_hits@10": 0.5}
 
 @pytest.fixture
 def run():
-    """Calls a table as the Trainer does: two log entries and an evaluation in each of two epochs."""
+    """Calls a table as the Trainer does: log entries and an evaluation in each of two epochs."""
 
-    def call(as_json=False, strategy=IntervalStrategy.EPOCH):
+    def call(as_json=False, strategy=IntervalStrategy.EPOCH, logging_steps=5):
         plan = CurriculumPlan(num_pairs=40, epochs=2, batch_size=4, order="none")
-        table = TrainingTable(SimpleNamespace(plan=plan, wall_seconds=30.0), as_json)
+        curriculum = SimpleNamespace(plan=plan, wall_seconds=30.0, step_means={})
+        table = TrainingTable(curriculum, as_json)
         args = SimpleNamespace(disable_tqdm=True, eval_strategy=strategy)
         state = TrainerState(max_steps=plan.total_steps, is_world_process_zero=True)
         control = TrainerControl()
@@ -30,8 +32,10 @@ def run():
         table.on_train_begin(args, state, control)
         for step in (5, 10, 15, 20):
             state.global_step, state.epoch = step, step / 10
+            curriculum.step_means = {"loss": torch.tensor(1.0 / step), "in_batch_accuracy": torch.tensor(0.5)}
             table.on_step_end(args, state, control)
-            table.on_log(args, state, control, {"loss": 1.0 / step, "in_batch_accuracy": 0.5})
+            if step % logging_steps == 0:
+                table.on_log(args, state, control, {"loss": 1.0 / step, "in_batch_accuracy": 0.5})
             if step % 10 == 0 and strategy == IntervalStrategy.EPOCH:
                 table.on_log(args, state, control, {**METRICS})
                 table.on_evaluate(args, state, control, metrics=METRICS)
@@ -41,8 +45,10 @@ def run():
     return call
 
 
-def test_one_line_per_evaluation(run, capsys):
-    run()
+@pytest.mark.parametrize("logging_steps", (5, 20, 100))
+def test_one_line_per_evaluation(run, capsys, logging_steps):
+    """Each line has a loss, also if no log entry fell between two evaluations."""
+    run(logging_steps=logging_steps)
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert lines == [
         ["epoch", "step", "loss", "accuracy", "pool", "MRR", "Hits@1", "Hits@10", "time", "left"],

@@ -13,6 +13,8 @@ from transformers import EarlyStoppingCallback, TrainerCallback
 
 from class_hf import CurriculumPlan, CurriculumTrainer, IntensitySchedule, RetrievalEvaluator
 from class_hf.losses.contrastive import ContrastiveLoss
+from class_hf.training.planning import plan_from_arguments
+from class_hf.training.trainer_checks import warn_of_plan
 
 
 def rates(trainer):
@@ -110,7 +112,10 @@ def test_hyperparameter_search_over_the_curriculum(make):
     for number in (1, 2):
         combinations[0] = combinations[number]
         trainer.hyperparameter_search(space, n_trials=1, backend="optuna")
-    expected = [CurriculumPlan(np.zeros(24), epochs=e, batch_size=4, order=o, start=0.4) for o, e in combinations[1:]]
+    expected = [
+        plan_from_arguments(make(num_train_epochs=e, curriculum_order=o).args, trainer.train_dataset)
+        for o, e in combinations[1:]
+    ]
     assert plans[1:] == [(p.settings["order"], p.settings["epochs"], p.total_steps) for p in expected]
 
 
@@ -304,11 +309,30 @@ def test_torch_compile(make):
 
 
 def test_a_plan_that_leaves_pairs_out_is_warned_of(make, caplog):
-    make(num_train_epochs=3, curriculum_start=0.1).train()
+    make(num_train_epochs=3, curriculum_start=0.1, curriculum_span=0.75).train()
     assert "of 24 pairs: the other" in caplog.text and "set curriculum_span to 0.666 or less" in caplog.text
     caplog.clear()
     make(num_train_epochs=3, curriculum_span=0.666).train()
+    for epochs in (2, 3, 4, 5):
+        trainer = make(num_train_epochs=epochs)
+        warn_of_plan(trainer.plan, trainer.train_dataset, trainer.args)
+        assert trainer.plan.pool_sizes[-1] == 24
     assert "never trained on" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "words"),
+    (
+        (16, "each epoch leaves out 8 of 24 pairs, 33 % of those it admits (others in each epoch). "
+             "per_device_train_batch_size 12 leaves out less than 1 %."),
+        (11, None),  # 2 of 24
+        (24, None),
+    ),
+)  # fmt: skip
+def test_a_batch_that_leaves_out_many_pairs_is_warned_of(make, caplog, batch_size, words):
+    trainer = make(per_device_train_batch_size=batch_size, curriculum_order="none")
+    warn_of_plan(trainer.plan, trainer.train_dataset, trainer.args)
+    assert words in caplog.text if words else not caplog.text
 
 
 def test_equal_captions_and_a_loss_of_zero_are_warned_of(pairs, processor, make, caplog):

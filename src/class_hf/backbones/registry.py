@@ -159,10 +159,7 @@ def find_backbone(name: str) -> Backbone:
         return BACKBONES[name]
     if not is_object_path(name):
         raise ValueError(f"unknown backbone {name!r}; {did_you_mean(name, BACKBONES)}")
-    try:
-        backbone = load_object(name)
-    except (ValueError, ImportError) as error:
-        raise type(error)(f"backbone {error}") from error
+    backbone = load_object(name)
     if not isinstance(backbone, Backbone):
         raise ValueError(
             f"backbone {name!r} is a {type(backbone).__name__}; expected a class_hf.backbones.registry.Backbone."

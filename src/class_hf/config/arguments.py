@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from class_hf.config.json_objects import parse_json_object
 from class_hf.utils.numbers import positive_integer, probability, share
-from class_hf.utils.plugins import is_object_path
+from class_hf.utils.plugins import is_object_path, load_object
 from class_hf.utils.suggestions import did_you_mean
 
 # Names of the backbones in `backbones/registry.py`; `register_backbone` adds to them.
@@ -119,6 +119,10 @@ class DataArguments:
         """The arguments of [`~class_hf.training.preparation.load_splits`]."""
         names = ("data_dir", "dataset_name", "demo", "on_error", "max_train_pairs", "drop_suspects")
         return {name: getattr(self, name) for name in names}
+
+    def sampling(self) -> dict[str, Any]:
+        """Arguments of [`~class_hf.training.building.make_trainer`]."""
+        return {name: getattr(self, name) for name in ("eval_pairs", "eval_pool", "sentence_dropout")}
 
     def scoring(self) -> dict[str, Any]:
         """The arguments of [`~class_hf.training.scoring.add_difficulty`]."""
@@ -245,6 +249,11 @@ class ModelArguments:
     def __post_init__(self) -> None:
         if self.backbone not in BACKBONE_NAMES and not is_object_path(self.backbone):
             raise ValueError(f"unknown backbone {self.backbone!r}; {did_you_mean(self.backbone, BACKBONE_NAMES)}")
+        if is_object_path(self.backbone):
+            try:
+                load_object(self.backbone)
+            except (ValueError, ImportError) as error:
+                raise type(error)(f"backbone {error}") from error
         positive_integer.check("early_stopping_patience", self.early_stopping_patience)
         positive_integer.check("max_text_length", self.max_text_length)
         if self.text_from_scratch and (self.text_model == "lexical" or self.text_adapter is not None):
@@ -292,12 +301,14 @@ class RunArguments:
     """How the training command runs.
 
     Args:
-        dry_run (`bool`, *optional*, defaults to `False`): show the plan and train nothing.
+        dry_run (`bool`, *optional*, defaults to `False`): build all parts of the run and show the plan.
         overwrite (`bool`, *optional*, defaults to `False`): write into a folder that holds an earlier run.
         license (`str`, *optional*): license for the model card. Default: that of the data.
     """
 
-    dry_run: bool = field(default=False, metadata={"help": "Show the plan and train nothing."})
+    dry_run: bool = field(
+        default=False, metadata={"help": "Build all parts of the run, show the plan and train nothing."}
+    )
     overwrite: bool = field(
         default=False,
         metadata={"help": "Write into a folder that holds an earlier run (its results are removed) or other files."},

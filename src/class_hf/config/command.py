@@ -14,6 +14,12 @@ from class_hf.utils.messages import one_line
 # Errors that a user can cause. Their message says what to do, so nothing is added to it.
 USER_ERRORS: tuple[type[Exception], ...] = (ValueError, OSError, ImportError)
 INTERRUPTED = 130  # status of a process that SIGINT ended, as shells report it
+# Switches for the bars of libraries that are imported already.
+_BARS = {
+    "huggingface_hub.utils": "disable_progress_bars",
+    "datasets": "disable_progress_bars",
+    "transformers.utils.logging": "disable_progress_bar",
+}
 _PACKAGE = str(Path(__file__).parents[1])
 
 
@@ -66,6 +72,7 @@ def run_script(main: Callable[[list[str]], None]) -> None:
     Args:
         main: gets the words after the name of the command.
     """
+    hide_bars_in_pipes()
     status = run_command(main, sys.argv[1:])
     if status:
         sys.exit(status)
@@ -107,6 +114,21 @@ def run_command(main: Callable[[list[str]], None], argv: Sequence[str]) -> int:
             traceback.print_exc()
         print(f"error: {describe_error(error)}", file=sys.stderr)
         return 1
+
+
+def hide_bars_in_pipes() -> None:
+    """Switches off the progress bars of all libraries where standard error is no terminal, here and in processes that
+    this one starts.
+
+    The bars of this package check the stream. Those of transformers, datasets and huggingface_hub do not.
+    """
+    if sys.stderr.isatty():
+        return
+    for name in ("HF_HUB", "HF_DATASETS"):  # read when the library is imported; transformers reads the first
+        os.environ.setdefault(f"{name}_DISABLE_PROGRESS_BARS", "1")
+    for module, function in _BARS.items():
+        if module in sys.modules:
+            getattr(sys.modules[module], function)()
 
 
 def _without_debug(argv: Sequence[str]) -> tuple[list[str], bool]:

@@ -174,7 +174,8 @@ class CurriculumPlan:
         if self.num_pairs < settings.batch_size:
             raise ValueError(
                 f"the data set has {self.num_pairs} pairs, fewer than one global batch of {settings.batch_size}. "
-                "Lower per_device_train_batch_size or gradient_accumulation_steps."
+                "Lower per_device_train_batch_size, or its product with processes and gradient_accumulation_steps, to "
+                f"at most {self.num_pairs}."
             )
         if settings.group_size > 1 and (vectors is None or len(vectors) != self.num_pairs):
             raise ValueError(

@@ -100,26 +100,69 @@ def pick_columns(
     >>> pick_columns("a.csv", ["CID", "isosmiles", "note"], PAIR_COLUMNS, {"note": "description"})
     {'id': 0, 'smiles': 1, 'description': 2}
     """
-    chosen: dict[str, int] = {}
-    for column in wanted:
-        positions = candidates(header, column, column_mapping)
-        names = [header[position] for position in positions]
-        if not positions:
-            named = next((name for name, target in column_mapping.items() if target == column), None)
-            if named is not None:
-                raise ValueError(
-                    f"{where} has no column {named!r}; its columns are {shown(header)}. Correct the name in "
-                    f"--column_mapping or --*_column: {did_you_mean(named, header, otherwise='use one of these.')}"
-                )
-            advice = _SEPARATOR_ADVICE if len(header) == 1 and len(_words(header[0])) > 1 else ""
-            raise ValueError(
-                f"{where} has no column for {column!r}; its columns are {shown(header)}. "
-                f"{advice}{_advice(column, '<NAME>')}"
-            )
+    found = {column: candidates(header, column, column_mapping) for column in wanted}
+    missing = [column for column, positions in found.items() if not positions]
+    named = {name: target for name, target in column_mapping.items() if target in missing}
+    if named:
+        raise ValueError(_unknown_columns(where, list(named), header))
+    if missing:
+        advice = _SEPARATOR_ADVICE if len(header) == 1 and len(_words(header[0])) > 1 else ""
+        raise ValueError(
+            f"{where} has no {'column' if len(missing) == 1 else 'columns'} for {_listed(missing)}; its columns are "
+            f"{shown(header)}. {advice}{_advice(dict.fromkeys(missing, '<NAME>'))}"
+        )
+    for column, positions in found.items():
         if len(positions) > 1:
-            raise ValueError(f"{where}: the columns {names} could each be {column!r}. {_advice(column, names[0])}")
-        chosen[column] = positions[0]
-    return chosen
+            names = [header[position] for position in positions]
+            raise ValueError(f"{where}: the columns {names} could each be {column!r}. {_advice({column: names[0]})}")
+    return {column: positions[0] for column, positions in found.items()}
+
+
+def numbered_note(header: Sequence[str], chosen: Iterable[str], used: Iterable[int]) -> str | None:
+    """The note about a table without an id column, if one of its other columns may hold the ids.
+
+    Args:
+        header: column names of the table.
+        chosen: columns of this package that were found.
+        used: their positions in the header.
+
+    Returns:
+        The note without a full stop. None if there are ids, or no other columns.
+
+    >>> numbered_note(["ligand", "smiles"], ["smiles"], [1])
+    "no column has a usual name of ids, so rows are numbered; if one of ['ligand'] holds ids, name it with --id_column"
+    >>> numbered_note(["smiles"], ["smiles"], [0]) is None
+    True
+    """
+    used = set(used)
+    others = [name for position, name in enumerate(header) if position not in used and not name.startswith("_")]
+    if "id" in chosen or not others:
+        return None
+    return (
+        f"no column has a usual name of ids, so rows are numbered; if one of {shown(others)} holds ids, name it with "
+        "--id_column"
+    )
+
+
+def _unknown_columns(where: str, names: Sequence[str], header: Sequence[str]) -> str:
+    """The error about columns that a user named and the table lacks."""
+    near = {name: did_you_mean(name, header, otherwise="") for name in names}
+    similar = [f"{name!r}: {text}" if len(names) > 1 else text for name, text in near.items() if text]
+    return (
+        f"{where} has no {'column' if len(names) == 1 else 'columns'} {_listed(names)}; its columns are "
+        f"{shown(header)}. Correct the name in --column_mapping or --*_column: "
+        f"{' '.join(similar) or 'use one of these.'}"
+    )
+
+
+def _listed(names: Sequence[str]) -> str:
+    """Names in quotes.
+
+    >>> _listed(["smiles", "description", "id"])
+    "'smiles', 'description' and 'id'"
+    """
+    *first, last = map(repr, names)
+    return f"{', '.join(first)} and {last}" if first else last
 
 
 def _words(name: str) -> list[str]:
@@ -127,10 +170,13 @@ def _words(name: str) -> list[str]:
     return re.findall(r"\w+", name)
 
 
-def _advice(column: str, name: str) -> str:
-    """The sentence that says how to name a column."""
-    argument = f"{_ARGUMENTS[column]} {name!r} or " if column in _ARGUMENTS else ""
-    return f'Name it with {argument}--column_mapping \'{{"{name}": "{column}"}}\' (in Python: column_mapping).'
+def _advice(names: Mapping[str, str]) -> str:
+    """The sentence that says how to name columns: column of this package to the name in the table."""
+    arguments = [f"{_ARGUMENTS[column]} {name!r}" for column, name in names.items() if column in _ARGUMENTS]
+    argument = f"{' '.join(arguments)} or " if len(arguments) == len(names) else ""
+    mapping = ", ".join(f'"{name}": "{column}"' for column, name in names.items())
+    them = "it" if len(names) == 1 else "them"
+    return f"Name {them} with {argument}--column_mapping '{{{mapping}}}' (in Python: column_mapping)."
 
 
 def check_mapping(column_mapping: Mapping[str, str], headers: Mapping[str, Sequence[str]]) -> None:
@@ -145,14 +191,9 @@ def check_mapping(column_mapping: Mapping[str, str], headers: Mapping[str, Seque
 
     >>> check_mapping({"note": "description"}, {"a.csv": ["id", "note"]})
     """
-    known = {name for header in headers.values() for name in header}
-    for name in column_mapping:
-        if name not in known:
-            near = did_you_mean(name, sorted(known), otherwise="use one of these.")
-            raise ValueError(
-                f"{' and '.join(headers)} has no column {name!r}; its columns are {shown(sorted(known))}. Correct the "
-                f"name in --column_mapping or --*_column: {near}"
-            )
+    known = sorted({name for header in headers.values() for name in header})
+    if unknown := [name for name in column_mapping if name not in known]:
+        raise ValueError(_unknown_columns(" and ".join(headers), unknown, known))
 
 
 def checked_mapping(column_mapping: Mapping[str, str] | None) -> dict[str, str]:

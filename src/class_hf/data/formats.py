@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from class_hf.data.columns import PAIR_COLUMNS, POOL_COLUMNS
+from class_hf.data.columns import PAIR_COLUMNS, POOL_COLUMNS, numbered_note
 from class_hf.data.keep import is_kept
 from class_hf.data.sdf import pubchem_smiles
 from class_hf.data.tables import (
@@ -160,7 +160,11 @@ def _pair_table(
     if source.format != "sdf":
         stereo = any(mark in smiles for smiles in columns["smiles"] for mark in "@/\\")
         warn_flat(source.name, names["smiles"], stereo)
-    notes = tuple(f"{source.name}: {message}" for message in source.notes.messages())
+    messages = source.notes.messages()
+    if not has_ids and "id" in optional:
+        numbered = numbered_note(source.header, [name for name in chosen if name != "id"], chosen.values())
+        messages += [numbered] if numbered else []
+    notes = tuple(f"{source.name}: {message}" for message in messages)
     return Table(source.name, columns, tuple(source.header), places, faults, notes)
 
 

@@ -44,10 +44,10 @@ def read_dropped(path: str | Path) -> list[tuple[str, str]]:
             # Spreadsheets of some countries write semicolons.
             reader = csv.DictReader(file, delimiter=";" if header.count(";") > header.count(",") else ",")
             columns = list(reader.fieldnames or [])
-            missing = [name for name in ("id", "keep") if name not in columns]
+            missing = [repr(name) for name in ("id", "keep") if name not in columns]
             if missing:
                 raise ValueError(
-                    f"{path} has no column {missing[0]!r}; its columns are {', '.join(columns) or 'none'}."
+                    f"{path} has no column {' and '.join(missing)}; its columns are {', '.join(columns) or 'none'}."
                 )
             for row in reader:
                 answer = is_kept(row["keep"] or "")

@@ -4,7 +4,7 @@ import hashlib
 import json
 import logging
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from datasets import Dataset, DatasetDict, load_from_disk
 from datasets.table import InMemoryTable
 from rdkit import rdBase
 
-from class_hf.data.columns import check_mapping, checked_mapping
+from class_hf.data.columns import check_mapping, checked_mapping, numbered_note
 from class_hf.data.smiles import ASCII_SPACE
 from class_hf.data.tables import (
     FileTable,
@@ -145,7 +145,7 @@ def _named_columns(where: str, table: Dataset, mapping: Mapping[str, str], requi
     refuse_nested(where, table, [table.column_names[position] for position in chosen.values()])
     notes = Notes()
     names = new_names(table.column_names, chosen, notes)
-    _log(where, notes.messages())
+    log_notes(where, table.column_names, chosen, notes.messages())
     table = table.rename_columns({old: new for old, new in names.items() if old != new})
     for column in chosen:
         if table.features[column].dtype not in ("string", "large_string"):
@@ -191,7 +191,7 @@ def _read_file(file: SourceFile, mapping: dict[str, str], required: str) -> Data
     target = folder / _digest(file.path, key)
     if not datasets.is_caching_enabled():
         data = pa.Table.from_batches(_batches(table, names), _schema(names))
-        _log(file.name, table.notes.messages())
+        log_notes(file.name, table.header, chosen, table.notes.messages())
         return Dataset(InMemoryTable(data))
     if not target.is_dir():
         folder.mkdir(parents=True, exist_ok=True)
@@ -207,13 +207,22 @@ def _read_file(file: SourceFile, mapping: dict[str, str], required: str) -> Data
             except OSError:
                 if not target.is_dir():  # otherwise another process wrote the same table first
                     raise
-    _log(file.name, json.loads((target / "notes.json").read_text(encoding="utf-8")))
+    messages = json.loads((target / "notes.json").read_text(encoding="utf-8"))
+    log_notes(file.name, table.header, chosen, messages)
     return Dataset.from_file(str(target / "rows.arrow"))
 
 
-def _log(name: str, messages: list[str]) -> None:
-    """Warns about what was changed while a table was read."""
-    for message in messages:
+def log_notes(name: str, header: Sequence[str], chosen: Mapping[str, int], messages: Iterable[str]) -> None:
+    """Warns about what was changed while a table was read, and of rows that are numbered.
+
+    Args:
+        name: the table.
+        header: its column names.
+        chosen: position in the header by column of this package.
+        messages: what was changed.
+    """
+    numbered = numbered_note(header, chosen, chosen.values())
+    for message in [*messages, *([numbered] if numbered else [])]:
         logger.warning("%s: %s.", name, message)
 
 

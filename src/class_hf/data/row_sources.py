@@ -15,7 +15,7 @@ from datasets import Dataset
 from fsspec.implementations.local import LocalFileSystem
 
 from class_hf.data.columns import check_mapping
-from class_hf.data.molecule_tables import merge_columns, new_names, read_molecules
+from class_hf.data.molecule_tables import log_notes, merge_columns, new_names, read_molecules
 from class_hf.data.tables import choose_columns, first_line
 from class_hf.data.text_files import Notes, OnError
 from class_hf.utils.files import file_digest
@@ -165,6 +165,7 @@ class ParquetRows:
                 column = first.names[position]
                 raise ValueError(f"{name}: the column {column!r} holds lists or objects; expected a text in each row.")
         names = new_names(first.names, chosen, Notes())
+        log_notes(name, first.names, chosen, [])
         digest.update(repr(sorted(names.items())).encode())
         self.identity = digest.hexdigest()[:32]
         self.schema = pa.schema(

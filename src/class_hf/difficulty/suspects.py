@@ -90,6 +90,7 @@ def find_suspects(
     rounds: int = 2,
     reference_steps: int = 150,
     max_listed: int = 1000,
+    min_probability: float = 0.0,
 ) -> Suspects:
     """Estimates for each pair the probability that it is wrong.
 
@@ -108,7 +109,8 @@ def find_suspects(
             pairs only; they raise the AUC on ChEBI-20 a little and take about 20 CPU seconds each.
         rounds: 1 or 2.
         reference_steps: optimizer steps of each small model.
-        max_listed: number of suspects with details.
+        max_listed: largest number of suspects with details.
+        min_probability: smallest probability of being wrong of a suspect with details, in [0, 1].
 
     Returns:
         The suspects.
@@ -118,7 +120,8 @@ def find_suspects(
     """
     if len(pairs) < MIN_PAIRS:
         raise ValueError(f"finding suspects needs at least {MIN_PAIRS} pairs, got {len(pairs)}.")
-    for name, value, low, high in (("cross_fits", cross_fits, 0, 8), ("rounds", rounds, 1, 2)):
+    ranges = (("cross_fits", cross_fits, 0, 8), ("rounds", rounds, 1, 2), ("min_probability", min_probability, 0, 1))
+    for name, value, low, high in ranges:
         if not low <= value <= high:
             raise ValueError(f"{name}={value}: expected {low} to {high}.")
     rows = np.arange(len(pairs))
@@ -141,6 +144,7 @@ def find_suspects(
         probabilities = wrong_probabilities(ratios, max(share.value, 0.1 / len(pairs)))
         trust = 1 - probabilities
     listed = np.lexsort((np.asarray(pairs.ids), -ratios))[:max_listed]
+    listed = listed[probabilities[listed] >= min_probability]
     details = _describe(votes, pairs, listed, probabilities)
     return Suspects(list(pairs.ids), probabilities, ratios, share, listed, *details)
 

@@ -1,6 +1,7 @@
 """Loads trained models from a folder, from the Hub, or from an installed package. Damaged models are refused."""
 
 import logging
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -171,7 +172,12 @@ def _complete(argument: str, name: str) -> Iterator[None]:
 
 @contextmanager
 def _quiet_loading() -> Iterator[None]:
-    """Drops what transformers logs while it loads weights, since its report of many lines is not for the user."""
+    """Drops what transformers logs while it loads weights, since its report of many lines is not for the user. Its
+    progress bar is shown on a terminal only.
+    """
+    hide_bar = transformers.logging.is_progress_bar_enabled() and not sys.stderr.isatty()
+    if hide_bar:
+        transformers.logging.disable_progress_bar()
     logger = transformers.logging.get_logger("transformers")
     handlers, propagate = list(logger.handlers), logger.propagate
     logger.handlers, logger.propagate = [logging.NullHandler()], False
@@ -179,6 +185,8 @@ def _quiet_loading() -> Iterator[None]:
         yield
     finally:
         logger.handlers, logger.propagate = handlers, propagate
+        if hide_bar:
+            transformers.logging.enable_progress_bar()
 
 
 def _check_weights(info: Mapping[str, Any]) -> None:

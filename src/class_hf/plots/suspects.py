@@ -98,6 +98,7 @@ def review_page(records: list[dict[str, Any]], suspects: Suspects, pairs: Datase
     """
     shown = records[:MAX_PICTURES]
     parts = [_article(record, suspects, pairs, place) for place, record in enumerate(shown)]
+    listed = f"The first {len(shown):,} of {len(records):,} listed suspects:" if shown else "No pair is suspect."
     depths = [depth for depth in (10, 50, 100, 500, 1000) if depth < len(suspects.ids)]
     table = "".join(f"<tr><td>{depth:,}</td><td>{suspects.precision_at(depth):.0%}</td></tr>" for depth in depths)
     return (
@@ -108,7 +109,7 @@ def review_page(records: list[dict[str, Any]], suspects: Suspects, pairs: Datase
         f"<p>{escape(str(suspects))}.</p><p>Set the column <code>keep</code> of suspects.csv to no or yes, and pass "
         "the file as <code>--drop_suspects</code> to class-hf train or class-hf score.</p>"
         f"<table><tr><th>first suspects</th><th>expected to be wrong</th></tr>{table}</table>"
-        f"<p>The first {len(shown):,} of {len(records):,} listed suspects:</p>{''.join(parts)}</body></html>\n"
+        f"<p>{listed}</p>{''.join(parts)}</body></html>\n"
     )
 
 

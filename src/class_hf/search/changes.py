@@ -77,7 +77,7 @@ class IndexChange:
         ids = new["id"][:]
         numbers = self.store.numbers(ids)
         if unknown := [row_id for row_id in ids if row_id not in numbers]:
-            raise ValueError(f"{_listed(unknown, 'not')} in the index; add them. {self._similar(unknown[0])}")
+            raise ValueError(f"{_listed(unknown, 'not')} in the index; add them. {self._similar(unknown[0])}".rstrip())
         repeated = [row_id for row_id in ids if len(numbers[row_id]) > 1]
         repeated += [row_id for row_id, count in Counter(ids).items() if count > 1]
         if repeated:
@@ -95,7 +95,7 @@ class IndexChange:
             raise ValueError(f"the id {wrong[0]!r} has the type {type(wrong[0]).__name__}; expected ids as text.")
         numbers = self.store.numbers(ids)
         if unknown := sorted(set(ids) - set(numbers)):
-            raise ValueError(f"{_listed(unknown, 'not')} in the index. {self._similar(unknown[0])}")
+            raise ValueError(f"{_listed(unknown, 'not')} in the index. {self._similar(unknown[0])}".rstrip())
         removed = np.array(sorted(number for several in numbers.values() for number in several), np.int64)
         if len(removed) == self.store.config["molecules"]:
             raise ValueError("no molecule would be left in the index; remove the index instead.")
@@ -106,10 +106,16 @@ class IndexChange:
         return self.store.config["dimension"]
 
     def _similar(self, row_id: str) -> str:
-        """Which id the user may have meant."""
+        """Which id the user may have meant, as it is stored. A sentence, or nothing."""
+        parts = [part.strip() for part in row_id.split(",")]
+        if len(parts) > 1 and set(self.store.numbers(parts)) == set(parts):
+            return f"Separate ids by spaces: {' '.join(parts)}"
         if self.store.config["molecules"] > _SUGGEST_UP_TO:
             return "Check the ids."
-        return did_you_mean(row_id, {known for block in self.store.read(["id"]) for known in block["id"]}, "")
+        stored = sorted({known for block in self.store.read(["id"]) for known in block["id"]})
+        other_case = next((known for known in stored if known.casefold() == row_id.casefold()), row_id)
+        suggestion = did_you_mean(other_case, stored, "")
+        return suggestion[:1].upper() + suggestion[1:]
 
     def _described(self, molecules: Dataset, on_error: OnError) -> Dataset:
         """The new molecules with their properties and the columns of the index."""

@@ -32,12 +32,8 @@ def answer(question: dict[str, Any]) -> dict[str, Any]:
     with rdBase.BlockLogs():
         if "check" in question:
             for smiles in question["check"]:
-                try:
-                    molecule = Chem.MolFromSmiles(smiles)
-                except RuntimeError:  # a failed check in RDKit's code, such as on [#200]
-                    molecule = None
-                if molecule is None or molecule.GetNumAtoms() == 0:
-                    return {"error": f"RDKit cannot parse the SMILES {smiles[:200]!r}."}
+                if reason := refusal_reason(smiles):
+                    return {"error": f"RDKit cannot parse the SMILES {smiles[:200]!r}: {reason}."}
             return {"answer": None}
         pattern = Chem.MolFromSmarts(question["smarts"])
         if pattern is None or pattern.GetNumAtoms() == 0:
@@ -53,6 +49,24 @@ def answer(question: dict[str, Any]) -> dict[str, Any]:
                 if len(positions) == question["wanted"]:
                     break
         return {"answer": positions}
+
+
+def refusal_reason(smiles: str) -> str | None:
+    """Why RDKit cannot parse a SMILES, or None. The words are those of `class_hf.models.smiles`, where a test compares
+    them: this file cannot import it."""
+    from rdkit import Chem
+
+    try:
+        molecule = Chem.MolFromSmiles(smiles)
+        if molecule is not None:
+            return None if molecule.GetNumAtoms() else "it has no atoms"
+        molecule = Chem.MolFromSmiles(smiles, sanitize=False)
+        problems = [] if molecule is None else Chem.DetectChemistryProblems(molecule)
+    except RuntimeError as error:  # a failed check in RDKit's code, such as on [#200], with its file and stack
+        return " ".join(str(error).split("Violation occurred")[0].split())
+    if problems:
+        return " ".join(problems[0].Message().split())
+    return "the syntax is invalid" if molecule is None else "the extension is invalid"
 
 
 def certain_elements(pattern: Any) -> list[str]:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
 from class_hf._version import __version__
@@ -21,6 +22,7 @@ from class_hf.service.schemas import (
     CaptionsBody,
     EmbeddingsAnswer,
     ErrorAnswer,
+    Filters,
     HealthAnswer,
     MoleculesBody,
     SearchAnswer,
@@ -29,6 +31,7 @@ from class_hf.service.schemas import (
 )
 from class_hf.service.settings import ServiceSettings
 from class_hf.utils.json_text import json_text
+from class_hf.utils.suggestions import did_you_mean
 
 _ERRORS: dict[int | str, dict[str, Any]] = {
     401: {"model": ErrorAnswer, "description": "The bearer token is missing or wrong."},
@@ -36,6 +39,12 @@ _ERRORS: dict[int | str, dict[str, Any]] = {
     422: {"model": ErrorAnswer, "description": "The request is malformed, or above a limit."},
     429: {"model": ErrorAnswer, "description": "Too many queries wait. Send the request again later."},
     503: {"model": ErrorAnswer, "description": "The request took longer than the time limit."},
+}
+_BODIES: dict[str, type[BaseModel]] = {
+    "/v1/search": SearchBody,
+    "/v1/captions": CaptionsBody,
+    "/v1/embed/text": TextsBody,
+    "/v1/embed/molecules": MoleculesBody,
 }
 _DECIMALS = 8  # of a component of a vector: float32 has no more
 
@@ -134,7 +143,7 @@ def _add_errors(app: FastAPI) -> None:
 
     def handle(kind: type[Exception], status: int | None, headers: dict[str, str] | None = None) -> None:
         async def answer(request: Request, error: Any) -> Response:
-            body = error_body(_reason(error))
+            body = error_body(_reason(error, request.url.path))
             code = error.status_code if status is None else status
             return Response(body, code, headers, media_type="application/json")
 
@@ -147,35 +156,46 @@ def _add_errors(app: FastAPI) -> None:
     handle(QueueIsFull, 429, {"Retry-After": "1"})
 
 
-def _reason(error: Any) -> str:
-    """The reason in one line."""
+def _reason(error: Any, path: str) -> str:
+    """The reason in one line, for a request to a path."""
     if isinstance(error, HTTPException):
         routes = {404: "there is no such route; /openapi.json lists them.", 405: "this route has another method."}
         return routes.get(error.status_code, str(error.detail))
     if isinstance(error, QueueIsFull):
         return "too many queries wait; send the request again later."
     if isinstance(error, RequestValidationError):
-        return validation_reason(error.errors())
+        return validation_reason(error.errors(), _BODIES.get(path))
     return str(error)
 
 
-def validation_reason(errors: Any) -> str:
+def validation_reason(errors: Any, body: type[BaseModel] | None = None) -> str:
     """The first field that is wrong, and how. Values are not quoted.
 
     Args:
         errors: from pydantic.
+        body: *optional*, the class of the request. A similar field is named in place of an unknown one.
 
     >>> wrong = {"msg": "Input should be a valid integer", "type": "int_type"}
     >>> validation_reason([{"loc": ("body", "k"), **wrong}])
     'k: input should be a valid integer.'
+    >>> validation_reason([{"loc": ("body", "text"), "msg": "", "type": "extra_forbidden"}], TextsBody)
+    "text is not a field of this request. Did you mean 'texts'? Its fields are texts."
     """
+    # A misspelt field causes two errors where it is required. The one about the wrong name comes first.
+    errors = sorted(errors, key=lambda error: error["type"] != "extra_forbidden")
     field = errors[0]["loc"][1:2]
     if errors[0]["type"] == "json_invalid":
         return "the body is not valid JSON."
     if not field:
         return "the body is not a JSON object; send it with the header 'Content-Type: application/json'."
     if errors[0]["type"] == "extra_forbidden":
-        return f"{_dotted(errors[0]['loc'])} is not a field of this request."
+        location = errors[0]["loc"]
+        model = Filters if len(location) > 2 and location[1] == "filters" else body
+        unknown = f"{_dotted(location)} is not a field of this request"
+        if model is None:
+            return f"{unknown}."
+        near = did_you_mean(location[-1], model.model_fields, otherwise="").replace("did", "Did", 1)
+        return f"{unknown}. {near} Its fields are {', '.join(model.model_fields)}.".replace("  ", " ")
     # A field that takes several types has an error for each.
     messages = dict.fromkeys(error["msg"] for error in errors if error["loc"][1:2] == field)
     text = " or ".join(messages).replace(" or Input should be", " or")

@@ -60,7 +60,13 @@ def data_source(study: Study, data_dir: str | None) -> list[str]:
 
 
 def share_settings(
-    study: Study, output: Path, *, data_dir: str | None, launch: str | None, report_only: bool
+    study: Study,
+    output: Path,
+    *,
+    data_dir: str | None,
+    launch: str | None,
+    report_only: bool = False,
+    dry_run: bool = False,
 ) -> dict[str, Any]:
     """Reads or writes the settings that all runs of a folder share. Otherwise their numbers would not be comparable.
 
@@ -70,6 +76,7 @@ def share_settings(
         data_dir: see [`data_source`].
         launch: command that starts a run.
         report_only: whether the settings are only read.
+        dry_run: whether the settings are only compared with those in the folder, if there are any.
 
     Returns:
         `data`, the arguments of the data source, and `launch`, the words of the command.
@@ -84,6 +91,8 @@ def share_settings(
         return json.loads(file.read_text())
     shared = {"data": data_source(study, data_dir), "launch": shlex.split(launch or "")}
     if not (output / "difficulty" / REFERENCE[0] / "summary.json").is_file():  # nothing depends on it yet
+        if dry_run:
+            return shared
         write_json(file, shared)
     for key, value in json.loads(file.read_text()).items():
         if value != shared[key]:

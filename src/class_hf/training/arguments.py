@@ -34,8 +34,8 @@ class CurriculumTrainingArguments(TrainingArguments):
         curriculum_start (`float`, *optional*, defaults to 0.3): share of the pairs in the first epoch, in (0, 1].
         curriculum_power (`float`, *optional*, defaults to 2.0): exponent of `root` pacing, 1 or more.
         curriculum_stages (`int`, *optional*, defaults to 4): number of stages of `stages` pacing.
-        curriculum_span (`float`, *optional*, defaults to 0.75): share of the run after which all pairs are admitted,
-            in (0, 1].
+        curriculum_span (`float`, *optional*): share of the run after which all pairs are admitted, in (0, 1]. Default:
+            0.75, and with 2 or 3 epochs 0.5 or 2/3, so that the last epoch admits all pairs.
         curriculum_end (`str`, *optional*, defaults to `"1"`): share of the pairs that is admitted at the end, a number
             in (0, 1], or `"auto"`. The other pairs are never trained on: those with the largest `wrong_probability` if
             the training set has that column (`class-hf train` computes it), else the last ones of the order. `"auto"`
@@ -97,8 +97,11 @@ class CurriculumTrainingArguments(TrainingArguments):
     curriculum_start: float = field(default=0.3, metadata={"help": "Share of the pairs in the first epoch, (0, 1]."})
     curriculum_power: float = field(default=2.0, metadata={"help": "Exponent of `root` pacing, 1 or more."})
     curriculum_stages: int = field(default=4, metadata={"help": "Number of stages of `stages` pacing."})
-    curriculum_span: float = field(
-        default=0.75, metadata={"help": "Share of the run after which all pairs are admitted, (0, 1]."}
+    curriculum_span: float | None = field(
+        default=None,
+        metadata={
+            "help": "Share of the run after which all pairs are admitted, (0, 1]. Default: 0.75; with few epochs less."
+        },
     )
     curriculum_end: str = field(
         default="1",

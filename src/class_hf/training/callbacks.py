@@ -35,10 +35,17 @@ class CurriculumCallback(TrainerCallback):
     def __init__(self, plan: CurriculumPlan, intensity: IntensitySchedule):
         self.plan = plan
         self.intensity = intensity
-        self.accuracies: list[torch.Tensor] = []  # of the micro-batches of the current step
+        self.losses: list[torch.Tensor] = []  # of the micro-batches of the current step
+        self.accuracies: list[torch.Tensor] = []  # likewise
+        self.step_means: dict[str, torch.Tensor] = {}  # `loss` and `in_batch_accuracy` of the last step
         self.step_accuracies: list[torch.Tensor] = []  # of the steps since the last log
         self._learning_rates: list[float] = []
         self.costs = TrainingCosts()
+
+    def see(self, loss: torch.Tensor, accuracy: torch.Tensor) -> None:
+        """Takes in the loss and the in-batch accuracy of a micro-batch, scalars."""
+        self.losses.append(loss.detach())
+        self.accuracies.append(accuracy)
 
     def at(self, step: int) -> Intensity:
         """The intensity of step `step`, counted from 0, times the factors of its stage."""
@@ -54,7 +61,7 @@ class CurriculumCallback(TrainerCallback):
         state.num_train_epochs = self.plan.epochs
         # A checkpoint's state holds the intervals of the earlier start; those of the arguments are applied.
         state.compute_steps(args, state.max_steps)
-        self.accuracies, self.step_accuracies = [], []
+        self.losses, self.accuracies, self.step_accuracies = [], [], []
         if rank():
             # The Trainer gives all processes the same seed, so they would drop the same units in each batch. A resume
             # restores the state of each process after this.
@@ -95,7 +102,8 @@ class CurriculumCallback(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
     ) -> None:
         accuracy = torch.stack(self.accuracies).mean()
-        self.accuracies = []
+        self.step_means = {"loss": torch.stack(self.losses).mean(), "in_batch_accuracy": accuracy}
+        self.losses, self.accuracies = [], []
         self.step_accuracies.append(accuracy)
         if self.intensity.mode == "adaptive":
             self.intensity.update(accuracy.item())

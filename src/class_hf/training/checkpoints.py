@@ -127,7 +127,8 @@ def choose_checkpoint(resume: str | bool | None, output_dir: str | Path) -> str 
                 logger.warning("%s holds no complete checkpoint: the run starts from the beginning.", output_dir)
         else:
             message[0] = str(resume)
-            message[1] = fault_of(str(resume)) if (Path(str(resume)) / CURRICULUM_STATE_NAME).is_file() else None
+            is_checkpoint = (Path(str(resume)) / CURRICULUM_STATE_NAME).is_file()
+            message[1] = fault_of(str(resume)) if is_checkpoint else "it is no checkpoint of this trainer"
     if world_size() > 1:
         broadcast_object_list(message)
     checkpoint, fault = message

@@ -9,7 +9,7 @@ from datasets import Dataset
 
 from class_hf.curriculum.grouping import pair_vectors
 from class_hf.curriculum.plan import CurriculumPlan
-from class_hf.curriculum.stages import STAGE_SETTINGS
+from class_hf.curriculum.stages import DEFAULT_SPAN, STAGE_SETTINGS
 from class_hf.difficulty.pair_features import PairFeatures
 from class_hf.training.arguments import CurriculumTrainingArguments
 from class_hf.training.streams import is_stream
@@ -80,11 +80,26 @@ def _plan_settings(args: CurriculumTrainingArguments) -> dict[str, Any]:
         "start": args.curriculum_start,
         "power": args.curriculum_power,
         "stages": args.curriculum_stages,
-        "span": args.curriculum_span,
+        "span": _span(args),
         "seed": args.seed if args.data_seed is None else args.data_seed,
         "max_steps": args.max_steps if args.max_steps > 0 else None,
         **{name: getattr(args, f"curriculum_{name}") for name in STAGE_SETTINGS},
     }
+
+
+def _span(args: CurriculumTrainingArguments) -> float:
+    """The span of the plan. By default the usual one, or a smaller one with which the last of few epochs admits all
+    pairs.
+
+    >>> runs = [CurriculumTrainingArguments("out", use_cpu=True, num_train_epochs=epochs) for epochs in (1, 2, 3, 4)]
+    >>> [round(_span(args), 3) for args in runs]
+    [0.75, 0.5, 0.667, 0.75]
+    """
+    if args.curriculum_span is not None:
+        return args.curriculum_span
+    epochs = args.num_train_epochs
+    # Epochs of stages replace the span.
+    return DEFAULT_SPAN if args.curriculum_stage_epochs or epochs <= 1 else min(DEFAULT_SPAN, (epochs - 1) / epochs)
 
 
 def _plan_of_stream(args: CurriculumTrainingArguments, rows: Any) -> CurriculumPlan:

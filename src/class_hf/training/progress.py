@@ -41,9 +41,9 @@ def duration(seconds: float) -> str:
 class TrainingTable(ProgressCallback):
     """Prints one line per evaluation, below a line of titles. Without evaluations, one line per log entry.
 
-    `loss` and `accuracy` (in the batch) are means over the log entries since the last line. `pool` is the number of
-    pairs that the curriculum admits. On a terminal there is a progress bar too. With JSON, each log entry becomes a
-    line of the logger of this module, with all values.
+    `loss` and `accuracy` (in the batch) are means over the steps since the last line, of the first process. `pool` is
+    the number of pairs that the curriculum admits. On a terminal there is a progress bar too. With JSON, each log
+    entry becomes a line of the logger of this module, with all values.
 
     Args:
         curriculum ([`CurriculumCallback`]): the curriculum of the run. Its clock continues after a resume.
@@ -53,7 +53,8 @@ class TrainingTable(ProgressCallback):
     def __init__(self, curriculum: CurriculumCallback, as_json: bool = False):
         super().__init__()
         self.curriculum, self.as_json = curriculum, as_json
-        self._logs: list[dict[str, float]] = []
+        self._sums: dict[str, Any] = {}
+        self._steps = 0
         self._has_titles = False
 
     @classmethod
@@ -74,11 +75,15 @@ class TrainingTable(ProgressCallback):
         return table
 
     def on_train_begin(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        self._logs, self._has_titles = [], False
+        self._sums, self._steps, self._has_titles = {}, 0, False
         if not args.disable_tqdm:
             super().on_train_begin(args, state, control, **kwargs)
 
     def on_step_end(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        # Sums stay on the device: reading them would wait for it in each step.
+        for name, value in self.curriculum.step_means.items():
+            self._sums[name] = self._sums.get(name, 0.0) + value
+        self._steps += 1
         if self.training_bar is not None:
             super().on_step_end(args, state, control, **kwargs)
 
@@ -102,10 +107,8 @@ class TrainingTable(ProgressCallback):
             return
         if self.as_json:
             logger.info("training", extra={"step": state.global_step, **logs})
-        if "loss" in logs:
-            self._logs.append(logs)
-            if args.eval_strategy == IntervalStrategy.NO:
-                self._print_line(state, {})
+        if "loss" in logs and args.eval_strategy == IntervalStrategy.NO:
+            self._print_line(state, {})
 
     def on_evaluate(
         self,
@@ -125,20 +128,18 @@ class TrainingTable(ProgressCallback):
             return
         plan, seconds = self.curriculum.plan, self.curriculum.wall_seconds
         remaining = seconds / state.global_step * (plan.total_steps - state.global_step)
-        means = {
-            name: _mean([logs[name] for logs in self._logs if name in logs]) for name in ("loss", "in_batch_accuracy")
-        }
+        means = {name: float(total) / self._steps for name, total in self._sums.items()}
         cells = [
             f"{state.epoch or 0:.2f}",
             f"{state.global_step:,}",
-            _number(means["loss"], 4),
-            _number(means["in_batch_accuracy"], 3),
+            _number(means.get("loss"), 4),
+            _number(means.get("in_batch_accuracy"), 3),
             f"{plan.pool_sizes[plan.epoch_at(state.global_step - 1)]:,}",
             *(_number(metrics.get(f"eval_{name}"), 3) for name in ("mrr", "hits@1", "hits@10")),
             duration(seconds),
             duration(remaining) if remaining else "-",
         ]
-        self._logs = []
+        self._sums, self._steps = {}, 0
         if not self._has_titles:
             self._has_titles = True
             self._write("".join(f"{title:>{width}}" for title, width in _COLUMNS.items()))
@@ -149,10 +150,6 @@ class TrainingTable(ProgressCallback):
             self.training_bar.write(line)
         else:
             print(line, flush=True)
-
-
-def _mean(values: list[float]) -> float | None:
-    return sum(values) / len(values) if values else None
 
 
 def _number(value: float | None, decimals: int) -> str:

@@ -277,7 +277,7 @@ class CurriculumTrainer(ResumingTrainer):
                 self.curriculum.costs.earlier = state.get("costs", {})
                 self._no_progress = NoProgressWarning()
                 if self.is_world_process_zero():
-                    warn_of_plan(self.plan, self._rows)
+                    warn_of_plan(self.plan, self._rows, self.args)
                 output = super().train(checkpoint, *args, **kwargs)
                 self.train_costs = self.training_costs()
                 return output
@@ -322,7 +322,7 @@ class CurriculumTrainer(ResumingTrainer):
                 no_sync=lambda: self.accelerator.no_sync(model),
             )
         if self.curriculum is not None and model.training:
-            self.curriculum.accuracies.append(result.accuracy)
+            self.curriculum.see(result.loss, result.accuracy)
             self.curriculum.costs.add(tokens=count_tokens(inputs))
         return (loss, outputs) if return_outputs else loss
 

@@ -49,6 +49,8 @@ _PLAN_ARGUMENTS += [
 ]
 # With so many of the steps, leaving wrong pairs out gained what docs/wrong_pairs.md reports.
 _SHARE_OF_STEPS = 0.9
+# A larger share of an epoch's pairs that are not drawn is warned of.
+_MOST_NOT_DRAWN = 0.1
 # Arguments of `Trainer` that have no effect here.
 _REFUSED = {
     "compute_loss_func": "pass loss=, which receives the embeddings",
@@ -233,13 +235,55 @@ def check_selection(
         )
 
 
-def warn_of_plan(plan: CurriculumPlan, rows: Any) -> None:
-    """Warns of a plan that never admits some pairs or is short, and of captions or molecules that are all equal.
+def pairs_not_drawn(plan: CurriculumPlan, batch_size: int) -> float:
+    """Share of the admitted pairs that are not drawn, because an epoch has complete batches only.
+
+    Args:
+        plan: the plan.
+        batch_size: global batch size.
+
+    Returns:
+        The mean over the epochs, weighted by their pools, in [0, 1).
+
+    >>> plan = CurriculumPlan(num_pairs=177, epochs=2, batch_size=128, order="none")
+    >>> round(pairs_not_drawn(plan, 128), 3), round(pairs_not_drawn(plan, 88), 3)
+    (0.277, 0.006)
+    """
+    return sum(pool % batch_size for pool in plan.pool_sizes) / sum(plan.pool_sizes)
+
+
+def _warn_of_batch(plan: CurriculumPlan, args: CurriculumTrainingArguments) -> None:
+    """Warns if complete batches leave out many pairs of each epoch, and names the best batch size."""
+    share = pairs_not_drawn(plan, plan.batch_size)
+    if share <= _MOST_NOT_DRAWN or plan.has_stages:
+        return
+    parts = args.world_size * args.gradient_accumulation_steps
+    largest = args.per_device_train_batch_size
+    sizes = range(largest, largest // 2, -1)  # of equal ones the largest: more negatives
+    best = min(sizes, key=lambda size: pairs_not_drawn(plan, size * parts))
+    rest = pairs_not_drawn(plan, best * parts)
+    logger.warning(
+        "Batches are complete, so each epoch leaves out %s pairs, %.0f %% of those it admits (others in each epoch). "
+        "per_device_train_batch_size %s leaves out %s %%.",
+        "some"
+        if len(set(plan.pool_sizes)) > 1
+        else f"{plan.pool_sizes[0] % plan.batch_size:,} of {plan.pool_sizes[0]:,}",
+        100 * share,
+        best,
+        f"{100 * rest:.0f}" if rest >= 0.005 else "less than 1",
+    )
+
+
+def warn_of_plan(plan: CurriculumPlan, rows: Any, args: CurriculumTrainingArguments) -> None:
+    """Warns of a plan that never admits or draws some pairs or is short, and of captions or molecules that are all
+    equal.
 
     Args:
         plan: the plan of the run.
         rows: the training set.
+        args: the arguments of the run.
     """
+    _warn_of_batch(plan, args)
     missing = plan.num_pairs - plan.num_left_out - max(plan.pool_sizes)
     if missing > 0:
         span = math.floor(1000 * (plan.epochs - 1) / plan.settings["epochs"]) / 1000
