@@ -166,7 +166,11 @@ def test_the_recipe_writes_everything(recipe, pairs, tmp_path, monkeypatch, caps
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
     source = tmp_path / "pairs.csv"
     renamed = pairs.remove_columns("id").add_column("id", [f"p{row}" for row in range(len(pairs))])
-    write_table(source, [[*row.values(), "train"] for row in renamed], (*renamed.column_names, "split"))
+    write_table(
+        source,
+        [[*row.values(), "validation" if row["id"] == "p100" else "train"] for row in renamed],
+        (*renamed.column_names, "split"),
+    )
     output = tmp_path / "out"
     recipe.main(["--data_dir", str(source), "--output_dir", str(output), "--cross_fits", "0"])
     assert sorted(path.name for path in output.iterdir()) == [
