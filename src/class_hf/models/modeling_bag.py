@@ -1,5 +1,7 @@
 """The two light towers: a bag of embeddings and a small MLP, over n-grams of a caption or substructures."""
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -10,8 +12,49 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling
 from .configuration_text_molecule import BagConfig, LexicalConfig, MoleculeFingerprintConfig
 
 
+class BagTable(nn.Embedding):
+    """The embedding table of bags of ids, whose gradient can be compact.
+
+    A batch uses few rows of a large table. A compact gradient is a coalesced sparse tensor of these rows. It takes
+    less time and memory than a dense one, but needs an optimizer that reads it. The trainer sets `compact_gradients`
+    where its optimizer does.
+    """
+
+    compact_gradients = False
+
+
+class CompactBagSum(torch.autograd.Function):
+    """Sums bags as `F.embedding_bag` does. The gradient of the table is a coalesced sparse tensor.
+
+    `F.embedding_bag(sparse=True)` has one row of the gradient for each id of the batch. This function has one row for
+    each different id.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, weight: torch.Tensor, ids: torch.Tensor, offsets: torch.Tensor) -> torch.Tensor:
+        """weight (R, H), ids (T,), offsets (B + 1,) -> (B, H)."""
+        ctx.save_for_backward(ids, offsets)
+        ctx.shape = weight.shape
+        return F.embedding_bag(ids, weight, offsets, mode="sum", include_last_offset=True)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, None, None]:
+        """Gradients of the bags (B, H) -> gradient of the table, (R, H) sparse."""
+        ids, offsets = ctx.saved_tensors
+        ids, order = ids.sort(stable=True)
+        bag = torch.repeat_interleave(offsets.diff(), output_size=len(ids)).index_select(0, order)
+        rows, counts = ids.unique_consecutive(return_counts=True)
+        # The gradient of a row is the sum over the bags that hold it: a look-up in the table of the bags' gradients.
+        starts = F.pad(counts.cumsum(0), (1, 0))
+        values = F.embedding_bag(bag, gradients[0].contiguous(), starts, mode="sum", include_last_offset=True)
+        gradient = torch.sparse_coo_tensor(
+            rows[None].long(), values, ctx.shape, is_coalesced=True, check_invariants=False
+        )
+        return gradient, None, None
+
+
 def sum_bags(embedding: nn.Embedding, ids: torch.Tensor, offsets: torch.Tensor) -> torch.Tensor:
-    """Sums the embeddings of each bag.
+    """Sums the embeddings of each bag. The gradient of a [`BagTable`] with `compact_gradients` is sparse.
 
     Args:
         embedding: the table, of width H.
@@ -24,7 +67,10 @@ def sum_bags(embedding: nn.Embedding, ids: torch.Tensor, offsets: torch.Tensor) 
     Raises:
         ValueError: if an id is not in the table. On an accelerator torch reports it instead.
     """
+    compact = getattr(embedding, "compact_gradients", False) and torch.is_grad_enabled()
     try:
+        if compact and embedding.weight.requires_grad:
+            return CompactBagSum.apply(embedding.weight, ids, offsets)
         return F.embedding_bag(ids, embedding.weight, offsets, mode="sum", include_last_offset=True)
     except RuntimeError as error:
         if "valid range" not in str(error):
@@ -66,7 +112,7 @@ class BagEncoder(nn.Module):
     def __init__(self, config: BagConfig):
         super().__init__()
         self.token_dropout = float(config.token_dropout)
-        self.embedding = nn.Embedding(config.num_buckets, config.embedding_size)
+        self.embedding = BagTable(config.num_buckets, config.embedding_size)
         self.bag_norm = nn.LayerNorm(config.embedding_size)
         self.dense_in = nn.Linear(config.embedding_size, config.intermediate_size)
         self.dense_out = nn.Linear(config.intermediate_size, config.hidden_size)

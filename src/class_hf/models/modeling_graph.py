@@ -213,6 +213,23 @@ class FeedForward(nn.Sequential):
 _LAYERS = {"gcn": GCN, "gine": GINE, "transformer": GraphAttention}
 
 
+class AtomDropout(nn.Dropout):
+    """Dropout that draws 15 random bits for each value on a CPU, in half of the time of `nn.Dropout`.
+
+    The probability is rounded to a multiple of 2**-15, and the kept values are scaled by the rounded one.
+    """
+
+    def forward(self, states: torch.Tensor) -> torch.Tensor:
+        """states of any shape -> the same shape."""
+        dropped = round(self.p * 2**15)
+        if not self.training or states.device.type != "cpu" or not 0 < dropped < 2**15:
+            return super().forward(states)
+        # `random_` sets the 63 low bits of an int64, so the sign of each fourth int16 is always 0.
+        bits = torch.empty(-(-states.numel() // 4), dtype=torch.int64).random_().view(torch.int16)[: states.numel()]
+        kept = bits.bitwise_and_(2**15 - 1).view(states.shape) >= dropped
+        return states * kept.to(states.dtype).mul_(2**15 / (2**15 - dropped))
+
+
 class MoleculeGraphLayer(GradientCheckpointingLayer):
     """h + dropout(messages(norm(h))). A transformer layer adds h + dropout(feed_forward(norm(h)))."""
 
@@ -220,11 +237,11 @@ class MoleculeGraphLayer(GradientCheckpointingLayer):
         super().__init__()
         self.norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.messages = _LAYERS[config.layer_type](config)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = AtomDropout(config.dropout)
         self.feed_forward = None
         if config.layer_type == "transformer":
             norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
-            self.feed_forward = nn.Sequential(norm, FeedForward(config), nn.Dropout(config.dropout))
+            self.feed_forward = nn.Sequential(norm, FeedForward(config), AtomDropout(config.dropout))
 
     def forward(self, states: torch.Tensor, graph: MoleculeGraph) -> torch.Tensor:
         """states (A, H) -> (A, H)."""

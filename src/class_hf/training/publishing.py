@@ -5,16 +5,16 @@ from pathlib import Path
 from typing import Any
 
 from huggingface_hub import HfApi
-from transformers import Trainer
 
 from class_hf.curriculum.plan import CurriculumPlan
 from class_hf.hub.model_card import model_card
 from class_hf.hub.push import push_errors, push_model
 from class_hf.training.arguments import CurriculumTrainingArguments
+from class_hf.training.compact_gradients import CompactGradientTrainer
 from class_hf.utils.files import write_text
 
 
-class PublishingTrainer(Trainer):
+class PublishingTrainer(CompactGradientTrainer):
     """The card and the push of a [`CurriculumTrainer`], in place of the Trainer's."""
 
     args: CurriculumTrainingArguments

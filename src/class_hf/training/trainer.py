@@ -282,6 +282,7 @@ class CurriculumTrainer(ResumingTrainer):
                 self.train_costs = self.training_costs()
                 return output
         finally:
+            self.use_dense_gradients()
             self.is_in_train = False
             self.args.max_steps = self._requested_max_steps
 
@@ -368,10 +369,9 @@ class CurriculumTrainer(ResumingTrainer):
         """
         exists = self.optimizer is not None
         optimizer = super().create_optimizer(model)
-        if exists:
-            return optimizer
-        self._made_optimizer = unwrapped_optimizer(optimizer)
-        if self.args.text_learning_rate is None:
+        if not exists:
+            self._made_optimizer = unwrapped_optimizer(optimizer)
+        if exists or self.args.text_learning_rate is None:
             return optimizer
         trained: Any = self.model if model is None else model
         split_text_rate(optimizer, trained, self.args.text_learning_rate)
