@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn.utils import get_total_norm
 from torch.optim.adamw import AdamW, adamw
 
-# Rows of a table that are updated together. Each block costs some 0.1 ms; its dense gradient has 4 MB with 256 columns.
+# Rows of a table that are updated together. Each block costs 0.1 ms, and its gradient has 4 MB with 256 columns.
 _ROWS = 4096
 
 
