@@ -8,6 +8,8 @@ are not allowed. `tests/training/test_several_hosts.py` has the killed and the s
 
 With dropout the two sides draw other numbers, so single runs differ. `--seeds` trains smaller towers with the recipe's
 dropout for 40 steps, with several seeds on each side. The means of MRR may differ by what the seeds of one process do.
+
+With `fp16` the two hosts exchange gradients in 16 bits (`--ddp_gradient_compression fp16`).
 """
 
 import json
@@ -28,6 +30,7 @@ from class_hf.config.command import run_command
 
 GLOBAL_BATCH = 256
 RATES = {"unlimited": None, "1 Gbit/s": "1gbit", "100 Mbit/s": "100mbit"}
+FP16 = ("--ddp_gradient_compression", "fp16")
 
 
 def words(output: Path, batch: int, steps: int) -> list[str]:
@@ -88,10 +91,10 @@ def run_hosts(recipe: dict, output: Path, argv: Sequence[str], hosts: Hosts | No
         sys.exit(f"a training failed:\n{''.join(log.read_text()[-2000:] for log in logs)}")
 
 
-def train(recipe: dict, output: Path, steps: int, hosts: Hosts | None = None) -> dict:
+def train(recipe: dict, output: Path, steps: int, hosts: Hosts | None = None, more: Sequence[str] = ()) -> dict:
     """Trains on one process or on two hosts, and returns losses, seconds of a step, and bytes that a host sent."""
     before = hosts.sent(1) if hosts is not None else 0
-    run_hosts(recipe, output, words(output, batch_of(hosts), steps), hosts)
+    run_hosts(recipe, output, [*words(output, batch_of(hosts), steps), *more], hosts)
     history = json.loads((output / "log_history.json").read_text())
     summary = json.loads((output / "train_summary.json").read_text())
     return {
@@ -108,9 +111,11 @@ def batch_of(hosts: Hosts | None) -> int:
     return GLOBAL_BATCH if hosts is None else GLOBAL_BATCH // len(hosts.addresses)
 
 
-def reciprocal_rank(recipe: dict, output: Path, seed: int, hosts: Hosts | None = None) -> float:
+def reciprocal_rank(
+    recipe: dict, output: Path, seed: int, hosts: Hosts | None = None, more: Sequence[str] = ()
+) -> float:
     """Trains with dropout, and returns the mean of MRR in both directions."""
-    run_hosts(recipe, output, words_with_dropout(output, batch_of(hosts), seed), hosts)
+    run_hosts(recipe, output, [*words_with_dropout(output, batch_of(hosts), seed), *more], hosts)
     pool = json.loads((output / "metrics.json").read_text())["pools"]["full"]
     return (pool["text_to_molecule"]["mrr"] + pool["molecule_to_text"]["mrr"]) / 2
 
@@ -136,18 +141,24 @@ def main() -> None:
         runs["one process"] = train(recipe, Path(scratch, "one"), args.steps)
         for name, rate in RATES.items():
             hosts.limit(rate)
-            runs[name] = train(recipe, Path(scratch, name.replace("/", " ")), args.steps, hosts)
+            for ending, more in (("", ()), (", fp16", FP16)):
+                output = Path(scratch, (name + ending).replace("/", " "))
+                runs[name + ending] = train(recipe, output, args.steps, hosts, more)
         hosts.limit(None)
-        ranks: dict[str, list[float]] = {"one process": [], "two hosts": []}
+        ranks: dict[str, list[float]] = {"one process": [], "two hosts": [], "two hosts, fp16": []}
         for seed in range(args.seeds):
-            for name, side in (("one process", None), ("two hosts", hosts)):
-                ranks[name].append(reciprocal_rank(recipe, Path(scratch, f"{name} {seed}"), seed, side))
+            for name, side, more in (
+                ("one process", None, ()),
+                ("two hosts", hosts, ()),
+                ("two hosts, fp16", hosts, FP16),
+            ):
+                ranks[name].append(reciprocal_rank(recipe, Path(scratch, f"{name} {seed}"), seed, side, more))
                 print(name, "with dropout, seed", seed, round(ranks[name][-1], 4), flush=True)
         one, two = (load_file(Path(scratch, name, "model.safetensors")) for name in ("one", "unlimited"))
         weights = max(float((one[name] - two[name]).abs().max()) for name in one)
         size = sum(value.numel() * value.element_size() for value in one.values())
         seconds = time.monotonic() - began
-    plain = runs["unlimited"]
+    plain, halved = runs["unlimited"], runs["unlimited, fp16"]
     sent = plain["sent"] / args.steps
     rows = [
         bar("20 several hosts: weights, largest difference from one process", "<=", 1e-5, weights),
@@ -158,16 +169,21 @@ def main() -> None:
             largest_difference(runs["one process"]["loss"], plain["loss"]),
         ),
         bar("20 several hosts: bytes that a host sends a step, over the weights", "<=", 1.5, sent / size),
+        bar("20 several hosts: bytes with fp16, over those without", "<=", 0.55, halved["sent"] / plain["sent"]),
     ]
     for name in ("1 Gbit/s", "100 Mbit/s"):
-        slowdown = runs[name]["seconds_a_step"] / plain["seconds_a_step"]
+        seconds_a_step = runs[name]["seconds_a_step"]
+        slowdown, gain = seconds_a_step / plain["seconds_a_step"], runs[f"{name}, fp16"]["seconds_a_step"]
         rows.append(skipped(f"20 several hosts: time of a step at {name} over unlimited", "-", "no bar", slowdown))
+        name = f"20 several hosts: time of a step at {name} with fp16, over that without"
+        rows.append(skipped(name, "-", "no bar", gain / seconds_a_step))
     if args.seeds > 1:
         means = {name: sum(values) / len(values) for name, values in ranks.items()}
         spread = max(ranks["one process"]) - min(ranks["one process"])
-        difference = abs(means["two hosts"] - means["one process"])
-        name = "20 several hosts, with dropout: difference of MRR over the spread of one process's seeds"
-        rows.append(bar(name, "<=", 1, difference / spread, **ranks))
+        for name, other in (("two hosts", "one process"), ("two hosts, fp16", "two hosts")):
+            difference = abs(means[name] - means[other])
+            name = f"20 several hosts, with dropout: difference of MRR, {name} and {other}, over the spread of seeds"
+            rows.append(bar(name, "<=", 1, difference / spread, **ranks))
     finish(rows, args.output, runs=runs, bytes_of_weights=size, seconds=seconds)
 
 

@@ -1,6 +1,7 @@
 """`class-hf score TABLE`: equal to the score of the complete table, restarts, rejects, samples and engines."""
 
 import json
+import mmap
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,8 @@ from datasets import Dataset
 from class_hf import DifficultyScorer
 from class_hf.difficulty.scorer import DIFFICULTY_COLUMNS, score_dataset
 from class_hf.shards import scoring
+from class_hf.shards.folder import ShardFolder
+from class_hf.shards.scorer_files import read_scorer, write_scorer
 from class_hf.shards.scoring import ScoreSettings, score_table
 
 SETTINGS = ScoreSettings(shard_size=9)
@@ -86,21 +89,41 @@ def test_a_bad_row_can_stop_the_run_and_a_changed_scorer_is_not_loaded(table, tm
     with pytest.raises(ValueError, match=r"table row 5 \(id m5, pairs.jsonl line 6\).*pass --on_error drop"):
         score_table(table, tmp_path, DifficultyScorer("complexity"), settings)
     with pytest.raises(ValueError, match="scorer.pkl was changed"):
-        scoring._open_scorer(str(tmp_path), "0" * 64)
+        read_scorer(str(tmp_path), "0" * 64)
 
 
 def test_a_replaced_scorer_is_not_unpickled(table, tmp_path):
     score_table(table, tmp_path, DifficultyScorer("complexity"), SETTINGS)
     (tmp_path / "part-0000001.parquet").unlink()
     content = (tmp_path / "scorer.pkl").read_bytes()
-    for other in (b"cos\nabort\n(tR.", content[:50]):
-        (tmp_path / "scorer.pkl").write_bytes(other)
-        scoring._open_scorer.cache_clear()  # as in a new process
-        with pytest.raises(ValueError, match="scorer.pkl was changed after it was fitted"):
+    arrays = (tmp_path / "scorer.arrays").read_bytes()
+    others = [("pkl", b"cos\nabort\n(tR."), ("pkl", content[:50]), ("arrays", arrays[:-1] + bytes([arrays[-1] ^ 1]))]
+    for ending, other in others:
+        (tmp_path / f"scorer.{ending}").write_bytes(other)
+        read_scorer.cache_clear()  # as in a new process
+        with pytest.raises(ValueError, match=f"scorer.{ending} was changed after it was fitted"):
             score_table(table, tmp_path, DifficultyScorer("complexity"), SETTINGS)
-    (tmp_path / "scorer.pkl").unlink()
+        (tmp_path / "scorer.pkl").write_bytes(content)
+    (tmp_path / "scorer.arrays").unlink()
     assert score_table(table, tmp_path, DifficultyScorer("complexity"), SETTINGS).scored == 1
     assert (tmp_path / "scorer.pkl").read_bytes() == content
+    assert (tmp_path / "scorer.arrays").read_bytes() == arrays
+
+
+@pytest.mark.parametrize("place", ["disk", "memory"])
+def test_a_scorer_with_an_index_reads_as_it_was_fitted(place, pairs, tmp_path):
+    """On a disk its arrays are mapped: workers of a host share them."""
+    pytest.importorskip("faiss", reason="needs the extra `faiss`")
+    fitted = DifficultyScorer(["confusability", "complexity"], exact_up_to=0).fit(pairs)
+    location = str(tmp_path) if place == "disk" else "memory://fitted"
+    read = read_scorer(location, write_scorer(ShardFolder(location), fitted))
+    unseen = {"id": ["new"], "smiles": ["CCOC"], "description": ["An ether that is a solvent."]}
+    for batch in (pairs[:], unseen):
+        assert read(batch) == fitted(batch)
+    base = read._measures["confusability"].text.index
+    while isinstance(base, np.ndarray):
+        base = base.base
+    assert isinstance(base.obj, mmap.mmap if place == "disk" else bytearray)
 
 
 def test_molecules_without_captions_are_refused(tmp_path):

@@ -171,7 +171,7 @@ class ShardFolder:
     def remove_leftovers(self) -> None:
         """Removes the temporary files of killed workers. The folder must be locked."""
         if self.is_local:
-            for pattern in (".part-*", ".rejects-*", f".{self.config}.*"):
+            for pattern in (".part-*", ".rejects-*", ".scorer.*", f".{self.config}.*"):
                 for path in Path(self.root).glob(pattern):
                     path.unlink(missing_ok=True)
 

@@ -1,11 +1,9 @@
 """Scores the difficulty of tables of any size: fits on a sample of the pairs, and scores them shard by shard."""
 
-import hashlib
 import logging
-import pickle
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -34,14 +32,14 @@ from class_hf.shards.parts import (
     users_columns,
     write_shard,
 )
+from class_hf.shards.scorer_files import ARRAYS, SCORER, read_scorer, write_scorer
 from class_hf.utils.numbers import positive_integer
 from class_hf.utils.suggestions import check_choice
 
 logger = logging.getLogger(__name__)
 
 CONFIG = "score.json"
-SCORER = "scorer.pkl"
-_FITTED = "scorer_sha256"  # a pickle runs code, so no other file is read
+_FITTED = "scorer_sha256"
 _PAIR = ("id", "smiles", "description")
 # Pairs that are scored at a time. Scores do not depend on it.
 _BLOCK = 1_000
@@ -119,7 +117,7 @@ class ScoreJob:
     Args:
         rows (`RowSource`): the table.
         output_dir (`str`): folder or URL of the parts and of the fitted scorer.
-        digest (`str`): SHA-256 of the file with the fitted scorer.
+        digest (`str`): SHA-256 of the file of the fitted scorer, from [`~class_hf.shards.scorer_files.write_scorer`].
         shard_size (`int`): rows in a shard.
         on_error (`str`): `"drop"` or `"raise"`.
     """
@@ -190,7 +188,7 @@ def score_table(
     with folder.locked():
         check_job(folder, config, _IDENTITY)
         fitted = (folder.read_config() or {}).get(_FITTED)
-        if fitted is None or SCORER not in folder.names():
+        if fitted is None or not {SCORER, ARRAYS} <= set(folder.names()):
             if len(rows) > settings.fit_rows:
                 logger.warning(
                     "the scorer is fitted on %s of %s pairs. Confusability and alignment differ from those among all "
@@ -198,13 +196,10 @@ def score_table(
                     f"{settings.fit_rows:,}",
                     f"{len(rows):,}",
                 )
-            content = pickle.dumps(scorer.fit(_sample(rows, settings, scorer.seed)))
-            fitted = _digest(content)
+            fitted = write_scorer(folder, scorer.fit(_sample(rows, settings, scorer.seed)))
             folder.write_config({**config, _FITTED: fitted})
-            with folder.new_file(SCORER) as path:
-                path.write_bytes(content)
         job = ScoreJob(rows, location, fitted, settings.shard_size, settings.on_error)
-        _open_scorer(location, fitted)
+        read_scorer(location, fitted)
         scored, seconds = run_missing(
             folder,
             partial(score_shard, job),
@@ -289,7 +284,7 @@ def _text_fault(smiles: str, description: str, fault: str | None) -> str | None:
 
 def _score_blocks(job: ScoreJob, start: int, stop: int, rejects: list[Reject]) -> Iterator[pa.Table]:
     """The scored rows of a shard, block by block."""
-    scorer = _open_scorer(job.output_dir, job.digest)
+    scorer = read_scorer(job.output_dir, job.digest)
     schema = part_schema(job)
     first = start
     for table in job.rows.blocks(start, stop, _BLOCK):
@@ -324,21 +319,3 @@ def _score_blocks(job: ScoreJob, start: int, stop: int, rejects: list[Reject]) -
             columns |= {name: pa.array(scores[name]) for name in DIFFICULTY_COLUMNS}
             yield pa.table([columns[field.name] for field in schema], schema=schema)
         first += len(table)
-
-
-@lru_cache(maxsize=1)
-def _open_scorer(location: str, digest: str) -> DifficultyScorer:
-    """The fitted scorer of the folder. A file that the driver did not see is not unpickled."""
-    content = _read_scorer(location)
-    if _digest(content) != digest:
-        raise ValueError(f"{location}/{SCORER} was changed after it was fitted. Choose another --output_dir.")
-    return pickle.loads(content)
-
-
-def _read_scorer(location: str) -> bytes:
-    folder = ShardFolder(location)
-    return folder.system.cat_file(f"{folder.root}/{SCORER}")
-
-
-def _digest(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
