@@ -34,10 +34,10 @@ def write_scorer(folder: ShardFolder, scorer: DifficultyScorer) -> str:
     with folder.new_file(ARRAYS) as path:
         with path.open("wb") as file:
             for buffer in buffers:
-                content = buffer.raw()
+                array = buffer.raw()
                 file.write(bytes(-file.tell() % _ALIGNMENT))
-                places.append((file.tell(), content.nbytes))
-                file.write(content)
+                places.append((file.tell(), array.nbytes))
+                file.write(array)
         digest = file_digest(path)
     content = pickle.dumps((fitted, digest, places), protocol=5)
     with folder.new_file(SCORER) as path:
