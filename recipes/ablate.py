@@ -6,7 +6,7 @@
 
 A study is a YAML file:
 
-    recipe: ../demo.yaml            # relative to the study
+    recipe: ../demo.yaml            # relative to the study, or the name of a shipped one: demo
     choose_seeds: [0, 1, 2]         # or seeds
     confirm_seeds: [3, 4, 5, 6, 7]  # optional: held-out seeds, for the baselines and the best candidate only
     learning_rates: [0.5, 1, 2]     # optional: factors; each arm is compared at its best one
@@ -107,7 +107,9 @@ def describe(study: Study, output: Path) -> str:
         rates = "" if len(study.learning_rates) == 1 else f" x {len(study.learning_rates)} learning rates"
         done = sum(run.is_finished(output) for run in own)
         values = ", ".join(f"{name}: {value}" for name, value in arguments.items()) or "no arguments of its own"
-        lines.append(f"  {arm} ({values}): {len(study.seeds)} seeds{rates}, {done} finished")
+        lines.append(
+            f"  {arm} ({values}): {len(study.seeds)} seed{'s'[: len(study.seeds) > 1]}{rates}, {done} finished"
+        )
     if study.confirm_seeds:
         seeds = ", ".join(map(str, study.confirm_seeds))
         lines.append(f"then {', '.join(study.baselines)} and the best of {', '.join(study.candidates)}: seeds {seeds}")

@@ -48,6 +48,13 @@ def test_runs_every_arm_and_reports(place, capsys):
     assert "same_steps_as" not in settings and settings["num_train_epochs"] == 2
 
 
+@pytest.mark.parametrize("name", ("demo", "demo.yaml", "near", "near.yaml"))
+def test_a_recipe_is_near_the_study_or_shipped(name, tmp_path):
+    (tmp_path / "near.yaml").write_text("demo: true\nlearning_rate: 1e-3\n")
+    (tmp_path / "study.yaml").write_text(f"recipe: {name}\narms: {{none: {{curriculum_order: none}}}}\n")
+    assert read_study(tmp_path / "study.yaml").recipe["learning_rate"] == "1e-3"
+
+
 @pytest.fixture
 def source(tmp_path):
     """A file with 24 pairs, and a study of three arms that reads it."""

@@ -15,6 +15,7 @@ from transformers import TrainingArguments
 
 from class_hf.config.arguments import DataArguments, ModelArguments
 from class_hf.config.parsing import parse_recipe
+from class_hf.config.recipe_files import find_file
 from class_hf.config.yaml_files import read_mapping
 from class_hf.training.arguments import CurriculumTrainingArguments
 from class_hf.utils.suggestions import did_you_mean
@@ -144,7 +145,10 @@ def read_study(path: Path) -> Study:
             raise ValueError(f"unknown key {key!r}; {did_you_mean(key, _KEYS)} (in {path})")
     recipe = values.get("recipe")
     if not isinstance(recipe, str):
-        raise ValueError(f"{path}: recipe is {recipe!r}; expected the path of a recipe, relative to the study.")
+        raise ValueError(
+            f"{path}: recipe is {recipe!r}; expected the path of a recipe, relative to the study, or the name of a "
+            "shipped one, such as demo."
+        )
     if "seeds" in values and "choose_seeds" in values:
         raise ValueError(f"{path}: seeds and choose_seeds are the same; give one of them.")
     name = "choose_seeds" if "choose_seeds" in values else "seeds"
@@ -163,7 +167,7 @@ def read_study(path: Path) -> Study:
         raise ValueError(f"{path}: candidates is {candidates!r}; expected a list of names of arms.")
     study = Study(
         name=path.stem,
-        recipe=read_mapping(path.parent / recipe, "the recipe"),
+        recipe=read_mapping(_find_recipe(recipe, path), "the recipe"),
         seeds=seeds,
         common=values.get("common") or {},
         arms={str(arm): {} if arguments is None else arguments for arm, arguments in arms.items()},
@@ -187,6 +191,12 @@ def read_study(path: Path) -> Study:
         _check_arm(study, arm, arguments, earlier, path)
         earlier.append(arm)
     return study
+
+
+def _find_recipe(name: str, path: Path) -> Path:
+    """The recipe of a study: a file relative to the study, or what `class-hf train` finds by the name."""
+    files = (path.parent / name, path.parent / f"{name}.yaml")
+    return next((file for file in files if file.is_file()), None) or find_file(name)
 
 
 def _read_seeds(seeds: Any, name: str, path: Path) -> list[int]:
