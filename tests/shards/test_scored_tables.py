@@ -132,11 +132,19 @@ def test_molecules_without_captions_are_refused(tmp_path):
         score_table(tmp_path / "t.parquet", tmp_path / "out", DifficultyScorer("complexity"))
 
 
-def test_dask_gives_the_same_bytes(table, tmp_path):
+@pytest.mark.parametrize("fit_rows", [100, 12])
+def test_dask_gives_the_same_bytes(table, tmp_path, fit_rows):
+    """With an index of all pairs, whose scores are looked up, and with an index of a sample, which is searched."""
+    pytest.importorskip("faiss", reason="needs the extra `faiss`")
     distributed = pytest.importorskip("distributed", reason="needs the extra `dask`")
-    score_table(table, tmp_path / "plain", DifficultyScorer("complexity"), SETTINGS)
+
+    def score(folder, **settings):
+        scorer = DifficultyScorer(["confusability", "complexity"], exact_up_to=0)
+        score_table(table, folder, scorer, ScoreSettings(shard_size=9, fit_rows=fit_rows, **settings))
+        return content(folder)
+
+    expected = score(tmp_path / "plain")
     options = {"processes": False, "n_workers": 2, "threads_per_worker": 1, "dashboard_address": None}
     with distributed.LocalCluster(host="127.0.0.1", protocol="tcp", **options) as cluster:
-        settings = ScoreSettings(shard_size=9, scheduler=cluster.scheduler_address)
-        score_table(table, tmp_path / "dask", DifficultyScorer("complexity"), settings)
-    assert content(tmp_path / "plain") == content(tmp_path / "dask")
+        read_scorer.cache_clear()  # as in a worker of another host
+        assert score(tmp_path / "dask", scheduler=cluster.scheduler_address) == expected
