@@ -118,6 +118,7 @@ CHOICES = (
     "save_strategy",
     "eval_strategy",
     "logging_strategy",
+    "ddp_gradient_compression",
 )
 
 

@@ -72,7 +72,7 @@ class CurriculumTrainingArguments(TrainingArguments):
             need a smaller one than randomly initialised weights. Both follow one schedule; the logs show
             `learning_rate`. Default: `learning_rate`.
         ddp_gradient_compression (`str`, *optional*): exchange gradients between processes in 16 bits, by DDP's own
-            hook: `fp16`, or `bf16` (NCCL only). It halves the bytes of each step. Default: as they are, in float32.
+            hook: `fp16`, or `bf16` (GPUs only). It halves the bytes of each step. Default: as they are, in float32.
         bf16_if_fast (`bool`, *optional*, defaults to `False`): train in bf16 if the device has instructions for it, in
             float32 otherwise. `bf16` forces bf16.
         hub_remote_code (`bool`, *optional*, defaults to `False`): a push includes the model's code, so that
@@ -150,7 +150,7 @@ class CurriculumTrainingArguments(TrainingArguments):
     )
     ddp_gradient_compression: Literal["fp16", "bf16"] | None = field(
         default=None,
-        metadata={"help": "Exchange gradients between processes in 16 bits (DDP); bf16 needs NCCL. Default: float32."},
+        metadata={"help": "Exchange gradients between processes in 16 bits (DDP); bf16 needs GPUs. Default: float32."},
     )
     bf16_if_fast: bool = field(
         default=False, metadata={"help": "bf16 if the device has instructions for it, float32 otherwise."}
