@@ -106,7 +106,10 @@ def test_the_walk_throughs_run(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_no_page_is_too_long_or_too_wide(tmp_path: Path, browser) -> None:
-    """In a real browser, at 1,280 pixels and on a phone. Reports of studies are not pages to read."""
+    """In a real browser, at 1,280 pixels and on a phone. Reports of studies are not pages to read.
+
+    The table of all measurements may be long: a reader looks up one of its rows.
+    """
     pytest.importorskip("mkdocs", reason="needs the extra `docs`")
     environment = {**os.environ, "NO_MKDOCS_2_WARNING": "1"}
     build = [sys.executable, "-m", "mkdocs", "build", "--quiet", "--strict", "--site-dir", str(tmp_path)]
@@ -120,7 +123,8 @@ def test_no_page_is_too_long_or_too_wide(tmp_path: Path, browser) -> None:
         for width in (1280, 390):
             tab.set_viewport_size({"width": width, "height": 900})
             sizes = tab.evaluate("[document.body.scrollHeight, document.documentElement.scrollWidth]")
-            if (width == 1280 and sizes[0] > MAX_HEIGHT) or sizes[1] > width:
+            is_too_long = width == 1280 and sizes[0] > MAX_HEIGHT and page.parent.name != "measurements"
+            if is_too_long or sizes[1] > width:
                 too_large.append(f"{page.parent.relative_to(tmp_path)} at {width}: {sizes}")
     tab.close()
     assert not too_large

@@ -251,3 +251,16 @@ def test_an_error_of_the_disk_names_the_file(tmp_path):
     (tmp_path / "a.csv").symlink_to("/proc/self/mem")
     with pytest.raises(OSError, match="Input/output error: 'a.csv'"):
         read_molecules(tmp_path / "a.csv")
+
+
+@pytest.mark.parametrize("ending", (".csv", ".parquet"))
+def test_rows_without_an_id_in_a_table_with_ids_are_named(tmp_path, caplog, ending):
+    path = tmp_path / f"t{ending}"
+    if ending == ".csv":
+        path.write_text("id,smiles\na,CCO\n,CCN\n ,CCC\n")
+    else:
+        Dataset.from_dict({"id": ["a", None, ""], "smiles": ["CCO", "CCN", "CCC"]}).to_parquet(path)
+    read_molecules(path)
+    first = "line 3" if ending == ".csv" else "row 1"
+    assert f"2 of 3 rows have no id (the first: {first}). Their ids are their row numbers" in caplog.text
+    assert caplog.text.count("no id") == 1

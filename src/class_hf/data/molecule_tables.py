@@ -10,6 +10,7 @@ from pathlib import Path
 
 import datasets
 import pyarrow as pa
+import pyarrow.compute as pc
 from datasets import Dataset, DatasetDict, load_from_disk
 from datasets.table import InMemoryTable
 from rdkit import rdBase
@@ -34,6 +35,7 @@ logger = logging.getLogger(__name__)
 # Columns of a table that was read from a file: where each row is, and why the reader cannot use it (null if it can).
 PLACE, FAULT = "_place", "_read_fault"
 _CHUNK = 10_000
+_ID_BLOCK = 100_000  # rows whose ids are looked at together
 # Increase it when the same file is read differently, so that older cached tables are not used.
 _CACHE_VERSION = 2
 
@@ -91,15 +93,15 @@ def read_molecules(
     mapping = merge_columns(column_mapping, smiles_column, id_column, description_column)
     if path.is_dir():
         refuse_encoding(path.name, encoding)
-        return _named_columns(path.name, _read_folder(path, split), mapping, required)
+        return _with_id_note(path.name, _named_columns(path.name, _read_folder(path, split), mapping, required))
     if split is not None:
         raise ValueError(f"{str(path)!r} is a file, which has no splits; remove --split {split!r}.")
     file = source_file(path, encoding, on_error)
     if find_format(file) == "parquet":
         refuse_encoding(file.name, encoding)
         check_parquet(file)
-        return _named_columns(file.name, Dataset.from_parquet(str(path)), mapping, required)
-    return _read_file(file, mapping, required)
+        return _with_id_note(file.name, _named_columns(file.name, Dataset.from_parquet(str(path)), mapping, required))
+    return _with_id_note(file.name, _read_file(file, mapping, required))
 
 
 def merge_columns(column_mapping: Mapping[str, str] | None, *names: str | None) -> dict[str, str]:
@@ -224,6 +226,25 @@ def log_notes(name: str, header: Sequence[str], chosen: Mapping[str, int], messa
     numbered = numbered_note(header, chosen, chosen.values())
     for message in [*messages, *([numbered] if numbered else [])]:
         logger.warning("%s: %s.", name, message)
+
+
+def _with_id_note(name: str, table: Dataset) -> Dataset:
+    """Warns about rows without an id in a table that has ids. Returns the table."""
+    if "id" not in table.column_names:
+        return table
+    missing, first = 0, 0
+    for number, batch in enumerate(table.select_columns("id").with_format("arrow").iter(_ID_BLOCK)):
+        empty = pc.fill_null(pc.equal(batch["id"], ""), True)
+        if not missing:
+            first = number * _ID_BLOCK + pc.index(empty, True).as_py()
+        missing += pc.sum(empty).as_py() or 0
+    if missing:
+        place = table[first][PLACE].removeprefix(f"{name} ") if PLACE in table.column_names else f"row {first}"
+        logger.warning(
+            "%s: %s of %s rows have no id (the first: %s). Their ids are their row numbers, from 0.",
+            name, f"{missing:,}", f"{len(table):,}", place,
+        )  # fmt: skip
+    return table
 
 
 def _digest(path: Path, key: str) -> str:

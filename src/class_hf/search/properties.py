@@ -111,7 +111,7 @@ def _describe_rows(batch: dict[str, list[Any]], rows: list[int]) -> dict[str, li
                 molecule, fault = read_smiles(smiles)
             if molecule is not None:
                 weight, elements, pattern = compute_properties(molecule)
-            values = (str(row) if row_id is None else str(row_id), smiles, weight, elements, pattern, fault)
+            values = (str(row_id or row), smiles, weight, elements, pattern, fault)
             for name, value in zip(columns, values, strict=True):
                 columns[name].append(value)
     return columns

@@ -183,7 +183,7 @@ def _featurise(
     kept: list[int] = []
     for place, (row_id, value, result) in enumerate(zip(ids, inputs, results, strict=True)):
         row = first + place
-        name = str(row) if row_id is None else row_id
+        name = row_id or str(row)
         if isinstance(result, str):
             reject = Reject(row, place_of(table, place), row_id, value, result.removesuffix("."))
             add_reject(rejects, reject, job.on_error)

@@ -313,7 +313,7 @@ def _score_blocks(job: ScoreJob, start: int, stop: int, rejects: list[Reject]) -
         if kept:
             chosen = table.take(pa.array(kept))
             columns = {new: chosen[name] for name, new in users_columns(table.column_names, _PAIR, DIFFICULTY_COLUMNS)}
-            columns["id"] = pa.array([str(first + place) if ids[place] is None else ids[place] for place in kept])
+            columns["id"] = pa.array([ids[place] or str(first + place) for place in kept])
             columns["smiles"] = pa.array([smiles[place] for place in kept])
             columns["description"] = chosen["description"]
             columns |= {name: pa.array(scores[name]) for name in DIFFICULTY_COLUMNS}
