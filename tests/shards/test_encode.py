@@ -297,8 +297,8 @@ def test_an_edited_description_is_refused(table, model_folder, tmp_path):
         path.write_text(json.dumps({**written, name: value}))
         with pytest.raises(ValueError, match="encode.json (was changed after|is damaged: it has no number of shards)"):
             index_vectors(str(folder), tmp_path / "index")
-        with pytest.raises(ValueError, match="encode.json (was changed after|is damaged: it has no number of shards)"):
-            encode_table(table, model_folder, folder, settings)
+    with pytest.raises(ValueError, match="encode.json was changed after"):
+        encode_table(table, model_folder, folder, settings)
     path.write_text(json.dumps({name: value for name, value in written.items() if name != "sha256"}))
     with pytest.raises(ValueError, match="was changed after the command that wrote it"):
         index_vectors(str(folder), tmp_path / "index")
