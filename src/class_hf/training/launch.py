@@ -10,7 +10,7 @@ import transformers
 from transformers import TrainingArguments
 
 from class_hf.utils.logs import set_up_logging
-from class_hf.utils.threads import keep_freed_memory
+from class_hf.utils.threads import keep_freed_memory, limit_shape_caches
 
 
 def print_once(args: TrainingArguments, text: str) -> None:
@@ -54,7 +54,7 @@ def check_launch(args: TrainingArguments) -> None:
 
 
 def set_up_cpu(args: TrainingArguments) -> None:
-    """On a CPU: keeps freed memory, and prints a hint if accelerate limited this process to one of several cores.
+    """On a CPU: keeps freed memory and limits oneDNN's caches. Prints a hint if only one of several cores is used.
 
     Args:
         args: the arguments of the run.
@@ -62,6 +62,7 @@ def set_up_cpu(args: TrainingArguments) -> None:
     if args.device.type != "cpu":
         return
     keep_freed_memory()
+    limit_shape_caches()
     if torch.get_num_threads() == 1 and (os.cpu_count() or 1) > args.world_size:
         print_once(
             args,
