@@ -72,7 +72,7 @@ FROZEN = json.dumps({"freeze_text": True, "projection_dim": 256})
 TOWERS: dict[str, tuple[str, dict[str, Any]]] = {
     "light": (
         "fast_cpu.yaml",
-        {"text_config": TOWER, "molecule_config": TOWER},
+        {"text_config": TOWER, "molecule_config": TOWER, "learning_rate": 1.5e-3},
     ),
     "aman": (
         "aman.yaml",
