@@ -2,7 +2,7 @@
 
 import pytest
 from cases import all_cases
-from workshop import Case, Workshop, check
+from workshop import Case, Workshop, problems_of
 
 CASES = all_cases()
 
@@ -19,4 +19,4 @@ def test_there_are_enough_cases_and_their_names_differ():
 
 @pytest.mark.parametrize("case", CASES, ids=[case.name[:80] for case in CASES])
 def test_wrong_input(case: Case, workshop: Workshop, tmp_path):
-    check(case, workshop, tmp_path / "here")
+    assert not problems_of(case, workshop, tmp_path / "here")
