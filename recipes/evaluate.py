@@ -13,7 +13,7 @@ from typing import Any
 from class_hf._version import __version__
 from class_hf.config.command import CommandParser, asks_for_help, run_script
 from class_hf.config.recipe_files import program
-from class_hf.data.columns import add_table_arguments, table_options
+from class_hf.data.columns import add_table_arguments, add_training_file_arguments, table_options, training_files
 from class_hf.utils.numbers import non_negative_integer, positive_integer
 
 if not asks_for_help():  # these imports take seconds, and the help needs none of them
@@ -91,6 +91,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         help="how the penalties of the query bank are computed (default: %(default)s)",
     )
     parser.add_argument("--num_proc", type=positive_integer, help="processes that prepare the data")
+    add_training_file_arguments(parser)
     add_table_arguments(parser)
     parser.add_log_arguments()
     return parser.parse_args(argv)
@@ -112,7 +113,9 @@ def main(argv: Sequence[str]) -> None:
     """Embeds, ranks, and writes the metrics."""
     args = parse(argv)
     check(args)
-    data, report = load_data(args.data_dir, args.dataset_name, args.demo, args.on_error, **table_options(args))
+    data, report = load_data(
+        args.data_dir, args.dataset_name, args.demo, args.on_error, **table_options(args), **training_files(args)
+    )
     if report is not None:
         print(report)
     if args.split not in data or args.split == "pool":

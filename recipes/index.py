@@ -21,7 +21,7 @@ from collections.abc import Sequence
 from class_hf.config.command import CommandParser, asks_for_help, run_script
 from class_hf.config.index_arguments import add_index_arguments
 from class_hf.config.recipe_files import program
-from class_hf.data.columns import add_table_arguments, table_options
+from class_hf.data.columns import add_table_arguments, add_training_file_arguments, table_options, training_files
 
 DEFAULT_INDEX = "outputs/index"
 
@@ -45,12 +45,15 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add_index_arguments(parser)
+    add_training_file_arguments(parser)
     add_table_arguments(parser)
     parser.add_log_arguments()
     args = parser.parse_args(argv)
     if args.store is not None and args.output_dir is not None:
         parser.error("--output_dir and --store both name the index; pass one of them")
     has_source = bool(args.vectors or args.molecules or args.data_dir or args.dataset_name or args.demo)
+    if any(training_files(args).values()) and not (args.data_dir or args.dataset_name or args.demo):
+        parser.error("--extra_train and --replace_captions need a data set of pairs: --data_dir or --dataset_name")
     if args.append or args.update:
         if not args.molecules and not (args.append and args.vectors):
             parser.error(f"{'--append' if args.append else '--update'} needs --molecules")
@@ -104,7 +107,9 @@ def read_source(args: argparse.Namespace) -> tuple[datasets.Dataset, list[str] |
         if args.query_bank:
             raise ValueError("--query_bank needs training captions: use a data set of pairs, not --molecules.")
         return read_molecules(args.molecules, split=args.split, on_error=args.on_error, **table_options(args)), None
-    data, report = load_data(args.data_dir, args.dataset_name, args.demo, args.on_error, **table_options(args))
+    data, report = load_data(
+        args.data_dir, args.dataset_name, args.demo, args.on_error, **table_options(args), **training_files(args)
+    )
     if report is not None:
         print(report)
     if args.query_bank and "train" not in data:

@@ -25,7 +25,13 @@ from pathlib import Path
 from class_hf.config.command import CommandParser, asks_for_help, run_script
 from class_hf.config.recipe_files import program
 from class_hf.config.scorer_arguments import add_scorer_arguments
-from class_hf.data.columns import add_table_arguments, table_options
+from class_hf.data.columns import (
+    TRAINING_FILES,
+    add_table_arguments,
+    add_training_file_arguments,
+    table_options,
+    training_files,
+)
 from class_hf.shards.arguments import add_shard_arguments, refuse_arguments
 from class_hf.utils.numbers import positive_integer
 
@@ -77,6 +83,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     shards.add_argument(
         "--fit_rows", type=positive_integer, default=100_000, help="pairs that are fitted (default: %(default)s)"
     )
+    add_training_file_arguments(parser)
     add_table_arguments(parser)
     parser.add_log_arguments()
     args = parser.parse_args(arguments)
@@ -85,7 +92,9 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     if not (args.table or args.data_dir or args.demo):
         parser.error("one of the arguments TABLE --data_dir --demo is required")
     if args.table:
-        refuse_arguments(parser, args, ("suspects", "drop_suspects", "num_proc", "overwrite"), "TABLE")
+        refuse_arguments(
+            parser, args, ("suspects", "drop_suspects", "num_proc", "overwrite", *TRAINING_FILES), "TABLE"
+        )
     else:
         names = ("shard_size", "workers", "scheduler", "fit_rows")
         refuse_arguments(parser, args, names, "--demo" if args.demo else "--data_dir")
@@ -155,7 +164,9 @@ def score_shards(args: argparse.Namespace, scorer: DifficultyScorer) -> None:
 
 def load(args: argparse.Namespace) -> DatasetDict:
     """The splits of pairs, and the candidate pool."""
-    data, report = load_data(args.data_dir, demo=args.demo, on_error=args.on_error, **table_options(args))
+    data, report = load_data(
+        args.data_dir, demo=args.demo, on_error=args.on_error, **table_options(args), **training_files(args)
+    )
     if report is not None:
         print(report)
     if "train" not in data:

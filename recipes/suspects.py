@@ -19,7 +19,7 @@ from pathlib import Path
 
 from class_hf.config.command import CommandParser, asks_for_help, run_script
 from class_hf.config.recipe_files import program
-from class_hf.data.columns import add_table_arguments, table_options
+from class_hf.data.columns import add_table_arguments, add_training_file_arguments, table_options, training_files
 from class_hf.utils.numbers import non_negative_integer, positive_integer, share
 
 if not asks_for_help():  # these imports take seconds, and the help needs none of them
@@ -74,6 +74,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
         default="raise",
         help="what to do with a bad row: stop, or drop and list it (default: %(default)s)",
     )
+    add_training_file_arguments(parser)
     add_table_arguments(parser)
     parser.add_log_arguments()
     return parser.parse_args(arguments)
@@ -83,7 +84,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Loads, judges, writes and reports."""
     args = parse_arguments(arguments)
     with atomic_folder(args.output_dir, "summary.json", args.overwrite) as folder:
-        data, report = load_data(args.data_dir, args.dataset_name, args.demo, args.on_error, **table_options(args))
+        data, report = load_data(
+            args.data_dir, args.dataset_name, args.demo, args.on_error, **table_options(args), **training_files(args)
+        )
         if report is not None:
             print(report)
         if "train" not in data:

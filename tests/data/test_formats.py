@@ -87,7 +87,7 @@ def test_tabs_with_byte_order_mark_windows_line_ends_and_blank_lines(tmp_path: P
         "smiles": ["CC", "CO"],
         "description": ['A "quoted, caption', "line\u2028separator"],
     }
-    assert table.places == ["line 2", "line 4"]
+    assert table.places == [f"{table.where} line 2", f"{table.where} line 4"]
 
 
 @pytest.mark.parametrize(
@@ -138,7 +138,7 @@ def test_commas_with_quotes_index_column_and_line_breaks(tmp_path: Path) -> None
     table = read(path)
     assert table.columns["description"] == ['Says "so", twice,\nhere', "plain"]
     assert table.columns["id"] == ["1", "2"]
-    assert table.places == ["line 2", "line 4"]
+    assert table.places == [f"{table.where} line 2", f"{table.where} line 4"]
 
 
 @pytest.mark.parametrize(
@@ -227,7 +227,7 @@ def test_text2mol_joins_smiles_from_sdf_by_property_or_title(text2mol: Path) -> 
     # From the mol block otherwise, with its stereo centre.
     written = tables["train"].columns["smiles"][1]
     assert written == Chem.CanonSmiles("C[C@H](N)C(=O)O") and "@" in written
-    assert tables["train"].places == ["line 1", "line 2"]
+    assert tables["train"].places == [f"{tables['train'].where} line 1", f"{tables['train'].where} line 2"]
 
 
 def test_text2mol_joins_smiles_from_the_pool(text2mol: Path) -> None:

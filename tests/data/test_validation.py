@@ -11,13 +11,18 @@ from class_hf.data.validation import DroppedRow, LoadReport, check_tables
 
 def pairs(*rows: tuple[str, str, str], where: str = "train.tsv") -> Table:
     columns = {name: [row[i] for row in rows] for i, name in enumerate(("id", "smiles", "description"))}
-    return Table(where, columns, ("CID", "SMILES", "description"), [f"line {row}" for row in range(2, len(rows) + 2)])
+    return Table(
+        where, columns, ("CID", "SMILES", "description"), [f"{where} line {row}" for row in range(2, len(rows) + 2)]
+    )
 
 
 def pool(*rows: tuple[str, str, str]) -> Table:
     columns = {name: [row[i] for row in rows] for i, name in enumerate(("id", "smiles", "split"))}
     return Table(
-        "molecules.tsv", columns, ("CID", "SMILES", "split"), [f"line {row}" for row in range(2, len(rows) + 2)]
+        "molecules.tsv",
+        columns,
+        ("CID", "SMILES", "split"),
+        [f"molecules.tsv line {row}" for row in range(2, len(rows) + 2)],
     )
 
 

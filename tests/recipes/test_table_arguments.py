@@ -7,7 +7,7 @@ import pytest
 from recipe_scripts import load_recipe_script
 
 from class_hf.config.arguments import DataArguments
-from class_hf.data.columns import table_options
+from class_hf.data.columns import table_options, training_files
 
 NAMES = {"smiles_column": "drug", "text_column": "note", "id_column": "key", "encoding": "utf-16"}
 WANTED = {"column_mapping": {"drug": "smiles", "note": "description", "key": "id"}, "encoding": "utf-16"}
@@ -48,6 +48,32 @@ def test_train():
     mapping = json.dumps({"drug": "smiles", "part": "split"})
     options = table_options(DataArguments(data_dir="pairs.csv", column_mapping=mapping))
     assert options["column_mapping"] == {"drug": "smiles", "part": "split"}
+
+
+def test_files_that_change_the_training_pairs(table: Path, capsys: pytest.CaptureFixture[str]):
+    (table.parent / "more.csv").write_text("key;drug;note\nmore;CCCN;more\n", encoding="utf-16")
+    (table.parent / "better.csv").write_text("key;note\nmore;better\n", encoding="utf-16")
+    files = ["--extra_train", "more.csv", "--replace_captions", "better.csv"]
+    wanted = {"extra_train": ["more.csv"], "replace_captions": ["better.csv"]}
+    source = ["--data_dir", str(table), *flags(**NAMES), *files]
+
+    score = load_recipe_script("score")
+    assert score.load(score.parse_arguments([*source, "--output_dir", "x"]))["train"][-1] == {
+        "id": "more", "smiles": "CCCN", "description": "better"
+    }  # fmt: skip
+    index = load_recipe_script("index")
+    molecules, bank = index.read_source(index.parse(["--model", "m", "--query_bank", *source]))
+    assert "better" in bank and "better" in molecules["description"][:]
+    for name, words in (("evaluate", ["--model", "m"]), ("suspects", ["--output_dir", "x"])):
+        script = load_recipe_script(name)
+        parse = script.parse if name == "evaluate" else script.parse_arguments
+        assert training_files(parse([*source, *words])) == wanted
+    assert DataArguments(data_dir=str(table), **wanted).source().items() >= wanted.items()
+
+    for command, words in ((score.parse_arguments, ["t.csv", "--output_dir", "x"]), (index.parse, ["--delete", "1"])):
+        with pytest.raises(SystemExit):
+            command([*words, *files])
+        assert "extra_train" in capsys.readouterr().err
 
 
 def test_an_error_of_the_reader_advises_arguments_that_exist(table: Path):

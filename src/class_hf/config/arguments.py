@@ -28,6 +28,10 @@ class DataArguments:
         smiles_column, text_column, id_column (`str`, *optional*): columns of the table, if they have unusual names.
         column_mapping (`str`, *optional*): several columns, as JSON: `{"THEIR NAME": "smiles"}`.
         encoding (`str`, *optional*): encoding of text files, such as `cp1252`. Default: UTF-8.
+        extra_train (`list[str]`, *optional*):
+            Files of further training pairs, by their names in the folder of the data.
+        replace_captions (`list[str]`, *optional*):
+            Files with id and description, which replace captions of training pairs.
         drop_suspects (`str`, *optional*): table of `class-hf suspects`; pairs whose column `keep` is no are left out.
         max_train_pairs (`int`, *optional*): train on the first pairs only, at most this many.
         difficulty_definition (`list[str]`, *optional*, defaults to `["alignment"]`):
@@ -70,6 +74,14 @@ class DataArguments:
     )
     encoding: str | None = field(
         default=None, metadata={"help": "Encoding of text files, such as cp1252 or utf-16; UTF-8 if not set."}
+    )
+    extra_train: list[str] | None = field(
+        default=None,
+        metadata={"help": "Files of further training pairs, by their names in the folder of the data."},
+    )
+    replace_captions: list[str] | None = field(
+        default=None,
+        metadata={"help": "Files with id and description, which replace captions of training pairs."},
     )
     drop_suspects: str | None = field(
         default=None,
@@ -117,8 +129,8 @@ class DataArguments:
 
     def source(self) -> dict[str, Any]:
         """The arguments of [`~class_hf.training.preparation.load_splits`]."""
-        names = ("data_dir", "dataset_name", "demo", "on_error", "max_train_pairs", "drop_suspects")
-        return {name: getattr(self, name) for name in names}
+        names = ("data_dir", "dataset_name", "demo", "on_error", "extra_train", "replace_captions")
+        return {name: getattr(self, name) for name in (*names, "max_train_pairs", "drop_suspects")}
 
     def sampling(self) -> dict[str, Any]:
         """Arguments of [`~class_hf.training.building.make_trainer`]."""

@@ -10,6 +10,8 @@ from class_hf.utils.suggestions import did_you_mean
 
 PAIR_COLUMNS = ("id", "smiles", "description")
 POOL_COLUMNS = ("id", "smiles", "split")
+# Arguments that change the training split; `training_files` reads them.
+TRAINING_FILES = ("extra_train", "replace_captions")
 KNOWN_COLUMNS = ("id", "smiles", "description", "split", "keep")
 
 # The usual names of each column, in groups of falling preference. Within a group of SMILES, descriptions or splits,
@@ -233,6 +235,33 @@ def add_table_arguments(parser: argparse.ArgumentParser) -> None:
         help='several columns at once, as JSON: {"THEIR NAME": "smiles", ...}; values: ' + ", ".join(KNOWN_COLUMNS),
     )
     group.add_argument("--encoding", help="encoding of the text files, such as cp1252 or utf-16 (default: UTF-8)")
+
+
+def add_training_file_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the arguments that add training pairs from further files and replace captions.
+
+    Args:
+        parser: of a command that reads a data set of pairs. Pass its result to [`training_files`].
+    """
+    group = parser.add_argument_group("training pairs", "files, by their names in the folder of the data")
+    group.add_argument("--extra_train", nargs="+", metavar="FILE", help="files of further training pairs")
+    group.add_argument(
+        "--replace_captions",
+        nargs="+",
+        metavar="FILE",
+        help="files with id and description, which replace captions of training pairs",
+    )
+
+
+def training_files(arguments: argparse.Namespace) -> dict[str, Any]:
+    """The keyword arguments of [`load_data`] from parsed arguments.
+
+    >>> parser = argparse.ArgumentParser()
+    >>> add_training_file_arguments(parser)
+    >>> training_files(parser.parse_args(["--extra_train", "more_train.tsv"]))
+    {'extra_train': ['more_train.tsv'], 'replace_captions': None}
+    """
+    return {name: getattr(arguments, name) for name in TRAINING_FILES}
 
 
 def table_options(arguments: Any) -> dict[str, Any]:

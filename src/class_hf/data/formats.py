@@ -39,7 +39,7 @@ class Table:
         where: file name or data set id, for errors.
         columns: column of this package to the text of each row; a missing value is `""`.
         header: all column names of the source.
-        places: where each row is in the source (`"line 3"`); None if the source is no file.
+        places: where each row is (`"train.tsv line 3"`); None if the source is no file.
         faults: row to why the reader cannot use it.
         notes: what was changed while reading.
     """
@@ -134,6 +134,20 @@ def read_files(files: Mapping[str, SourceFile], column_mapping: Mapping[str, str
     return tables
 
 
+def read_table_columns(file: SourceFile, wanted: Sequence[str], column_mapping: Mapping[str, str]) -> Table:
+    """Reads some columns of a file, in any format of [`read_table`].
+
+    Args:
+        file: the file.
+        wanted: columns of this package.
+        column_mapping: column of the file to column of this package, for names that are not recognised.
+
+    Raises:
+        ValueError: if the file is malformed, has no rows, or lacks a column.
+    """
+    return _pair_table(read_table(file), wanted, (), column_mapping)
+
+
 def _pair_table(
     source: FileTable, wanted: Sequence[str], optional: Sequence[str], column_mapping: Mapping[str, str]
 ) -> Table:
@@ -147,7 +161,7 @@ def _pair_table(
     for row, record in enumerate(source.records):
         for column, name in names.items():
             columns[column].append(record.values.get(name) or "")
-        places.append(record.place)
+        places.append(f"{source.name} {record.place}")
         fault = record.fault or record.nested_fault(names.values())
         if fault is not None:
             faults[row] = fault
@@ -157,7 +171,7 @@ def _pair_table(
     has_ids = "id" in columns and ("id" not in optional or any(value and value.strip() for value in columns["id"]))
     if not has_ids and "id" in (*wanted, *optional):
         columns["id"] = [str(number) for number in range(1, len(places) + 1)]
-    if source.format != "sdf":
+    if "smiles" in names and source.format != "sdf":
         stereo = any(mark in smiles for smiles in columns["smiles"] for mark in "@/\\")
         warn_flat(source.name, names["smiles"], stereo)
     messages = source.notes.messages()
@@ -185,9 +199,9 @@ def _without_marked(table: Table, on_error: str) -> Table:
         if answer is None and row not in faults:
             value = table.columns["keep"][row]
             if on_error == "raise":
-                place = f"row {row}" if table.places is None else table.places[row]
+                place = f"{table.where} row {row}" if table.places is None else table.places[row]
                 raise ValueError(
-                    f"{table.where} {place}: keep is {value!r}; expected yes or no, true or false, 1 or 0. Correct "
+                    f"{place}: keep is {value!r}; expected yes or no, true or false, 1 or 0. Correct "
                     "it, or rename the column if it does not mark pairs to leave out."
                 )
             faults[row] = f"its keep {value!r} is neither yes nor no"
@@ -256,7 +270,7 @@ def _text2mol_table(source: FileTable, smiles_of: Mapping[str, str]) -> Table:
     for row, record in enumerate(source.records):
         ids.append((record.values["id"] or "").strip())
         descriptions.append(record.values["description"] or "")
-        places.append(record.place)
+        places.append(f"{source.name} {record.place}")
         if record.fault is not None:
             faults[row] = record.fault
     if not any(cid in smiles_of for cid in ids):

@@ -19,6 +19,7 @@ from class_hf.data.formats import Table, find_files, read_files, split_of, table
 from class_hf.data.single_file import read_single_file
 from class_hf.data.tables import find_format, first_line, source_file
 from class_hf.data.text_files import OnError, SourceFile
+from class_hf.data.training_files import FileNames, TrainingFiles, find_training_files
 from class_hf.data.validation import Columns, LoadReport, check_tables
 
 logger = logging.getLogger(__name__)
@@ -29,6 +30,7 @@ CHEBI20_URL = "https://raw.githubusercontent.com/blender-nlp/MolT5/{revision}/Ch
 _CACHE_VERSION = 3
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 _SPLITS = ("train", "validation", "test")
+_NO_FILES = TrainingFiles()
 
 
 @overload
@@ -41,6 +43,8 @@ def load_chebi20(
     revision: str | None = ...,
     return_report: Literal[False] = ...,
     encoding: str | None = ...,
+    extra_train: FileNames = ...,
+    replace_captions: FileNames = ...,
 ) -> DatasetDict: ...
 
 
@@ -54,6 +58,8 @@ def load_chebi20(
     revision: str | None = ...,
     return_report: Literal[True],
     encoding: str | None = ...,
+    extra_train: FileNames = ...,
+    replace_captions: FileNames = ...,
 ) -> tuple[DatasetDict, LoadReport]: ...
 
 
@@ -66,6 +72,8 @@ def load_chebi20(
     revision: str | None = None,
     return_report: bool = False,
     encoding: str | None = None,
+    extra_train: FileNames = None,
+    replace_captions: FileNames = None,
 ) -> DatasetDict | tuple[DatasetDict, LoadReport]:
     r"""Loads ChEBI-20 or other pairs of captions and molecules. The rows are checked and repaired.
 
@@ -102,6 +110,10 @@ def load_chebi20(
         return_report (`bool`, *optional*, defaults to `False`): also return a
             [`~class_hf.data.validation.LoadReport`].
         encoding (`str`, *optional*): encoding of text files. Default: UTF-8, or what a byte order mark says.
+        extra_train (`str`, `Path` or a list, *optional*): files of further training pairs. Names are relative to the
+            folder of the data. A row whose id or molecule is already in a split is not usable.
+        replace_captions (`str`, `Path` or a list, *optional*): files with the columns id and description. They
+            replace captions of training pairs. An id that not exactly one training pair has is not usable.
 
     Returns:
         A `DatasetDict` with those of `train`, `validation` and `test` that the source has, with the string columns
@@ -131,19 +143,22 @@ def load_chebi20(
     """
     mapping = _checked_arguments(on_error, column_mapping)
     path = None if source is None else Path(source).expanduser()
-    if path is not None and path.exists():
+    local = path if path is not None and path.exists() else None
+    further = find_training_files(local, extra_train, replace_captions, encoding, on_error)
+    if local is not None:
         if revision is not None:
-            kind = "folder" if path.is_dir() else "file"
+            kind = "folder" if local.is_dir() else "file"
             raise ValueError(f"revision {revision!r} needs a data set of the Hub, but {source} is a {kind}.")
-        if path.is_dir():
-            files = find_files(path, encoding, on_error)
+        if local.is_dir():
+            files = find_files(local, encoding, on_error)
         else:
-            files = {"all": source_file(path, encoding, on_error)}
-        data, report = _load_files(files, mapping, on_error, cache_dir)
+            files = {"all": source_file(local, encoding, on_error)}
+        data, report = _load_files(files, mapping, on_error, cache_dir, further)
     elif source is None:
-        data, report = _load_files(_download(revision or "main", cache_dir, on_error), mapping, on_error, cache_dir)
+        files = _download(revision or "main", cache_dir, on_error)
+        data, report = _load_files(files, mapping, on_error, cache_dir, further)
     elif isinstance(source, str) and _HUB_ID.fullmatch(source):
-        data, report = _load_hub(source, revision, mapping, on_error, cache_dir)
+        data, report = _load_hub(source, revision, mapping, on_error, cache_dir, further)
     else:
         raise FileNotFoundError(
             f"{source} is neither a folder nor a file. Pass a folder with train, validation or test files, one file "
@@ -203,29 +218,32 @@ def _load_files(
     mapping: dict[str, str],
     on_error: OnError,
     cache_dir: str | os.PathLike[str] | None,
+    further: TrainingFiles = _NO_FILES,
 ) -> tuple[DatasetDict, LoadReport]:
     """The pairs of files, read and checked, or from the cache."""
     for file in files.values():
         find_format(file)  # a device or a damaged file is refused before it is hashed
     # The key holds the names, because the report quotes them.
-    contents = [(split, file.name, file.encoding, _digest(file.path)) for split, file in files.items()]
+    contents = [(split, *_key(file)) for split, file in files.items()]
     # Text2Mol's SMILES may come from SDF files in the same folder, which are too large to hash in each call.
-    structures = {path for file in files.values() for path in file.path.parent.glob("*.[sS][dD][fF]*")}
+    structures = {
+        path for file in (*files.values(), *further.files) for path in file.path.parent.glob("*.[sS][dD][fF]*")
+    }
     stats = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in sorted(structures)]
 
     def read() -> dict[str, Table]:
         return read_single_file(files["all"], mapping) if "all" in files else read_files(files, mapping)
 
-    return _cached(repr((contents, stats)), read, mapping, on_error, cache_dir)
+    return _cached(repr((contents, stats)), read, mapping, on_error, cache_dir, further)
 
 
-def _digest(path: Path) -> str:
-    """The SHA-256 of a file's content."""
+def _key(file: SourceFile) -> tuple[str, str | None, str]:
+    """The name, the encoding and the SHA-256 of the content of a file."""
     digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
+    with file.path.open("rb") as stream:
+        while block := stream.read(1 << 20):
             digest.update(block)
-    return digest.hexdigest()
+    return file.name, file.encoding, digest.hexdigest()
 
 
 def _load_hub(
@@ -234,6 +252,7 @@ def _load_hub(
     mapping: dict[str, str],
     on_error: OnError,
     cache_dir: str | os.PathLike[str] | None,
+    further: TrainingFiles,
 ) -> tuple[DatasetDict, LoadReport]:
     """The pairs of a data set of the Hub, checked, or from the cache."""
     try:
@@ -265,7 +284,7 @@ def _load_hub(
         }
 
     content = repr(sorted((split, remote[remote_split]._fingerprint) for split, remote_split in splits.items()))
-    return _cached(content, read, mapping, on_error, cache_dir)
+    return _cached(content, read, mapping, on_error, cache_dir, further)
 
 
 def _download(revision: str, cache_dir: str | os.PathLike[str] | None, on_error: OnError) -> dict[str, SourceFile]:
@@ -292,21 +311,31 @@ def _cached(
     mapping: dict[str, str],
     on_error: OnError,
     cache_dir: str | os.PathLike[str] | None,
+    further: TrainingFiles,
 ) -> tuple[DatasetDict, LoadReport]:
     """The checked result of `read`, from the cache if it is there.
 
     `Dataset.map` caches its results only for data sets with files, so the cache also makes scoring and preparing
     the pairs run once.
     """
+    for file in further.files:
+        find_format(file)
+
+    def build() -> tuple[DatasetDict, LoadReport]:
+        tables = read()
+        return _build(further.change(tables, mapping, on_error) if further.files else tables, mapping, on_error)
+
+    if further.files:
+        content = repr((content, [[_key(file) for file in part] for part in (further.extra, further.captions)]))
     if not datasets.is_caching_enabled():
-        data, report = _build(read(), mapping, on_error)
+        data, report = build()
     else:
         # RDKit's version decides which SMILES parse.
         key = repr((_CACHE_VERSION, rdBase.rdkitVersion, content, sorted(mapping.items()), on_error))
         root = Path(cache_dir or datasets.config.HF_DATASETS_CACHE) / "class_hf_pairs"
         home = root / hashlib.sha256(key.encode()).hexdigest()[:32]
         if not home.is_dir():
-            data, report = _build(read(), mapping, on_error)
+            data, report = build()
             root.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory(dir=root) as scratch:
                 new = Path(scratch) / "data"

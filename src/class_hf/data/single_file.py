@@ -41,7 +41,7 @@ def read_single_file(file: SourceFile, column_mapping: Mapping[str, str]) -> dic
                 continue
             if file.on_error == "raise":
                 raise ValueError(
-                    f"{file.name} {place}: the split {name!r} is none of train, validation and test. Correct it, or "
+                    f"{place}: the split {name!r} is none of train, validation and test. Correct it, or "
                     "rename the column `split` so that the molecules decide."
                 )
             table.faults.setdefault(row, f"its split {name!r} is none of train, validation and test")

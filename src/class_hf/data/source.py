@@ -9,6 +9,7 @@ from datasets import DatasetDict, load_from_disk
 from class_hf.data.demo.dataset import load_demo
 from class_hf.data.loading import load_chebi20
 from class_hf.data.scored import load_scored
+from class_hf.data.training_files import FileNames
 from class_hf.data.validation import LoadReport
 
 
@@ -19,6 +20,8 @@ def load_data(
     on_error: Literal["raise", "drop"] = "raise",
     column_mapping: Mapping[str, str] | None = None,
     encoding: str | None = None,
+    extra_train: FileNames = None,
+    replace_captions: FileNames = None,
 ) -> tuple[DatasetDict, LoadReport | None]:
     """Loads pairs from one source. Without a source, ChEBI-20 is downloaded from its authors' repository.
 
@@ -32,6 +35,7 @@ def load_data(
         column_mapping (`dict`, *optional*): column of the source to `"id"`, `"smiles"`, `"description"`, `"split"` or
             `"keep"`.
         encoding (`str`, *optional*): encoding of text files. Default: UTF-8.
+        extra_train, replace_captions (*optional*): files that change the training split, see [`load_chebi20`].
 
     Returns:
         The splits of pairs and `pool`; and the [`LoadReport`], or None if the source was checked when it was written.
@@ -41,7 +45,13 @@ def load_data(
     """
     if sum((data_dir is not None, dataset_name is not None, demo)) > 1:
         raise ValueError("several data sources are named; pass only one of --data_dir, --dataset_name and --demo.")
-    named = [name for name, value in (("column_mapping", column_mapping), ("encoding", encoding)) if value]
+    options = {
+        "column_mapping": column_mapping,
+        "encoding": encoding,
+        "extra_train": extra_train,
+        "replace_captions": replace_captions,
+    }
+    named = [name for name, value in options.items() if value]
     if demo:
         _refuse_options(named, "the demo set")
         return load_demo(), None
@@ -63,11 +73,19 @@ def load_data(
         return scored, None
     source = data_dir if data_dir is not None else dataset_name
     return load_chebi20(
-        source, on_error=on_error, column_mapping=column_mapping, encoding=encoding, return_report=True
+        source,
+        on_error=on_error,
+        column_mapping=column_mapping,
+        return_report=True,
+        encoding=encoding,
+        extra_train=extra_train,
+        replace_captions=replace_captions,
     )
 
 
 def _refuse_options(names: list[str], source: str) -> None:
     """Refuses options of table files for another source, because they would have no effect."""
     if names:
-        raise ValueError(f"{' and '.join(names)} cannot be used with {source}: its columns are fixed. Leave them out.")
+        raise ValueError(
+            f"{' and '.join(names)} cannot be used with {source}: its columns and pairs are fixed. Leave them out."
+        )

@@ -101,7 +101,14 @@ def check_tables(tables: Mapping[str, Table], on_error: OnError = "raise") -> tu
             or if no row of a split is usable.
     """
     clean = {split: _clean(table.columns) for split, table in tables.items()}
-    _refuse_leaks({split: columns["id"] for split, columns in clean.items() if split != "pool"})
+    _refuse_leaks(
+        {
+            # A row that the reader refused is not kept, so its id is not in two splits.
+            split: [key for row, key in enumerate(columns["id"]) if row not in tables[split].faults]
+            for split, columns in clean.items()
+            if split != "pool"
+        }
+    )
     smiles_faults = _smiles_faults(smiles for columns in clean.values() for smiles in columns["smiles"])
     faults: dict[str, dict[int, str]] = {}
     repeated: dict[str, int] = {}
@@ -225,7 +232,7 @@ def _same_molecule(smiles: str, other: str) -> bool:
 
 def _place(table: Table, row: int) -> str:
     """Where a row is: file and line."""
-    return table.where if table.places is None else f"{table.where} {table.places[row]}"
+    return table.where if table.places is None else table.places[row]
 
 
 def listing(rows: Sequence[DroppedRow]) -> str:

@@ -13,6 +13,7 @@ from class_hf.data.frozen_towers import cache_frozen
 from class_hf.data.keep import drop_marked
 from class_hf.data.prepare import prepare_molecules, prepare_pairs
 from class_hf.data.source import load_data
+from class_hf.data.training_files import FileNames
 from class_hf.data.validation import LoadReport
 from class_hf.training.launch import print_once
 from class_hf.utils.protocols import Processor
@@ -28,13 +29,15 @@ def load_splits(
     drop_suspects: str | None = None,
     column_mapping: Mapping[str, str] | None = None,
     encoding: str | None = None,
+    extra_train: FileNames = None,
+    replace_captions: FileNames = None,
 ) -> tuple[DatasetDict, LoadReport | None]:
     """Loads the pairs of a run on the main process first, and prints their numbers.
 
     Args:
         args: the arguments of the run.
         data_dir, dataset_name, demo, on_error: see [`~class_hf.data.source.load_data`].
-        column_mapping, encoding: see [`~class_hf.data.source.load_data`].
+        column_mapping, encoding, extra_train, replace_captions: see [`~class_hf.data.source.load_data`].
         drop_suspects: *optional*, a table of suspects, see [`~class_hf.data.keep.drop_marked`].
         max_train_pairs: *optional*, keep only the first training pairs. Default: all.
 
@@ -45,7 +48,9 @@ def load_splits(
         ValueError: if a split is missing, or the loader refuses the data.
     """
     with args.main_process_first(desc="loading the data"):
-        data, report = load_data(data_dir, dataset_name, demo, on_error, column_mapping, encoding)
+        data, report = load_data(
+            data_dir, dataset_name, demo, on_error, column_mapping, encoding, extra_train, replace_captions
+        )
     missing = [name for name in ("train", "validation", "pool") if name not in data]
     if missing:
         raise ValueError(f"the data has no {missing}; it has {sorted(data)}. Training needs train and validation.")
