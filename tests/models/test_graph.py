@@ -238,6 +238,29 @@ def test_dropout_acts_in_training_only(extractor):
     assert not torch.equal(model(**batch).pooler_output, model(**batch).pooler_output)
 
 
+@pytest.mark.parametrize("dropout", (0.0, 0.5))
+def test_shared_environments_change_no_value(extractor, dropout, monkeypatch):
+    """In training the first layer computes each environment once. Its dropout is still drawn for each atom."""
+    model = tiny_model(dropout=dropout, pooling="attention").train()
+    twins = [smiles for pair in TWINS.values() for smiles in pair]
+    batch = extractor([*MOLECULES, *ODDITIES, *twins, *MOLECULES])
+    rows = []
+    model.layers[0].messages.mlp.register_forward_hook(lambda module, args, output: rows.append(len(output)))
+
+    def run():
+        model.zero_grad()
+        torch.manual_seed(1)
+        output = model(**batch).pooler_output
+        output.square().sum().backward()
+        return [output, *(parameter.grad.clone() for parameter in model.parameters())]
+
+    shared = run()
+    monkeypatch.setattr(model, "_shares_environments", lambda features: False)
+    for value, expected in zip(shared, run(), strict=True):
+        torch.testing.assert_close(value, expected, rtol=1e-4, atol=1e-5)
+    assert rows[0] < rows[1] / 5 and rows[1] == len(batch["atom_features"])
+
+
 @pytest.mark.parametrize("layer_type", LAYER_TYPES)
 @pytest.mark.parametrize("pooling", POOLINGS)
 def test_bfloat16(extractor, layer_type, pooling):

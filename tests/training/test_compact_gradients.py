@@ -9,8 +9,8 @@ from torch import nn
 from trainer_parts import make  # noqa: F401  # a fixture
 from transformers import TrainerCallback
 
+from class_hf.models.dropout import FastDropout
 from class_hf.models.modeling_bag import BagTable, sum_bags
-from class_hf.models.modeling_graph import AtomDropout
 from class_hf.training import compact_gradients, optimizers
 from class_hf.training.optimizers import TableAdamW, clip_gradients
 
@@ -118,7 +118,7 @@ def test_where_gradients_stay_dense(settings, make, small_tables):  # noqa: F811
 
 def test_dropout_of_atoms():
     states = torch.ones(1001, 33, requires_grad=True)
-    dropout = AtomDropout(0.1)
+    dropout = FastDropout(0.1)
     torch.manual_seed(0)
     dropped = dropout(states)
     dropped.sum().backward()
@@ -127,5 +127,5 @@ def test_dropout_of_atoms():
     assert dropout(states[:0]).shape == (0, 33) and dropout(states[:1, :1]).shape == (1, 1)
     torch.manual_seed(0)
     assert torch.equal(dropout(states), dropped)
-    assert torch.equal(dropout.eval()(states), states) and torch.equal(AtomDropout(0.0)(states), states)
-    assert AtomDropout(1.0)(states).sum() == 0
+    assert torch.equal(dropout.eval()(states), states) and torch.equal(FastDropout(0.0)(states), states)
+    assert FastDropout(1.0)(states).sum() == 0

@@ -10,6 +10,7 @@ from transformers import initialization as init
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from .configuration_text_molecule import BagConfig, LexicalConfig, MoleculeFingerprintConfig
+from .dropout import FastDropout
 
 
 class BagTable(nn.Embedding):
@@ -117,7 +118,7 @@ class BagEncoder(nn.Module):
         self.dense_in = nn.Linear(config.embedding_size, config.intermediate_size)
         self.dense_out = nn.Linear(config.intermediate_size, config.hidden_size)
         self.shortcut = nn.Linear(config.embedding_size, config.hidden_size, bias=False)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = FastDropout(config.dropout)
 
     def forward(self, ids: torch.Tensor, offsets: torch.Tensor) -> torch.Tensor:
         """ids (T,) integers, offsets (B + 1,) with offsets[0] = 0 and offsets[B] = T -> (B, H)."""

@@ -9,6 +9,7 @@ from transformers import initialization as init
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from .configuration_text_molecule import MoleculeFusedConfig
+from .dropout import FastDropout
 from .modeling_bag import MoleculeFingerprintModel
 from .modeling_graph import MoleculeGraphModel
 
@@ -40,7 +41,7 @@ class MoleculeFusedModel(PreTrainedModel):
         graph_config: Any = config.graph_config
         self.fingerprint = MoleculeFingerprintModel(fingerprint_config)
         self.graph = MoleculeGraphModel(graph_config)
-        self.dropout = nn.Dropout(config.graph_dropout)
+        self.dropout = FastDropout(config.graph_dropout)
         self.graph_projection = nn.Linear(self.graph.config.hidden_size, config.hidden_size, bias=False)
         self.post_init()
 

@@ -5,7 +5,6 @@ No layer uses statistics of the batch, so a molecule's output does not depend on
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import torch
 from torch import nn
@@ -16,16 +15,8 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling
 from transformers.utils import can_return_tuple
 
 from .configuration_graph import MoleculeGraphConfig
-
-
-class MoleculeGraph(NamedTuple):
-    """A batch, as the layers see it. Each bond occurs twice, once in each direction."""
-
-    source: torch.Tensor  # (2E,) int64, the atom that sends a message
-    target: torch.Tensor  # (2E,) int64, the atom that receives it
-    bonds: torch.Tensor  # (2E, C_b) float, multi-hot bond features
-    molecule: torch.Tensor  # (A,) int64, molecule of each atom
-    atom_counts: torch.Tensor  # (B,) int64
+from .dropout import FastDropout
+from .graph_environments import Environments, MoleculeGraph, find_environments
 
 
 def segment_sum(values: torch.Tensor, index: torch.Tensor, size: int) -> torch.Tensor:
@@ -34,7 +25,7 @@ def segment_sum(values: torch.Tensor, index: torch.Tensor, size: int) -> torch.T
     Deterministic on a CPU. On CUDA only under `torch.use_deterministic_algorithms(True)`.
     """
     # Zeros of the values' dtype: index_add refuses mixed dtypes, and autocast does not cover it.
-    return values.new_zeros(size, *values.shape[1:]).index_add(0, index, values)
+    return values.new_zeros(size, *values.shape[1:]).index_add_(0, index, values)
 
 
 def segment_mean(values: torch.Tensor, index: torch.Tensor, counts: torch.Tensor) -> torch.Tensor:
@@ -139,9 +130,12 @@ class GINE(nn.Module):
         self.mlp = FeedForward(config)
 
     def forward(self, states: torch.Tensor, graph: MoleculeGraph) -> torch.Tensor:
-        """states (A, H) -> (A, H)."""
-        messages = (states.index_select(0, graph.source) + self.bond_embedding(graph.bonds)).relu()
-        return self.mlp((1 + self.eps) * states + segment_sum(messages, graph.target, len(states)))
+        """states (A, H) -> (A, H), or (U, H) -> (V, H) where targets are environments."""
+        messages = states.index_select(0, graph.source).add_(self.bond_embedding(graph.bonds)).relu_()
+        if graph.centre is not None:
+            states = states.index_select(0, graph.centre)
+        # A scalar keeps the dtype of the states under autocast.
+        return self.mlp(((1 + self.eps.squeeze(0)) * states).index_add_(0, graph.target, messages))
 
 
 class GraphAttention(nn.Module):
@@ -213,23 +207,6 @@ class FeedForward(nn.Sequential):
 _LAYERS = {"gcn": GCN, "gine": GINE, "transformer": GraphAttention}
 
 
-class AtomDropout(nn.Dropout):
-    """Dropout that draws 15 random bits for each value on a CPU, in half of the time of `nn.Dropout`.
-
-    The probability is rounded to a multiple of 2**-15, and the kept values are scaled by the rounded one.
-    """
-
-    def forward(self, states: torch.Tensor) -> torch.Tensor:
-        """states of any shape -> the same shape."""
-        dropped = round(self.p * 2**15)
-        if not self.training or states.device.type != "cpu" or not 0 < dropped < 2**15:
-            return super().forward(states)
-        # `random_` sets the 63 low bits of an int64, so the sign of each fourth int16 is always 0.
-        bits = torch.empty(-(-states.numel() // 4), dtype=torch.int64).random_().view(torch.int16)[: states.numel()]
-        kept = bits.bitwise_and_(2**15 - 1).view(states.shape) >= dropped
-        return states * kept.to(states.dtype).mul_(2**15 / (2**15 - dropped))
-
-
 class MoleculeGraphLayer(GradientCheckpointingLayer):
     """h + dropout(messages(norm(h))). A transformer layer adds h + dropout(feed_forward(norm(h)))."""
 
@@ -237,15 +214,21 @@ class MoleculeGraphLayer(GradientCheckpointingLayer):
         super().__init__()
         self.norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.messages = _LAYERS[config.layer_type](config)
-        self.dropout = AtomDropout(config.dropout)
+        self.dropout = FastDropout(config.dropout)
         self.feed_forward = None
         if config.layer_type == "transformer":
             norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
-            self.feed_forward = nn.Sequential(norm, FeedForward(config), AtomDropout(config.dropout))
+            self.feed_forward = nn.Sequential(norm, FeedForward(config), FastDropout(config.dropout))
 
-    def forward(self, states: torch.Tensor, graph: MoleculeGraph) -> torch.Tensor:
-        """states (A, H) -> (A, H)."""
-        states = states + self.dropout(self.messages(self.norm(states), graph))
+    def forward(
+        self, states: torch.Tensor, graph: MoleculeGraph, environments: Environments | None = None
+    ) -> torch.Tensor:
+        """states (A, H), or (U, H) of the distinct atoms of `environments` -> (A, H)."""
+        update = self.messages(self.norm(states), graph)
+        if environments is not None:
+            states = states.index_select(0, environments.kind)
+            update = update.index_select(0, environments.environment)
+        states = states + self.dropout(update)
         return states if self.feed_forward is None else states + self.feed_forward(states)
 
 
@@ -347,12 +330,22 @@ class MoleculeGraphModel(PreTrainedModel):
             molecule=repeat_rows(atom_counts, len(atom_features)),
             atom_counts=atom_counts,
         )
-        atoms = multi_hot(atom_features, self.config.atom_feature_sizes).to(self.dtype)
-        states = self.atom_embedding(atoms)
-        for layer in self.layers:
+        first, environments = graph, None
+        if self._shares_environments(atom_features):
+            environments = find_environments(atom_features, bond_features, graph)
+            first = environments.graph
+            atom_features = atom_features.index_select(0, environments.examples)
+        states = self.atom_embedding(multi_hot(atom_features, self.config.atom_feature_sizes).to(self.dtype))
+        states = self.layers[0](states, first, environments)
+        for layer in self.layers[1:]:
             states = layer(states, graph)
         states = self.norm(states)
         return BaseModelOutputWithPooling(last_hidden_state=states, pooler_output=self._pool(states, graph))
+
+    def _shares_environments(self, atom_features: torch.Tensor) -> bool:
+        """Whether the first layer computes each environment once. A GPU would wait for their number."""
+        is_local = isinstance(self.layers[0].messages, GINE)
+        return is_local and self.training and atom_features.device.type == "cpu" and not torch.compiler.is_compiling()
 
     def _pool(self, states: torch.Tensor, graph: MoleculeGraph) -> torch.Tensor:
         """Pools the atoms of each molecule: (A, H) -> (B, H)."""

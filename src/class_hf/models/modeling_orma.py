@@ -20,7 +20,8 @@ from transformers.utils import ModelOutput
 
 from .configuration_orma import OrmaConfig, OrmaGraphConfig, orma_graph_config
 from .configuration_text_molecule import MOLECULE_PREFIX
-from .modeling_graph import MoleculeGraph, MoleculeGraphModel, multi_hot
+from .graph_environments import MoleculeGraph
+from .modeling_graph import MoleculeGraphModel, multi_hot
 from .modeling_text_molecule import TextMoleculeDualEncoderModel, split_inputs
 from .modeling_towers import resolve_tower
 from .ragged_text import check_length, mean_pool, padded_chunks

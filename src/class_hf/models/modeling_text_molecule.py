@@ -18,6 +18,7 @@ from .configuration_text_molecule import (
     NAMED_PREFIX,
     TextMoleculeDualEncoderConfig,
 )
+from .dropout import FastDropout
 from .modeling_bag import embed_bags
 from .modeling_towers import TOWER_MODELS, build_tower, resolve_tower
 from .ragged_text import encode_ragged, mean_pool
@@ -128,7 +129,7 @@ class NamedStructures(nn.Module):
             self.scale = nn.Linear(_CONTEXT_SIZE, molecule_size)
         self.norm = nn.LayerNorm(molecule_size)
         self.projection = nn.Linear(molecule_size, text_size, bias=False)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = FastDropout(dropout)
 
     def forward(
         self,
@@ -197,7 +198,7 @@ class TextMoleculeDualEncoderModel(PreTrainedModel):
         self.molecule_model = build_tower(molecule_config) if molecule_model is None else molecule_model
         self.text_projection = nn.Linear(text_config.hidden_size, config.projection_dim, bias=False)
         self.molecule_projection = nn.Linear(molecule_config.hidden_size, config.projection_dim, bias=False)
-        self.projection_dropout = nn.Dropout(config.projection_dropout)
+        self.projection_dropout = FastDropout(config.projection_dropout)
         self.names = None
         if config.read_names:
             sizes = (molecule_config.hidden_size, text_config.hidden_size)
