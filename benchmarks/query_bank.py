@@ -1,6 +1,6 @@
 """Measures the gain and the cost of query-bank normalisation for a trained model, by candidate pool.
 
-    python benchmarks/query_bank.py --model MODEL --data_dir DATA
+    python benchmarks/query_bank.py --model MODEL --data_dir DATA [--captions FILE]
 
 Reports the MRR from text to molecule, plain and with both methods, for:
 
@@ -9,6 +9,7 @@ Reports the MRR from text to molecule, plain and with both methods, for:
   draws);
 - the pool of the split;
 - a bank without the captions of training molecules;
+- with `--captions`, a bank that also has the captions of this file, one in each line, which have no molecule;
 - each eighth training caption, complete and with half of its sentences (captions of at least three sentences).
 
 Skips without a model.
@@ -23,6 +24,8 @@ import numpy as np
 import torch
 
 from class_hf import RetrievalEvaluator, prepare_molecules, prepare_pairs
+from class_hf.data.caption_files import read_captions
+from class_hf.data.prepare import prepare_captions
 from class_hf.evaluation.query_bank import bank_penalties
 from class_hf.evaluation.ranks import rank_in_pools
 from class_hf.hub.loading import load_model
@@ -32,18 +35,24 @@ EVERY, DRAWS, BATCH = 8, 3, 256
 
 
 def main() -> None:
-    args = common.arguments(__doc__, model={"help": "folder or Hub id of a trained dual encoder"})
+    args = common.arguments(
+        __doc__,
+        model={"help": "folder or Hub id of a trained dual encoder"},
+        captions={"help": "file with captions that have no molecule, one in each line"},
+    )
     if args.model is None or args.data_dir is None:
         print("skipped: needs --model and --data_dir")
         return
     data = common.load(args.data_dir)
     model, processor = load_model(args.model)
     train = data["train"]
+    further = args.captions and read_captions([args.captions], leave_out=train["description"][:])
     evaluator = RetrievalEvaluator(
         prepare_pairs(data["validation"], processor),
         prepare_molecules(data["pool"], processor),
         processor=processor,
         query_bank=prepare_pairs(train, processor),
+        bank_captions=further and prepare_captions(further, processor),
         bootstrap_samples=0,
     )
     embeddings = evaluator.embeddings(model)
@@ -80,12 +89,21 @@ def main() -> None:
     mass = len(bank) * (scale * left_out[trained]).exp() - (scale * own_similarity).exp()
     left_out[trained] = (mass / (len(bank) - 1)).log() / scale
 
+    with_captions = {}
+    if further:
+        larger = torch.cat([bank, embeddings["bank_caption_embeds"]])
+        with_captions[f"full pool, {len(further):,} captions without a molecule also in the bank"] = {
+            method: mrr(texts, gold, torch.arange(len(pool)), bank_penalties(pool, larger, method, scale))
+            for method in ("nearest", "softmax")
+        }
+
     chosen = range(0, len(train), EVERY)
     captions = {row: train[row]["description"] for row in chosen}
     generator = random.Random(0)
     halves = {row: half(caption, generator) for row, caption in captions.items()}
     table = {
         "full pool": mrr_by_method(texts, gold),
+        **with_captions,
         "without the molecules of training pairs": mrr_by_method(texts, gold, without(trained, len(pool))),
         "without as many others": {name: float(np.mean([draw[name] for draw in draws])) for name in penalties},
         "split pool": mrr_by_method(texts, gold, true.nonzero().flatten()),

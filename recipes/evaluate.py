@@ -20,7 +20,8 @@ if not asks_for_help():  # these imports take seconds, and the help needs none o
     import datasets
     import torch
 
-    from class_hf.data.prepare import prepare_molecules, prepare_pairs
+    from class_hf.data.caption_files import read_captions
+    from class_hf.data.prepare import prepare_captions, prepare_molecules, prepare_pairs
     from class_hf.data.source import load_data
     from class_hf.evaluation.embedding import captions_of_other_splits
     from class_hf.evaluation.ensemble import join_embeddings
@@ -54,16 +55,9 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         "--split", default="validation", help="split with the query pairs: validation, test or train (%(default)s)"
     )
     parser.add_argument("--output", default="metrics.json", help="JSON file for the metrics (default: %(default)s)")
-    parser.add_argument(
-        "--save_embeddings",
-        help="an .npz file for the embeddings: text_embeds, molecule_embeds, gold, caption_embeds",
-    )
+    parser.add_argument("--save_embeddings", help="an .npz file: text_embeds, molecule_embeds, gold, caption_embeds")
     parser.add_argument("--plot", help="a .png file for the curve of Hits@k")
-    parser.add_argument(
-        "--overwrite",
-        action="store_true",
-        help="replace existing files that no evaluation wrote",
-    )
+    parser.add_argument("--overwrite", action="store_true", help="replace existing files that no evaluation wrote")
     parser.add_argument(
         "--batch_size", type=positive_integer, default=256, help="rows embedded at a time (default: %(default)s)"
     )
@@ -79,17 +73,16 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         type=positive_integer,
         help="re-rank this number of first candidates by the pair score of the model, if it has one",
     )
-    parser.add_argument(
-        "--query_bank",
-        action="store_true",
-        help="also report query-bank normalisation with the training pairs",
-    )
+    text = "also report query-bank normalisation with the training pairs"
+    parser.add_argument("--query_bank", action="store_true", help=text)
     parser.add_argument(
         "--bank_method",
         choices=("softmax", "nearest"),
         default="softmax",
         help="how the penalties of the query bank are computed (default: %(default)s)",
     )
+    text = "also report a query bank with further captions, one in each line of a text file"
+    parser.add_argument("--bank_captions", nargs="+", metavar="FILE", help=text)
     parser.add_argument("--num_proc", type=positive_integer, help="processes that prepare the data")
     add_training_file_arguments(parser)
     add_table_arguments(parser)
@@ -106,6 +99,10 @@ def check(args: argparse.Namespace) -> None:
     if args.rescore_top_k and len(args.model) > 1:
         raise ValueError("--rescore_top_k needs the pair score of one model; give --model one name.")
     files = {"--output": args.output, "--save_embeddings": args.save_embeddings, "--plot": args.plot}
+    if args.bank_captions and not args.query_bank:
+        raise ValueError(
+            "--bank_captions needs --query_bank: the further captions are added to the training captions."
+        )
     check_output_files(files, overwrite=args.overwrite)
 
 
@@ -123,11 +120,14 @@ def main(argv: Sequence[str]) -> None:
         raise ValueError(f"the data has no split {args.split!r}; it has {splits}.")
     if args.query_bank and (args.split == "train" or "train" not in data):
         raise ValueError("--query_bank needs training pairs that are not evaluated: evaluate another split.")
+    captions = None  # before any work, because a wrong file is an error
+    if args.bank_captions:
+        captions = read_captions(args.bank_captions, leave_out=data["train"]["description"][:], encoding=args.encoding)
     started = time.perf_counter()
     parts = []
     for name in args.model:
         model, processor = load_model(name, args.revision)
-        evaluator = make_evaluator(data, processor, args)
+        evaluator = make_evaluator(data, processor, args, captions)
         if evaluator.rescore_top_k is not None:
             check_rescoring(model)
         with torch.autocast(model.device.type, torch.bfloat16, enabled=args.bf16):
@@ -135,12 +135,13 @@ def main(argv: Sequence[str]) -> None:
     embeddings = parts[0] if len(parts) == 1 else join_embeddings(parts)
     ranks, title, before = evaluator.ranks(embeddings), args.split, None
     normalised = evaluator.query_bank_ranks(embeddings) if args.query_bank else None
+    with_captions = evaluator.query_bank_ranks(embeddings, with_captions=True) if args.bank_captions else None
     if evaluator.rescore_top_k is not None:
         before = ranks
         with torch.autocast(model.device.type, torch.bfloat16, enabled=args.bf16):
             ranks = evaluator.rescored_ranks(model, embeddings, ranks)
         title = f"{args.split}, the first {evaluator.rescore_top_k} re-ranked"
-    metrics = evaluator.report(ranks, before, normalised)
+    metrics = evaluator.report(ranks, before, normalised, with_captions)
     metrics["model"] = args.model[0] if len(args.model) == 1 else args.model
     metrics["seconds"] = round(time.perf_counter() - started, 3)
     metrics["class_hf_version"] = __version__
@@ -154,7 +155,9 @@ def main(argv: Sequence[str]) -> None:
     print(f"written to {args.output}")
 
 
-def make_evaluator(data: datasets.DatasetDict, processor: Any, args: argparse.Namespace) -> RetrievalEvaluator:
+def make_evaluator(
+    data: datasets.DatasetDict, processor: Any, args: argparse.Namespace, captions: list[str] | None
+) -> RetrievalEvaluator:
     """Prepares the data for a model, and chooses what is reported."""
     prepared = {
         split: prepare_pairs(pairs, processor, args.num_proc) for split, pairs in data.items() if split != "pool"
@@ -165,6 +168,7 @@ def make_evaluator(data: datasets.DatasetDict, processor: Any, args: argparse.Na
         captions=captions_of_other_splits(prepared, args.split),
         processor=processor,
         query_bank=prepared["train"] if args.query_bank else None,
+        bank_captions=captions and prepare_captions(captions, processor, args.num_proc),
         settings=EvaluationSettings(
             name=args.split,
             batch_size=args.batch_size,
@@ -182,9 +186,12 @@ def print_tables(metrics: dict[str, Any]) -> None:
         print(summary_table({**metrics, "pools": metrics["pools_before_rescoring"]}))
         print(f"with the first {metrics['rescored_top_k']} re-ranked")
     print(summary_table(metrics))
-    if "query_bank" in metrics:
-        print(f"with query-bank normalisation by {metrics['query_bank']['pairs']:,} training pairs")
-        print(summary_table({**metrics, "pools": metrics["query_bank"]["pools"]}))
+    for name in ("query_bank", "query_bank_with_captions"):
+        if name in metrics:
+            bank = metrics[name]
+            further = f" and {bank['captions']:,} further captions" if bank["captions"] else ""
+            print(f"with query-bank normalisation by {bank['pairs']:,} training pairs{further}")
+            print(summary_table({**metrics, "pools": bank["pools"]}))
 
 
 if __name__ == "__main__":

@@ -28,6 +28,7 @@ DEFAULT_INDEX = "outputs/index"
 if not asks_for_help():  # these imports take seconds, and the help needs none of them
     import datasets
 
+    from class_hf.data.caption_files import read_captions
     from class_hf.data.molecule_tables import read_molecules
     from class_hf.data.source import load_data
     from class_hf.search.building import IndexSettings
@@ -54,6 +55,8 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     has_source = bool(args.vectors or args.molecules or args.data_dir or args.dataset_name or args.demo)
     if any(training_files(args).values()) and not (args.data_dir or args.dataset_name or args.demo):
         parser.error("--extra_train and --replace_captions need a data set of pairs: --data_dir or --dataset_name")
+    if args.bank_captions and not args.query_bank:
+        parser.error("--bank_captions needs --query_bank")
     if args.append or args.update:
         if not args.molecules and not (args.append and args.vectors):
             parser.error(f"{'--append' if args.append else '--update'} needs --molecules")
@@ -97,7 +100,7 @@ def main(argv: Sequence[str]) -> None:
     print_report(index.config)
     print(f"{len(index):,} molecules and {index.config['captions']:,} captions, {time.perf_counter() - started:.0f} s")
     if bank is not None:
-        print(f"query-bank normalisation by {len(bank):,} training captions")
+        print(f"query-bank normalisation by {len(bank):,} captions")
     print(f"written to {hide_password(location)}")
 
 
@@ -114,7 +117,10 @@ def read_source(args: argparse.Namespace) -> tuple[datasets.Dataset, list[str] |
         print(report)
     if args.query_bank and "train" not in data:
         raise ValueError("--query_bank needs training pairs; this data set has none.")
-    return with_captions(data), data["train"]["description"][:] if args.query_bank else None
+    bank = data["train"]["description"][:] if args.query_bank else None
+    if bank is not None and args.bank_captions:
+        bank += read_captions(args.bank_captions, leave_out=bank, encoding=args.encoding)
+    return with_captions(data), bank
 
 
 def print_report(config: dict) -> None:

@@ -6,6 +6,7 @@ import torch
 from conftest import tiny_model
 
 from class_hf import RetrievalEvaluator
+from class_hf.data.prepare import prepare_captions
 from class_hf.evaluation.embedding import captions_of_other_splits, embed
 from class_hf.evaluation.query_bank import bank_penalties
 from class_hf.evaluation.settings import EvaluationSettings
@@ -83,6 +84,30 @@ def test_a_query_bank_adds_its_metrics_to_the_report(prepared, processor, model,
     ranks = evaluator.query_bank_ranks(embeddings)["full"]["text_to_molecule"][0]
     assert ranks.tolist() == expected.tolist()
     assert ranks.tolist() != evaluator.ranks(embeddings)["full"]["text_to_molecule"][0].tolist()
+
+
+def test_captions_without_a_molecule_are_a_row_of_their_own(prepared, processor, model):
+    """They act on the scores of molecules as training captions do, and on nothing else."""
+    queries, others = prepared.select(range(8)), prepared.select(range(8, 24))
+    captions = prepare_captions(others["description"][10:16], processor)
+    arguments = dict(processor=processor, bootstrap_samples=0, captions=others)
+    evaluator = RetrievalEvaluator(
+        queries, prepared, query_bank=others.select(range(10)), bank_captions=captions, **arguments
+    )
+    report, all_pairs = evaluator(model), RetrievalEvaluator(queries, prepared, query_bank=others, **arguments)(model)
+    rows = [report["query_bank"], report["query_bank_with_captions"]]
+    assert [(row["pairs"], row["captions"]) for row in rows] == [(10, 0), (10, 6)]
+    for pool in ("full", "split"):
+        few, more, both = (row["pools"][pool] for row in (*rows, all_pairs["query_bank"]))
+        assert more["text_to_molecule"] == both["text_to_molecule"]
+        assert more["molecule_to_text"] == few["molecule_to_text"]
+    assert rows[0]["pools"]["full"] != rows[1]["pools"]["full"]
+
+    evaluated = prepare_captions(prepared["description"][7:24], processor)
+    with pytest.raises(ValueError, match="1 of the 17 captions of the query bank are evaluated, the first in row 0"):
+        RetrievalEvaluator(queries, prepared, query_bank=others, bank_captions=evaluated, **arguments)
+    with pytest.raises(ValueError, match="bank_captions needs query_bank="):
+        RetrievalEvaluator(queries, prepared, bank_captions=captions, **arguments)
 
 
 def test_a_bank_must_not_hold_evaluated_pairs(prepared, processor, model):

@@ -76,10 +76,17 @@ def test_a_data_set_with_a_query_bank(saved_model, molecules, pairs, tmp_path, c
     data = DatasetDict({"train": pairs.select(range(18)), "validation": pairs.select(range(18, 24)), "pool": pool})
     data.save_to_disk(tmp_path / "dataset")
     monkeypatch.chdir(tmp_path)
-    load_recipe_script("index").main(["--model", str(saved_model), "--data_dir", str(tmp_path), "--query_bank"])
+    source = ["--model", str(saved_model), "--data_dir", str(tmp_path)]
+    (tmp_path / "captions.txt").write_text(f"A caption of its own.\n{pairs[0]['description']}\n")
+    script = load_recipe_script("index")
+    _, bank = script.read_source(script.parse([*source, "--query_bank", "--bank_captions", "captions.txt"]))
+    assert bank == [*pairs["description"][:18], "A caption of its own."]
+    with pytest.raises(SystemExit):
+        script.parse([*source, "--bank_captions", "captions.txt"])
+    script.main([*source, "--query_bank"])
     out = capsys.readouterr().out.splitlines()
     assert out[-3].startswith("28 molecules and 24 captions") and out[-1] == "written to outputs/index"
-    assert out[-2] == "query-bank normalisation by 18 training captions"
+    assert out[-2] == "query-bank normalisation by 18 captions"
     load_recipe_script("search").main(["a thiol", "--k", "2"])
     note = "scores are cosines minus query-bank penalties (18 captions)"
     assert capsys.readouterr().out.splitlines()[-1] == note

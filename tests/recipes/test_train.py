@@ -80,8 +80,10 @@ def test_evaluate_gives_the_numbers_of_training(trained, data_dir, tmp_path):
 
 def test_evaluate_with_a_query_bank_and_several_models(trained, data_dir, tmp_path, capsys):
     output = tmp_path / "m.json"
+    captions = tmp_path / "captions.txt"
+    captions.write_text("An alcohol of six carbon atoms.\n\nA thiol with a ring.\n")
     evaluate("--model", trained, trained, "--data_dir", data_dir, "--output", output, "--query_bank",
-             "--bank_method", "nearest", "--bootstrap_samples", 0)  # fmt: skip
+             "--bank_captions", captions, "--bank_method", "nearest", "--bootstrap_samples", 0)  # fmt: skip
     metrics, before = (json.loads(path.read_text()) for path in (output, trained / "metrics.json"))
     assert metrics["model"] == [str(trained), str(trained)]
     for pool, directions in before["pools"].items():  # a model averaged with itself ranks as it does alone
@@ -89,7 +91,10 @@ def test_evaluate_with_a_query_bank_and_several_models(trained, data_dir, tmp_pa
             assert metrics["pools"][pool][direction]["mrr"] == pytest.approx(row["mrr"])
     assert metrics["query_bank"]["method"] == "nearest" and metrics["query_bank"]["pairs"] == 16
     assert set(metrics["query_bank"]["pools"]) == {"full", "split"}
-    assert "with query-bank normalisation by 16 training pairs" in capsys.readouterr().out
+    assert metrics["query_bank_with_captions"]["captions"] == 2
+    out = capsys.readouterr().out
+    assert "with query-bank normalisation by 16 training pairs\n" in out
+    assert "with query-bank normalisation by 16 training pairs and 2 further captions\n" in out
 
 
 def test_evaluate_takes_the_test_split(trained, data_dir, tmp_path):
@@ -220,6 +225,8 @@ def test_accelerates_separate_processes_are_refused_in_one_line(hosts, recipe, d
         (("--model", "nobody/nothing"), "--model 'nobody/nothing' is neither a folder"),
         (("--output", ROOT / "recipes"), "is a folder"),
         (("--split", "train", "--query_bank"), "needs training pairs that are not evaluated"),
+        (("--bank_captions", "captions.txt"), "--bank_captions needs --query_bank"),
+        (("--query_bank", "--bank_captions", ROOT / "README.md", ROOT / "pyproject.toml"), "README.md line"),
         (("--model", "a", "b", "--rescore_top_k", 5), "needs the pair score of one model"),
     ],
 )

@@ -56,5 +56,11 @@ def add_index_arguments(parser: argparse.ArgumentParser) -> None:
         "molecules that are close to many of them",
     )
     parser.add_argument(
+        "--bank_captions",
+        nargs="+",
+        metavar="FILE",
+        help="further captions of the query bank, one in each line of a text file",
+    )
+    parser.add_argument(
         "--bank_method", choices=("softmax", "nearest"), default="softmax", help="how penalties are computed"
     )

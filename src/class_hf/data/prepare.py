@@ -97,6 +97,12 @@ def _encode_pairs(batch: dict[str, list[Any]], processor: Processor) -> dict[str
     }
 
 
+def _encode_captions(batch: dict[str, list[Any]], processor: Processor) -> dict[str, list[Any]]:
+    """Features and keys of a batch of captions."""
+    texts = batch["description"]
+    return {TEXT_FEATURES: processor.encode_text(texts), "text_key": [stable_key(text) for text in texts]}
+
+
 def _encode_molecules(batch: dict[str, list[Any]], processor: Processor) -> dict[str, list[Any]]:
     """Features of a batch of molecules."""
     return {MOLECULE_FEATURES: processor.encode_molecules(batch["smiles"])}
@@ -143,6 +149,31 @@ def prepare_molecules(dataset: Dataset, processor: Processor, num_proc: int | No
         ValueError: if the column is missing, or RDKit cannot parse a SMILES.
     """
     return _add_features(dataset, _encode_molecules, ["smiles"], processor, num_proc, "Preparing molecules")
+
+
+def prepare_captions(captions: Sequence[str], processor: Processor, num_proc: int | None = None) -> Dataset:
+    """Featurises captions only, for instance those of a query bank.
+
+    Args:
+        captions (sequence of `str`): the captions.
+        processor ([`TextMoleculeProcessor`]): encodes the captions.
+        num_proc (`int`, *optional*): processes of `Dataset.map`. Default: the current process.
+
+    Returns:
+        A data set with the columns `description`, `text_features` (bytes) and `text_key` (int64 hash of a caption).
+
+    Raises:
+        ValueError: if a caption is empty.
+
+    Example:
+
+    >>> from class_hf import LexicalTokenizer, MoleculeFingerprintFeatureExtractor, TextMoleculeProcessor
+    >>> processor = TextMoleculeProcessor(LexicalTokenizer(), MoleculeFingerprintFeatureExtractor())
+    >>> prepare_captions(["An alcohol."], processor).column_names
+    ['description', 'text_features', 'text_key']
+    """
+    dataset = Dataset.from_dict({"description": list(captions)})
+    return _add_features(dataset, _encode_captions, ["description"], processor, num_proc, "Preparing captions")
 
 
 def pair_keys(features: Sequence[dict[str, Any]]) -> np.ndarray:

@@ -1,10 +1,12 @@
 """Query-bank normalisation: lower the score of hub candidates, that is, of candidates close to many queries."""
 
 import math
+from collections.abc import Mapping
 from typing import Literal
 
 import torch
 import torch.nn.functional as F
+from datasets import Dataset
 
 BankMethod = Literal["softmax", "nearest"]
 
@@ -66,6 +68,55 @@ def bank_penalties(
         for block in candidates.split(block_size)
     ]
     return torch.cat(means)
+
+
+def check_bank_captions(captions: Dataset, query_bank: Dataset | None, pairs: Dataset) -> None:
+    """Refuses captions without a molecule that are evaluated, or that have no query bank to be added to.
+
+    Args:
+        captions: prepared captions.
+        query_bank: the prepared training pairs.
+        pairs: the evaluated pairs.
+
+    Raises:
+        ValueError: names the first row.
+    """
+    if query_bank is None:
+        raise ValueError("bank_captions needs query_bank=, the prepared training pairs.")
+    if not all("text_key" in rows.column_names for rows in (captions, pairs)):
+        return
+    evaluated = set(pairs["text_key"][:])
+    rows = [row for row, key in enumerate(captions["text_key"][:]) if key in evaluated]
+    if rows:
+        raise ValueError(
+            f"{len(rows)} of the {len(captions)} captions of the query bank are evaluated, the first in row "
+            f"{rows[0]}. A bank must hold other captions."
+        )
+
+
+def penalties_by_side(
+    embeddings: Mapping[str, torch.Tensor], method: BankMethod = "softmax", with_captions: bool = False
+) -> dict[str, torch.Tensor]:
+    """The penalties of both sides, from the embeddings of an evaluation.
+
+    Args:
+        embeddings (`Mapping`): the result of
+            [`~class_hf.evaluation.retrieval_evaluator.RetrievalEvaluator.embeddings`], with a query bank.
+        method (`str`, *optional*, defaults to `"softmax"`): see [`bank_penalties`].
+        with_captions (`bool`, *optional*, defaults to `False`): the bank of captions also has those without a
+            molecule, `bank_caption_embeds`. They lower the scores of molecules only.
+
+    Returns:
+        `molecule_penalties` (P,) of the pool, and `text_penalties` (Q + C,) of the evaluated and further captions.
+    """
+    scale = float(embeddings["logit_scale"])
+    texts = torch.cat([embeddings[name] for name in ("text_embeds", "caption_embeds") if name in embeddings])
+    names = ("bank_text_embeds", "bank_caption_embeds")
+    bank_texts = torch.cat([embeddings[name] for name in names[: 1 + with_captions]])
+    return {
+        "molecule_penalties": bank_penalties(embeddings["molecule_embeds"], bank_texts, method, scale),
+        "text_penalties": bank_penalties(texts, embeddings["bank_molecule_embeds"], method, scale),
+    }
 
 
 def _mean_cosine_to_nearest(candidates: torch.Tensor, bank: torch.Tensor, block_size: int) -> torch.Tensor:

@@ -11,7 +11,7 @@ from datasets import Dataset, concatenate_datasets
 from class_hf.data.collator import TextMoleculeCollator
 from class_hf.evaluation.embedding import Collator, embed, evaluating, logit_scale, side_columns
 from class_hf.evaluation.metrics import bootstrap_intervals, metrics_by_quartile, retrieval_metrics
-from class_hf.evaluation.query_bank import bank_penalties
+from class_hf.evaluation.query_bank import check_bank_captions, penalties_by_side
 from class_hf.evaluation.ranks import rank_in_pools
 from class_hf.evaluation.rescoring import Pool, States, check_rescoring, rescore, score_pairs
 from class_hf.evaluation.settings import EvaluationSettings
@@ -47,6 +47,8 @@ class RetrievalEvaluator:
         columns (`Mapping`, *optional*): with a collator, the columns of `"text"` and of `"molecule"`.
         query_bank (`Dataset`, *optional*): prepared training pairs for query-bank normalisation. The report then also
             has the metrics of [`query_bank_ranks`]. It must hold no evaluated pair.
+        bank_captions (`Dataset`, *optional*): prepared captions without a molecule, for a query bank that also has
+            these. It must hold no evaluated caption.
         settings ([`EvaluationSettings`], *optional*): batch size, bootstrap, re-ranking and names.
         **options: fields of [`EvaluationSettings`]. They override `settings`.
 
@@ -80,6 +82,7 @@ class RetrievalEvaluator:
         collator: Collator | None = None,
         columns: Mapping[str, Sequence[str]] | None = None,
         query_bank: Dataset | None = None,
+        bank_captions: Dataset | None = None,
         settings: EvaluationSettings | None = None,
         **options: Any,
     ):
@@ -107,6 +110,7 @@ class RetrievalEvaluator:
             )
         self.gold = torch.tensor([row_of[identifier] for identifier in ids])
         self.query_bank = query_bank
+        self.bank_captions = bank_captions
         if query_bank is not None and "id" in query_bank.column_names:
             evaluated = set(ids).intersection(query_bank["id"][:])
             if evaluated:
@@ -114,6 +118,8 @@ class RetrievalEvaluator:
                     f"{len(evaluated)} of the query bank's pairs are evaluated, for instance id {min(evaluated)!r}. "
                     "A bank must hold other pairs, such as the training pairs."
                 )
+        if bank_captions is not None:
+            check_bank_captions(bank_captions, query_bank, pairs)
 
     @classmethod
     def sample(
@@ -179,7 +185,7 @@ class RetrievalEvaluator:
             - `text_embeds` (Q, D) and `gold` (Q,) of the pairs, `molecule_embeds` (P, D) of the pool;
             - with further captions, `caption_embeds` (C, D);
             - with a query bank of M pairs, `bank_text_embeds` (M, D), `bank_molecule_embeds` (M, D) and
-              `logit_scale` ().
+              `logit_scale` (); with captions without a molecule, `bank_caption_embeds` (B, D).
         """
 
         def embedded(rows: Dataset, side: str) -> torch.Tensor:
@@ -195,6 +201,8 @@ class RetrievalEvaluator:
         if self.query_bank is not None:
             for side in ("text", "molecule"):
                 result[f"bank_{side}_embeds"] = embedded(self.query_bank, side)
+            if self.bank_captions is not None:
+                result["bank_caption_embeds"] = embedded(self.bank_captions, "text")
             result["logit_scale"] = logit_scale(model, self.query_bank, self.collator, self.columns)
         return result
 
@@ -209,33 +217,21 @@ class RetrievalEvaluator:
         """
         return self._ranks(embeddings)
 
-    def query_bank_ranks(self, embeddings: Mapping[str, torch.Tensor]) -> Ranks:
+    def query_bank_ranks(self, embeddings: Mapping[str, torch.Tensor], with_captions: bool = False) -> Ranks:
         """Ranks as [`ranks`], after query-bank normalisation ([`~class_hf.evaluation.query_bank.bank_penalties`]).
 
         Args:
             embeddings (`Mapping`): the result of [`embeddings`].
+            with_captions (`bool`, *optional*, defaults to `False`): the bank also has `bank_captions`.
 
         Raises:
-            ValueError: if there is no query bank.
+            ValueError: if there is no query bank, or it lacks these captions.
         """
         if self.query_bank is None:
             raise ValueError("there is no query bank; give the evaluator query_bank=, the prepared training pairs.")
-        texts = embeddings["text_embeds"]
-        if "caption_embeds" in embeddings:
-            texts = torch.cat([texts, embeddings["caption_embeds"]])
-        sides = {"text": (texts, "molecule"), "molecule": (embeddings["molecule_embeds"], "text")}
-        return self._ranks(
-            embeddings,
-            **{
-                f"{side}_penalties": bank_penalties(
-                    candidates,
-                    embeddings[f"bank_{queries}_embeds"],
-                    self.settings.bank_method,
-                    float(embeddings["logit_scale"]),
-                )
-                for side, (candidates, queries) in sides.items()
-            },
-        )
+        if with_captions and self.bank_captions is None:
+            raise ValueError("the bank has no captions without a molecule; give the evaluator bank_captions=.")
+        return self._ranks(embeddings, **penalties_by_side(embeddings, self.settings.bank_method, with_captions))
 
     def _ranks(self, embeddings: Mapping[str, torch.Tensor], **penalties: torch.Tensor) -> Ranks:
         """The ranks by cosine minus penalties."""
@@ -322,7 +318,13 @@ class RetrievalEvaluator:
 
         return encode
 
-    def report(self, ranks: Ranks, before: Ranks | None = None, normalised: Ranks | None = None) -> dict[str, Any]:
+    def report(
+        self,
+        ranks: Ranks,
+        before: Ranks | None = None,
+        normalised: Ranks | None = None,
+        with_captions: Ranks | None = None,
+    ) -> dict[str, Any]:
         """Computes the metrics of all pools and directions.
 
         Args:
@@ -330,6 +332,8 @@ class RetrievalEvaluator:
             before (`Ranks`, *optional*): the ranks before re-ranking, if `ranks` are re-ranked. Their metrics are in
                 `pools_before_rescoring`, and each direction has `rescored_top_k`.
             normalised (`Ranks`, *optional*): the result of [`query_bank_ranks`]. Their metrics are in `query_bank`.
+            with_captions (`Ranks`, *optional*): the same with the captions without a molecule. Their metrics are in
+                `query_bank_with_captions`.
 
         Returns:
             `{"split": name, "pools": {pool: {direction: metrics}}, ...}`.
@@ -341,12 +345,15 @@ class RetrievalEvaluator:
                     metrics["rescored_top_k"] = self.rescore_top_k
             result["rescored_top_k"] = self.rescore_top_k
             result["pools_before_rescoring"] = self._pools(before)
-        if normalised is not None:
+        for name, bank_ranks in (("query_bank", normalised), ("query_bank_with_captions", with_captions)):
+            if bank_ranks is None:
+                continue
             assert self.query_bank is not None
-            result["query_bank"] = {
+            result[name] = {
                 "pairs": len(self.query_bank),
+                "captions": len(self.bank_captions or ()) if bank_ranks is with_captions else 0,
                 "method": self.settings.bank_method,
-                "pools": self._pools(normalised),
+                "pools": self._pools(bank_ranks),
             }
         return result
 
@@ -380,6 +387,7 @@ class RetrievalEvaluator:
         embeddings = self.embeddings(model)
         ranks = self.ranks(embeddings)
         normalised = None if self.query_bank is None else self.query_bank_ranks(embeddings)
+        with_captions = None if self.bank_captions is None else self.query_bank_ranks(embeddings, with_captions=True)
         if self.rescore_top_k is None:
-            return self.report(ranks, normalised=normalised)
-        return self.report(self.rescored_ranks(model, embeddings, ranks), before=ranks, normalised=normalised)
+            return self.report(ranks, None, normalised, with_captions)
+        return self.report(self.rescored_ranks(model, embeddings, ranks), ranks, normalised, with_captions)

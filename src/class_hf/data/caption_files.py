@@ -1,0 +1,70 @@
+"""Reads captions that have no molecule."""
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from class_hf.data.tables import source_file
+from class_hf.data.text_files import read_lines
+from class_hf.models.argument_checks import has_word
+from class_hf.models.tokenization_lexical import MAX_CAPTION_CHARACTERS
+
+
+def read_captions(
+    paths: Iterable[str | os.PathLike[str]], *, leave_out: Iterable[str] = (), encoding: str | None = None
+) -> list[str]:
+    """Reads files with one caption in each line. Empty lines are skipped.
+
+    Args:
+        paths: the files.
+        leave_out (*optional*): captions that are not returned, such as those of training pairs.
+        encoding (`str`, *optional*): encoding of the files. Default: UTF-8, or what a byte order mark says.
+
+    Returns:
+        The captions in their order, each once.
+
+    Raises:
+        FileNotFoundError: if a file does not exist.
+        ValueError: if a line is no caption, or no caption remains.
+
+    Example:
+
+    ```python
+    from class_hf.data.caption_files import read_captions
+
+    captions = read_captions(["unpaired_captions.txt"], leave_out=data["train"]["description"][:])
+    ```
+    """
+    names: list[str] = []
+    captions: dict[str, None] = {}
+    for path in map(Path, paths):
+        file = source_file(path.expanduser(), encoding, "raise")
+        if not file.path.is_file():
+            raise FileNotFoundError(
+                f"there is no file of captions {path}; expected a text file with one in each line."
+            )
+        names.append(file.name)
+        for line in read_lines(file):
+            caption = line.text.strip()
+            if caption:
+                _check(caption, f"{file.name} line {line.number}")
+                captions[caption] = None
+    known = set(leave_out)
+    remaining = [caption for caption in captions if caption not in known]
+    if not remaining:
+        raise ValueError(
+            f"{', '.join(names)}: none of the {len(captions)} captions is new; expected captions that no pair has."
+        )
+    return remaining
+
+
+def _check(caption: str, place: str) -> None:
+    """Refuses a line that is no caption."""
+    if "\t" in caption:
+        raise ValueError(f"{place} holds a tab; expected one caption in each line, and no table.")
+    if not has_word(caption):
+        raise ValueError(f"{place}: the caption {caption[:20]!r} has no letter and no digit.")
+    if len(caption) > MAX_CAPTION_CHARACTERS:
+        raise ValueError(
+            f"{place}: the caption has {len(caption):,} characters; the limit is {MAX_CAPTION_CHARACTERS:,}."
+        )

@@ -1,0 +1,33 @@
+"""Files with one caption in each line."""
+
+from pathlib import Path
+
+import pytest
+
+from class_hf.data.caption_files import read_captions
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("CID\tdescription\n1\tAn acid.\n", r"captions.txt line 1 holds a tab; expected one caption in each line"),
+        ("An acid.\n...\n", r"captions.txt line 2: the caption '...' has no letter and no digit"),
+        ("word " * 4001, r"captions.txt line 1: the caption has 20,004 characters"),
+        ("", r"captions.txt: none of the 0 captions is new"),
+        ("An acid.\nAn acid.\n", r"captions.txt: none of the 1 captions is new"),
+    ],
+)
+def test_what_is_no_caption_is_located(tmp_path: Path, content: str, message: str) -> None:
+    path = tmp_path / "captions.txt"
+    path.write_text(content)
+    with pytest.raises(ValueError, match=message):
+        read_captions([path], leave_out=["An acid."])
+
+
+def test_captions_are_read_once(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("An acid.\n An ester. \n")
+    (tmp_path / "b.txt").write_bytes("An ester.\nAn \xe9tude.\n".encode("cp1252"))
+    paths = [tmp_path / "a.txt", tmp_path / "b.txt"]
+    assert read_captions(paths, encoding="cp1252") == ["An acid.", "An ester.", "An \xe9tude."]
+    with pytest.raises(ValueError, match="b.txt line 2 is not UTF-8"):
+        read_captions(paths)
