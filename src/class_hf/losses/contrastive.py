@@ -49,7 +49,6 @@ class ContrastiveLoss(nn.Module):
         - Use batches of at least 256 pairs: the other pairs of the batch are the negatives.
         - For batches that do not fit in memory, set `forward_chunk_size` of the trainer (see
           [`cached_gradient_loss`]).
-        - With D = 256 on a CPU, tiles are faster from a few hundred pairs: set `tiled_from=512`.
 
     Relations:
         - Without intensity it is CLIP's loss, and the symmetric form of sentence-transformers'
@@ -133,6 +132,9 @@ def dense_pair_losses(
     [`tiled_pair_losses`] returns the same values with less memory. Arguments and result are the same.
     """
     targets, excluded = targets_of(len(texts), pair_keys, texts.device)
+    if world_size() == 1:  # one product serves both directions
+        logits = texts @ molecules.T
+        return score_losses([logits, logits.T], targets, excluded, label_smoothing)
     directions = ((texts, molecules), (molecules, texts))
     scores = [rows @ gather_with_gradient(columns).T for rows, columns in directions]
     return score_losses(scores, targets, excluded, label_smoothing)
@@ -180,6 +182,7 @@ def score_losses(
         [`PairLosses`].
     """
     losses, probabilities, hits = [], [], []
+    kept = scores[0].shape[1] if excluded is None else (~excluded).sum(1)
     for logits in scores:
         if excluded is not None:
             logits = logits.masked_fill(excluded, float("-inf"))
@@ -188,9 +191,9 @@ def score_losses(
         loss = -true
         if label_smoothing > 0.0:
             # torch's label smoothing would give a share to excluded columns, whose log-probability is -inf.
-            kept = log_probabilities.isfinite()
-            spread = log_probabilities.masked_fill(~kept, 0.0).sum(1) / kept.sum(1)
-            loss = (1.0 - label_smoothing) * loss - label_smoothing * spread
+            if excluded is not None:
+                log_probabilities = log_probabilities.masked_fill(excluded, 0.0)
+            loss = (1.0 - label_smoothing) * loss - label_smoothing * log_probabilities.sum(1) / kept
         losses.append(loss)
         probabilities.append(true.detach().exp())
         hits.append((logits.argmax(1) == targets).float())

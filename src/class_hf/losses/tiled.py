@@ -45,7 +45,7 @@ def tiled_pair_losses(
     molecules are gathered.
 
     Memory beyond inputs and their gradients is a few tiles of `tile_size` x `tile_size`. There are four matrix
-    products of b x B x D; the dense loss has six.
+    products of b x B x D. The dense loss has three with one process and six with several.
 
     Source: Milakov & Gimelshein (2018, algorithm 3) for the running sum, FlashAttention (Dao et al., 2022, section
     3.1) for recomputed tiles. Both directions in one pass, also over processes, is this project's.

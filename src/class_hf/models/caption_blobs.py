@@ -1,6 +1,8 @@
 """Compact blobs of encoded captions: token ids with the bounds of sentences, and the structures that they name."""
 
+import struct
 from collections.abc import Sequence
+from itertools import accumulate, pairwise
 
 import numpy as np
 
@@ -91,10 +93,11 @@ class CaptionStructures:
     @staticmethod
     def unpack(blob: bytes) -> tuple[bytes, dict[bytes, np.ndarray]]:
         """Returns the caption's blob and, by structure, the ids (int32) of the tokens around its names."""
-        size, count = np.frombuffer(blob, dtype="<i4", count=2)
-        lengths = np.frombuffer(blob, dtype="<i4", count=2 * count, offset=8)
-        bounds = np.cumsum([8 + 8 * count, size, *lengths])
-        caption, *pieces = [blob[start:end] for start, end in zip(bounds[:-1], bounds[1:], strict=True)]
+        # Without NumPy, since each header has only a few numbers.
+        size, count = struct.unpack_from("<2i", blob)
+        lengths = struct.unpack_from(f"<{2 * count}i", blob, 8)
+        bounds = accumulate((8 + 8 * count, size, *lengths))
+        caption, *pieces = [blob[start:end] for start, end in pairwise(bounds)]
         ids = [np.frombuffer(part, dtype="<i4") for part in pieces[count:]]
         return caption, dict(zip(pieces[:count], ids, strict=True))
 
