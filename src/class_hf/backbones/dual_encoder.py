@@ -92,4 +92,5 @@ def _build_fused_extractor(
     fused = build_extractor(arguments, MoleculeFusedFeatureExtractor)
     fingerprint = {"num_buckets": fused.names_extractor.num_buckets, **molecule_kwargs.get("fingerprint_config", {})}
     molecule_kwargs["fingerprint_config"] = fingerprint
+    molecule_kwargs["minimol"] = fused.minimol
     return fused

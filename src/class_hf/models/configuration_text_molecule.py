@@ -99,6 +99,9 @@ class MoleculeFusedConfig(PreTrainedConfig):
             `hidden_size` is the width of the fused tower.
         graph_config (`MoleculeGraphConfig` or `dict`, *optional*): the graph tower.
         graph_dropout (`float`, *optional*, defaults to 0.3): dropout probability of the graph's vector, in [0, 1).
+        minimol (`bool`, *optional*, defaults to `False`): also read the vector of MiniMol (see
+            [`~class_hf.models.minimol.minimol_vector`]). The feature extractor needs `minimol=True` too.
+        minimol_dropout (`float`, *optional*, defaults to 0.2): dropout probability of MiniMol's vector, in [0, 1).
 
     Example:
 
@@ -111,6 +114,8 @@ class MoleculeFusedConfig(PreTrainedConfig):
     fingerprint_config: dict[str, Any] | PreTrainedConfig | None = None
     graph_config: dict[str, Any] | PreTrainedConfig | None = None
     graph_dropout: float | int = 0.3
+    minimol: bool = False
+    minimol_dropout: float | int = 0.2
 
     def __post_init__(self, **kwargs: Any) -> None:
         for name, config in (("fingerprint_config", MoleculeFingerprintConfig), ("graph_config", MoleculeGraphConfig)):
@@ -125,9 +130,10 @@ class MoleculeFusedConfig(PreTrainedConfig):
         fingerprint: Any = self.fingerprint_config
         return fingerprint.hidden_size
 
-    def validate_graph_dropout(self) -> None:
-        """Checks the dropout probability; called by `@strict`."""
-        check_number("graph_dropout", self.graph_dropout, least=0, below=1)
+    def validate_ranges(self) -> None:
+        """Checks the dropout probabilities; called by `@strict`."""
+        for name in ("graph_dropout", "minimol_dropout"):
+            check_number(name, getattr(self, name), least=0, below=1)
 
 
 # Configurations of this package's towers by `model_type`.

@@ -19,6 +19,10 @@ class MoleculeFeatureExtractor(FeatureExtractionMixin):
         """Joins encoded molecules: results of `encode` to the inputs of the molecule tower."""
         raise NotImplementedError
 
+    def versions(self) -> list[str]:
+        """Versions of other packages on which the results of `encode` depend, apart from RDKit. Default: none."""
+        return []
+
     def __call__(self, smiles: str | Sequence[str], return_tensors: str | None = "pt") -> BatchFeature:
         """Encodes and joins one SMILES or several.
 

@@ -1,8 +1,9 @@
-"""A molecule tower that encodes a molecule twice: as a bag of substructures and as a graph."""
+"""A molecule tower that encodes a molecule as a bag of substructures, as a graph, and with a pretrained network."""
 
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 from transformers import PreTrainedModel
 from transformers import initialization as init
@@ -10,6 +11,7 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from .configuration_text_molecule import MoleculeFusedConfig
 from .dropout import FastDropout
+from .minimol import MINIMOL_SIZE
 from .modeling_bag import MoleculeFingerprintModel
 from .modeling_graph import MoleculeGraphModel
 
@@ -20,6 +22,9 @@ class MoleculeFusedModel(PreTrainedModel):
     The bag holds which substructures occur, the graph how they are connected. Without graph inputs the result is the
     fingerprint's vector. The structures that captions name are encoded in this way, since they are mostly small and
     the bag is cheap.
+
+    With `config.minimol` a linear map of MiniMol's vector is added too. MiniMol is pretrained, and its weights stay
+    fixed.
 
     Example:
 
@@ -43,6 +48,10 @@ class MoleculeFusedModel(PreTrainedModel):
         self.graph = MoleculeGraphModel(graph_config)
         self.dropout = FastDropout(config.graph_dropout)
         self.graph_projection = nn.Linear(self.graph.config.hidden_size, config.hidden_size, bias=False)
+        self.minimol_projection = None
+        if config.minimol:
+            self.minimol_dropout = FastDropout(config.minimol_dropout)
+            self.minimol_projection = nn.Linear(MINIMOL_SIZE, config.hidden_size, bias=False)
         self.post_init()
 
     @torch.no_grad()
@@ -59,12 +68,25 @@ class MoleculeFusedModel(PreTrainedModel):
         Args:
             fragment_ids (T,): as for [`MoleculeFingerprintModel`].
             fragment_offsets (B + 1,): as for [`MoleculeFingerprintModel`].
-            **graphs: the inputs of [`MoleculeGraphModel`] for the same molecules; all of them or none.
+            **graphs: the inputs of [`MoleculeGraphModel`] for the same molecules, and `minimol_features` (B, 512)
+                with `config.minimol`; all of them or none.
 
         Returns:
             `pooler_output` (B, H).
         """
         pooled = self.fingerprint(fragment_ids, fragment_offsets).pooler_output
-        if graphs:
-            pooled = pooled + self.graph_projection(self.dropout(self.graph(**graphs).pooler_output))
+        if not graphs:
+            return BaseModelOutputWithPooling(pooler_output=pooled)
+        features = graphs.pop("minimol_features", None)
+        if (features is None) != (self.minimol_projection is None):
+            expected, found = ("no ", "has") if self.minimol_projection is None else ("", "lacks")
+            raise ValueError(
+                f"the batch {found} `minimol_features`, but the tower reads {expected}vectors of MiniMol. "
+                "Set `minimol` of the feature extractor as in the tower's configuration."
+            )
+        pooled = pooled + self.graph_projection(self.dropout(self.graph(**graphs).pooler_output))
+        if self.minimol_projection is not None and features is not None:
+            # Each vector is normalised: the components of MiniMol's vectors are larger for larger molecules.
+            features = F.layer_norm(features, (MINIMOL_SIZE,)).to(pooled.dtype)
+            pooled = pooled + self.minimol_projection(self.minimol_dropout(features))
         return BaseModelOutputWithPooling(pooler_output=pooled)

@@ -261,6 +261,7 @@ class TextMoleculeProcessor(ProcessorMixin):
     def content_key(self) -> str:
         """Hash of everything on which the results of `encode_text` and `encode_molecules` depend: a cache key."""
         parts = [type(self).__name__, json.dumps(self.to_dict(), sort_keys=True, default=str)]
+        parts += getattr(getattr(self, "feature_extractor", None), "versions", list)()
         if self.read_names:
             parts += [*reader_versions(), CaptionStructures.LAYOUT]
         for name in self.get_attributes():
