@@ -53,7 +53,7 @@ def test_all_smiles_of_a_molecule_have_one_vector(stand_in):
     assert np.array_equal(vector, minimol_vector("CCO")) and not np.array_equal(vector, minimol_vector("CCN"))
 
 
-def test_the_vector_stands_beside_the_other_inputs(stand_in):
+def test_the_vector_is_one_more_input(stand_in):
     extractor, plain = (
         MoleculeFusedFeatureExtractor(**FEATURES),
         MoleculeFusedFeatureExtractor(FEATURES["fingerprint"]),
