@@ -1,7 +1,7 @@
 """All wrong inputs."""
 
 from argument_cases import choices, contradictions, numbers, train_numbers, unknown_arguments
-from data_cases import molecule_tables, tables
+from data_cases import molecule_tables, tables, training_files
 from model_cases import models
 from recipe_cases import recipes, studies
 from scale_cases import changes, encodings, suspects
@@ -18,6 +18,7 @@ GENERATORS = (
     contradictions,
     tables,
     molecule_tables,
+    training_files,
     models,
     indexes,
     queries,

@@ -3,7 +3,7 @@
 import gzip
 from collections.abc import Iterator
 
-from commands import INDEX, Prepare, written
+from commands import EVALUATE, INDEX, SCORE, Prepare, written
 from workshop import Case
 
 HEADER = "CID\tSMILES\tdescription\n"
@@ -60,6 +60,31 @@ def tables() -> Iterator[Case]:
             yield Case(f"evaluate: data folder {name}", "evaluate", words, culprit)
         words = ("--model", "{model}", "--molecules", path, "--output_dir", "{out}")
         yield Case(f"index: molecules {name}", "index", words, f"{culprit}|molecules|required")
+
+
+def training_files() -> Iterator[Case]:
+    """Broken files of further training pairs, of better captions, and of captions without a molecule."""
+    for name in ("empty", "header only", "no header", "bad SMILES", "other columns", "binary", "short row", "Latin-1"):
+        words = (*SCORE, "--extra_train", "{here}/more.tsv")
+        culprit = "more|row|line|column"
+        yield Case(f"score: further pairs {name}", "score", words, culprit, written("more.tsv", PAIRS[name]))
+        words = (*SCORE, "--replace_captions", "{here}/more.tsv")
+        yield Case(f"score: captions {name}", "score", words, culprit, written("more.tsv", PAIRS[name]))
+    for argument in ("extra_train", "replace_captions"):
+        for value in ("no_such_file.tsv", ""):
+            yield Case(
+                f"score: {argument} {value!r}", "score", (*SCORE, f"--{argument}", value), f"{argument}|no file"
+            )
+        yield Case(f"evaluate: {argument}", "evaluate", (*EVALUATE, f"--{argument}", "none.tsv"), argument)
+        yield Case(f"index: {argument}", "index", (*INDEX, f"--{argument}", "none.tsv"), argument)
+    bank = ("--query_bank", "--bank_captions")
+    yield Case("evaluate: no bank", "evaluate", (*EVALUATE, "--bank_captions", "none.txt"), "query_bank")
+    yield Case("evaluate: no captions", "evaluate", (*EVALUATE, *bank, "none.txt"), "none.txt")
+    for name in ("empty", "header only", "binary", "one long line"):
+        words = (*EVALUATE, *bank, "{here}/captions.txt")
+        yield Case(
+            f"evaluate: captions {name}", "evaluate", words, "captions.txt", written("captions.txt", PAIRS[name])
+        )
 
 
 MOLECULES: dict[str, tuple[str, bytes | str]] = {
