@@ -107,6 +107,34 @@ def test_a_caption_needs_one_training_pair(folder: Path, rows: str) -> None:
     assert "rows.tsv: 0 captions of training pairs replaced" in str(report) and CAPTIONS[rows] in str(report)
 
 
+def test_a_row_that_its_file_gives_to_another_split_is_refused(folder: Path) -> None:
+    (folder / "rows.tsv").write_text(HEADER.replace("\n", "\tsplit\n") + "5\tCCN\tA.\tTraining\n6\tCCS\tB.\ttest\n")
+    with pytest.raises(ValueError, match=r"rows\.tsv line 3\): its split 'test' is not train"):
+        load_chebi20(folder, extra_train="rows.tsv")
+    assert list(pairs(load_chebi20(folder, extra_train="rows.tsv", on_error="drop"))) == ["1", "2", "5"]
+
+
+def test_a_caption_that_is_marked_or_of_another_molecule_replaces_none(folder: Path) -> None:
+    (folder / "rows.tsv").write_text("CID\tdescription\tkeep\n1\tWrong.\tno\n2\tEthanol.\tyes\n")
+    assert pairs(load_chebi20(folder, replace_captions="rows.tsv")) == {"1": "An acid.", "2": "Ethanol."}
+    (folder / "rows.tsv").write_text(HEADER + "1\tCCN\tAn amine.\n2\tOCC\tEthanol.\n")
+    with pytest.raises(ValueError, match=r"rows\.tsv line 2\): its SMILES 'CCN' is another molecule than that of the"):
+        load_chebi20(folder, replace_captions="rows.tsv")
+    data = load_chebi20(folder, replace_captions="rows.tsv", on_error="drop")
+    assert pairs(data) == {"1": "An acid.", "2": "Ethanol."}
+
+
+def test_a_second_file_may_not_replace_a_caption_again(folder: Path) -> None:
+    with pytest.raises(ValueError, match=r"better\.tsv line 2 already replaced the caption of this id"):
+        load_chebi20(folder, replace_captions=["better.tsv", "better.tsv"])
+
+
+def test_pairs_in_the_format_of_text2mol_take_their_smiles_from_the_pool(folder: Path) -> None:
+    (folder / "rows.txt").write_text("5\t" + " ".join(["0.1"] * 300) + "\tAn amine.\n")
+    data = load_chebi20(folder, extra_train="rows.txt")
+    assert data["train"][2] == {"id": "5", "smiles": "CCN", "description": "An amine."}
+
+
 def test_an_id_of_several_pairs_is_ambiguous(folder: Path) -> None:
     (folder / "train.tsv").write_text(HEADER + TRAIN + "2\tCCO\tA solvent.\n")
     with pytest.raises(ValueError, match="2 training pairs have this id; expected one"):
@@ -122,6 +150,8 @@ def test_a_replaced_caption_is_checked_and_located(folder: Path) -> None:
 def test_files_that_cannot_be_used_are_named(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"extra_train: there is no file .*pairs/none\.tsv"):
         load_chebi20(folder, extra_train="none.tsv")
+    with pytest.raises(FileNotFoundError, match="nowhere is neither a folder nor a file"):
+        load_chebi20("nowhere", extra_train="more.tsv")
     with pytest.raises(ValueError, match=r"better\.tsv has no column for 'smiles'"):
         load_chebi20(folder, extra_train="better.tsv")
     with pytest.raises(ValueError, match="extra_train and replace_captions cannot be used with the demo set"):

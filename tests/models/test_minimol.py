@@ -83,6 +83,11 @@ def test_the_tower_adds_a_map_of_the_normalised_vector(stand_in):
         plain.molecule_model(**batch)
 
 
+def test_a_tower_that_contradicts_the_featurizer_is_refused():
+    with pytest.raises(ValueError, match="molecule_config has minimol True, but featurizer_config has False"):
+        fused(featurizer_config="{}", molecule_config=json.dumps({**TOWER, "minimol": True}))
+
+
 def test_saved_equals_loaded(tmp_path, stand_in):
     model, processor = fused()
     model.save_pretrained(tmp_path), processor.save_pretrained(tmp_path)

@@ -92,5 +92,9 @@ def _build_fused_extractor(
     fused = build_extractor(arguments, MoleculeFusedFeatureExtractor)
     fingerprint = {"num_buckets": fused.names_extractor.num_buckets, **molecule_kwargs.get("fingerprint_config", {})}
     molecule_kwargs["fingerprint_config"] = fingerprint
-    molecule_kwargs["minimol"] = fused.minimol
+    if molecule_kwargs.setdefault("minimol", fused.minimol) != fused.minimol:
+        raise ValueError(
+            f"molecule_config has minimol {molecule_kwargs['minimol']!r}, but featurizer_config has {fused.minimol}. "
+            "Set it in featurizer_config only; the tower follows."
+        )
     return fused

@@ -134,18 +134,30 @@ def read_files(files: Mapping[str, SourceFile], column_mapping: Mapping[str, str
     return tables
 
 
-def read_table_columns(file: SourceFile, wanted: Sequence[str], column_mapping: Mapping[str, str]) -> Table:
-    """Reads some columns of a file, in any format of [`read_table`].
+def read_table_columns(
+    file: SourceFile,
+    wanted: Sequence[str],
+    optional: Sequence[str],
+    column_mapping: Mapping[str, str],
+    pool: Table | None = None,
+) -> Table:
+    """Reads some columns of a file, in any format of [`read_table`]. Rows whose column `keep` is no are left out.
 
     Args:
         file: the file.
         wanted: columns of this package.
+        optional: columns that are read if the file has them.
         column_mapping: column of the file to column of this package, for names that are not recognised.
+        pool: the pool of the data set, which has the SMILES of a file in Text2Mol's format.
 
     Raises:
         ValueError: if the file is malformed, has no rows, or lacks a column.
+        FileNotFoundError: if the molecules of a file in Text2Mol's format are missing.
     """
-    return _pair_table(read_table(file), wanted, (), column_mapping)
+    table = read_table(file)
+    if table.is_text2mol:
+        return _text2mol_table(table, _find_smiles(file, pool))
+    return _without_marked(_pair_table(table, wanted, (*optional, "keep"), column_mapping), file.on_error)
 
 
 def _pair_table(

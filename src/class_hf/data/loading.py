@@ -144,6 +144,12 @@ def load_chebi20(
     mapping = _checked_arguments(on_error, column_mapping)
     path = None if source is None else Path(source).expanduser()
     local = path if path is not None and path.exists() else None
+    is_hub = local is None and isinstance(source, str) and _HUB_ID.fullmatch(source) is not None
+    if local is None and source is not None and not is_hub:
+        raise FileNotFoundError(
+            f"{source} is neither a folder nor a file. Pass a folder with train, validation or test files, one file "
+            'with all pairs, the name of a data set of the Hub ("org/name"), or nothing to download ChEBI-20.'
+        )
     further = find_training_files(local, extra_train, replace_captions, encoding, on_error)
     if local is not None:
         if revision is not None:
@@ -157,13 +163,8 @@ def load_chebi20(
     elif source is None:
         files = _download(revision or "main", cache_dir, on_error)
         data, report = _load_files(files, mapping, on_error, cache_dir, further)
-    elif isinstance(source, str) and _HUB_ID.fullmatch(source):
-        data, report = _load_hub(source, revision, mapping, on_error, cache_dir, further)
     else:
-        raise FileNotFoundError(
-            f"{source} is neither a folder nor a file. Pass a folder with train, validation or test files, one file "
-            'with all pairs, the name of a data set of the Hub ("org/name"), or nothing to download ChEBI-20.'
-        )
+        data, report = _load_hub(str(source), revision, mapping, on_error, cache_dir, further)
     return (data, report) if return_report else data
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from class_hf.data.columns import PAIR_COLUMNS
-from class_hf.data.formats import Table, read_files, read_table_columns, split_of
+from class_hf.data.formats import Table, read_table_columns, split_of
 from class_hf.data.smiles import canonical_smiles, repair_smiles
 from class_hf.data.tables import source_file
 from class_hf.data.text_files import OnError, SourceFile
@@ -36,9 +36,10 @@ class TrainingFiles:
     def change(self, tables: Mapping[str, Table], mapping: Mapping[str, str], on_error: OnError) -> dict[str, Table]:
         """Adds the pairs and replaces the captions.
 
-        A row of `extra` gets a fault if its id or its molecule is already in a split. Another SMILES of the molecule
-        does not hide it. [`~class_hf.data.validation.check_tables`] refuses or drops rows with a fault. A row of
-        `captions` needs an id that exactly one training pair has.
+        A row of `extra` gets a fault if its id or its molecule is already in a split, or if it has a column `split`
+        that says something else than train. Another SMILES of the molecule does not hide it.
+        [`~class_hf.data.validation.check_tables`] refuses or drops rows with a fault. A row of `captions` needs an id
+        that exactly one training pair has, and the molecule of this pair if the file has SMILES.
 
         Args:
             tables: the rows of each split and of `"pool"`.
@@ -51,15 +52,18 @@ class TrainingFiles:
         Raises:
             ValueError: if there is no training split, a file is malformed or lacks a column, or under
                 `on_error="raise"` a caption is not usable.
+            FileNotFoundError: if a file is in Text2Mol's format, and its molecules are missing.
         """
         if "train" not in tables:
             raise ValueError(f"{self.files[0].name} is for training pairs, but the data has only {sorted(tables)}.")
         changed = dict(tables)
         for file in self.extra:
-            changed["train"] = _added(changed, read_files({file.name: file}, mapping)[file.name])
+            extra = read_table_columns(file, PAIR_COLUMNS, ("split",), mapping, tables.get("pool"))
+            changed["train"] = _added(changed, extra)
+        replaced: dict[str, str] = {}
         for file in self.captions:
-            rows = read_table_columns(file, ("id", "description"), mapping)
-            changed["train"] = _with_captions(changed["train"], rows, on_error)
+            captions = read_table_columns(file, ("id", "description"), ("smiles",), mapping, tables.get("pool"))
+            changed["train"] = _with_captions(changed["train"], captions, replaced, on_error)
         return changed
 
 
@@ -106,9 +110,12 @@ def _added(tables: Mapping[str, Table], extra: Table) -> Table:
     train = tables["train"]
     size, faults = len(train.columns["id"]), dict(train.faults)
     split_of_id, owner = _known_molecules(tables)
+    splits = extra.columns.get("split", [""] * len(extra.columns["id"]))
     for row, (key, smiles) in enumerate(zip(extra.columns["id"], extra.columns["smiles"], strict=True)):
         if row in extra.faults:
             faults[size + row] = extra.faults[row]
+        elif splits[row].strip() and split_of(splits[row]) != "train":
+            faults[size + row] = f"its split {splits[row]!r} is not train"
         elif key.strip() in split_of_id:
             faults[size + row] = f"its id is already in {split_of_id[key.strip()]}"
         elif (molecule := _molecule(smiles)) in owner:
@@ -151,12 +158,16 @@ def _molecule(smiles: str) -> str:
     return canonical_smiles(repair_smiles(smiles))
 
 
-def _with_captions(train: Table, captions: Table, on_error: OnError) -> Table:
-    """The training pairs, with the captions of another table where it has their ids."""
+def _with_captions(train: Table, captions: Table, replaced: dict[str, str], on_error: OnError) -> Table:
+    """The training pairs, with the captions of another table where it has their ids.
+
+    `replaced` has the place of each caption by id, of this and of earlier files.
+    """
     keys = [key.strip() for key in captions.columns["id"]]
     row_of = {key.strip(): row for row, key in enumerate(train.columns["id"])}
     pairs, captions_of = Counter(key.strip() for key in train.columns["id"]), Counter(keys)
     descriptions, places = list(train.columns["description"]), _places(train)
+    smiles = captions.columns.get("smiles")
     dropped: list[DroppedRow] = []
     for row, (key, caption, place) in enumerate(
         zip(keys, captions.columns["description"], _places(captions), strict=True)
@@ -169,7 +180,12 @@ def _with_captions(train: Table, captions: Table, on_error: OnError) -> Table:
             reason = f"{captions_of[key]} rows have this id; expected one"
         elif pairs[key] != 1:
             reason = f"{pairs[key]} training pairs have this id; expected one"
+        elif key in replaced:
+            reason = f"{replaced[key]} already replaced the caption of this id"
+        elif smiles and _molecule(smiles[row]) != _molecule(train.columns["smiles"][row_of[key]]):
+            reason = f"its SMILES {smiles[row]!r} is another molecule than that of the training pair"
         else:
+            replaced[key] = place
             descriptions[row_of[key]] = caption
             places[row_of[key]] += f" with the caption of {place}"
             continue

@@ -21,7 +21,10 @@ class FastDropout(nn.Dropout):
         if not self.training or states.device.type != "cpu" or not 0 < dropped < 2**15:
             return super().forward(states)
         # `random_` sets the 63 low bits of an int64, so the sign of each fourth int16 is always 0.
-        bits = torch.empty(-(-states.numel() // 4), dtype=torch.int64).random_().view(torch.int16)[: states.numel()]
+        bits = (
+            torch.empty(-(-states.numel() // 4), dtype=torch.int64, device=states.device).random_().view(torch.int16)
+        )
+        bits = bits[: states.numel()]
         # Written in the dtype of the states, since the conversion of a bool mask takes a third of the time.
         scale = torch.empty_like(states, requires_grad=False)
         torch.ge(bits.bitwise_and_(2**15 - 1).view(states.shape), dropped, out=scale)

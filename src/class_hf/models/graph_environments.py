@@ -62,7 +62,7 @@ def find_environments(atom_features: torch.Tensor, bond_features: torch.Tensor, 
     surroundings = torch.zeros_like(atoms).index_add_(0, graph.target, messages)  # in any order of the bonds
     examples, kind = _distinct(atoms)
     first_atoms, environment = _distinct(_hash_rows(atoms, surroundings))
-    is_first = torch.zeros(len(atoms), dtype=torch.bool).index_fill_(0, first_atoms, True)
+    is_first = torch.zeros_like(atoms, dtype=torch.bool).index_fill_(0, first_atoms, True)
     bonds = is_first.index_select(0, graph.target).nonzero().squeeze(1)
     reduced = graph._replace(
         source=kind.index_select(0, graph.source.index_select(0, bonds)),
@@ -87,6 +87,6 @@ def _hash_rows(*columns: torch.Tensor) -> torch.Tensor:
 def _distinct(hashes: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """The first row of each distinct value, (U,), and the number of each row's value, (M,)."""
     values, numbers = hashes.unique(return_inverse=True)
-    rows = torch.arange(len(hashes))
+    rows = torch.arange(len(hashes), device=hashes.device)
     # The first, so that repeated runs sum an environment's messages in the same order.
     return rows.new_full((len(values),), len(hashes)).scatter_reduce_(0, numbers, rows, "amin"), numbers
