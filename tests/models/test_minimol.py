@@ -65,6 +65,12 @@ def test_the_vector_is_one_more_input(stand_in):
     assert np.array_equal(batch["minimol_features"].numpy(), expected)
 
 
+def test_a_blob_without_the_vector_is_refused(stand_in):
+    plain = MoleculeFusedFeatureExtractor(FEATURES["fingerprint"])
+    with pytest.raises(ValueError, match="blob 0 has no vector of MiniMol.*prepare the molecules again"):
+        MoleculeFusedFeatureExtractor(**FEATURES).collate([plain.encode("CCO")])
+
+
 def test_the_tower_adds_a_map_of_the_normalised_vector(stand_in):
     model, processor = fused()
     tower, batch = model.molecule_model, processor.feature_extractor(SMILES)

@@ -97,13 +97,19 @@ class MoleculeFusedFeatureExtractor(MoleculeFeatureExtractor):
             The inputs of both towers. With MiniMol also `minimol_features` (B, 512) float32.
 
         Raises:
-            ValueError: if there are no blobs, or a graph is damaged or has another layout.
+            ValueError: if there are no blobs, or a vector is missing, or a graph is damaged or has another layout.
         """
         ends = [_LENGTH.size + _LENGTH.unpack_from(blob)[0] for blob in blobs]
         fingerprints = [blob[_LENGTH.size : end] for blob, end in zip(blobs, ends, strict=True)]
         inputs: dict[str, torch.Tensor] = {}
         if self.minimol:
             parts = [blob[end : end + _MINIMOL_BYTES] for blob, end in zip(blobs, ends, strict=True)]
+            short = next((row for row, part in enumerate(parts) if len(part) < _MINIMOL_BYTES), None)
+            if short is not None:
+                raise ValueError(
+                    f"blob {short} has no vector of MiniMol. It is damaged, or was prepared by another feature "
+                    "extractor: prepare the molecules again."
+                )
             values = np.frombuffer(b"".join(parts), dtype="<f4").astype(np.float32)
             inputs["minimol_features"] = torch.from_numpy(values.reshape(len(blobs), MINIMOL_SIZE))
             ends = [end + _MINIMOL_BYTES for end in ends]
