@@ -13,7 +13,7 @@ from class_hf.data.caption_files import read_captions
         ("CID\tdescription\n1\tAn acid.\n", r"captions.txt line 1 holds a tab; expected one caption in each line"),
         ("An acid.\n...\n", r"captions.txt line 2: the caption '...' has no letter and no digit"),
         ("word " * 4001, r"captions.txt line 1: the caption has 20,004 characters"),
-        ("", r"captions.txt: none of the 0 captions is new"),
+        ("", r"captions.txt: there is no caption"),
         ("An acid.\nAn acid.\n", r"captions.txt: none of the 1 captions is new"),
     ],
 )
@@ -31,3 +31,12 @@ def test_captions_are_read_once(tmp_path: Path) -> None:
     assert read_captions(paths, encoding="cp1252") == ["An acid.", "An ester.", "An \xe9tude."]
     with pytest.raises(ValueError, match="b.txt line 2 is not UTF-8"):
         read_captions(paths)
+
+
+def test_an_empty_file_and_a_table_hold_no_captions(tmp_path):
+    (tmp_path / "empty.txt").write_text("\n\n")
+    with pytest.raises(ValueError, match=r"empty\.txt: there is no caption"):
+        read_captions([tmp_path / "empty.txt"])
+    (tmp_path / "table.csv").write_text("id,description\n1,An acid.\n")
+    with pytest.raises(ValueError, match=r"table\.csv is a table"):
+        read_captions([tmp_path / "table.csv"])

@@ -25,7 +25,7 @@ def read_captions(
 
     Raises:
         FileNotFoundError: if a file does not exist.
-        ValueError: if a line is no caption, or no caption remains.
+        ValueError: if a file is a CSV table, a line is no caption, or no caption remains.
 
     Example:
 
@@ -43,12 +43,16 @@ def read_captions(
             raise FileNotFoundError(
                 f"there is no file of captions {path}; expected a text file with one in each line."
             )
+        if file.suffix == ".csv":
+            raise ValueError(f"{file.name} is a table; expected a text file with one caption in each line.")
         names.append(file.name)
         for line in read_lines(file):
             caption = line.text.strip()
             if caption:
                 _check(caption, f"{file.name} line {line.number}")
                 captions[caption] = None
+    if not captions:
+        raise ValueError(f"{', '.join(names)}: there is no caption; expected one in each line.")
     known = set(leave_out)
     remaining = [caption for caption in captions if caption not in known]
     if not remaining:
