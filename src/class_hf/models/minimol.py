@@ -6,7 +6,7 @@ from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
-from rdkit import Chem
+from rdkit import Chem, rdBase
 
 from .smiles import shared_molecule
 
@@ -41,7 +41,8 @@ def minimol_vector(smiles: str) -> np.ndarray:
     canonical = Chem.MolToSmiles(shared_molecule(smiles))
     encoder = _load_encoder()
     try:
-        vector = encoder([canonical])[0]
+        with rdBase.BlockLogs():  # the canonical SMILES is parsed once more, with warnings that the first time had too
+            vector = encoder([canonical])[0]
     except Exception as error:  # of RDKit, SciPy or ONNX Runtime
         raise ValueError(
             f"MiniMol cannot encode {smiles!r}: {error}. Leave it out, or train without minimol."
