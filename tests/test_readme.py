@@ -28,7 +28,15 @@ GUIDES = (
 PAGES = ("README.md", *GUIDES)
 # Pages whose blocks need a package of an extra.
 NEEDED = {"docs/databases.md": ("lancedb", "lance"), "docs/service.md": ("fastapi", "serve")}
-REASONS = ("installs packages", "trains", "serves", "needs a server", "needs several hosts", "settings of a cluster")
+REASONS = (
+    "installs packages",
+    "trains",
+    "serves",
+    "needs a server",
+    "needs files of further pairs",
+    "needs several hosts",
+    "settings of a cluster",
+)
 # Scores of a model that is trained on another machine differ by rounding.
 TOLERANCE = 0.06
 _BLOCK = re.compile(

