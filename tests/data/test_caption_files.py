@@ -11,8 +11,8 @@ from class_hf.data.caption_files import read_captions
     ("content", "message"),
     [
         ("CID\tdescription\n1\tAn acid.\n", r"captions.txt line 1 holds a tab; expected one caption in each line"),
-        ("An acid.\n...\n", r"captions.txt line 2: the caption '...' has no letter and no digit"),
-        ("word " * 4001, r"captions.txt line 1: the caption has 20,004 characters"),
+        ("An acid.\n...\n", r"captions.txt line 2: the caption is '...'; expected a text with a letter or a digit"),
+        ("word " * 4001, r"captions.txt line 1: the caption, 'word .*, has 20,004 characters"),
         ("", r"captions.txt: there is no caption"),
         ("An acid.\nAn acid.\n", r"captions.txt: none of the 1 captions is new"),
     ],

@@ -6,8 +6,7 @@ from pathlib import Path
 
 from class_hf.data.tables import source_file
 from class_hf.data.text_files import read_lines
-from class_hf.models.argument_checks import has_word
-from class_hf.models.tokenization_lexical import MAX_CAPTION_CHARACTERS
+from class_hf.models.tokenization_lexical import check_caption
 
 
 def read_captions(
@@ -49,7 +48,10 @@ def read_captions(
         for line in read_lines(file):
             caption = line.text.strip()
             if caption:
-                _check(caption, f"{file.name} line {line.number}")
+                place = f"{file.name} line {line.number}"
+                if "\t" in caption:
+                    raise ValueError(f"{place} holds a tab; expected one caption in each line, and no table.")
+                check_caption(caption, f"{place}: the caption")
                 captions[caption] = None
     if not captions:
         raise ValueError(f"{', '.join(names)}: there is no caption; expected one in each line.")
@@ -60,15 +62,3 @@ def read_captions(
             f"{', '.join(names)}: none of the {len(captions)} captions is new; expected captions that no pair has."
         )
     return remaining
-
-
-def _check(caption: str, place: str) -> None:
-    """Refuses a line that is no caption."""
-    if "\t" in caption:
-        raise ValueError(f"{place} holds a tab; expected one caption in each line, and no table.")
-    if not has_word(caption):
-        raise ValueError(f"{place}: the caption {caption[:20]!r} has no letter and no digit.")
-    if len(caption) > MAX_CAPTION_CHARACTERS:
-        raise ValueError(
-            f"{place}: the caption has {len(caption):,} characters; the limit is {MAX_CAPTION_CHARACTERS:,}."
-        )
