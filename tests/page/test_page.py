@@ -300,6 +300,53 @@ def test_in_a_browser(browser, address, index, width):
     context.close()
 
 
+class HeldCall:
+    """Holds the page's next call of the server until `let_go`."""
+
+    def __init__(self, page):
+        self.call = None
+        page.route("**/queue/join*", self.hold_first, times=1)
+
+    def hold_first(self, call):
+        self.call = call
+
+    def let_go(self):
+        self.call.continue_()
+
+
+def test_the_last_search_is_the_one_that_is_shown(browser, address):
+    """Searches and colours overlap when the server is slow."""
+    page = browser.new_page()
+    page.set_default_timeout(60_000)
+    page.goto(address)
+    page.get_by_text("Settings and filters").click()
+    page.locator("#text textarea").fill(TEXT)
+    held = HeldCall(page)
+    with page.expect_request("**/queue/join*"):
+        page.get_by_role("button", name="Find molecules").click()
+    page.get_by_label("With the elements").fill("N")
+    page.get_by_role("button", name="Find molecules").click()  # while the first search is under way
+    held.let_go()
+    page.get_by_text("6 of 28 molecules").wait_for()
+
+    # Colours are switched on, then off, which repeats the search. A new search comes before the answer.
+    for colours in (True, False):
+        page.get_by_label("With the elements").fill("N")
+        held = HeldCall(page)
+        with page.expect_request("**/queue/join*"):
+            page.get_by_label("Colour the atoms").set_checked(colours)
+        page.get_by_label("With the elements").fill("")
+        page.get_by_role("button", name="Find molecules").click()
+        page.get_by_text("12 of 28 molecules").wait_for()
+        held.let_go()
+        page.wait_for_timeout(1000)
+        assert page.get_by_text("12 of 28 molecules").is_visible()
+        if colours:
+            page.locator("#results .raised").wait_for()
+    assert page.locator("#results .raised").count() == 0
+    page.close()
+
+
 def width_of(page):
     return page.evaluate("document.documentElement.scrollWidth")
 

@@ -175,21 +175,32 @@ def _connect_search(
     """
     name, function = answer
     place = inputs.index(colour)
-    ticket = gr.Textbox(visible="hidden")
-    # The functions check their values, with better messages than those of the fields.
-    call: dict[str, Any] = {"fn": function, "inputs": inputs, "outputs": output, "preprocess": False}
+    ticket, answered, coloured = (gr.Textbox(visible="hidden") for _ in range(3))
+    # Nothing is preprocessed: the functions check their values, with better messages than those of the fields.
     gr.on(
         starts,
-        **call,
-        js=f"(...values) => values.toSpliced({place}, 1, false)",
+        function,
+        inputs,
+        output,
+        preprocess=False,
+        js=links.on_search(output.elem_id, place),
+        trigger_mode="always_last",  # a search that is asked for during another follows it
         api_name=name,
         concurrency_limit=RUNNING,
         concurrency_id="search",
     ).then(None, [colour, ticket], ticket, js=links.after_search(output.elem_id))
     colour.change(None, ticket, ticket, js=links.on_colour(output.elem_id))
-    ticket.change(**call, api_visibility="private", concurrency_limit=1, concurrency_id="colour").then(
-        None, [colour, ticket], ticket, js=links.after_search(output.elem_id, colour=False)
-    )
+    # The answer with colours can come after that of a later search. A script decides whether it is shown.
+    ticket.change(
+        lambda *values: (function(*values[:-1]), values[-1]),
+        [*inputs, ticket],
+        [coloured, answered],
+        preprocess=False,
+        show_progress_on=output,
+        api_visibility="private",
+        concurrency_limit=1,
+        concurrency_id="colour",
+    ).then(None, [coloured, answered, output], output, js=links.after_colours(output.elem_id))
     return ticket
 
 

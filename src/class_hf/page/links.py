@@ -46,18 +46,32 @@ FILL = """
 """.replace("NAMES", json.dumps(FIELDS))
 
 
-def after_search(results: str, colour: bool = True) -> str:
+def on_search(results: str, colour: int) -> str:
+    """The script that runs when a search starts: it notes the time, and asks for an answer without colours.
+
+    Args:
+        results: the id of the element with the results.
+        colour: the place of the colours among the fields.
+    """
+    return f"""
+(...values) => {{
+  window.lastSearches = {{...window.lastSearches, '{results}': Date.now()}};
+  return values.toSpliced({colour}, 1, false);
+}}
+"""
+
+
+def after_search(results: str) -> str:
     """The script that runs after a search: it sets the address of the page, and asks for colours if they are wanted.
 
     Args:
         results: the id of the element with the results.
-        colour: whether to ask for colours.
     """
     return f"""
 (wanted, ticket) => {{
   const link = document.querySelector('#{results} a.link');
   if (link) history.replaceState(null, '', link.getAttribute('href'));
-  return {str(colour).lower()} && wanted && document.querySelector('#{results} .hit') ? String(Date.now()) : ticket;
+  return wanted && document.querySelector('#{results} .hit') ? String(Date.now()) : ticket;
 }}
 """
 
@@ -69,3 +83,19 @@ def on_colour(results: str) -> str:
         results: the id of the element with the results.
     """
     return f"(ticket) => document.querySelector('#{results} .hit') ? String(Date.now()) : ticket"
+
+
+def after_colours(results: str) -> str:
+    """The script that runs after an answer to a ticket: it shows the answer, unless a search has started since.
+
+    Args:
+        results: the id of the element with the results.
+    """
+    return f"""
+(answer, ticket, shown) => {{
+  if ((window.lastSearches?.['{results}'] ?? 0) > Number(ticket)) return shown;
+  const link = new DOMParser().parseFromString(answer, 'text/html').querySelector('a.link');
+  if (link) history.replaceState(null, '', link.getAttribute('href'));
+  return answer;
+}}
+"""
