@@ -10,11 +10,11 @@ import pytest
 import yaml
 from conftest import rows_of_pairs
 from run_forked import Forked, run_script
-from study_parts import ABLATE, ARMS, QUERIES, place  # noqa: F401
+from study_parts import ABLATE, ARMS, QUERIES, place, quick  # noqa: F401
 from train_parts import ROOT
 
 from class_hf.studies import runner
-from class_hf.studies.definition import read_study
+from class_hf.studies.definition import Planned, read_study
 from class_hf.training.checkpoints import write_manifest
 
 # No test here looks at a picture, except those with the mark `pictures`.
@@ -232,6 +232,18 @@ def test_data_and_launcher_are_those_of_the_study(place):
         place.run("--data_dir", "another/data_set")
 
 
+def test_how_the_pairs_are_read_belongs_to_the_scoring(quick):
+    """Further pairs and columns are read when the pairs are scored. Runs get the scored pairs."""
+    common = {"extra_train": ["a.tsv", "b.tsv"], "replace_captions": "c.tsv", "column_mapping": {"drug": "smiles"}}
+    study, run = read_study(quick.write(common=common)), Planned("none", 0)
+    source = ["--data_dir", "pairs", "--column_mapping", '{"drug": "smiles"}']
+    source += ["--extra_train", "a.tsv", "b.tsv", "--replace_captions", "c.tsv"]
+    assert runner.data_source(study, "pairs") == source
+    runner.train(study, run, quick.output, [sys.executable, str(quick.folder / "stub.py")])
+    assert not common.keys() & yaml.safe_load((quick.output / "none" / "seed_0.yaml").read_text()).keys()
+    runner.check_unchanged(study, run, quick.output)
+
+
 def test_a_folder_of_another_kind_is_not_removed(place, capsys):
     folder = place.output / "none" / "seed_0"
     folder.mkdir(parents=True)
@@ -257,6 +269,7 @@ BAD = {
     "choice": ({"arms": {"a": {"curriculum_order": "sideways"}}}, "arm 'a': .*invalid choice: 'sideways'"),
     "set by the study": ({"arms": {"a": {"seed": 3}}}, "arm 'a' sets seed, which the study sets"),
     "data of an arm": ({"arms": {"a": {"demo": True}}}, "arm 'a' sets demo"),
+    "pairs of an arm": ({"arms": {"a": {"extra_train": "more.tsv"}}}, "arm 'a' sets extra_train"),
     "name": ({"arms": {"a/b": {}}}, "'a/b' cannot be the name of an arm"),
     "seeds twice": ({"choose_seeds": [0]}, "seeds and choose_seeds are the same"),
     "seeds that choose and confirm": ({"confirm_seeds": [1, 2]}, r"seeds \[1\] are in seeds and in confirm_seeds"),

@@ -21,6 +21,11 @@ from class_hf.training.arguments import CurriculumTrainingArguments
 from class_hf.utils.suggestions import did_you_mean
 
 DATA_SOURCES = ("data_dir", "dataset_name", "demo")
+# How the pairs are read. Scoring needs these; training on scored pairs refuses them.
+DATA_OPTIONS = (
+    *("smiles_column", "text_column", "id_column", "column_mapping", "encoding"),
+    *("extra_train", "replace_captions"),
+)
 _KEYS = (
     "recipe",
     "seeds",
@@ -230,7 +235,7 @@ def _check_arm(study: Study, arm: str, arguments: Any, earlier: Sequence[str], p
     """Checks the names, types and choices of the arguments of an arm; `earlier` are the arms above it."""
     places: tuple[tuple[str, Any, tuple[str, ...]], ...] = (
         ("common", study.common, _SET_BY_STUDY),
-        (f"arm {arm!r}", arguments, (*_SET_BY_STUDY, *DATA_SOURCES)),
+        (f"arm {arm!r}", arguments, (*_SET_BY_STUDY, *DATA_SOURCES, *DATA_OPTIONS)),
     )
     for place, values, refused in places:
         if not isinstance(values, dict):

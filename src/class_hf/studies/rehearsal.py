@@ -28,7 +28,7 @@ def rehearse_arms(study: Study, source: Sequence[str], arms: Sequence[str]) -> N
     """
     main = runpy.run_path(str(TRAIN))["main"]
     if source[0] == "--data_dir" and not Path(source[1]).exists():
-        source = ["--dataset_name", source[1]]
+        source = ["--dataset_name", *source[1:]]
     for arm in arms:
         settings = run_settings(study, Planned(arm, study.seeds[0]))
         values = {name: value for name, value in settings.items() if name not in EQUAL_COSTS}

@@ -14,7 +14,7 @@ import yaml
 
 from class_hf.config.recipe_files import recipes_folder
 from class_hf.config.yaml_files import read_mapping
-from class_hf.studies.definition import DATA_SOURCES, EQUAL_COSTS, Planned, Study, run_settings
+from class_hf.studies.definition import DATA_OPTIONS, DATA_SOURCES, EQUAL_COSTS, Planned, Study, run_settings
 from class_hf.studies.equal_costs import (
     CostUnknown,
     equal_steps,
@@ -26,8 +26,6 @@ from class_hf.studies.results import REFERENCE
 from class_hf.training.checkpoints import last_complete_checkpoint
 from class_hf.utils.files import write_json, write_text
 
-# Options of the table of pairs. Scoring needs them; training on scored pairs refuses them.
-TABLE_OPTIONS = ("smiles_column", "text_column", "id_column", "column_mapping", "encoding")
 TRAIN, SCORE = (recipes_folder() / name for name in ("train.py", "score.py"))
 
 
@@ -36,10 +34,10 @@ class RunFailed(ValueError):
 
 
 def data_source(study: Study, data_dir: str | None) -> list[str]:
-    """The source of the pairs.
+    """The source of the pairs, and how they are read.
 
     Args:
-        study: the study; its recipe may name a source.
+        study: the study; its recipe may name a source, and options such as an encoding or further training pairs.
         data_dir: folder or Hub id that overrides the recipe.
 
     Returns:
@@ -48,15 +46,22 @@ def data_source(study: Study, data_dir: str | None) -> list[str]:
     Raises:
         ValueError: if there is no source.
     """
-    if data_dir is not None:
-        return ["--data_dir", str(Path(data_dir).resolve()) if Path(data_dir).exists() else data_dir]
     values = {**study.recipe, **study.common}
-    if values.get("demo"):
-        return ["--demo"]
-    for key in ("data_dir", "dataset_name"):
-        if values.get(key):
-            return ["--data_dir", str(values[key])]
-    raise ValueError("the recipe names no data; pass --data_dir, a folder with the pairs.")
+    named = next((str(values[key]) for key in ("data_dir", "dataset_name") if values.get(key)), None)
+    if data_dir is not None:
+        source = ["--data_dir", str(Path(data_dir).resolve()) if Path(data_dir).exists() else data_dir]
+    elif values.get("demo"):
+        source = ["--demo"]
+    elif named is not None:
+        source = ["--data_dir", named]
+    else:
+        raise ValueError("the recipe names no data; pass --data_dir, a folder with the pairs.")
+    for name in DATA_OPTIONS:
+        value = values.get(name)
+        if value not in (None, []):
+            words = value if isinstance(value, list) else [json.dumps(value) if isinstance(value, dict) else value]
+            source += [f"--{name}", *map(str, words)]
+    return source
 
 
 def share_settings(
@@ -152,7 +157,9 @@ def resolve_settings(study: Study, run: Planned, output: Path) -> dict[str, Any]
     Raises:
         CostUnknown: if the arm that sets the number of steps has no plan yet.
     """
-    values = {name: value for name, value in run_settings(study, run).items() if name not in EQUAL_COSTS}
+    # Runs train on scored pairs, which have the columns of this package and the further pairs.
+    left_out = (*EQUAL_COSTS, *DATA_OPTIONS)
+    values = {name: value for name, value in run_settings(study, run).items() if name not in left_out}
     steps = equal_steps(study, run, output)
     return values if steps is None else {**values, "max_steps": steps}
 
@@ -218,8 +225,6 @@ def train(study: Study, run: Planned, output: Path, launch: list[str]) -> str:
         CostUnknown: if the arm that sets the number of steps has no plan yet.
     """
     values = resolve_settings(study, run, output)
-    # Runs train on scored pairs, which have the columns of this package.
-    values = {name: value for name, value in values.items() if name not in TABLE_OPTIONS}
     folder = run.folder(output)
     file, log = _settings_file(folder), folder.with_suffix(".log")
     data = score_for_run(values, output)
@@ -266,10 +271,6 @@ def score_reference(study: Study, output: Path, source: list[str]) -> None:
     folder = output / "difficulty" / REFERENCE[0]
     values = {**study.recipe, **study.common}
     options = ["--on_error", values.get("on_error", "raise")]
-    for name in TABLE_OPTIONS:
-        if values.get(name) is not None:
-            value = values[name]
-            options += [f"--{name}", json.dumps(value) if isinstance(value, dict) else str(value)]
     score(folder, [*source, *options, *REFERENCE[1]])
 
 
