@@ -21,6 +21,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from class_hf.config.command import CommandParser, asks_for_help, run_script
 from class_hf.config.recipe_files import program
@@ -43,7 +44,7 @@ if not asks_for_help():  # these imports take seconds, and the help needs none o
     from class_hf.difficulty.density import DensitySettings
     from class_hf.difficulty.scorer import DifficultyScorer, score_dataset
     from class_hf.difficulty.summary import format_summary, summarise_scores
-    from class_hf.hub.data_source import source_name
+    from class_hf.hub.data_source import source_names
     from class_hf.hub.loading import package_model
     from class_hf.plots.difficulty import write_figures
     from class_hf.shards.parts import print_rejects
@@ -138,7 +139,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         clock["write"] = time.perf_counter()
         times = list(clock.items())
         summary = {
-            "source": {"name": "class_hf demo" if args.demo else source_name(args.data_dir), "synthetic": args.demo},
+            "source": describe_source(args),
             "command": f"class-hf score {shlex.join(sys.argv[1:] if arguments is None else arguments)}",
             **scorer.describe(),
             **summarise_scores(scored),
@@ -176,6 +177,13 @@ def load(args: argparse.Namespace) -> DatasetDict:
         data["train"] = drop_marked(data["train"], args.drop_suspects)
         print(f"{pairs - len(data['train']):,} of {pairs:,} training pairs left out by {args.drop_suspects}")
     return data
+
+
+def describe_source(args: argparse.Namespace) -> dict[str, Any]:
+    """The record of the source, for the cards of the data set and of models that are trained on it."""
+    name, *files = ["class_hf demo"] if args.demo else source_names(args.data_dir)
+    files += [Path(file).name for names in training_files(args).values() for file in names or ()]
+    return {"name": name, "synthetic": args.demo, **({"files": files} if files else {})}
 
 
 def score_splits(data: DatasetDict, scorer: DifficultyScorer, num_proc: int | None) -> DatasetDict:

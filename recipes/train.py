@@ -177,7 +177,7 @@ def train(
         )
         plot_run(output / "plots", trainer.state.log_history, trainer.evaluator, evaluator, embeddings, ranks)
         trainer.create_model_card(
-            **card_fields(data["train"], data_args.dataset_name, data_args.data_dir),
+            **card_fields(data["train"], data_args.dataset_name, data_args.data_dir, data_args.training_files()),
             finetuned_from=model_args.hub_ids(),
             license=run_args.license,
             metrics=metrics,

@@ -14,6 +14,7 @@ from class_hf.data.caption_files import read_captions
         ("An acid.\n...\n", r"captions.txt line 2: the caption is '...'; expected a text with a letter or a digit"),
         ("word " * 4001, r"captions.txt line 1: the caption, 'word .*, has 20,004 characters"),
         ("", r"captions.txt: there is no caption"),
+        ("Description\nAn acid.\n", "captions.txt line 1 is 'Description', the name of a column"),
         ("An acid.\nAn acid.\n", r"captions.txt: none of the 1 captions is new"),
     ],
 )
@@ -37,6 +38,10 @@ def test_an_empty_file_and_a_table_hold_no_captions(tmp_path):
     (tmp_path / "empty.txt").write_text("\n\n")
     with pytest.raises(ValueError, match=r"empty\.txt: there is no caption"):
         read_captions([tmp_path / "empty.txt"])
-    (tmp_path / "table.csv").write_text("id,description\n1,An acid.\n")
-    with pytest.raises(ValueError, match=r"table\.csv is a table"):
-        read_captions([tmp_path / "table.csv"])
+    for name in ("table.csv", "table.tsv.gz", "table.jsonl", "table.smi", "table.sdf"):
+        (tmp_path / name).write_bytes(b'{"description": "An acid."}\n')
+        with pytest.raises(ValueError, match=f"{name} is a table"):
+            read_captions([tmp_path / name])
+    (tmp_path / "parquet.txt").write_bytes(b"PAR1")
+    with pytest.raises(ValueError, match=r"parquet\.txt is a table"):
+        read_captions([tmp_path / "parquet.txt"])

@@ -124,6 +124,18 @@ def test_a_caption_that_is_marked_or_of_another_molecule_replaces_none(folder: P
     assert pairs(data) == {"1": "An acid.", "2": "Ethanol."}
 
 
+def test_a_refused_further_pair_does_not_hide_the_pair_of_its_id(folder: Path) -> None:
+    files = {"extra_train": write(folder, "2\tCCO\tA solvent."), "replace_captions": "better.tsv"}
+    with pytest.raises(ValueError, match=r"rows\.tsv line 2\): its id is already in train"):
+        load_chebi20(folder, **files)
+    assert pairs(load_chebi20(folder, on_error="drop", **files))["2"] == "The molecule is ethanol."
+
+
+def test_a_caption_without_smiles_needs_the_id_only(folder: Path) -> None:
+    (folder / "rows.tsv").write_text(HEADER + "1\t\tEthanoic acid.\n2\tOCC\tEthanol.\n")
+    assert pairs(load_chebi20(folder, replace_captions="rows.tsv")) == {"1": "Ethanoic acid.", "2": "Ethanol."}
+
+
 def test_a_second_file_may_not_replace_a_caption_again(folder: Path) -> None:
     with pytest.raises(ValueError, match=r"better\.tsv line 2 already replaced the caption of this id"):
         load_chebi20(folder, replace_captions=["better.tsv", "better.tsv"])

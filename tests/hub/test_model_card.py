@@ -104,6 +104,18 @@ def test_scored_pairs_keep_the_name_of_their_source(tmp_path, pairs):
         assert card_fields(pairs, data_dir=str(folder)) == {"dataset": "chebi20"}
 
 
+def test_further_training_pairs_are_named_and_their_licence_is_not_that_of_the_data(tmp_path, pairs):
+    assert card_fields(pairs, data_dir="chebi20", files=["/home/me/more.tsv"]) == {"dataset": ["chebi20", "more.tsv"]}
+    (tmp_path / "dataset").mkdir()
+    (tmp_path / "dataset" / "dataset_dict.json").write_text("{}")
+    (tmp_path / "summary.json").write_text('{"source": {"name": "chebi20", "files": ["more.tsv"]}}')
+    fields = card_fields(pairs, data_dir=str(tmp_path))
+    assert fields == {"dataset": ["chebi20", "more.tsv"]}
+    text = model_card(tiny_model(), **fields)
+    assert "license: unknown" in text and "\n\nChEBI-20 (Edwards" in text
+    assert "more.tsv. Its licence is not recorded" in text
+
+
 def test_settings_and_single_keywords_give_the_same_card():
     metadata, run = CardMetadata(model_name="tiny", license="mit"), RunRecord(command="class-hf train")
     expected = model_card(tiny_model(), model_name="tiny", license="mit", command="class-hf train")

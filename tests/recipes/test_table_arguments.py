@@ -61,6 +61,8 @@ def test_files_that_change_the_training_pairs(table: Path, capsys: pytest.Captur
     assert score.load(score.parse_arguments([*source, "--output_dir", "x"]))["train"][-1] == {
         "id": "more", "smiles": "CCCN", "description": "better"
     }  # fmt: skip
+    described = score.describe_source(score.parse_arguments([*source, "--output_dir", "x"]))
+    assert described == {"name": table.name, "synthetic": False, "files": ["more.csv", "better.csv"]}
     index = load_recipe_script("index")
     molecules, bank = index.read_source(index.parse(["--model", "m", "--query_bank", *source]))
     assert "better" in bank and "better" in molecules["description"][:]

@@ -132,6 +132,10 @@ class DataArguments:
         names = ("data_dir", "dataset_name", "demo", "on_error", "extra_train", "replace_captions")
         return {name: getattr(self, name) for name in (*names, "max_train_pairs", "drop_suspects")}
 
+    def training_files(self) -> list[str]:
+        """The files that change the training pairs."""
+        return [*(self.extra_train or ()), *(self.replace_captions or ())]
+
     def sampling(self) -> dict[str, Any]:
         """Arguments of [`~class_hf.training.building.make_trainer`]."""
         return {name: getattr(self, name) for name in ("eval_pairs", "eval_pool", "sentence_dropout")}

@@ -2,9 +2,11 @@
 
 import os
 from collections.abc import Iterable
+from itertools import chain
 from pathlib import Path
 
-from class_hf.data.tables import source_file
+from class_hf.data.columns import SYNONYMS, normalise
+from class_hf.data.tables import find_format, source_file
 from class_hf.data.text_files import read_lines
 from class_hf.models.tokenization_lexical import check_caption
 
@@ -24,7 +26,7 @@ def read_captions(
 
     Raises:
         FileNotFoundError: if a file does not exist.
-        ValueError: if a file is a CSV table, a line is no caption, or no caption remains.
+        ValueError: if a file is a table, a line is no caption, or no caption remains.
 
     Example:
 
@@ -42,7 +44,7 @@ def read_captions(
             raise FileNotFoundError(
                 f"there is no file of captions {path}; expected a text file with one in each line."
             )
-        if file.suffix == ".csv":
+        if file.suffix in (".csv", ".tsv", ".tab") or find_format(file) != "delimited":
             raise ValueError(f"{file.name} is a table; expected a text file with one caption in each line.")
         names.append(file.name)
         for line in read_lines(file):
@@ -51,6 +53,8 @@ def read_captions(
                 place = f"{file.name} line {line.number}"
                 if "\t" in caption:
                     raise ValueError(f"{place} holds a tab; expected one caption in each line, and no table.")
+                if normalise(caption) in chain(*SYNONYMS["description"]):
+                    raise ValueError(f"{place} is {caption!r}, the name of a column; remove it.")
                 check_caption(caption, f"{place}: the caption")
                 captions[caption] = None
     if not captions:

@@ -1,7 +1,7 @@
 """Adds pairs of further files to the training split, and replaces captions of training pairs."""
 
 import os
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -164,30 +164,34 @@ def _with_captions(train: Table, captions: Table, replaced: dict[str, str], on_e
     `replaced` has the place of each caption by id, of this and of earlier files.
     """
     keys = [key.strip() for key in captions.columns["id"]]
-    row_of = {key.strip(): row for row, key in enumerate(train.columns["id"])}
-    pairs, captions_of = Counter(key.strip() for key in train.columns["id"]), Counter(keys)
+    rows_of: defaultdict[str, list[int]] = defaultdict(list)
+    for row, key in enumerate(train.columns["id"]):
+        rows_of[key.strip()].append(row)
+    captions_of = Counter(keys)
     descriptions, places = list(train.columns["description"]), _places(train)
     smiles = captions.columns.get("smiles")
     dropped: list[DroppedRow] = []
     for row, (key, caption, place) in enumerate(
         zip(keys, captions.columns["description"], _places(captions), strict=True)
     ):
+        # A refused pair does not count beside a usable one. Its own fault is reported.
+        pairs = [pair for pair in rows_of[key] if pair not in train.faults] or rows_of[key]
         if row in captions.faults:
             reason = captions.faults[row]
         elif not caption.strip():
             reason = "empty or missing: description"
         elif captions_of[key] > 1:
             reason = f"{captions_of[key]} rows have this id; expected one"
-        elif pairs[key] != 1:
-            reason = f"{pairs[key]} training pairs have this id; expected one"
+        elif len(pairs) != 1:
+            reason = f"{len(pairs)} training pairs have this id; expected one"
         elif key in replaced:
             reason = f"{replaced[key]} already replaced the caption of this id"
-        elif smiles and _molecule(smiles[row]) != _molecule(train.columns["smiles"][row_of[key]]):
+        elif smiles and smiles[row].strip() and _molecule(smiles[row]) != _molecule(train.columns["smiles"][pairs[0]]):
             reason = f"its SMILES {smiles[row]!r} is another molecule than that of the training pair"
         else:
             replaced[key] = place
-            descriptions[row_of[key]] = caption
-            places[row_of[key]] += f" with the caption of {place}"
+            descriptions[pairs[0]] = caption
+            places[pairs[0]] += f" with the caption of {place}"
             continue
         dropped.append(DroppedRow("captions", row, key, reason, place))
     if dropped and on_error == "raise":

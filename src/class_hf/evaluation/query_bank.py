@@ -88,9 +88,11 @@ def check_bank_captions(captions: Dataset, query_bank: Dataset | None, pairs: Da
     evaluated = set(pairs["text_key"][:])
     rows = [row for row, key in enumerate(captions["text_key"][:]) if key in evaluated]
     if rows:
+        row = captions[rows[0]]
+        first = repr(row["description"][:60]) if "description" in row else f"in row {rows[0]}"
         raise ValueError(
-            f"{len(rows)} of the {len(captions)} captions of the query bank are evaluated, the first in row "
-            f"{rows[0]}. A bank must hold other captions."
+            f"{len(rows)} of the {len(captions)} captions of the query bank are evaluated, the first: {first}. "
+            "A bank must hold other captions."
         )
 
 

@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -36,59 +37,74 @@ class DataSource(NamedTuple):
     text: str
 
 
-def data_source(name: str, *, synthetic: bool = False) -> DataSource:
-    """Describes a data set by its name.
+def data_source(*names: str, synthetic: bool = False) -> DataSource:
+    """Describes data sets by their names.
 
     Args:
-        name (`str`): name of a folder or of a data set on the Hub. A name with `chebi` is ChEBI-20.
+        *names (`str`): names of folders, of files, or of data sets on the Hub. A name with `chebi` is ChEBI-20.
         synthetic (`bool`, *optional*, defaults to `False`): whether it is the embedded demo set.
+
+    Returns:
+        The source. Its licence is `"unknown"` if the data sets have several.
 
     >>> data_source("chebi20").license, data_source("my pairs").id
     ('cc-by-4.0', 'my-pairs')
+    >>> data_source("chebi20", "more.tsv").license
+    'unknown'
     """
-    identifier = re.sub(r"[^\w./-]+", "-", name).strip("-./") or "pairs"
-    if synthetic:
-        return DataSource(identifier, "apache-2.0", _DEMO)
-    if "chebi" in name.lower():
-        return DataSource(identifier, "cc-by-4.0", _CHEBI20)
-    return DataSource(identifier, "unknown", f"{plain(name)}. Its licence is not recorded; see its source.")
+    identifier = re.sub(r"[^\w./-]+", "-", ", ".join(names)).strip("-./") or "pairs"
+    licenses: dict[str, None] = {}
+    texts: dict[str, None] = {}
+    for name in names:
+        license_, text = "unknown", f"{plain(name)}. Its licence is not recorded; see its source."
+        if synthetic:
+            license_, text = "apache-2.0", _DEMO
+        elif "chebi" in name.lower():
+            license_, text = "cc-by-4.0", _CHEBI20
+        licenses[license_] = texts[text] = None
+    return DataSource(identifier, next(iter(licenses)) if len(licenses) == 1 else "unknown", " ".join(texts))
 
 
-def card_fields(train: Dataset, dataset_name: str | None = None, data_dir: str | None = None) -> dict[str, Any]:
+def card_fields(
+    train: Dataset, dataset_name: str | None = None, data_dir: str | None = None, files: Sequence[str] = ()
+) -> dict[str, Any]:
     """Returns the fields of a model card that name the training data.
 
     Args:
         train (`Dataset`): the training pairs.
         dataset_name (`str`, *optional*): their id on the Hub.
         data_dir (`str`, *optional*): their folder or file, or their id on the Hub. Default: ChEBI-20 from its authors.
-            A folder of `class-hf score` has the name of the pairs that were scored.
+            A folder of `class-hf score` has the names of the pairs that were scored.
+        files (`Sequence[str]`, *optional*): files of further pairs, or of captions that replaced others.
 
     Returns:
-        `dataset`, and `synthetic` for the demo set.
+        `dataset`, a name or several, and `synthetic` for the demo set.
     """
     if DEMO_DESCRIPTION in (train.info.description or ""):
         return {"dataset": "class_hf demo", "synthetic": True}
-    return {"dataset": dataset_name or (source_name(data_dir) if data_dir else "ChEBI-20")}
+    names = [dataset_name or "ChEBI-20"] if dataset_name or not data_dir else source_names(data_dir)
+    names += [Path(file).name for file in files]
+    return {"dataset": names if len(names) > 1 else names[0]}
 
 
-def source_name(data_dir: str) -> str:
-    """The name of a data set: the last part of a path, its id on the Hub, or the name of the pairs that were scored.
+def source_names(data_dir: str) -> list[str]:
+    """The name of a data set: the last part of a path, its id on the Hub, or the names of the pairs that were scored.
 
     Args:
         data_dir (`str`): a folder or file, or an id on the Hub. A folder or file of that name has priority, as in
             [`load_chebi20`].
 
-    >>> source_name("nobody/pairs"), source_name("../data/chebi20/")
-    ('nobody/pairs', 'chebi20')
+    >>> source_names("nobody/pairs"), source_names("../data/chebi20/")
+    (['nobody/pairs'], ['chebi20'])
     """
     if not Path(data_dir).expanduser().exists() and hub_ids([data_dir]):
-        return data_dir
+        return [data_dir]
     path = Path(data_dir).expanduser().resolve()
     for folder in (path, path.parent):  # the output of `class-hf score`, or the data set in it
         if (folder / "summary.json").is_file() and (folder / "dataset" / "dataset_dict.json").is_file():
             try:
-                name = json.loads((folder / "summary.json").read_text(encoding="utf-8"))["source"]["name"]
-            except (ValueError, KeyError, TypeError):  # a damaged record costs the name, not the run
+                source = json.loads((folder / "summary.json").read_text(encoding="utf-8"))["source"]
+                return [str(name) for name in (source["name"], *source.get("files", ()))]
+            except (ValueError, KeyError, TypeError, AttributeError):  # a damaged record costs the name, not the run
                 break
-            return str(name)
-    return path.name
+    return [path.name]

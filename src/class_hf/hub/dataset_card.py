@@ -22,7 +22,7 @@ def dataset_card(summary: Mapping[str, Any]) -> str:
         The card as Markdown.
     """
     name = summary["source"]["name"]
-    source = data_source(name, synthetic=summary["source"]["synthetic"])
+    source = data_source(name, *summary["source"].get("files", ()), synthetic=summary["source"]["synthetic"])
     splits = [split for split in summary["splits"] if split != "pool"]
     pairs = sum(summary["splits"][split]["rows"] for split in splits)
     configs: list[dict[str, Any]] = [

@@ -44,9 +44,9 @@ class CardMetadata:
 
     Args:
         model_name (`str`, *optional*): name of the model, which is the title of the card.
-        dataset (`str` or `Sequence[str]`, *optional*): name of the training data. The metadata lists it only if it is
-            an id `ORG/NAME` of the Hub.
-        license (`str`, *optional*): identifier of the licence. Default: that of the data, or `unknown`.
+        dataset (`str` or `Sequence[str]`, *optional*): name of the training data, or several. The metadata lists only
+            ids `ORG/NAME` of the Hub.
+        license (`str`, *optional*): identifier of the licence. Default: that of all data, or `unknown`.
         base_model (`str` or `Sequence[str]`, *optional*): models that training started from. Only ids of the Hub are
             listed.
         tags (`str` or `Sequence[str]`, *optional*): further tags.
@@ -117,7 +117,7 @@ def model_card(
     name = " ".join((metadata.model_name or "text-molecule dual encoder").split())
     datasets = [metadata.dataset] if isinstance(metadata.dataset, str) else list(metadata.dataset or [])
     dataset_name = ", ".join(datasets) or "unnamed pairs"
-    source = data_source(dataset_name, synthetic=metadata.synthetic)
+    source = data_source(*(datasets or [dataset_name]), synthetic=metadata.synthetic)
     bases = [metadata.base_model] if isinstance(metadata.base_model, str) else list(metadata.base_model or [])
     module = _own_module(model)
     is_plain = plan is not None and plan.settings["order"] == "none"
