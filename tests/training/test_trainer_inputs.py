@@ -13,6 +13,7 @@ from transformers import EarlyStoppingCallback, TrainerCallback
 
 from class_hf import CurriculumPlan, CurriculumTrainer, IntensitySchedule, RetrievalEvaluator
 from class_hf.losses.contrastive import ContrastiveLoss
+from class_hf.models.dropout import FastDropout
 from class_hf.training.planning import plan_from_arguments
 from class_hf.training.trainer_checks import warn_of_plan
 
@@ -303,6 +304,9 @@ def test_torch_compile(make):
         trainer.train()
         losses.append([entry["loss"] for entry in trainer.state.log_history if "loss" in entry])
     assert losses[0] == pytest.approx(losses[1], abs=1e-5)
+    # Dropout does not split a compiled model.
+    dropped = torch.compile(FastDropout(0.5), backend="eager", fullgraph=True)(torch.ones(8))
+    assert set(dropped.tolist()) <= {0.0, 2.0}
 
 
 # -- runs that learn nothing --------------------------------------------------------------------------------------

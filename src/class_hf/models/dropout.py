@@ -18,7 +18,9 @@ class FastDropout(nn.Dropout):
     def forward(self, states: torch.Tensor) -> torch.Tensor:
         """states of any shape -> the same shape."""
         dropped = round(self.p * 2**15)
-        if not self.training or states.device.type != "cpu" or not 0 < dropped < 2**15:
+        # `torch.compile` cannot compile `random_`, and would split the model here.
+        is_fast = states.device.type == "cpu" and not torch.compiler.is_compiling()
+        if not self.training or not is_fast or not 0 < dropped < 2**15:
             return super().forward(states)
         # `random_` sets the 63 low bits of an int64, so the sign of each fourth int16 is always 0.
         bits = (
