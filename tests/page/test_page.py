@@ -344,6 +344,18 @@ def test_the_last_search_is_the_one_that_is_shown(browser, address):
         if colours:
             page.locator("#results .raised").wait_for()
     assert page.locator("#results .raised").count() == 0
+
+    # With results in both tabs, colours leave the address to the tab that is shown.
+    page.get_by_role("tab", name="Draw or paste").click()
+    page.locator("#smiles textarea").fill("CCCO")
+    page.get_by_label("similar molecules").check()
+    page.locator("#ask").click()
+    page.locator("#molecule_results .hit").first.wait_for()
+    page.get_by_role("tab", name="Describe").click()
+    page.get_by_label("Colour the atoms").set_checked(True)
+    for results in ("results", "molecule_results"):
+        page.locator(f"#{results} .raised").first.wait_for(state="attached")
+    assert "text=" in page.url and "smiles=" not in page.url
     page.close()
 
 

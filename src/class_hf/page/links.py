@@ -88,6 +88,8 @@ def on_colour(results: str) -> str:
 def after_colours(results: str) -> str:
     """The script that runs after an answer to a ticket: it shows the answer, unless a search has started since.
 
+    Colours are for both tabs. The address of the page stays that of the tab that is shown.
+
     Args:
         results: the id of the element with the results.
     """
@@ -95,7 +97,8 @@ def after_colours(results: str) -> str:
 (answer, ticket, shown) => {{
   if ((window.lastSearches?.['{results}'] ?? 0) > Number(ticket)) return shown;
   const link = new DOMParser().parseFromString(answer, 'text/html').querySelector('a.link');
-  if (link) history.replaceState(null, '', link.getAttribute('href'));
+  const isShown = document.querySelector('#{results}')?.checkVisibility();
+  if (link && isShown) history.replaceState(null, '', link.getAttribute('href'));
   return answer;
 }}
 """
