@@ -174,7 +174,7 @@ def _with_captions(train: Table, captions: Table, replaced: dict[str, str], on_e
     for row, (key, caption, place) in enumerate(
         zip(keys, captions.columns["description"], _places(captions), strict=True)
     ):
-        # A refused pair does not count beside a usable one. Its own fault is reported.
+        # A refused pair does not count if another has the id. Its own fault is reported.
         pairs = [pair for pair in rows_of[key] if pair not in train.faults] or rows_of[key]
         if row in captions.faults:
             reason = captions.faults[row]
