@@ -19,6 +19,10 @@ batch size.
 - `learn`: after two epochs, each epoch draws the 70 % with the largest learnability: the rank of the last loss less
   the alignment difficulty (JEST, arXiv 2406.17711; RHO-loss, arXiv 2206.07137). `learn_loss`: the 70 % with the
   largest last loss. `learn_random`: 70 % at random.
+- `drop_scheduled`: all pairs, and captions that become longer. The probability of dropping a sentence falls from .6
+  to .2 in three quarters of the run, and the last quarter sees whole captions (CLIPA, arXiv 2305.07017).
+  `drop_reversed`: the same backwards. `drop_constant`: the mean of the schedule, .3. `drop_whole`: .2, then whole
+  captions in the last quarter. The other arms have the recipe's probability, .2.
 
 Options: `none+s.8` takes .8 of the steps, `+lr2` twice the learning rate.
 """
@@ -58,6 +62,34 @@ wrong_pairs.TOWERS["small"] = (
         "learning_rate": 7e-4,
     },
 )
+
+
+def sentence_dropout(arm: str, done: float, default: float) -> float:
+    """The probability of dropping a sentence when a share `done` of the run is done."""
+    if arm == "drop_constant":
+        return 0.3
+    if arm == "drop_whole":
+        return default if done < 0.75 else 0.0
+    if arm in ("drop_scheduled", "drop_reversed"):
+        place = done if arm == "drop_scheduled" else 1 - done
+        return 0.6 - 0.4 * place / 0.75 if place < 0.75 else 0.0
+    return default
+
+
+class ScheduledCollator(TextMoleculeCollator):
+    """Drops sentences as an arm says, and counts the tokens of the captions. One process, without workers."""
+
+    def __init__(self, processor: Any, arm: str, default: float, steps: int, seed: int):
+        super().__init__(processor, default, seed)
+        self.arm, self.default, self.steps = arm, default, steps
+        self.calls = self.tokens = 0
+
+    def __call__(self, features: Any) -> dict[str, torch.Tensor]:
+        self.sentence_dropout = sentence_dropout(self.arm, self.calls / self.steps, self.default)
+        self.calls += 1
+        batch = super().__call__(features)
+        self.tokens += batch["input_ids"].numel()
+        return batch
 
 
 def ranks(values: np.ndarray) -> np.ndarray:
@@ -201,9 +233,10 @@ def train_arm(bench: Bench, train: Any, vectors: Any, name: str, seed: int) -> d
         torch.manual_seed(seed)
         model, _ = build_model(model_args)
         pending: deque = deque()
+        collator = ScheduledCollator(bench.processor, arm, data_args.sentence_dropout, steps, seed)
         trainer = ProgramTrainer(
             model=model, args=args, train_dataset=train, processing_class=bench.processor,
-            data_collator=TextMoleculeCollator(bench.processor, data_args.sentence_dropout, seed=seed),
+            data_collator=collator,
             loss=WatchedLoss(program, pending),
         )  # fmt: skip
         trainer.batches = Batches(program, pending, steps)
@@ -216,6 +249,7 @@ def train_arm(bench: Bench, train: Any, vectors: Any, name: str, seed: int) -> d
     return {
         "steps": steps,
         "pairs": int(sum(sizes[:steps])),
+        "tokens": collator.tokens,
         "seconds": round(seconds, 1),
         "cpu_seconds": round(cpu_seconds, 1),
         **{
