@@ -230,6 +230,9 @@ def test_data_and_launcher_are_those_of_the_study(place):
         place.run("--launch", "accelerate launch")
     with pytest.raises(ValueError, match="have data .*--data_dir"):
         place.run("--data_dir", "another/data_set")
+    (place.output / "study.json").unlink()
+    with pytest.raises(ValueError, match="no study.json, .*Choose another --output_dir"):
+        place.run("--arms", "none", "--seeds", "0")
 
 
 def test_how_the_pairs_are_read_belongs_to_the_scoring(quick):

@@ -87,7 +87,7 @@ def share_settings(
         `data`, the arguments of the data source, and `launch`, the words of the command.
 
     Raises:
-        ValueError: if the runs in the folder have other settings.
+        ValueError: if the runs in the folder have other settings, or if its settings are missing.
     """
     file = output / "study.json"
     if report_only:
@@ -99,6 +99,10 @@ def share_settings(
         if dry_run:
             return shared
         write_json(file, shared)
+    if not file.is_file():
+        raise ValueError(
+            f"{output} holds scores but no study.json, so their data are not known. Choose another --output_dir."
+        )
     for key, value in json.loads(file.read_text()).items():
         if value != shared[key]:
             raise ValueError(
