@@ -19,7 +19,7 @@ import time
 from collections.abc import Sequence
 
 from class_hf.config.command import CommandParser, asks_for_help, run_script
-from class_hf.config.index_arguments import add_index_arguments
+from class_hf.config.index_arguments import add_index_arguments, check_change_arguments
 from class_hf.config.recipe_files import program
 from class_hf.data.columns import add_table_arguments, add_training_file_arguments, table_options, training_files
 
@@ -70,6 +70,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
             parser.error("one of the arguments --molecules --vectors --data_dir --dataset_name --demo is required")
         if args.vectors and (args.split or args.num_proc or args.query_bank or any(table_options(args).values())):
             parser.error("--vectors takes no arguments of a table, because `class-hf encode` has read it")
+    check_change_arguments(parser, args)
     return args
 
 

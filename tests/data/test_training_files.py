@@ -51,7 +51,7 @@ def test_pairs_are_added_and_captions_replaced(folder: Path) -> None:
     }  # fmt: skip
     assert len(data["validation"]) == 1 and len(data["pool"]) == 9
     assert "more.tsv: 2 rows read as further training pairs" in str(report)
-    assert "better.tsv: 1 captions of training pairs replaced" in str(report)
+    assert "better.tsv: captions of training pairs replaced: 1" in str(report)
     assert pairs(load_chebi20(folder)) == plain == {"1": "An acid.", "2": "An alcohol."}
 
 
@@ -104,7 +104,7 @@ def test_a_caption_needs_one_training_pair(folder: Path, rows: str) -> None:
     assert "\n" not in str(error.value)
     data, report = load_chebi20(folder, replace_captions="rows.tsv", on_error="drop", return_report=True)
     assert pairs(data) == pairs(load_chebi20(folder))
-    assert "rows.tsv: 0 captions of training pairs replaced" in str(report) and CAPTIONS[rows] in str(report)
+    assert "rows.tsv: captions of training pairs replaced: 0" in str(report) and CAPTIONS[rows] in str(report)
 
 
 def test_a_row_that_its_file_gives_to_another_split_is_refused(folder: Path) -> None:

@@ -326,7 +326,6 @@ def test_every_study_parses(path):
     assert study.baselines[0] == "none" or "none" not in orders
 
 
-@pytest.mark.slow
 def run_in_fork(command: list[str], log: Path, append: bool = False) -> None:
     """Runs `python SCRIPT ARGUMENTS` without the time of its imports."""
     python, script, *arguments = command
@@ -336,6 +335,7 @@ def run_in_fork(command: list[str], log: Path, append: bool = False) -> None:
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
 def test_a_small_study_with_the_real_recipes(tmp_path, monkeypatch):
     monkeypatch.setattr(runner, "execute", run_in_fork)
     rows = rows_of_pairs(24)

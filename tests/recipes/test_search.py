@@ -194,7 +194,8 @@ def test_an_index_is_verified_and_changed(saved_model, molecules, tmp_path, caps
 
     def run(*argv):
         capsys.readouterr()
-        load_recipe_script("index").main([*argv, "--output_dir", folder])
+        place = [] if "--verify" in argv else ["--output_dir", folder]
+        load_recipe_script("index").main([*argv, *place])
         return capsys.readouterr().out
 
     run("--model", str(saved_model), "--molecules", str(tmp_path / "a.csv"))
@@ -211,9 +212,18 @@ def test_an_index_is_verified_and_changed(saved_model, molecules, tmp_path, caps
     path.write_bytes(content)
     with pytest.raises(ValueError, match="is damaged: the checksum of molecules.npy differs"):
         run("--verify", folder)
-    for argv in (["--append"], ["--delete", "a", "--demo"], ["--append", "--update"]):
+    for argv, message in (
+        (["--append"], "needs --molecules"),
+        (["--delete", "a", "--demo"], "takes ids only"),
+        (["--append", "--update"], "not allowed with"),
+        (["--delete", "a", "--query_bank"], "--delete does not use --query_bank; leave"),
+        (["--append", "--vectors", "v", "--on_error", "drop"], "--append does not use --on_error"),
+        (["--update", "--molecules", "m.csv", "--overwrite", "--num_proc", "2"], "not use --overwrite, --num_proc"),
+        (["--verify", folder, "--model", "m"], "--verify does not use --model"),
+    ):
         with pytest.raises(SystemExit):
             run(*argv)
+        assert message in capsys.readouterr().err
 
 
 def test_the_current_folder_is_no_place_for_an_index(saved_model, molecules, tmp_path, monkeypatch):

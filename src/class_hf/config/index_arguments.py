@@ -4,6 +4,13 @@ import argparse
 
 from class_hf.utils.numbers import non_negative_integer, positive_integer
 
+_INDEX = {"output_dir", "store", "model"}
+_TABLE = {"smiles_column", "text_column", "id_column", "column_mapping", "encoding"}
+_MOLECULES = _INDEX | _TABLE | {"molecules", "split", "on_error", "batch_size"}
+# The arguments that each change of an index reads, and those that all commands have.
+_READ = {"append": _MOLECULES | {"vectors"}, "update": _MOLECULES, "delete": _INDEX, "verify": set[str]()}
+_ALWAYS = {"log_level", "log_format"}
+
 
 def add_index_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments of `class-hf index`, without those of a table.
@@ -64,3 +71,27 @@ def add_index_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--bank_method", choices=("softmax", "nearest"), default="softmax", help="how penalties are computed"
     )
+
+
+def check_change_arguments(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
+    """Refuses arguments that a change or a check of an index would ignore. An index that is built reads all of them.
+
+    Args:
+        parser: the parser, whose defaults count as not given. Its `error` is called.
+        args: its result.
+
+    >>> parser = argparse.ArgumentParser()
+    >>> add_index_arguments(parser)
+    >>> check_change_arguments(parser, parser.parse_args(["--delete", "a", "--store", "lance:index"]))
+    """
+    change = next((name for name in _READ if getattr(args, name) not in (None, False)), None)
+    if change is None:
+        return
+    read = _READ[change] | _ALWAYS | {change}
+    if args.vectors:  # `class-hf encode` has read the table
+        read -= _MOLECULES - _INDEX
+    unread = [
+        f"--{name}" for name, value in vars(args).items() if name not in read and value != parser.get_default(name)
+    ]
+    if unread:
+        parser.error(f"--{change} does not use {', '.join(unread)}; leave out what it does not use")

@@ -196,8 +196,8 @@ def _with_captions(train: Table, captions: Table, replaced: dict[str, str], on_e
         dropped.append(DroppedRow("captions", row, key, reason, place))
     if dropped and on_error == "raise":
         raise ValueError(refusal(dropped))
-    note = f"{captions.where}: {len(keys) - len(dropped):,} captions of training pairs replaced"
-    note += f", {len(dropped):,} not used:{listing(dropped)}" if dropped else ""
+    note = f"{captions.where}: captions of training pairs replaced: {len(keys) - len(dropped):,}"
+    note += f", not used: {len(dropped):,}{listing(dropped)}" if dropped else ""
     return replace(
         train,
         columns={**train.columns, "description": descriptions},
