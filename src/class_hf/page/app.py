@@ -188,8 +188,8 @@ def _connect_search(
         api_name=name,
         concurrency_limit=RUNNING,
         concurrency_id="search",
-    ).then(None, [colour, ticket], ticket, js=links.after_search(output.elem_id))
-    colour.change(None, ticket, ticket, js=links.on_colour(output.elem_id))
+    ).then(None, colour, ticket, js=links.after_search(output.elem_id))
+    colour.change(None, None, ticket, js=links.on_colour(output.elem_id))
     # The answer with colours can come after that of a later search. A script decides whether it is shown.
     ticket.change(
         lambda *values: (function(*values[:-1]), values[-1]),
@@ -200,7 +200,7 @@ def _connect_search(
         api_visibility="private",
         concurrency_limit=1,
         concurrency_id="colour",
-    ).then(None, [coloured, answered, output], output, js=links.after_colours(output.elem_id))
+    ).then(None, [coloured, answered], output, js=links.after_colours(output.elem_id))
     return ticket
 
 

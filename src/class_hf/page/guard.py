@@ -1,9 +1,12 @@
 """Protects the page's server: only the routes that the page uses, and limits on requests."""
 
+import asyncio
 import json
 import logging
 import re
+import time
 from typing import Any, NamedTuple
+from urllib.parse import parse_qs
 
 from class_hf.utils.asgi import Application, Message, Receive, RequestBody, Send, json_depth, replay, respond
 
@@ -19,6 +22,11 @@ _GET = re.compile(
 )
 _CALL = re.compile(r"/gradio_api/call/(\w+)/?")
 _QUEUE = "/gradio_api/queue/join"
+_STREAM = "/gradio_api/queue/data"
+# Gradio sends the answers of a session in a stream, and ends it when none is pending. A browser that gets the receipt
+# of its next call before it has read that end opens no new stream, and waits for ever. So a call waits this many
+# seconds after the end of its session's stream.
+PAUSE = 0.5
 _OTHER_POST = re.compile(r"/gradio_api/(cancel|reset/?)")
 # The fields of a body, with their types.
 _FIELDS: dict[str, tuple[type, ...]] = {
@@ -66,6 +74,8 @@ class RequestGuard:
     - Bodies: more than `MAX_BODY` bytes get 413. A body that is no call of a function of the page gets 400.
     - Errors of the server get 500. The log has the type of the error and the route, never a body.
 
+    A call that comes less than `PAUSE` seconds after the end of its session's stream waits.
+
     Args:
         app: the application.
         calls: the functions of the page.
@@ -73,6 +83,7 @@ class RequestGuard:
 
     def __init__(self, app: Application, calls: Calls):
         self.app, self.calls = app, calls
+        self._ends: dict[str, float] = {}  # when the streams of sessions ended, for `PAUSE` seconds
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -93,12 +104,16 @@ class RequestGuard:
                 await _refuse(send, 400, fault)
                 return
             receive = replay(body, receive)
+            if path == _QUEUE:
+                await self._wait_for_stream(json.loads(body)["session_hash"])
         started = False
 
         async def send_noting_start(message: Message) -> None:
             nonlocal started
             started = started or message["type"] == "http.response.start"
             await send(message)
+            if path == _STREAM and b'"close_stream"' in message.get("body", b""):
+                self._note_end(scope)
 
         try:
             await self.app(scope, receive, send_noting_start)
@@ -109,6 +124,19 @@ class RequestGuard:
                 await _refuse(send, 500, reason)
             else:  # a stream of events
                 await send({"type": "http.response.body", "body": f"event: error\ndata: {reason}\n\n".encode()})
+
+    def _note_end(self, scope: Message) -> None:
+        """Notes that the stream of a session has ended."""
+        now = time.monotonic()
+        self._ends = {session: end for session, end in self._ends.items() if now - end < PAUSE}
+        for session in parse_qs(scope["query_string"].decode("latin-1")).get("session_hash", []):
+            self._ends[session] = now
+
+    async def _wait_for_stream(self, session: str) -> None:
+        """Waits until the browser has read the end of a session's last stream."""
+        end = self._ends.get(session)
+        if end is not None:
+            await asyncio.sleep(max(0, end + PAUSE - time.monotonic()))
 
 
 def is_route(method: str, path: str) -> bool:

@@ -46,6 +46,9 @@ FILL = """
 """.replace("NAMES", json.dumps(FIELDS))
 
 
+# A script that returns nothing leaves its output as it is. One that returned the old value could undo what came since.
+
+
 def on_search(results: str, colour: int) -> str:
     """The script that runs when a search starts: it notes the time, and asks for an answer without colours.
 
@@ -68,10 +71,10 @@ def after_search(results: str) -> str:
         results: the id of the element with the results.
     """
     return f"""
-(wanted, ticket) => {{
+(wanted) => {{
   const link = document.querySelector('#{results} a.link');
   if (link) history.replaceState(null, '', link.getAttribute('href'));
-  return wanted && document.querySelector('#{results} .hit') ? String(Date.now()) : ticket;
+  if (wanted && document.querySelector('#{results} .hit')) return String(Date.now());
 }}
 """
 
@@ -82,7 +85,7 @@ def on_colour(results: str) -> str:
     Args:
         results: the id of the element with the results.
     """
-    return f"(ticket) => document.querySelector('#{results} .hit') ? String(Date.now()) : ticket"
+    return f"() => {{ if (document.querySelector('#{results} .hit')) return String(Date.now()); }}"
 
 
 def after_colours(results: str) -> str:
@@ -94,8 +97,8 @@ def after_colours(results: str) -> str:
         results: the id of the element with the results.
     """
     return f"""
-(answer, ticket, shown) => {{
-  if ((window.lastSearches?.['{results}'] ?? 0) > Number(ticket)) return shown;
+(answer, ticket) => {{
+  if ((window.lastSearches?.['{results}'] ?? 0) > Number(ticket)) return;
   const link = new DOMParser().parseFromString(answer, 'text/html').querySelector('a.link');
   const isShown = document.querySelector('#{results}')?.checkVisibility();
   if (link && isShown) history.replaceState(null, '', link.getAttribute('href'));
