@@ -105,13 +105,18 @@ def test_scored_pairs_keep_the_name_of_their_source(tmp_path, pairs):
 
 
 def test_further_training_pairs_are_named_and_their_licence_is_not_that_of_the_data(tmp_path, pairs):
-    assert card_fields(pairs, data_dir="chebi20", files=["/home/me/more.tsv"]) == {"dataset": ["chebi20", "more.tsv"]}
+    fields = {"dataset": "chebi20", "training_files": ["more.tsv"]}
+    assert card_fields(pairs, data_dir="chebi20", files=["/home/me/more.tsv"]) == fields
     (tmp_path / "dataset").mkdir()
     (tmp_path / "dataset" / "dataset_dict.json").write_text("{}")
     (tmp_path / "summary.json").write_text('{"source": {"name": "chebi20", "files": ["more.tsv"]}}')
-    fields = card_fields(pairs, data_dir=str(tmp_path))
-    assert fields == {"dataset": ["chebi20", "more.tsv"]}
-    text = model_card(tiny_model(), **fields)
+    assert card_fields(pairs, data_dir=str(tmp_path)) == fields
+    row = {"hits@1": 0.5, "hits@10": 1.0, "mrr": 0.75, "mean_rank": 1.5, "candidates": 12}
+    metrics = {"split": "validation", "pools": {"full": {"text_to_molecule": row}}}
+    text = model_card(tiny_model(), metrics=metrics, **fields)
+    assert "Split `validation` of chebi20. Brackets" in text  # the split of the data set has no pairs of the files
+    (result, *_) = ModelCard(text).data.eval_results
+    assert (result.dataset_type, result.dataset_name) == ("chebi20", "chebi20, full pool of 12 candidates")
     assert "license: unknown" in text and "\n\nChEBI-20 (Edwards" in text
     assert "more.tsv. Its licence is not recorded" in text
 

@@ -78,17 +78,21 @@ def card_fields(
         files (`Sequence[str]`, *optional*): files of further pairs, or of captions that replaced others.
 
     Returns:
-        `dataset`, a name or several, and `synthetic` for the demo set.
+        `dataset`, the name of the data set; `training_files`, the names of the files if there are any; and
+        `synthetic` for the demo set.
     """
     if DEMO_DESCRIPTION in (train.info.description or ""):
         return {"dataset": "class_hf demo", "synthetic": True}
     names = [dataset_name or "ChEBI-20"] if dataset_name or not data_dir else source_names(data_dir)
-    names += [Path(file).name for file in files]
-    return {"dataset": names if len(names) > 1 else names[0]}
+    name, *further = [*names, *(Path(file).name for file in files)]
+    return {"dataset": name, **({"training_files": further} if further else {})}
 
 
 def source_names(data_dir: str) -> list[str]:
-    """The name of a data set: the last part of a path, its id on the Hub, or the names of the pairs that were scored.
+    """The name of a data set, then the names of further files of its training pairs.
+
+    The name is the last part of a path, an id on the Hub, or that of the pairs that were scored. Only scored pairs
+    have further files.
 
     Args:
         data_dir (`str`): a folder or file, or an id on the Hub. A folder or file of that name has priority, as in

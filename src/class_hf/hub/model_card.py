@@ -44,8 +44,10 @@ class CardMetadata:
 
     Args:
         model_name (`str`, *optional*): name of the model, which is the title of the card.
-        dataset (`str` or `Sequence[str]`, *optional*): name of the training data, or several. The metadata lists only
-            ids `ORG/NAME` of the Hub.
+        dataset (`str` or `Sequence[str]`, *optional*): name of the data set, or several. The metadata lists only ids
+            `ORG/NAME` of the Hub.
+        training_files (`Sequence[str]`, *optional*): names of further files that changed the training pairs of the
+            data set. The results are of the data set without them.
         license (`str`, *optional*): identifier of the licence. Default: that of all data, or `unknown`.
         base_model (`str` or `Sequence[str]`, *optional*): models that training started from. Only ids of the Hub are
             listed.
@@ -55,6 +57,7 @@ class CardMetadata:
 
     model_name: str | None = None
     dataset: str | Sequence[str] | None = None
+    training_files: Sequence[str] = ()
     license: str | None = None
     base_model: str | Sequence[str] | None = None
     tags: str | Sequence[str] | None = None
@@ -117,7 +120,8 @@ def model_card(
     name = " ".join((metadata.model_name or "text-molecule dual encoder").split())
     datasets = [metadata.dataset] if isinstance(metadata.dataset, str) else list(metadata.dataset or [])
     dataset_name = ", ".join(datasets) or "unnamed pairs"
-    source = data_source(*(datasets or [dataset_name]), synthetic=metadata.synthetic)
+    names = datasets or [dataset_name]
+    source = data_source(*names, *metadata.training_files, synthetic=metadata.synthetic)
     bases = [metadata.base_model] if isinstance(metadata.base_model, str) else list(metadata.base_model or [])
     module = _own_module(model)
     is_plain = plan is not None and plan.settings["order"] == "none"
@@ -133,7 +137,7 @@ def model_card(
         base_model=hub_ids(bases) or None,
         tags=sorted({" ".join(tag.split()) for tag in tags}),
         model_name=name,
-        eval_results=_eval_results(metrics, dataset_name, source.id) if metrics else None,
+        eval_results=_eval_results(metrics, dataset_name, data_source(*names).id) if metrics else None,
     )
     values = {
         "title": plain(name),

@@ -33,7 +33,7 @@ class PublishingTrainer(CompactGradientTrainer):
             *args: `language`, `license`, `tags`, `model_name`, `finetuned_from`, `tasks`, `dataset_tags`, `dataset`,
                 in this order, as for `transformers.Trainer`.
             metrics: *optional*, the report of a [`RetrievalEvaluator`], for the tables and the `model-index`.
-            **kwargs: the same by name, and `command`, `synthetic` and `summary` of
+            **kwargs: the same by name, and `training_files`, `command`, `synthetic` and `summary` of
                 [`~class_hf.hub.model_card.model_card`].
         """
         if not self.is_world_process_zero():
@@ -50,6 +50,7 @@ class PublishingTrainer(CompactGradientTrainer):
             "tags",
             "model_name",
             "dataset",
+            "training_files",
             "command",
             "metrics",
             "synthetic",
