@@ -82,15 +82,16 @@ def describe(machine: dict[str, Any]) -> str:
 def table(rows: Iterable[dict[str, Any]]) -> str:
     """The rows as a Markdown table: requirement, bar, measured, verdict, machine.
 
-    A processor that all rows have is in the title only, so that a row takes one line.
+    A processor that all rows have is in the title only, so that most rows take one line.
     """
     rows = list(rows)
     processors = {row["machine"]["processor"] for row in rows}
-    common = f", {processors.pop()}" if len(processors) == 1 else ""
-    lines = [f"| requirement | bar | measured | verdict | machine{common} |", "|---|---|---|---|---|"]
+    common = f" cores, {processors.pop()}" if len(processors) == 1 else ""
+    lines = [f"| requirement | bar | measured | verdict | {common.strip() or 'machine'} |", "|---|---|---|---|---|"]
     for row in rows:
         measured = "" if row["measured"] is None else f"{row['measured']:.4g}"
-        verdict = {True: "met", False: "**missed**", None: f"skipped: {row.get('skipped')}"}[row["met"]]
+        skipped = "no bar" if row.get("skipped") == "no bar" else f"skipped: {row.get('skipped')}"
+        verdict = {True: "met", False: "**missed**", None: skipped}[row["met"]]
         machine = describe(row["machine"]).replace(common, "", 1) if common else describe(row["machine"])
         cells = (row["requirement"], row["bar"], measured, verdict, machine)
         lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")

@@ -99,14 +99,16 @@ def test_table(runner, common):
         common.bar("1 padding: padded over real tokens", "<=", 1.1, 1.0774),
         common.bar("2 prepared once: calls", "<=", 0, 3),
         common.skipped("10 precision: a|b", ">= 2", "no matrix units"),
+        common.skipped("20 scoring", "-", "no bar"),
     ]
     lines = runner.table([{**row, "machine": MACHINE} for row in rows]).splitlines()
     assert lines[2:] == [
-        "| 1 padding: padded over real tokens | <= 1.1 | 1.077 | met | 2 of 8 cores |",
-        "| 2 prepared once: calls | <= 0 | 3 | **missed** | 2 of 8 cores |",
-        "| 10 precision: a\\|b | >= 2 |  | skipped: no matrix units | 2 of 8 cores |",
+        "| 1 padding: padded over real tokens | <= 1.1 | 1.077 | met | 2 of 8 |",
+        "| 2 prepared once: calls | <= 0 | 3 | **missed** | 2 of 8 |",
+        "| 10 precision: a\\|b | >= 2 |  | skipped: no matrix units | 2 of 8 |",
+        "| 20 scoring | - |  | no bar | 2 of 8 |",
     ]
-    assert lines[0].endswith("| machine, AMD EPYC |")
+    assert lines[0].endswith("| cores, AMD EPYC |")
     assert all(line.replace("\\|", "").count("|") == 6 for line in lines)
 
 
