@@ -28,7 +28,8 @@ if not asks_for_help():  # these imports take seconds, and the help needs none o
     from class_hf.plots.hits import draw_hits
     from class_hf.plots.style import save_figure
     from class_hf.search.index import MoleculeIndex
-    from class_hf.search.query import Hit, MoleculeFilter, looks_like_smiles
+    from class_hf.search.printing import hit_table
+    from class_hf.search.query import MoleculeFilter, looks_like_smiles
     from class_hf.search.results import FORMATS, check_output, read_queries, write_hits
     from class_hf.utils.json_text import json_text
 
@@ -103,7 +104,8 @@ def main(argv: Sequence[str]) -> None:
     if args.json:
         print(json_text([asdict(hit) for hit in hits], indent=2))
     elif not args.queries:
-        print(table(hits, shutil.get_terminal_size().columns, args.captions))
+        width = shutil.get_terminal_size().columns
+        print(hit_table(hits, width, columns=filters.columns, are_captions=args.captions))
     if args.draw is not None and hits:
         save_figure(draw_hits(hits[:50], title=str(queries)), args.draw)
         report.append(f"drawn to {args.draw}" + (", the first 50" if len(hits) > 50 else ""))
@@ -160,30 +162,6 @@ def search(
     if args.smiles is not None:
         return index.search(smiles=args.smiles, k=args.k, filters=filters)
     return index.search(queries, k=args.k, filters=filters, query_bank=bank)
-
-
-def table(hits: Sequence[Hit], width: int, captions: bool = False) -> str:
-    """The hits as lines of text. A line is wider than `width` only if an id is long."""
-    if not hits:
-        return "no molecule passes the filters"
-    id_width = max(len("id"), *(len(hit.id) for hit in hits))
-    has_captions = any(hit.fields.get("description") for hit in hits)
-    remaining = max(width - id_width - 16, 40)
-    smiles_width = remaining if not has_captions else remaining // 4 if captions else remaining // 2
-    caption_width = remaining - smiles_width
-    head = f"{'rank':>4}  {'score':>6}  {'id':<{id_width}}  {'SMILES':<{smiles_width}}"
-    lines = [(head + ("  caption" if has_captions else "")).rstrip()]
-    for hit in hits:
-        smiles = cut(hit.smiles, smiles_width)
-        line = f"{hit.rank:>4}  {hit.score:>6.3f}  {hit.id:<{id_width}}  {smiles:<{smiles_width}}"
-        caption = " ".join((hit.fields.get("description") or "").split())
-        lines.append((line + (f"  {cut(caption, caption_width - 2)}" if has_captions else "")).rstrip())
-    return "\n".join(lines)
-
-
-def cut(text: str, width: int) -> str:
-    """The text, or its beginning and `...`."""
-    return text if len(text) <= width else text[: width - 3] + "..."
 
 
 if __name__ == "__main__":

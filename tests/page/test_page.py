@@ -97,7 +97,8 @@ def test_the_atom_that_contributes_most_has_the_strongest_colour():
 
 def test_what_tables_hold_is_escaped():
     hit = Hit(1, 0.5, NASTY, "CCO", {"description": NASTY * 5, "name": NASTY})
-    options = CardOptions('https://example.org/"{id}', link_pubchem=True, query=NASTY)
+    hit.fields[NASTY] = NASTY
+    options = CardOptions('https://example.org/"{id}', link_pubchem=True, query=NASTY, columns=(NASTY,))
     html = hit_cards([hit], options=options, note=NASTY)
     assert "<img src=x" not in html and '"https://example.org/"' not in html
     assert NASTY in unescape(html)
@@ -260,5 +261,6 @@ def test_the_page_names_the_columns_of_its_index(pool):
 def test_stereo_and_columns_on_the_page(call):
     assert "No molecule passes" in find(call, substructure="[C@H](N)(C)CC")
     assert "stereo marks inside" in find(call, substructure="[$([C@H](N)(C)CC)]")
-    assert "4 of 28" in find(call, where="number >= 20 and number < 24", k=50)
+    html = find(call, where="number >= 20 and number < 24", k=50)
+    assert "4 of 28" in html and sorted(re.findall(r" · number: (\d+)</div>", html)) == ["20", "21", "22", "23"]
     assert "did you mean &#x27;number&#x27;?" in find(call, where="numbers = 3")

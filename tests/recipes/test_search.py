@@ -176,6 +176,10 @@ def test_a_file_of_queries(search, index, tmp_path):
 def test_filters_by_column_score_and_stereo(search):
     found = json.loads(search("a thiol", "--json", "--where", "number >= 20 and number < 24"))
     assert sorted(hit["fields"]["number"] for hit in found) == [20, 21, 22, 23]
+    lines = search("a thiol", "--where", "number >= 20 and number < 24").splitlines()
+    assert lines[0].split() == ["rank", "score", "id", "number", "SMILES", "caption"]
+    assert sorted(line.split()[3] for line in lines[1:]) == ["20", "21", "22", "23"]
+    assert all(len(line) <= 100 for line in lines)
     assert json.loads(search("a thiol", "--json", "--min_score", "2")) == []
     pattern = ["--substructure", "[C@H](N)(C)CCC"]
     assert search("a thiol", *pattern) == "no molecule passes the filters\n"

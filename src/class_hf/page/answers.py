@@ -134,7 +134,8 @@ def build_answers(pools: Sequence[Pool]) -> dict[str, Callable[..., str]]:
         text = check_string(text, "text", MAX_TEXT, "")
         scores = "cosines minus query-bank penalties" if has_bank and bank else "cosines"
         link = link_of(label, k, filter_values) | {"text": text, "bank": "0" if has_bank and not bank else None}
-        return show_hits(pool, text, hits, colour, {"text": text}, f"Scores are {scores}.", fragment(link))
+        scores = f"Scores are {scores}."
+        return show_hits(pool, text, hits, colour, {"text": text}, scores, fragment(link), filters.columns)
 
     @report_user_errors
     def from_molecule(label, smiles, wanted, k, colour, *filter_values):
@@ -148,7 +149,8 @@ def build_answers(pools: Sequence[Pool]) -> dict[str, Callable[..., str]]:
             hits = pool.index.search(smiles=smiles, k=number_of_results(k), filters=filters)
             asked = smiles.strip()
             link = link_of(label, k, filter_values) | {"smiles": asked, "find": SIMILAR}
-            return show_hits(pool, asked, hits, colour, {"like": asked}, "Scores are cosines.", fragment(link))
+            scores = "Scores are cosines."
+            return show_hits(pool, asked, hits, colour, {"like": asked}, scores, fragment(link), filters.columns)
         hits = pool.index.search_captions(smiles, number_of_results(k))
         note = f"{len(hits)} of {pool.index.config['captions']:,} captions. Each is next to its molecule."
         link = link_of(label, k, ()) | {"smiles": smiles.strip()}
@@ -167,13 +169,20 @@ def build_answers(pools: Sequence[Pool]) -> dict[str, Callable[..., str]]:
 
 
 def show_hits(
-    pool: Pool, asked: str, hits: Sequence[Hit], colour: Any, query: dict[str, str], scores: str, link: str
+    pool: Pool,
+    asked: str,
+    hits: Sequence[Hit],
+    colour: Any,
+    query: dict[str, str],
+    scores: str,
+    link: str,
+    columns: tuple[str, ...],
 ) -> str:
-    """Hits as cards, with links to the search and to files of the hits."""
+    """Hits as cards with the values of `columns`, and links to the search and to files of the hits."""
     if not hits:
         return message("No molecule passes the filters. Loosen them and search again.")
     contributions = contributions_of(pool, hits, **query) if colour else None
-    options = CardOptions(pool.id_url, pool.link_pubchem, query=asked, link=link)
+    options = CardOptions(pool.id_url, pool.link_pubchem, query=asked, link=link, columns=columns)
     return hit_cards(
         hits, contributions, options=options, note=f"{len(hits)} of {len(pool.index):,} molecules. {scores}"
     )

@@ -18,6 +18,7 @@ from rdkit.Chem.Draw import rdMolDraw2D
 
 from class_hf.models.smiles import parse_smiles
 from class_hf.page.style import RAISED_COLOUR
+from class_hf.search.printing import format_value
 from class_hf.search.query import Hit
 from class_hf.search.results import render_hits
 
@@ -41,6 +42,7 @@ class CardOptions:
             its molecule.
         query (`str`, *optional*): the query. With it, the hits can be saved as files.
         link (`str`, *optional*): address of the search, as the part after #.
+        columns (`tuple`, *optional*): columns of the indexed table that a card shows, such as those of a condition.
     """
 
     id_url: str | None = None
@@ -48,6 +50,7 @@ class CardOptions:
     show_captions: bool = False
     query: str | None = None
     link: str | None = None
+    columns: tuple[str, ...] = ()
 
 
 def molecule_svg(smiles: str, contributions: np.ndarray | None = None, size: tuple[int, int] = _SIZE) -> str:
@@ -184,10 +187,15 @@ def _card(hit: Hit, contributions: np.ndarray | None, options: CardOptions) -> s
         facts, pubchem = "", ""
     else:
         facts, pubchem = _facts(molecule), _pubchem_link(molecule) if options.link_pubchem else ""
+    values = [
+        f"{escape(_shorten(name, 40))}: {escape(_shorten(format_value(hit.fields[name]), 80))}"
+        for name in options.columns
+        if name in hit.fields and name != "description"
+    ]
     lines = [
         f'<div class="head"><span>{hit.rank}. {escape(_shorten(name, 80)) or shown_id}</span>'
         f'<span class="score" title="cosine of query and result">{hit.score:.3f}</span></div>',
-        f'<div class="plain">{" · ".join(filter(None, [shown_id if name else "", facts, pubchem]))}</div>',
+        f'<div class="plain">{" · ".join(filter(None, [shown_id if name else "", facts, pubchem, *values]))}</div>',
         f'<div class="caption">{_folded(caption, _FOLDED_LENGTH)}</div>' if caption else "",
         "" if options.show_captions else f'<div class="smiles">{_folded(hit.smiles, 90)}</div>',
     ]

@@ -105,6 +105,11 @@ class MoleculeFilter:
         """The parsed comparisons of `where`."""
         return () if self.where is None else parse_conditions(self.where)
 
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Names of the columns that `where` compares."""
+        return tuple(dict.fromkeys(condition.column for condition in self.conditions))
+
     def __bool__(self) -> bool:
         """Whether there is any condition."""
         conditions = (self.min_weight, self.max_weight, self.elements, self.substructure, self.where, self.min_score)
