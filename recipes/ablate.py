@@ -25,7 +25,8 @@ complete checkpoint, or started again if there is none. The first run of an arm 
 another arm measures its cost. If it needs another number of steps, it is trained again, at most twice.
 
 The arguments of a run are in OUTPUT/ARM/seed_S.yaml, its log is in the same folder and its results are in
-OUTPUT/ARM/seed_S. Difficulty is scored once for all runs that need the same. The report is written to report.md,
+OUTPUT/ARM/seed_S. The pairs are read once, so later changes of their files have no effect on the study. Difficulty is
+scored once for all runs that need the same. The report is written to report.md,
 report.json and PNG files.
 """
 
@@ -76,6 +77,8 @@ def main(argv: list[str]) -> None:
     if not args.report_only:
         score_reference(study, output, shared["data"])
         failed = run_all(study, select(planned, args), output, shared["launch"] or [sys.executable], args.keep_models)
+        for run in planned:  # a run above may have changed the steps of an arm that was finished before
+            check_unchanged(study, run, output)
     try:
         confirming = plan_confirmation(study, output)
     except ValueError as error:
@@ -131,10 +134,13 @@ def parse(argv: list[str]) -> argparse.Namespace:
     parser.add_argument(
         "--seeds", nargs="+", type=non_negative_integer, help="run these seeds instead of those of the study"
     )
-    parser.add_argument(
+    without_training = parser.add_mutually_exclusive_group()
+    without_training.add_argument(
         "--dry_run", action="store_true", help="build all parts of each arm, list the runs and train nothing"
     )
-    parser.add_argument("--report_only", action="store_true", help="write the report of the finished runs only")
+    without_training.add_argument(
+        "--report_only", action="store_true", help="write the report of the finished runs only"
+    )
     parser.add_argument(
         "--keep_models", action="store_true", help="keep weights and checkpoints of finished runs (default: delete)"
     )

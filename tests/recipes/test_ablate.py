@@ -2,6 +2,7 @@
 
 # ruff: noqa: F811 (fixtures)
 import json
+import os
 import sys
 import zipfile
 from pathlib import Path
@@ -15,6 +16,7 @@ from train_parts import ROOT
 
 from class_hf.studies import runner
 from class_hf.studies.definition import Planned, read_study
+from class_hf.training import output_folder
 from class_hf.training.checkpoints import write_manifest
 
 # No test here looks at a picture, except those with the mark `pictures`.
@@ -235,6 +237,44 @@ def test_data_and_launcher_are_those_of_the_study(place):
         place.run("--arms", "none", "--seeds", "0")
 
 
+def test_another_study_does_not_replace_the_report(quick):
+    quick.run("--arms", "none", "--seeds", "0")
+    other = quick.folder / "other.yaml"
+    other.write_text((quick.folder / "small.yaml").read_text())
+    words = ["--data_dir", str(quick.folder), "--output_dir", str(quick.output)]
+    for more in ([], ["--report_only"]):
+        with pytest.raises(ValueError, match="holds the study 'small', whose report 'other' would replace"):
+            ABLATE.main([str(other), *words, *more])
+    with pytest.raises(ValueError, match="have data .*Pass the same value"):
+        quick.run("--report_only", "--data_dir", "another/data_set")
+
+
+def test_a_run_that_another_process_trains_is_left_alone(quick, capsys):
+    quick.run("--arms", "none", "--seeds", "0")
+    folder = quick.output / "none" / "seed_0"
+    (folder / "train_summary.json").unlink()
+    identity = output_folder._identity(os.getppid())  # it lives
+    (folder / "run.lock").write_text(json.dumps({**identity, "started": 0.0}))
+    with pytest.raises(ValueError, match="is finished"):
+        quick.run("--arms", "none", "--seeds", "0")
+    assert "none seed 0: FAILED" in capsys.readouterr().out and (folder / "metrics.json").is_file()
+
+
+def test_arms_without_a_finished_run_are_named(quick):
+    quick.run("--arms", "none", "random", "--seeds", "0")
+    text = (quick.output / "report.md").read_text()
+    assert "**Missing runs:** none seed 1; random seed 1." in text
+    assert "**Arms without a finished run:** easy, equal." in text
+
+
+def test_the_source_in_common_replaces_that_of_the_recipe(quick):
+    (quick.folder / "recipe.yaml").write_text("demo: true\ncurriculum_order: easy_first\n")
+    study = read_study(quick.write(common={"data_dir": "pairs", "extra_train": ["more.tsv"]}))
+    assert runner.data_source(study, None) == ["--data_dir", "pairs", "--extra_train", "more.tsv"]
+    with pytest.raises(ValueError, match="data_dir and demo both name the data"):
+        runner.data_source(read_study(quick.write(common={"data_dir": "pairs", "demo": True})), None)
+
+
 def test_how_the_pairs_are_read_belongs_to_the_scoring(quick):
     """Further pairs and columns are read when the pairs are scored. Runs get the scored pairs."""
     common = {"extra_train": ["a.tsv", "b.tsv"], "replace_captions": "c.tsv", "column_mapping": {"drug": "smiles"}}
@@ -277,6 +317,9 @@ BAD = {
     "seeds twice": ({"choose_seeds": [0]}, "seeds and choose_seeds are the same"),
     "seeds that choose and confirm": ({"confirm_seeds": [1, 2]}, r"seeds \[1\] are in seeds and in confirm_seeds"),
     "nothing to confirm": ({"confirm_seeds": [3], "baselines": list(ARMS)}, "need a baseline and a candidate"),
+    "name of a file": ({"arms": {"report.md": {}}}, "'report.md' cannot be the name of an arm: the study writes"),
+    "a baseline as candidate": ({"candidates": ["none"]}, "candidates: 'none' is a baseline"),
+    "rates of one name": ({"learning_rates": [1, 1.00000001]}, "learning_rates is .* expected different factors"),
     "candidate": ({"candidates": ["eazy"]}, r"candidates: unknown arm 'eazy'; did you mean 'easy'\?"),
     "rates": ({"learning_rates": [0.5, 2]}, r"learning_rates is \[0.5, 2\]; expected .* with 1 among them"),
     "margin": ({"reach_margin": -1}, r"reach_margin is -1; expected an MRR in \[0, 1\)"),

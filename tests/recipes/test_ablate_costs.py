@@ -2,6 +2,7 @@
 
 # ruff: noqa: F811 (fixtures)
 import json
+import shutil
 
 import pytest
 import yaml
@@ -129,3 +130,33 @@ def test_the_best_candidate_is_confirmed_on_held_out_seeds(quick, capsys):
     assert text.index("## Confirmed on held-out seeds (3, 4)") < text.index("## Quality")
     quick.run(), quick.run("--report_only")
     assert quick.calls() == []
+
+
+def test_a_factor_of_other_settings_is_measured_again(quick):
+    quick.write(arms={"none": COSTS["none"], "time": COSTS["time"]}, baselines=["none"], seeds=[0])
+    quick.run()
+    stale = quick.output / "time" / "steps_over_source.json"
+    assert json.loads(stale.read_text())["done"]
+    quick.write(
+        arms={"none": COSTS["none"], "time": {**COSTS["time"], "weight_decay": 0.1}}, baselines=["none"], seeds=[0]
+    )
+    with pytest.raises(ValueError, match="weight_decay None -> 0.1.*remove .*seed_0 to train it again"):
+        quick.run()
+    shutil.rmtree(quick.output / "time" / "seed_0")
+    quick.calls()
+    quick.run()
+    assert quick.calls() == ["time/seed_0", "time/seed_0"]  # with the steps of `none`, then with those measured
+
+
+def test_steps_of_a_source_that_stopped_early_or_was_trained_again(quick):
+    """`equal` has the steps that `random` took, also if its plan has more of them."""
+    stub = quick.folder / "stub.py"
+    stub.write_text(stub.read_text().replace('{"total_steps": steps', '{"total_steps": 2 * steps'))
+    quick.write(arms={arm: ARMS[arm] for arm in ("none", "random", "equal")}, seeds=[0])
+    quick.run()
+    report = json.loads((quick.output / "report.json").read_text())
+    assert [report["arms"][arm]["steps"]["mean"] for arm in ("random", "equal")] == [6, 6]
+    shutil.rmtree(quick.output / "random" / "seed_0")
+    stub.write_text(stub.read_text().replace("else 6", "else 7"))
+    with pytest.raises(ValueError, match=r"equal/seed_0 was finished with other settings \(max_steps 6 -> 7\)"):
+        quick.run()

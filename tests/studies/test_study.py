@@ -214,7 +214,8 @@ def test_report(summary):
                   "## Difference to `random`",
                   "not reached", "3 of 3 seeds", "![curves.png](curves.png)"):  # fmt: skip
         assert words in text
-    assert "never" not in text and text.index("## Verdict") < text.index("## Quality") < text.index("## Cost")
+    assert "**Arms without a finished run:** never." in text and "| never |" not in text
+    assert text.index("## Verdict") < text.index("## Quality") < text.index("## Cost")
     for table in text.split("\n\n"):
         widths = {line.count("|") for line in table.splitlines() if line.startswith("|")}
         assert len(widths) <= 1, table

@@ -40,6 +40,8 @@ _KEYS = (
 )
 # What an arm can have in common with an arm above it.
 EQUAL_COSTS = ("same_steps_as", "same_pairs_as", "same_tokens_as", "same_time_as")
+# What a study writes next to the folders of its arms.
+_OWN_FILES = ("difficulty", "study.json", "report.json", "report.md", "curves.png", "quartiles.png")
 # Arguments that the study sets for each run.
 _SET_BY_STUDY = ("output_dir", "seed", "resume_from_checkpoint", "dry_run")
 
@@ -186,12 +188,16 @@ def read_study(path: Path) -> Study:
         for arm in names:
             if not isinstance(arm, str) or arm not in study.arms:
                 raise ValueError(f"{key}: unknown arm {arm!r}; {did_you_mean(str(arm), study.arms)} (in {path})")
+    if both := [arm for arm in candidates if arm in baselines]:
+        raise ValueError(f"{path}: candidates: {both[0]!r} is a baseline; name other arms.")
     if confirm_seeds and not (baselines and candidates):
         raise ValueError(f"{path}: confirm_seeds need a baseline and a candidate to confirm.")
     earlier: list[str] = []
     for arm, arguments in study.arms.items():
-        # The name becomes the name of a folder, next to the folder `difficulty`.
-        if not re.fullmatch(r"[\w.+-]+", arm) or arm in ("difficulty", ".", ".."):
+        # The name becomes the name of a folder.
+        if arm in _OWN_FILES:
+            raise ValueError(f"{path}: {arm!r} cannot be the name of an arm: the study writes a file of this name.")
+        if not re.fullmatch(r"[\w.+-]+", arm) or arm in (".", ".."):
             raise ValueError(f"{path}: {arm!r} cannot be the name of an arm; use letters, digits and _ . + -")
         _check_arm(study, arm, arguments, earlier, path)
         earlier.append(arm)
@@ -216,7 +222,8 @@ def _read_rates(rates: Any, path: Path) -> list[float]:
     """Checks the factors of the learning rates."""
     are_numbers = isinstance(rates, list) and all(type(rate) in (int, float) for rate in rates)
     in_range = are_numbers and all(0 < rate < math.inf for rate in rates)
-    if not in_range or 1 not in rates or len(set(rates)) < len(rates):
+    # The folders of the runs have six digits of the factor.
+    if not in_range or 1 not in rates or len({f"{rate:g}" for rate in rates}) < len(rates):
         raise ValueError(
             f"{path}: learning_rates is {rates!r}; expected different factors above 0 with 1 among them, for instance "
             "[0.5, 1, 2]."

@@ -1,11 +1,12 @@
 """Arms that spend as much as another arm: as many steps, pairs, text tokens, or as much time."""
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from class_hf.studies.definition import Planned, Study
+from class_hf.studies.definition import Planned, Study, run_settings
 from class_hf.utils.files import write_json
 
 FILE = "steps_over_source.json"
@@ -86,9 +87,14 @@ def equal_steps(study: Study, run: Planned, output: Path) -> int | None:
 
 
 def _source_steps(study: Study, run: Planned, source: tuple[str, str], output: Path) -> int:
-    """The steps of the other arm with the seed of the run."""
+    """The steps of the other arm with the seed of the run. Early stopping can end it before its plan does."""
     key, arm = source
-    plans = [Planned(arm, run.seed, rate).folder(output) / "plan.json" for rate in study.learning_rates]
+    rates = sorted(study.learning_rates, key=lambda rate: rate != run.rate)
+    others = [Planned(arm, run.seed, rate) for rate in rates]
+    finished = next((other for other in others if other.is_finished(output)), None)
+    if finished is not None:
+        return _summary(finished, output)["steps"]
+    plans = [other.folder(output) / "plan.json" for other in others]
     plan = next((file for file in plans if file.is_file()), None)
     if plan is None:
         raise CostUnknown(
@@ -101,7 +107,7 @@ def _steps_factor(study: Study, arm: str, source: tuple[str, str], output: Path)
     """Steps of an arm over those of its source."""
     if source[0] == "same_steps_as":
         return 1.0
-    measured = _read_factor(arm, source, output)
+    measured = _read_factor(study, arm, source, output)
     if measured:
         return measured["factor"]
     if source[0] == "same_time_as":
@@ -137,7 +143,7 @@ def measure_factor(study: Study, run: Planned, output: Path) -> bool:
     source = study.source_of(run.arm)
     if source is None or source[0] == "same_steps_as":
         return False
-    earlier = _read_factor(run.arm, source, output)
+    earlier = _read_factor(study, run.arm, source, output)
     if earlier.get("done"):
         return False
     summary = run.folder(output) / "train_summary.json"
@@ -154,15 +160,24 @@ def measure_factor(study: Study, run: Planned, output: Path) -> bool:
     if not done:
         summary.unlink()  # first: an interruption here measures again
     result = {"factor": used if done else used / ratio, "corrections": corrections + (not done), "done": done}
-    write_json(output / run.arm / FILE, {"source": list(source), **result, "measured_with": run.label})
+    identity = {"source": list(source), "settings": _settings_digest(study, run.arm, source)}
+    write_json(output / run.arm / FILE, {**identity, **result, "measured_with": run.label})
     return not done
 
 
-def _read_factor(arm: str, source: tuple[str, str], output: Path) -> dict[str, Any]:
-    """What was measured for an arm with this source; empty if nothing was."""
+def _read_factor(study: Study, arm: str, source: tuple[str, str], output: Path) -> dict[str, Any]:
+    """What was measured for an arm with this source and these settings; empty if nothing was."""
     file = output / arm / FILE
     measured = json.loads(file.read_text()) if file.is_file() else {}
-    return measured if measured.get("source") == list(source) else {}
+    digest = _settings_digest(study, arm, source)
+    is_valid = measured.get("source") == list(source) and measured.get("settings", digest) == digest
+    return measured if is_valid else {}
+
+
+def _settings_digest(study: Study, arm: str, source: tuple[str, str]) -> str:
+    """Hash of the settings of an arm and of its source, which the cost of a step depends on."""
+    settings = [run_settings(study, Planned(name, 0)) for name in (arm, source[1])]
+    return hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
 def _ratio_to_source(study: Study, run: Planned, source: tuple[str, str], output: Path) -> float:

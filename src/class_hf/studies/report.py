@@ -322,6 +322,9 @@ def _pools(arms: Mapping[str, Any]) -> str:
 
 
 def _missing(runs: Sequence[str], finished: Mapping[str, Any]) -> list[str]:
-    """The missing runs (`"arm seed 0"`) of arms with finished runs. Other arms do not appear in the report."""
-    missing = [run for run in runs if run.rsplit(" seed ", 1)[0] in finished]
-    return [f"**Missing runs:** {'; '.join(missing)}."] if missing else []
+    """The missing runs (`"arm seed 0"`), and the arms of which no run is finished. The tables lack these arms."""
+    arm_of = {run: run.rsplit(" seed ", 1)[0] for run in runs}
+    missing = [run for run, arm in arm_of.items() if arm in finished]
+    absent = dict.fromkeys(arm for arm in arm_of.values() if arm not in finished)
+    parts = [f"**Missing runs:** {'; '.join(missing)}."] if missing else []
+    return parts + ([f"**Arms without a finished run:** {', '.join(absent)}."] if absent else [])

@@ -108,7 +108,7 @@ def write_report(
 
     report = {
         "name": study.name,
-        "data": "class_hf demo (synthetic)" if shared["data"] == ["--demo"] else Path(shared["data"][1]).name,
+        "data": name_data(shared["data"]),
         "training_pairs": json.loads((first / "plan.json").read_text())["num_pairs"],
         "candidates": metrics["pools"]["full"]["text_to_molecule"]["candidates"],
         "command": command,
@@ -132,6 +132,27 @@ def write_report(
     write_json(output / "report.json", report)
     write_text(output / "report.md", study_markdown(report, [name for name, path in pictures.items() if path]))
     print(f"{len(planned) - len(report['missing'])} of {len(planned)} runs compared in {output / 'report.md'}")
+
+
+def name_data(source: Sequence[str]) -> str:
+    """The name of the data of a study, with the files that change the training pairs.
+
+    Args:
+        source: see [`data_source`][class_hf.studies.runner.data_source].
+
+    >>> name_data(["--data_dir", "/data/chebi20", "--extra_train", "more.tsv"])
+    'chebi20 with --extra_train more.tsv'
+    """
+    is_demo = source[0] == "--demo"
+    name, rest = ("class_hf demo (synthetic)", source[1:]) if is_demo else (Path(source[1]).name, source[2:])
+    changes: list[str] = []
+    is_change = False
+    for word in rest:
+        if word.startswith("--"):
+            is_change = word in ("--extra_train", "--replace_captions")
+        if is_change:
+            changes.append(word if word.startswith("--") else Path(word).name)
+    return f"{name} with {' '.join(changes)}" if changes else name
 
 
 def count_environments(summaries: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

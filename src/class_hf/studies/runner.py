@@ -24,6 +24,7 @@ from class_hf.studies.equal_costs import (
 )
 from class_hf.studies.results import REFERENCE
 from class_hf.training.checkpoints import last_complete_checkpoint
+from class_hf.training.output_folder import OutputFolderError, run_lock
 from class_hf.utils.files import write_json, write_text
 
 TRAIN, SCORE = (recipes_folder() / name for name in ("train.py", "score.py"))
@@ -47,21 +48,29 @@ def data_source(study: Study, data_dir: str | None) -> list[str]:
         ValueError: if there is no source.
     """
     values = {**study.recipe, **study.common}
-    named = next((str(values[key]) for key in ("data_dir", "dataset_name") if values.get(key)), None)
     if data_dir is not None:
         source = ["--data_dir", str(Path(data_dir).resolve()) if Path(data_dir).exists() else data_dir]
-    elif values.get("demo"):
-        source = ["--demo"]
-    elif named is not None:
-        source = ["--data_dir", named]
     else:
-        raise ValueError("the recipe names no data; pass --data_dir, a folder with the pairs.")
+        key, named = _named_source(study)
+        source = ["--demo"] if key == "demo" else ["--data_dir", str(named)]
     for name in DATA_OPTIONS:
         value = values.get(name)
         if value not in (None, []):
             words = value if isinstance(value, list) else [json.dumps(value) if isinstance(value, dict) else value]
             source += [f"--{name}", *map(str, words)]
     return source
+
+
+def _named_source(study: Study) -> tuple[str, Any]:
+    """The argument that names the data, and its value. A source in `common` replaces that of the recipe."""
+    recipe = {key: value for key, value in study.recipe.items() if key not in study.common}
+    for values in (study.common, recipe):
+        named = [(key, values[key]) for key in DATA_SOURCES if values.get(key)]
+        if len(named) > 1:
+            raise ValueError(f"{named[0][0]} and {named[1][0]} both name the data of the study. Remove one of them.")
+        if named:
+            return named[0]
+    raise ValueError("the recipe names no data; pass --data_dir, a folder with the pairs.")
 
 
 def share_settings(
@@ -84,7 +93,7 @@ def share_settings(
         dry_run: whether the settings are only compared with those in the folder, if there are any.
 
     Returns:
-        `data`, the arguments of the data source, and `launch`, the words of the command.
+        `name`, that of the study, `data`, the arguments of the data source, and `launch`, the words of the command.
 
     Raises:
         ValueError: if the runs in the folder have other settings, or if its settings are missing.
@@ -93,8 +102,13 @@ def share_settings(
     if report_only:
         if not file.is_file():
             raise ValueError(f"{output} holds no study (no study.json).")
-        return json.loads(file.read_text())
-    shared = {"data": data_source(study, data_dir), "launch": shlex.split(launch or "")}
+        shared = json.loads(file.read_text())
+        passed: dict[str, Any] = {"name": study.name}
+        passed |= {} if data_dir is None else {"data": data_source(study, data_dir)}
+        passed |= {} if launch is None else {"launch": shlex.split(launch)}
+        _check_shared(output, shared, {**shared, **passed})
+        return shared
+    shared = {"name": study.name, "data": data_source(study, data_dir), "launch": shlex.split(launch or "")}
     if not (output / "difficulty" / REFERENCE[0] / "summary.json").is_file():  # nothing depends on it yet
         if dry_run:
             return shared
@@ -103,13 +117,23 @@ def share_settings(
         raise ValueError(
             f"{output} holds scores but no study.json, so their data are not known. Choose another --output_dir."
         )
-    for key, value in json.loads(file.read_text()).items():
-        if value != shared[key]:
+    _check_shared(output, json.loads(file.read_text()), shared)
+    return shared
+
+
+def _check_shared(output: Path, old: dict[str, Any], new: dict[str, Any]) -> None:
+    """Compares the settings in a folder with those of now."""
+    if old.get("name", new["name"]) != new["name"]:
+        raise ValueError(
+            f"{output} holds the study {old['name']!r}, whose report {new['name']!r} would replace. Choose another "
+            "--output_dir."
+        )
+    for key in ("data", "launch"):
+        if old[key] != new[key]:
             raise ValueError(
-                f"the runs in {output} have {key} {shlex.join(value)!r}, but it is {shlex.join(shared[key])!r} now. "
+                f"the runs in {output} have {key} {shlex.join(old[key])!r}, but it is {shlex.join(new[key])!r} now. "
                 "Pass the same value, or choose another --output_dir."
             )
-    return shared
 
 
 def check_unchanged(study: Study, run: Planned, output: Path) -> None:
@@ -237,8 +261,12 @@ def train(study: Study, run: Planned, output: Path, launch: list[str]) -> str:
         if not file.is_file():
             raise RunFailed(f"{folder} is not a run of this study: there is no {file.name} next to it. Move it away.")
         resume = not list_differences(file, values) and has_complete_checkpoint(folder)
-        if not resume:
-            shutil.rmtree(folder)
+        try:
+            with run_lock(folder):  # another process may be training this run
+                if not resume:
+                    shutil.rmtree(folder)
+        except OutputFolderError as error:
+            raise RunFailed(str(error)) from error
     write_text(file, yaml.safe_dump({**values, "data_dir": str(data)}, sort_keys=False))
     command = [*launch, str(TRAIN), str(file), "--output_dir", str(folder)]
     execute(command + (["--resume_from_checkpoint", "true"] if resume else []), log, append=resume)
