@@ -21,7 +21,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-from class_hf.config.arguments import DataArguments, ModelArguments, RunArguments
+from class_hf.config.arguments import DataArguments, ModelArguments, RunArguments, resume_settings
 from class_hf.config.command import asks_for_help, run_script
 from class_hf.config.recipe_files import program
 from class_hf.config.training_help import training_help
@@ -79,7 +79,6 @@ def main(argv: list[str]) -> None:
     check_run_folder(output, resume=resume is not None, overwrite=run_args.overwrite or run_args.dry_run)
     build_loss(model_args)  # a wrong backbone or loss fails before the data is loaded
     if run_args.dry_run:
-        choose_checkpoint(resume, output)
         check_run(data_args, model_args, args)
         return
     with run_lock(output) if args.process_index == 0 else nullcontext(), host_watch.watching_hosts(args):
@@ -88,7 +87,8 @@ def main(argv: list[str]) -> None:
 
 
 def check_run(data_args: DataArguments, model_args: ModelArguments, args: CurriculumTrainingArguments) -> None:
-    """Builds all parts of a run, tries them on a few pairs, and shows the plan."""
+    """Builds all parts of a run, compares them with its checkpoint, tries them on a few pairs, and shows the plan."""
+    checkpoint = choose_checkpoint(launch.parse_resume(args.resume_from_checkpoint), str(args.output_dir))
     args.push_to_hub = False  # the trainer would create the repository
     data, _ = load_splits(args, **data_args.source(), **table_options(data_args))
     plan = outline_plan(args, len(data["train"]))
@@ -98,6 +98,10 @@ def check_run(data_args: DataArguments, model_args: ModelArguments, args: Curric
     few, pool, _ = prepare_splits(first_pairs(data), model, processor, args)
     pairs = {**few, "train": data["train"]}
     trainer = make_trainer(args, model, processor, loss, pairs, pool, plan=plan, **data_args.sampling())
+    trainer.resume_settings = resume_settings(data_args, model_args)
+    if checkpoint is not None:
+        trainer.check_resume(checkpoint, is_outline=True)
+        check_same_adapter(model, checkpoint)
     rehearse(trainer, TextMoleculeCollator(processor), few["train"], plan.total_steps)
     if args.should_save:
         print(plan_table(plan))
@@ -136,17 +140,13 @@ def train(
     loss = build_loss(model_args, label_smoothing=args.contrastive_label_smoothing, seed=args.seed)
     trainer: Any = make_trainer(args, model, processor, loss, prepared, pool, **data_args.sampling())
     TrainingTable.use_in(trainer, trainer.curriculum, as_json=run_args.log_format == "json")
-    trainer.resume_settings = {
-        **{f"difficulty_{name}": value for name, value in data_args.scoring().items()},
-        "early_stopping_patience": model_args.early_stopping_patience,
-    }
+    trainer.resume_settings = resume_settings(data_args, model_args)
     if model_args.early_stopping_patience is not None:
         trainer.args.restore_callback_states_from_checkpoint = True  # a resumed run must not count from zero
         trainer.add_callback(EarlyStoppingCallback(model_args.early_stopping_patience))
     if checkpoint is not None:
         trainer.check_resume(checkpoint)
-        if isinstance(model, PeftModel):
-            check_same_adapter(model, checkpoint)
+        check_same_adapter(model, checkpoint)
     print_once(args, f"{trainer.plan}")
     if args.should_save:
         if checkpoint is None:

@@ -24,9 +24,16 @@ def test_resume_on_the_command_line(recipe, data_dir, tmp_path):
     train(recipe, **given, resume_from_checkpoint="true")
     assert (tmp_path / "model.safetensors").read_bytes() == whole
     plan = (tmp_path / "plan.json").read_text()
-    with pytest.raises(ValueError, match="made with other settings"):
-        train(recipe, **given, resume_from_checkpoint="true", seed=9)
-    assert (tmp_path / "plan.json").read_text() == plan
+    names = sorted(tmp_path.rglob("*"))
+    for words in ((), ("--dry_run",)):
+        with pytest.raises(
+            ValueError, match=r"checkpoint-\d+ was made with other settings \(.*, seed 42 -> 9\). Resume"
+        ):
+            train(recipe, *words, **given, resume_from_checkpoint="true", seed=9)
+        with pytest.raises(ValueError, match=r"\(difficulty_combination 'mean' -> 'max'\)"):
+            train(recipe, *words, **given, resume_from_checkpoint="true", difficulty_combination="max")
+    assert (tmp_path / "plan.json").read_text() == plan and sorted(tmp_path.rglob("*")) == names
+    train(recipe, "--dry_run", **given, resume_from_checkpoint="true")
     (tmp_path / "train_summary.json").unlink()
     with pytest.raises(ValueError, match="holds an unfinished run"):
         train(recipe, **given)

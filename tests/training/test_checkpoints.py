@@ -1,5 +1,6 @@
 """A checkpoint is complete only if each of its files is; the run resumes from the newest complete one."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from run_trainer import build
 from test_resume import assert_same, settings_for
 
 from class_hf.training.checkpoints import choose_checkpoint, fault_of, last_complete_checkpoint
+from class_hf.training.planning import outline_plan
 
 
 @pytest.fixture(scope="module")
@@ -167,3 +169,23 @@ def test_a_full_disk_is_one_line_and_the_run_resumes(finished, tmp_path, step, m
     resumed = build(settings)
     resumed.train(True)
     assert_same(finished.model.state_dict(), resumed.model.state_dict())
+
+
+def test_the_outline_of_a_plan_is_compared_without_the_pairs(tmp_path):
+    """As a dry run does. It knows neither the groups of pairs nor what `auto` leaves out."""
+    settings = {"curriculum_group_size": 2, "curriculum_end": "0.9"}
+    trainer = build(settings_for(tmp_path, **settings))
+    state = {"settings": trainer.kept_settings(), "plan_fingerprint": trainer.plan.fingerprint()}
+    (tmp_path / "curriculum_state.json").write_text(json.dumps(state))
+
+    def check_outline(**changes):
+        args = build(settings_for(tmp_path, **settings | changes)).args if changes else trainer.args
+        trainer.args, trainer.plan = args, outline_plan(args, 24)
+        trainer.check_resume(tmp_path, is_outline=True)
+
+    trainer.check_resume(tmp_path)
+    check_outline()
+    with pytest.raises(ValueError, match=r"made with other settings \(end 0.9 -> 0.8, group_size 2 -> 4\)"):
+        check_outline(curriculum_group_size=4, curriculum_end="0.8")
+    trainer.args.curriculum_group_size, trainer.args.curriculum_end = 2, "auto"
+    check_outline()

@@ -340,16 +340,18 @@ def merge_adapter(model: PeftModel) -> PreTrainedModel:
     return model.merge_and_unload()
 
 
-def check_same_adapter(model: PeftModel, checkpoint: str | Path) -> None:
+def check_same_adapter(model: nn.Module, checkpoint: str | Path) -> None:
     """Checks that a resumed run has the adapter of its checkpoint.
 
     Args:
-        model: the model of the run, from [`add_adapters`].
+        model: the model of the run. Without an adapter, nothing is checked.
         checkpoint: folder of the checkpoint.
 
     Raises:
         ValueError: if the checkpoint has no adapter or another one, with the fields that differ.
     """
+    if not isinstance(model, PeftModel):
+        return
     if not (Path(checkpoint) / CONFIG_NAME).is_file():
         raise ValueError(
             f"{checkpoint} was saved without an adapter. Resume without one, or choose another --output_dir."

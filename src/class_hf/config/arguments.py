@@ -349,3 +349,9 @@ JSON_ARGUMENTS = (
     "text_adapter",
     "molecule_adapter",
 )
+
+
+def resume_settings(data: DataArguments, model: ModelArguments) -> dict[str, Any]:
+    """The settings of these arguments that a resumed run must keep, besides those that its trainer knows."""
+    scoring = {f"difficulty_{name}": value for name, value in data.scoring().items()}
+    return {**scoring, "early_stopping_patience": model.early_stopping_patience}

@@ -95,11 +95,14 @@ class ResumingTrainer(RankingTrainer):
         assert self.curriculum is not None
         return self.curriculum.intensity.settings()
 
-    def check_resume(self, checkpoint: str | Path) -> dict[str, Any]:
+    def check_resume(self, checkpoint: str | Path, *, is_outline: bool = False) -> dict[str, Any]:
         """Checks that a checkpoint belongs to this run. Nothing is changed.
 
         Args:
             checkpoint: its folder.
+            is_outline: *optional*, defaults to False; True if the trainer has the outline of a plan, as in a dry run
+                ([`~class_hf.training.planning.outline_plan`]). Then the pairs, their difficulties and the share that
+                `curriculum_end: auto` leaves out are not compared.
 
         Returns:
             What it holds: `intensity`, the state of the intensity, and `costs`, what the training had spent.
@@ -125,8 +128,11 @@ class ResumingTrainer(RankingTrainer):
                 "model, and start a new run in another output_dir."
             )
         current, saved = self.kept_settings(), state["settings"]
+        if is_outline:
+            current["group_size"] = self.args.curriculum_group_size
+            current["end"] = current.get("end") if self.args.end_share is not None else saved.get("end")
         names = sorted(name for name in {*current, *saved} if current.get(name) != saved.get(name))
-        if names or state["plan_fingerprint"] != self.plan.fingerprint():
+        if names or not (is_outline or state["plan_fingerprint"] == self.plan.fingerprint()):
             changes = [f"{name} {saved.get(name)!r} -> {current.get(name)!r}" for name in names[:5]]
             changes += [f"and {len(names) - 5} more"] if len(names) > 5 else []
             raise ValueError(
