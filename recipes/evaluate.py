@@ -81,7 +81,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         default="softmax",
         help="how the penalties of the query bank are computed (default: %(default)s)",
     )
-    text = "also report a query bank with further captions, one in each line of a text file"
+    text = "also report a query bank with further captions, one in each line of a text file; named as --extra_train"
     parser.add_argument("--bank_captions", nargs="+", metavar="FILE", help=text)
     parser.add_argument("--num_proc", type=positive_integer, help="processes that prepare the data")
     add_training_file_arguments(parser)
@@ -122,7 +122,8 @@ def main(argv: Sequence[str]) -> None:
         raise ValueError("--query_bank needs training pairs that are not evaluated: evaluate another split.")
     captions = None  # before any work, because a wrong file is an error
     if args.bank_captions:
-        captions = read_captions(args.bank_captions, leave_out=data["train"]["description"][:], encoding=args.encoding)
+        known = data["train"]["description"][:]
+        captions = read_captions(args.bank_captions, leave_out=known, encoding=args.encoding, data_dir=args.data_dir)
     started = time.perf_counter()
     parts = []
     for name in args.model:

@@ -120,7 +120,7 @@ def read_source(args: argparse.Namespace) -> tuple[datasets.Dataset, list[str] |
         raise ValueError("--query_bank needs training pairs; this data set has none.")
     bank = data["train"]["description"][:] if args.query_bank else None
     if bank is not None and args.bank_captions:
-        bank += read_captions(args.bank_captions, leave_out=bank, encoding=args.encoding)
+        bank += read_captions(args.bank_captions, leave_out=bank, encoding=args.encoding, data_dir=args.data_dir)
     return with_captions(data), bank
 
 

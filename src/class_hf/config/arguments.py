@@ -29,9 +29,9 @@ class DataArguments:
         column_mapping (`str`, *optional*): several columns, as JSON: `{"THEIR NAME": "smiles"}`.
         encoding (`str`, *optional*): encoding of text files, such as `cp1252`. Default: UTF-8.
         extra_train (`list[str]`, *optional*):
-            Files of further training pairs, by their names in the folder of the data.
+            Files of further training pairs. Names are relative to the folder of the data or to the current folder.
         replace_captions (`list[str]`, *optional*):
-            Files with id and description, which replace captions of training pairs.
+            Files with id and description, which replace captions of training pairs, named in the same way.
         drop_suspects (`str`, *optional*): table of `class-hf suspects`; pairs whose column `keep` is no are left out.
         max_train_pairs (`int`, *optional*): train on the first pairs only, at most this many.
         difficulty_definition (`list[str]`, *optional*, defaults to `["alignment"]`):
@@ -77,7 +77,9 @@ class DataArguments:
     )
     extra_train: list[str] | None = field(
         default=None,
-        metadata={"help": "Files of further training pairs, by their names in the folder of the data."},
+        metadata={
+            "help": "Files of further training pairs, relative to the folder of the data or the current folder."
+        },
     )
     replace_captions: list[str] | None = field(
         default=None,

@@ -66,7 +66,7 @@ def add_index_arguments(parser: argparse.ArgumentParser) -> None:
         "--bank_captions",
         nargs="+",
         metavar="FILE",
-        help="further captions of the query bank, one in each line of a text file",
+        help="further captions of the query bank, one in each line of a text file; named as --extra_train",
     )
     parser.add_argument(
         "--bank_method", choices=("softmax", "nearest"), default="softmax", help="how penalties are computed"

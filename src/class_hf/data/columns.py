@@ -243,7 +243,9 @@ def add_training_file_arguments(parser: argparse.ArgumentParser) -> None:
     Args:
         parser: of a command that reads a data set of pairs. Pass its result to [`training_files`].
     """
-    group = parser.add_argument_group("training pairs", "files, by their names in the folder of the data")
+    group = parser.add_argument_group(
+        "training pairs", "files, by names relative to the folder of the data or to the current folder"
+    )
     group.add_argument("--extra_train", nargs="+", metavar="FILE", help="files of further training pairs")
     group.add_argument(
         "--replace_captions",

@@ -111,7 +111,8 @@ def load_chebi20(
             [`~class_hf.data.validation.LoadReport`].
         encoding (`str`, *optional*): encoding of text files. Default: UTF-8, or what a byte order mark says.
         extra_train (`str`, `Path` or a list, *optional*): files of further training pairs. Names are relative to the
-            folder of the data. A row whose id or molecule is already in a split is not usable.
+            folder of the data or to the current folder; one that both folders have is refused. A row whose id or
+            molecule is already in a split is not usable.
         replace_captions (`str`, `Path` or a list, *optional*): files with the columns id and description. They
             replace captions of training pairs. An id that not exactly one training pair has is not usable.
 

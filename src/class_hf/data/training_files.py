@@ -8,6 +8,7 @@ from pathlib import Path
 
 from class_hf.data.columns import PAIR_COLUMNS
 from class_hf.data.formats import Table, read_table_columns, split_of
+from class_hf.data.named_files import find_named_file
 from class_hf.data.smiles import canonical_smiles, repair_smiles
 from class_hf.data.tables import source_file
 from class_hf.data.text_files import OnError, SourceFile
@@ -73,8 +74,8 @@ def find_training_files(
     """Finds the files by their names.
 
     Args:
-        source: the folder or the file of the data set, if it is one. Names are relative to this folder, or to the
-            folder of this file. Otherwise they are relative to the working folder.
+        source: the folder or the file of the data set, if it is one. Names are relative to the folder of the data or
+            to the current folder, see [`~class_hf.data.named_files.find_named_file`].
         extra: names of files of further training pairs.
         captions: names of files with captions that replace others.
         encoding: encoding of the files. Default: UTF-8.
@@ -82,17 +83,11 @@ def find_training_files(
 
     Raises:
         FileNotFoundError: if a file does not exist.
+        ValueError: if a name is that of two files.
     """
-    folder = Path() if source is None else source if source.is_dir() else source.parent
 
     def find(argument: str, names: FileNames) -> tuple[SourceFile, ...]:
-        paths = [folder / Path(name).expanduser() for name in _as_list(names)]
-        for path in paths:
-            if not path.is_file():
-                raise FileNotFoundError(
-                    f"{argument}: there is no file {path}. A name is relative to the folder of the data; or pass an "
-                    "absolute path."
-                )
+        paths = [find_named_file(name, source, argument) for name in _as_list(names)]
         return tuple(source_file(path, encoding, on_error) for path in paths)
 
     return TrainingFiles(find("extra_train", extra), find("replace_captions", captions))
