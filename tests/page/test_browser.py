@@ -12,6 +12,11 @@ def width_of(page):
     return page.evaluate("document.documentElement.scrollWidth")
 
 
+def calls_in(addresses):
+    """How many of the requests are calls of the server's functions."""
+    return sum("/queue/join" in address for address in addresses)
+
+
 @pytest.mark.parametrize("width", [1280, 390])
 def test_in_a_browser(browser, address, index, width):
     context = browser.new_context(viewport={"width": width, "height": 844})
@@ -40,11 +45,13 @@ def test_in_a_browser(browser, address, index, width):
 
     page.get_by_text("Settings and filters").click()
     page.get_by_label("With the elements").fill("N")
-    page.get_by_role("button", name="Find molecules").click()
+    searches = calls_in(asked)
+    page.get_by_role("button", name="Find molecules").dblclick()
     page.get_by_text("6 of 28 molecules").wait_for()
     page.get_by_label("Weight to").fill("40")
     page.get_by_role("button", name="Find molecules").click()
     page.get_by_text("1 of 28 molecules").wait_for()
+    assert calls_in(asked) == searches + 2  # the double click searched once
     page.wait_for_function("location.hash.includes('max_weight=40')")
     same_search = context.new_page()
     same_search.goto(page.url)

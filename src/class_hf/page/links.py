@@ -27,10 +27,14 @@ def fragment(fields: Mapping[str, Any]) -> str:
 
 # Fills the page from its address. It gets and returns the values of `FIELDS`, then the selected tab and two tickets: a
 # ticket that changes starts the search of its tab.
+# The second click of a double click is dropped, because no field has changed since the first: it would search again.
 FILL = """
 (...values) => {
   const link = new URLSearchParams(location.hash.slice(1));
   window.addEventListener('hashchange', () => location.reload());
+  window.addEventListener('click', (event) => {
+    if (event.detail > 1 && event.target.closest('#find, #ask')) event.stopImmediatePropagation();
+  }, { capture: true });
   const names = NAMES;
   const read = (name, value) => {
     if (!link.has(name)) return value;
