@@ -94,7 +94,10 @@ def check_shares(
     Traceback (most recent call last):
     ValueError: row 1 (id b): difficulty 1.5 is no number in [0, 1]. Wrong rows: 1. Score the data set again.
     """
-    numbers = np.asarray(values, dtype=np.float64)
+    try:
+        numbers = np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{name} is no number in each row: {error}. {advice}".rstrip()) from error
     if numbers.ndim != 1:
         raise ValueError(f"{name} has the shape {numbers.shape}; expected one number for each pair, (N,).")
     wrong = np.flatnonzero(~((numbers >= 0.0) & (numbers <= 1.0)))

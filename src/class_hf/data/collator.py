@@ -65,6 +65,11 @@ class TextMoleculeCollator:
                 f"the rows have the columns {sorted(first)}; expected {TEXT_FEATURES!r} or {MOLECULE_FEATURES!r}. "
                 "Prepare the data set with `prepare_pairs` first."
             )
+        if any(isinstance(value, np.bytes_) for value in first.values()):
+            raise ValueError(
+                "the rows have the format of NumPy, which cuts zero bytes from the end of features. Pass the data set "
+                "with_format(None)."
+            )
         batch: dict[str, torch.Tensor] = {}
         keys = pair_keys(features) if all(name in first for name in PAIR_KEYS) else None
         if POOLED["text"] in first and self.sentence_dropout > 0.0:

@@ -15,12 +15,14 @@ from datasets.fingerprint import Hasher
 
 from class_hf._version import __version__
 from class_hf.data.smiles import canonical_smiles
+from class_hf.utils.in_memory import as_table
 from class_hf.utils.protocols import Processor
 
 TEXT_FEATURES = "text_features"
 MOLECULE_FEATURES = "molecule_features"
 POOLED = {"text": "text_pooled", "molecule": "molecule_pooled"}  # columns with the outputs of frozen towers
 PAIR_KEYS = ("text_key", "molecule_key")
+_COMPARED = 8  # rows
 
 
 def stable_key(content: str | bytes) -> int:
@@ -63,6 +65,7 @@ def _add_features(
     fingerprint of `datasets` cannot serve as key, because a tokenizer changes its state when it is used. A data set
     without files is not cached.
     """
+    dataset = as_table(dataset, "the rows")
     _check_columns(dataset, columns)
     rows = dataset.flatten_indices() if dataset._indices is not None else dataset
     source = rows.select_columns(columns).with_format(None)
@@ -179,3 +182,31 @@ def prepare_captions(captions: Sequence[str], processor: Processor, num_proc: in
 def pair_keys(features: Sequence[dict[str, Any]]) -> np.ndarray:
     """The keys of caption and molecule of B rows, as int64 of shape (B, 2)."""
     return np.array([[feature[name] for name in PAIR_KEYS] for feature in features], dtype=np.int64)
+
+
+def check_prepared(dataset: Any, processor: Processor, name: str) -> None:
+    """Refuses rows that another processor has prepared. Some rows are prepared again and compared.
+
+    Args:
+        dataset: prepared rows. Features without the column that they were made of are not compared.
+        processor: the processor of the model.
+        name: what the rows are, for the error.
+
+    Raises:
+        ValueError: if the features of a row differ.
+    """
+    sides: list[tuple[str, str, Callable[[list[str]], list[bytes]]]] = [
+        ("smiles", MOLECULE_FEATURES, processor.encode_molecules)
+    ]
+    if not getattr(processor, "read_names", False):  # that starts Java
+        sides.append(("description", TEXT_FEATURES, processor.encode_text))
+    for number in np.unique(np.linspace(0, len(dataset) - 1, min(_COMPARED, len(dataset)), dtype=int)).tolist():
+        row = dataset[number]
+        for source, features, encode in sides:
+            if not isinstance(row.get(features), bytes) or not isinstance(row.get(source), str):
+                continue
+            if row[features] != encode([row[source]])[0]:
+                raise ValueError(
+                    f"the {name} were prepared by another processor: row {number} has other {features}. Prepare them "
+                    "with the processor of the model, from the texts and SMILES that they hold."
+                )

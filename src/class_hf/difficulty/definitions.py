@@ -102,7 +102,7 @@ class DifficultySettings:
     density: DensitySettings = field(default_factory=DensitySettings)
 
     def __post_init__(self) -> None:
-        if self.neighbours != "all" and (isinstance(self.neighbours, str) or self.neighbours < 1):
+        if self.neighbours != "all" and not positive_integer.accepts(self.neighbours):
             raise ValueError(f'neighbours is {self.neighbours!r}; expected an integer of at least 1, or "all".')
         positive_integer.check("reference_steps", self.reference_steps)
         check_choice("text_similarity", self.text_similarity, TEXT_SIMILARITIES)

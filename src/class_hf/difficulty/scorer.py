@@ -129,6 +129,11 @@ class DifficultyScorer:
         check_definitions(self.definition)
         check_choice("combination", combination, _COMBINATIONS)
         share.check("text_weight", text_weight)
+        if combination != "mean" and text_weight != 0.5:
+            raise ValueError(
+                f"text_weight is {text_weight}, which has no effect with combination {combination!r}: it weights the "
+                "mean. Leave it out."
+            )
         self._ids: np.ndarray | None = None
         self._repeated: list[str] = []
 
@@ -320,7 +325,7 @@ def score_dataset(
     """Adds `text_difficulty`, `molecule_difficulty` and `difficulty` to a data set of pairs.
 
     Args:
-        ds: a `datasets.Dataset` with string columns `id`, `smiles`, `description`.
+        ds: a `datasets.Dataset` or a pandas `DataFrame` with string columns `id`, `smiles`, `description`.
         scorer: a fitted scorer is used without fitting it again, for instance for a validation split. A scorer that is
             not fitted is fitted on `ds`. Default: a new scorer with `scorer_kwargs`, fitted on `ds`.
         num_proc: processes of `Dataset.map`. Default: this process only.
@@ -339,10 +344,16 @@ def score_dataset(
     easiest = train.select(np.argsort(train["difficulty"][:])[:10])
     ```
     """
+    from datasets import DatasetDict
+
+    from class_hf.utils.in_memory import as_table
+
     if scorer is None:
         scorer = DifficultyScorer(**scorer_kwargs)
     elif scorer_kwargs:
         raise ValueError(f"Pass either a scorer or its arguments ({', '.join(scorer_kwargs)}), not both.")
+    if not isinstance(ds, DatasetDict):
+        ds = as_table(ds, "the pairs")
     if not scorer.is_fitted:
         scorer.fit(ds)
     return ds.map(scorer, batched=True, num_proc=num_proc, desc="Scoring difficulty")

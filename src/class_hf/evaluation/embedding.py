@@ -12,6 +12,7 @@ from tqdm.auto import tqdm
 
 from class_hf.data.prepare import MOLECULE_FEATURES, POOLED, TEXT_FEATURES
 from class_hf.utils.distributed import gather, rank, world_size
+from class_hf.utils.in_memory import plain_rows
 from class_hf.utils.model_output import output_fields
 from class_hf.utils.protocols import RetrievalModel
 
@@ -52,6 +53,8 @@ def embed(
     Raises:
         ValueError: if the model returns no embeddings for a batch of captions alone, or of molecules alone.
     """
+    if columns is None:
+        dataset = plain_rows(dataset)
     names = side_columns(dataset, side, columns)
     output = f"{side}_embeds"
     device = next(model.parameters()).device
@@ -147,12 +150,21 @@ def _distinct(rows: Dataset) -> tuple[np.ndarray, np.ndarray]:
     inverse = np.empty(len(rows), np.int64)
     columns = [rows[name][:] for name in rows.column_names]
     for row, values in enumerate(zip(*columns, strict=True)):
-        key = tuple(value if isinstance(value, bytes | str) else repr(value) for value in values)
+        key = tuple(map(_content, values))
         place = places.setdefault(key, len(places))
         if place == len(first):
             first.append(row)
         inverse[row] = place
     return np.array(first, np.int64), inverse
+
+
+def _content(value: Any) -> Any:
+    """What tells a value from another one. The text of a long array is abridged, so its bytes are taken."""
+    if isinstance(value, torch.Tensor):
+        value = value.cpu().numpy()
+    if isinstance(value, np.ndarray):
+        return value.dtype.str, value.shape, value.tobytes()
+    return value if isinstance(value, bytes | str) else repr(value)
 
 
 def _field(outputs: Any, name: str) -> torch.Tensor:

@@ -10,6 +10,7 @@ from datasets import Dataset, concatenate_datasets
 
 from class_hf.data.collator import TextMoleculeCollator
 from class_hf.evaluation.embedding import Collator, embed, evaluating, logit_scale, side_columns
+from class_hf.evaluation.evaluated_rows import find_gold, prepared_rows
 from class_hf.evaluation.metrics import bootstrap_intervals, metrics_by_quartile, retrieval_metrics
 from class_hf.evaluation.query_bank import check_bank_captions, penalties_by_side
 from class_hf.evaluation.ranks import rank_in_pools
@@ -53,8 +54,8 @@ class RetrievalEvaluator:
         **options: fields of [`EvaluationSettings`]. They override `settings`.
 
     Raises:
-        ValueError: if a pair's molecule is not in the pool, there are no pairs, the query bank holds an evaluated
-            pair, or an option is unknown.
+        ValueError: if a pair's molecule is not in the pool, there are no pairs, rows are not prepared by the
+            processor, the query bank holds an evaluated pair, or an option is unknown.
 
     Example:
 
@@ -87,6 +88,9 @@ class RetrievalEvaluator:
         **options: Any,
     ):
         self.settings = (settings or EvaluationSettings()).with_options(options)
+        if processor is not None:
+            pairs = prepared_rows(pairs, "pairs", ("text", "molecule"), processor)
+            pool = None if pool is None else prepared_rows(pool, "pool", ("molecule",), processor)
         self.pairs = pairs
         self.pool = pairs if pool is None else pool
         self.captions = captions
@@ -100,19 +104,11 @@ class RetrievalEvaluator:
         self.difficulty = np.asarray(pairs["difficulty"][:]) if "difficulty" in pairs.column_names else None
         if len(pairs) == 0:
             raise ValueError(f"there are no pairs in {self.name!r} to evaluate on.")
-        row_of = {identifier: row for row, identifier in enumerate(self.pool["id"][:])}
-        ids = pairs["id"][:]
-        missing = [identifier for identifier in ids if identifier not in row_of]
-        if missing:
-            raise ValueError(
-                f"{len(missing)} of the {len(ids)} molecules of {self.name!r} are not in the pool of {len(row_of)}, "
-                f"for instance id {missing[0]!r}. Every query's molecule must be a candidate."
-            )
-        self.gold = torch.tensor([row_of[identifier] for identifier in ids])
+        self.gold = find_gold(pairs, self.pool, self.name)
         self.query_bank = query_bank
         self.bank_captions = bank_captions
         if query_bank is not None and "id" in query_bank.column_names:
-            evaluated = set(ids).intersection(query_bank["id"][:])
+            evaluated = set(pairs["id"][:]).intersection(query_bank["id"][:])
             if evaluated:
                 raise ValueError(
                     f"{len(evaluated)} of the query bank's pairs are evaluated, for instance id {min(evaluated)!r}. "

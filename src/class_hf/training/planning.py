@@ -144,7 +144,7 @@ def outline_plan(args: CurriculumTrainingArguments, num_pairs: int) -> Curriculu
 
 
 def column_names(rows: Any) -> list[str]:
-    """Names of the columns of a data set, or of the first row of a list of rows.
+    """Names of the columns of a data set, or of the first row of a list of rows or of a torch data set.
 
     >>> column_names([{"id": "a", "difficulty": 0.5}])
     ['id', 'difficulty']
@@ -152,7 +152,7 @@ def column_names(rows: Any) -> list[str]:
     names = getattr(rows, "column_names", None)
     if names is not None:
         return list(names)
-    first = rows[0] if isinstance(rows, Sequence) and len(rows) else None
+    first = rows[0] if hasattr(rows, "__getitem__") and hasattr(rows, "__len__") and len(rows) else None
     return list(first) if isinstance(first, Mapping) else []
 
 
@@ -162,7 +162,9 @@ def column(rows: Any, name: str) -> list[Any]:
     >>> column([{"id": "a"}, {"id": "b"}], "id")
     ['a', 'b']
     """
-    return rows[name][:] if hasattr(rows, "column_names") else [row[name] for row in rows]
+    if hasattr(rows, "column_names"):
+        return rows[name][:]
+    return [rows[row][name] for row in range(len(rows))]  # a torch data set need not be iterable
 
 
 def _pair_vectors(pairs: Any, columns: Sequence[str]) -> np.ndarray:

@@ -4,13 +4,13 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from datasets import Dataset
 from transformers import EvalPrediction
 
 from class_hf.evaluation.retrieval_evaluator import RetrievalEvaluator
 from class_hf.training.argument_checks import METRICS
 from class_hf.training.costs import cpu_seconds
 from class_hf.training.publishing import PublishingTrainer
+from class_hf.utils.in_memory import as_table
 
 
 class RankingTrainer(PublishingTrainer):
@@ -27,9 +27,9 @@ class RankingTrainer(PublishingTrainer):
         """Retrieval metrics over complete pools, not an in-batch loss.
 
         Args:
-            eval_dataset: *optional*; prepared pairs, which are ranked among each other, or several data sets by name.
-                Then the keys have the names, and `eval_mrr` and its like are means over the data sets. Default: the
-                evaluator of the trainer.
+            eval_dataset: *optional*; prepared pairs, which are ranked among each other, the name of one of the
+                trainer's data sets, or several data sets by name. Of several the keys have the names, and `eval_mrr`
+                and its like are means over the data sets. Default: the evaluator of the trainer.
             ignore_keys: not used; part of the Trainer's signature.
             metric_key_prefix: *optional*, defaults to `"eval"`; start of each key.
 
@@ -44,6 +44,12 @@ class RankingTrainer(PublishingTrainer):
         evaluator = self.evaluator
         if eval_dataset is None and evaluator is None:
             eval_dataset = self.eval_dataset
+        if isinstance(eval_dataset, str):
+            named = self.eval_dataset if isinstance(self.eval_dataset, Mapping) else {}
+            if eval_dataset not in named:
+                names = ", ".join(map(repr, named)) or "none with a name"
+                raise ValueError(f"eval_dataset is {eval_dataset!r}; the trainer has {names}.")
+            eval_dataset = named[eval_dataset]
         if isinstance(eval_dataset, Mapping):
             metrics: dict[str, float] = {}
             for name, pairs in eval_dataset.items():
@@ -54,7 +60,7 @@ class RankingTrainer(PublishingTrainer):
             return metrics
         if eval_dataset is not None:
             evaluator = RetrievalEvaluator(
-                eval_dataset if isinstance(eval_dataset, Dataset) else Dataset.from_list(list(eval_dataset)),
+                as_table(eval_dataset, "the pairs to evaluate"),
                 processor=processor_of(self.processing_class, self.data_collator),
                 name=metric_key_prefix,
                 batch_size=self.args.per_device_eval_batch_size,

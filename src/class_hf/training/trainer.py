@@ -26,6 +26,7 @@ from class_hf.training.gradient_compression import compress_gradients
 from class_hf.training.loaders import staged_loader
 from class_hf.training.optimizers import split_text_rate, unwrapped_optimizer
 from class_hf.training.output_folder import run_lock
+from class_hf.training.passed_parts import check_passed, check_precision, training_rows, weigh_pairs
 from class_hf.training.planning import plan_from_arguments
 from class_hf.training.ranking import processor_of
 from class_hf.training.resuming import ResumingTrainer
@@ -56,9 +57,9 @@ class CurriculumTrainer(ResumingTrainer):
     the output goes to the loss if the loss has an argument of that name.
 
     The arguments are those of `transformers.Trainer` and the ones below. `train_dataset` is a data set, a list of
-    rows, or a stream (orders `random` and `none`). It needs `difficulty` for the orders `easy_first` and `hard_first`,
-    and should have `id`. `compute_metrics` receives an `EvalPrediction`: its `predictions` are the embeddings of
-    [`RetrievalEvaluator.embeddings`] as arrays, its `label_ids` (Q,) the rows of the true molecules.
+    rows, a torch data set, or a stream (orders `random` and `none`). It needs `difficulty` for the orders `easy_first`
+    and `hard_first`, and should have `id`. `compute_metrics` receives an `EvalPrediction`: its `predictions` are the
+    embeddings of [`RetrievalEvaluator.embeddings`] as arrays, its `label_ids` (Q,) the rows of the true molecules.
 
     Changes of `trainer.args` before another `train()` are followed, or refused by name.
 
@@ -113,6 +114,8 @@ class CurriculumTrainer(ResumingTrainer):
         check_inputs(args, train_dataset, eval_dataset, evaluator, kwargs)
         if data_collator is None and hasattr(processing_class, "collate_text"):
             data_collator = TextMoleculeCollator(processing_class)
+        train_dataset = training_rows(train_dataset, processing_class, data_collator)
+        check_passed(args, plan, intensity)
         if is_stream(train_dataset):
             dispatch: Any = copy.copy(args.accelerator_config)
             dispatch.dispatch_batches = False  # it would cut ragged tensors
@@ -271,6 +274,7 @@ class CurriculumTrainer(ResumingTrainer):
         try:
             with lock, self._interrupt:
                 self._follow_arguments()
+                check_precision(self.model, uses_deepspeed=self.is_deepspeed_enabled)
                 checkpoint, state = self.restore(resume_from_checkpoint or None)
                 if checkpoint is not None:
                     self.curriculum.intensity.load_state_dict(state["intensity"])
@@ -348,13 +352,8 @@ class CurriculumTrainer(ResumingTrainer):
         intensity = self.curriculum.at(self.state.global_step) if self.curriculum is not None else None
         if self.is_in_train and self.curriculum is not None:
             self.curriculum.costs.add(pairs=len(fields["text_embeds"]))
-        if self.args.suspect_weights and pair_weights is not None:
-            if "pair_weights" not in self._loss_arguments:
-                raise ValueError(
-                    f"suspect_weights is set, but {type(self.loss).__name__} takes no pair_weights. Add the argument "
-                    "to its forward, or set suspect_weights to false."
-                )
-            fields = {**fields, "pair_weights": pair_weights}
+        if self.args.suspect_weights:
+            fields = {**fields, **weigh_pairs(self.loss, "pair_weights" in self._loss_arguments, pair_weights)}
         return self.loss(**fields, intensity=intensity, pair_keys=pair_keys)
 
     def get_decay_parameter_names(self, model: nn.Module) -> list[str]:

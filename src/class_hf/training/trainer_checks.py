@@ -31,8 +31,8 @@ FIXED_ARGUMENTS = (
     "forward_chunk_size",
     "ddp_gradient_compression",
 )
-_PLAN_ARGUMENTS = ["num_train_epochs", "max_steps", "seed", "data_seed", "global_batch_size"]
-_PLAN_ARGUMENTS += [
+PLAN_ARGUMENTS = ["num_train_epochs", "max_steps", "seed", "data_seed", "global_batch_size"]
+PLAN_ARGUMENTS += [
     f"curriculum_{name}"
     for name in (
         "order",
@@ -83,6 +83,11 @@ def check_inputs(
     for name, instead in _REFUSED.items():
         if further.get(name) is not None:
             raise ValueError(f"{name} has no effect in a CurriculumTrainer: {instead}.")
+    if args.text_learning_rate is not None and (further.get("optimizers") or (None,))[0] is not None:
+        raise ValueError(
+            f"text_learning_rate is {args.text_learning_rate}, which has no effect on an optimizer of your own. Give "
+            "its parameter groups their rates, and leave it out."
+        )
     if isinstance(train_dataset, Mapping):
         raise ValueError(
             f"train_dataset holds several splits ({', '.join(map(str, train_dataset))}). Pass one of them, for "
@@ -160,7 +165,7 @@ def check_resume_argument(args: CurriculumTrainingArguments, resume: Any) -> Non
 
 def plan_key(args: CurriculumTrainingArguments) -> tuple[Any, ...]:
     """The arguments that a plan follows from."""
-    return tuple(getattr(args, name) for name in _PLAN_ARGUMENTS)
+    return tuple(getattr(args, name) for name in PLAN_ARGUMENTS)
 
 
 def check_plan(plan: CurriculumPlan, args: CurriculumTrainingArguments, rows: Any) -> None:
@@ -310,6 +315,10 @@ def warn_of_plan(plan: CurriculumPlan, rows: Any, args: CurriculumTrainingArgume
         )
     if is_stream(rows):
         return
+    if plan.settings["order"] in ("easy_first", "hard_first") and "difficulty" in column_names(rows):
+        values = column(rows, "difficulty")
+        if len(values) > 1 and all(value == values[0] for value in values):
+            logger.warning("All training pairs have the same difficulty: the curriculum admits them by their ids.")
     for name in ("description", "smiles"):
         if name in column_names(rows) and plan.num_pairs > 1 and len(set(column(rows, name))) == 1:
             logger.warning("All training pairs have the same %s: the model cannot learn from them.", name)

@@ -1,0 +1,146 @@
+"""Training sets of any kind train alike, and what a trainer is made with has an effect or is refused."""
+
+import datasets
+import pytest
+import torch
+from conftest import tiny_model
+from trainer_parts import arguments, make  # noqa: F401
+
+from class_hf import (
+    CurriculumPlan,
+    CurriculumTrainer,
+    IntensitySchedule,
+    LexicalTokenizer,
+    MoleculeFingerprintFeatureExtractor,
+    RetrievalEvaluator,
+    TextMoleculeCollator,
+    TextMoleculeProcessor,
+    prepare_molecules,
+    prepare_pairs,
+)
+from class_hf.evaluation.embedding import _distinct
+from class_hf.training.passed_parts import check_precision
+
+# ruff: noqa: F811 (fixtures)
+
+
+class TorchRows(torch.utils.data.Dataset):
+    """Map-style: a length and rows, and no names of columns."""
+
+    def __init__(self, rows):
+        self.rows = rows
+
+    def __len__(self):
+        return len(self.rows)
+
+    def __getitem__(self, row):
+        if row >= len(self.rows):
+            raise RuntimeError("iterated past the end")
+        return self.rows[row]
+
+
+def test_a_torch_data_set_has_the_plan_of_its_rows(make, prepared):
+    marked = prepared.add_column("wrong_probability", [row / 24 for row in range(24)])
+    for kwargs in ({}, {"curriculum_order": "random", "curriculum_end": "0.5"}):
+        plans = [make(rows, **kwargs).plan for rows in (marked, TorchRows(marked), list(marked))]
+        assert len({plan.fingerprint() for plan in plans}) == 1
+    assert sorted(plans[1].left_out) == list(range(12, 24))
+
+
+@pytest.mark.parametrize("kind", ("numpy", "torch", "pandas"))
+def test_formats_cut_no_features(make, prepared, processor, kind):
+    formatted = prepared.with_format(kind)
+    trainer = make(formatted)
+    assert trainer.train_dataset[0] == prepared[0]
+    assert trainer.evaluate(formatted)["eval_mrr"] == trainer.evaluate(prepared)["eval_mrr"]
+
+
+def test_rows_in_the_format_of_numpy_are_not_collated(prepared, processor):
+    rows = prepared.with_format("numpy")
+    with pytest.raises(ValueError, match="cuts zero bytes"):
+        TextMoleculeCollator(processor)([rows[0], rows[1]])
+
+
+def test_rows_of_another_processor_are_refused(make, pairs, processor):
+    other = TextMoleculeProcessor(LexicalTokenizer(num_buckets=512), MoleculeFingerprintFeatureExtractor(radius=2))
+    with pytest.raises(
+        ValueError, match="training pairs were prepared by another processor: row .* molecule_features"
+    ):
+        make(prepare_pairs(pairs, other))
+    trainer = make()
+    with pytest.raises(ValueError, match="the pairs were prepared by another processor"):
+        trainer.evaluate(prepare_pairs(pairs, other))
+
+
+def test_prepared_rows_need_a_collator(prepared, tmp_path):
+    with pytest.raises(ValueError, match="nothing can collate it. Pass processing_class="):
+        CurriculumTrainer(model=tiny_model(), args=arguments(tmp_path), train_dataset=prepared)
+
+
+def test_suspect_weights_without_weights(make, prepared):
+    with pytest.raises(ValueError, match="suspect_weights is set, but the batches have no pair_weights. Add the col"):
+        make(suspect_weights=True).train()
+
+
+def test_a_rate_of_the_text_tower_and_an_optimizer_of_ones_own(make):
+    model = tiny_model(dropout=0.0)
+    given = {"model": model, "optimizers": (torch.optim.SGD(model.parameters(), lr=0.1), None)}
+    with pytest.raises(ValueError, match="text_learning_rate is 0.5, which has no effect on an optimizer of your own"):
+        make(given=given, text_learning_rate=0.5)
+
+
+def test_what_a_plan_and_an_intensity_replace(make, caplog):
+    schedule = IntensitySchedule("constant", actions=["focus"])
+    with pytest.raises(ValueError, match="intensity_actions is .*made with intensity=, which replaces it"):
+        make(given={"intensity": schedule}, intensity_actions=["sharpness"])
+    plan = CurriculumPlan(num_pairs=24, epochs=2, batch_size=4, order="random")
+    make(given={"plan": plan}, num_train_epochs=9, curriculum_start=0.4)
+    assert "replaces these arguments: num_train_epochs 9 (plan: 2), curriculum_start 0.4 (plan: 0.3)." in caplog.text
+
+
+def test_weights_in_float16_are_not_trained(make):
+    with pytest.raises(ValueError, match="is in float16, in which training diverges"):
+        make(given={"model": tiny_model().half()}).train()
+    frozen = tiny_model().half().requires_grad_(False)
+    check_precision(frozen, uses_deepspeed=False)
+
+
+def test_equal_difficulties_are_warned_of(make, prepared, caplog):
+    equal = prepared.remove_columns("difficulty").add_column("difficulty", [0.5] * 24)
+    make(equal).train()
+    assert "All training pairs have the same difficulty" in caplog.text
+
+
+def test_a_difficulty_that_is_no_number(make, prepared):
+    words = prepared.remove_columns("difficulty").add_column("difficulty", ["hard"] * 24)
+    with pytest.raises(ValueError, match="difficulty is no number in each row: could not convert string to float"):
+        make(words)
+
+
+def test_evaluation_of_named_and_of_wrong_rows(make, prepared, pairs):
+    trainer = make(given={"evaluator": None, "eval_dataset": {"small": prepared.select(range(8))}})
+    assert trainer.evaluate("small")["eval_mrr"] == trainer.evaluate(prepared.select(range(8)))["eval_mrr"]
+    assert trainer.evaluate(TorchRows(prepared))["eval_mrr"] == trainer.evaluate(prepared)["eval_mrr"]
+    equal_ids = prepared.remove_columns("id").add_column("id", ["x"] * 24)
+    for rows, message in (
+        ("large", "eval_dataset is 'large'; the trainer has 'small'"),
+        (pairs, "the pairs have no column 'text_features'; .* Prepare them with prepare_pairs"),
+        (prepared.remove_columns("id"), "have no column 'id'"),
+        (equal_ids, "23 of the 24 pairs of 'eval' have another molecule than the candidate with their id"),
+        (7, "the pairs to evaluate are a int; expected a datasets.Dataset"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            trainer.evaluate(rows)
+
+
+def test_a_pool_in_which_an_id_is_another_molecule_is_warned_of(pairs, processor, caplog):
+    pool = prepare_molecules(pairs.remove_columns("id").add_column("id", pairs["id"][::-1]), processor)
+    RetrievalEvaluator(prepare_pairs(pairs, processor), pool, processor=processor)
+    assert "24 of the 24 pairs of 'validation' have another molecule than the candidate with their id" in caplog.text
+
+
+def test_long_arrays_are_told_apart():
+    """`repr` of an array of more than 1,000 numbers shows its ends only."""
+    rows = datasets.Dataset.from_dict({"ids": [[0] * 2000, [0] * 999 + [1] + [0] * 1000]})
+    for kind in (None, "numpy", "torch"):
+        assert _distinct(rows.with_format(kind))[1].tolist() == [0, 1]
