@@ -147,6 +147,29 @@ def test_wrong_arguments_are_named(encoder, arguments, message):
         encoder.encode_text(["an acid"], **arguments)
 
 
+@pytest.mark.parametrize(
+    "inputs", [{"text": "an acid"}, {"an acid"}, b"an acid", None, 7, np.array([["an acid"]]), np.array("an acid")]
+)
+def test_inputs_without_rows_are_refused(encoder, inputs):
+    """`list` of a mapping or of a data frame gives the names of its columns, which would be encoded."""
+    with pytest.raises(ValueError, match="the texts are a .*; expected a string or a list of strings"):
+        encoder.encode_text(inputs)
+    with pytest.raises(ValueError, match="the molecules are a "):
+        encoder.rank("an acid", inputs)
+
+
+def test_bits_and_other_vectors_are_not_ranked(encoder):
+    bits = encoder.encode_molecules(["CCO", "CCS"], precision="ubinary")
+    for vectors in (bits, torch.from_numpy(bits)):
+        with pytest.raises(ValueError, match="the vectors hold bits"):
+            encoder.similarity(vectors, bits)
+        with pytest.raises(ValueError, match="the type torch.uint8 and 1 components; expected float32 .* and 8"):
+            encoder.rank("an acid", vectors)
+    for options, message in (({"precision": "binary"}, "rank has no argument 'precision'"), ({"k": 1.5}, "k is 1.5")):
+        with pytest.raises(ValueError, match=message):
+            encoder.rank("an acid", ["CCO"], **options)
+
+
 def test_the_mode_of_the_model_is_kept(processor):
     model = tiny_model(dropout=0.5).train()
     encoder = Encoder(model, processor)

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from datasets import Dataset
+from datasets import Dataset, DatasetDict
 
 from class_hf import MoleculeFilter, MoleculeIndex
 from class_hf.search.building import IndexSettings
@@ -155,3 +155,39 @@ def test_a_folder_is_refused_before_any_work(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ValueError, match="is the current folder"):
         MoleculeIndex.build(None, "no model", output_dir=".")
+
+
+def test_tables_of_other_kinds_give_the_same_index(molecules, indexed_model, processor, tmp_path):
+    rows = molecules.select(range(6))
+    tables = {
+        "dataset": rows,
+        "frame": rows.to_pandas(),
+        "arrow": rows.data.table.slice(0, 6),
+        "columns": rows.to_dict(),
+        "rows": list(rows),
+        "numpy": rows.with_format("numpy"),
+        "torch": rows.with_format("torch"),
+    }
+    found = {}
+    for name, table in tables.items():
+        index = MoleculeIndex.build(table, indexed_model, processor, tmp_path / name)
+        found[name] = index.search("a primary alcohol", k=6)
+        assert index.columns == {"id": "text", "smiles": "text", "description": "text", "number": "number"}
+    assert all(hits == found["dataset"] for hits in found.values())
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        ("molecules.csv", "the molecules are a str; expected a datasets.Dataset"),
+        (DatasetDict(train=Dataset.from_dict({"smiles": ["C"]})), r"hold several splits \(train\). Pass one of them"),
+        ({"smiles": ["C"], "_price": [1]}, "the column '_price' begins with an underscore"),
+        ({"smiles": ["C"], "description": [["a gas", "an alkane"]]}, "'description' holds lists; expected one text"),
+        ({"smiles": ["C"], "description": [5]}, "'description' holds int64; expected one text"),
+        ({"smiles": ["C"], "further_descriptions": ["a gas"]}, "'further_descriptions' holds string; expected a list"),
+    ],
+)
+def test_tables_that_an_index_would_read_in_part_are_refused(table, message, indexed_model, processor, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        MoleculeIndex.build(table, indexed_model, processor, tmp_path / "index")
+    assert not (tmp_path / "index").exists()

@@ -99,6 +99,8 @@ def test_wrong_changes_leave_the_index_as_it_is(molecules, indexed_model, proces
     cases = [
         (index.add, row, "'m00' is in the index; update them"),
         (index.add, row.remove_columns("id"), "lack the column 'id'"),
+        (index.add, row.remove_columns("id").add_column("id", [None]), "molecules row 0: the id is empty"),
+        (index.update, row.remove_columns("id").add_column("id", [""]), "molecules row 0: the id is empty"),
         (index.add, renamed.add_column("numbers", [1]), "has no column 'numbers'; did you mean 'number'"),
         (index.add, renamed.remove_columns("number").add_column("number", ["many"]), "column 'number' does not have"),
         (index.add, renamed.remove_columns("smiles").add_column("smiles", ["C1CC("]), "cannot parse"),

@@ -1,6 +1,6 @@
 """A trained model in one object: captions and molecules to vectors, similarities and rankings."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from functools import cached_property
 from typing import Any, Literal, NamedTuple, overload
 
@@ -18,13 +18,15 @@ from class_hf.hub.onnx_model import OnnxDualEncoder
 from class_hf.utils.model_output import output_fields
 from class_hf.utils.numbers import positive_integer
 from class_hf.utils.protocols import Processor, RetrievalModel
-from class_hf.utils.suggestions import check_choice
+from class_hf.utils.suggestions import check_choice, did_you_mean
 
 Precision = Literal["float32", "float16", "binary", "ubinary"]
 Vectors = np.ndarray | torch.Tensor | Sequence[Sequence[float]]
 
 _PRECISIONS = ("float32", "float16", "binary", "ubinary")
 _FEATURES = {"text": TEXT_FEATURES, "molecule": MOLECULE_FEATURES}
+_RANK_OPTIONS = ("batch_size", "show_progress_bar", "on_error")
+_BYTES = (np.dtype("uint8"), np.dtype("int8"), torch.uint8, torch.int8)
 _ROWS = 1024  # rows that are featurised at a time, so that an invalid row is found quickly
 
 
@@ -212,8 +214,10 @@ class Encoder:
             (N, M) float32 cosines, of the type of `a`. NaN where a vector is NaN.
 
         Raises:
-            ValueError: if the vectors have different dimensions.
+            ValueError: if the vectors have different dimensions, or hold one bit per component.
         """
+        if any(getattr(vectors, "dtype", None) in _BYTES for vectors in (a, b)):
+            raise ValueError("the vectors hold bits (uint8 or int8), which have no cosine. Encode them in float32.")
         left, right = (torch.atleast_2d(torch.as_tensor(vectors)).cpu().float() for vectors in (a, b))
         if left.shape[1] != right.shape[1]:
             raise ValueError(
@@ -248,15 +252,22 @@ class Encoder:
         Raises:
             ValueError: if k is less than 1, or an input cannot be encoded.
         """
-        if k is not None and k < 1:
-            raise ValueError(f"k is {k}; expected at least 1, or None for all molecules.")
+        positive_integer.check("k", k)
+        if unknown := [name for name in options if name not in _RANK_OPTIONS]:
+            raise ValueError(f"rank has no argument {unknown[0]!r}; {did_you_mean(unknown[0], _RANK_OPTIONS)}")
         texts = [text] if isinstance(text, str) else text
         queries = self.encode_text(texts, convert_to="torch", **{**options, "on_error": "raise"})
         names: Sequence[str] | None = None
-        if isinstance(smiles, np.ndarray | torch.Tensor) and smiles.ndim == 2:
+        is_tensor = isinstance(smiles, torch.Tensor)
+        if (is_tensor or (isinstance(smiles, np.ndarray) and smiles.dtype.kind in "fiu")) and smiles.ndim == 2:
             candidates = torch.as_tensor(smiles)
+            if candidates.shape[1] != self.dimension or not candidates.is_floating_point():
+                raise ValueError(
+                    f"the vectors of molecules have the type {candidates.dtype} and {candidates.shape[1]} components; "
+                    f"expected float32 or float16 and {self.dimension}."
+                )
         else:
-            names = [smiles] if isinstance(smiles, str) else list(smiles)
+            names = _listed(smiles, "molecules")
             candidates = self.encode_molecules(names, convert_to="torch", **options)
         # Float64 and rounded: equal molecules get equal scores, and their order is that of the list.
         scores = F.normalize(queries.double(), dim=1) @ F.normalize(candidates.cpu().double(), dim=1).T
@@ -289,7 +300,7 @@ class Encoder:
         positive_integer.check("batch_size", batch_size)
         if on_error == "nan" and precision.endswith("binary"):
             raise ValueError(f"precision {precision!r} has no NaN; use on_error='raise', or another precision.")
-        rows = [inputs] if isinstance(inputs, str) else list(inputs)
+        rows = _listed(inputs, "texts" if side == "text" else "molecules")
         blobs = self._features(side, rows, on_error)
         valid = [row for row, blob in enumerate(blobs) if blob is not None]
         vectors = torch.full((len(rows), self.dimension), float("nan"))
@@ -340,6 +351,16 @@ class Encoder:
         if not torch.isfinite(vectors).all():
             raise ValueError("the vectors of the model are not all finite: the model has diverged.")
         return F.normalize(vectors.float(), dim=1)
+
+
+def _listed(inputs: Any, name: str) -> list[Any]:
+    """The rows of an argument. Mappings and tables are refused: `list` would take the names of their columns."""
+    if isinstance(inputs, str):
+        return [inputs]
+    has_no_order = isinstance(inputs, Mapping | Set | bytes) or getattr(inputs, "ndim", 1) != 1
+    if has_no_order or not isinstance(inputs, Iterable):
+        raise ValueError(f"the {name} are a {type(inputs).__name__}; expected a string or a list of strings.")
+    return list(inputs)
 
 
 def _quantise(vectors: torch.Tensor, precision: str) -> np.ndarray:

@@ -14,6 +14,7 @@ from class_hf.search.captions import FURTHER, texts_of_rows
 from class_hf.search.encoder import IndexEncoder
 from class_hf.search.properties import describe
 from class_hf.search.stores.base import Change, ChangeableStore
+from class_hf.utils.in_memory import as_table
 from class_hf.utils.messages import one_line
 from class_hf.utils.suggestions import did_you_mean
 
@@ -119,9 +120,13 @@ class IndexChange:
 
     def _described(self, molecules: Dataset, on_error: OnError) -> Dataset:
         """The new molecules with their properties and the columns of the index."""
+        molecules = as_table(molecules, "the molecules")
         if "id" not in molecules.column_names:
             names = [name for name in molecules.column_names if not name.startswith("_")]
             raise ValueError(f"the molecules lack the column 'id'; they have {names}. Name it by --id_column.")
+        without = [row for row, row_id in enumerate(molecules["id"][:]) if row_id is None or row_id == ""]
+        if without:
+            raise ValueError(f"molecules row {without[0]}: the id is empty. Rows without an id: {len(without)}.")
         return self.fitted(describe(molecules, on_error=on_error)[0])
 
     def fitted(self, table: Dataset) -> Dataset:

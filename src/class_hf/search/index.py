@@ -95,7 +95,7 @@ class MoleculeIndex:
     @classmethod
     def build(
         cls,
-        molecules: Dataset,
+        molecules: Dataset | Any,
         model: RetrievalModel | str,
         processor: Processor | None = None,
         output_dir: str | Path | None = None,
@@ -107,9 +107,10 @@ class MoleculeIndex:
         """Embeds molecules, and writes an index of them.
 
         Args:
-            molecules: a table with the column `smiles`. The columns `id` (default: the row number), `description`
-                (captions; None or empty for none) and `further_descriptions` (lists of further captions) are used. All
-                other columns are kept. Text columns in which each value is a number become numbers.
+            molecules: a `Dataset`, a pandas `DataFrame` or rows as mappings, with the column `smiles`. The columns
+                `id` (default: the row number), `description` (captions; None or empty for none) and
+                `further_descriptions` (lists of further captions) are used. All other columns are kept. Text columns
+                in which each value is a number become numbers.
             model (`RetrievalModel` or `str`): a dual encoder, or its folder or Hub id.
             processor (`Processor`, *optional*): the processor of a loaded model.
             output_dir (`str`, *optional*): folder of the index. Give either this or `store`.

@@ -14,7 +14,9 @@ from rdkit.Chem import Descriptors, rdMolDescriptors
 from class_hf.data.molecule_tables import FAULT, PLACE
 from class_hf.data.smiles import read_smiles, repair_smiles
 from class_hf.data.validation import DroppedRow, OnError, refusal
+from class_hf.search.captions import FURTHER, has_further
 from class_hf.search.query import ELEMENTS
+from class_hf.utils.in_memory import as_table
 
 _FEATURES = {
     "id": Value("string"),
@@ -41,7 +43,8 @@ def describe(
     Rows that repeat an earlier row in every column are left out. Rows that repeat an id only are kept.
 
     Args:
-        molecules: a table with the column `smiles`. Without a column `id`, the ids are the row numbers.
+        molecules: a table with the column `smiles`: a `Dataset`, or what
+            [`~class_hf.utils.in_memory.as_table`] takes. Without a column `id`, the ids are the row numbers.
         num_proc (`int`, *optional*): number of processes.
         on_error (`str`, defaults to `"raise"`): `"raise"` an error for a row without a readable SMILES, or `"drop"`
             it.
@@ -56,12 +59,14 @@ def describe(
           the first repeated ids).
 
     Raises:
-        ValueError: If the column `smiles` is missing, if rows are refused, or if no row is left.
+        ValueError: If the column `smiles` is missing, a column cannot be used, rows are refused, or no row is left.
     """
+    molecules = as_table(molecules, "the molecules")
     if "smiles" not in molecules.column_names:
         raise ValueError(f"the molecules lack the column 'smiles'; they have {molecules.column_names}.")
     if not len(molecules):
         raise ValueError("there are no molecules; expected at least one row.")
+    _check_columns(molecules)
     if "id" in molecules.column_names:  # otherwise numbers would keep their type
         molecules = molecules.cast_column("id", Value("string"))
     described = molecules.map(
@@ -89,6 +94,32 @@ def describe(
         raise ValueError(f"no molecule of {len(is_bad):,} is usable.")
     table, report, _ = remove_repeats(table)
     return table, {"dropped": report_dropped(len(dropped), dropped), **report}
+
+
+def _check_columns(molecules: Dataset) -> None:
+    """Refuses columns that an index would leave out or replace without a word."""
+    hidden = [name for name in molecules.column_names if name.startswith("_") and name not in (PLACE, FAULT)]
+    if hidden:
+        raise ValueError(f"the column {hidden[0]!r} begins with an underscore, as an index's own do. Rename it.")
+    caption = molecules.features.get("description", Value("string"))
+    if getattr(caption, "dtype", None) not in ("string", "large_string", "null"):
+        raise ValueError(
+            f"the column 'description' holds {_kind(caption)}; expected one text in each row. Further captions of a "
+            f"molecule go into the column {FURTHER!r}, as lists."
+        )
+    further = molecules.features.get(FURTHER)
+    if further is not None and not has_further(molecules) and _inner_type(further) != "null":
+        raise ValueError(f"the column {FURTHER!r} holds {_kind(further)}; expected a list of texts in each row.")
+
+
+def _inner_type(feature: Any) -> str | None:
+    """The type of a value, or of the values of a list."""
+    return getattr(getattr(feature, "feature", feature), "dtype", None)
+
+
+def _kind(feature: Any) -> str:
+    """What a column holds, in words."""
+    return str(feature.dtype) if isinstance(feature, Value) else f"{type(feature).__name__.lower()}s"
 
 
 def report_dropped(count: int, first: Sequence[DroppedRow]) -> dict[str, Any]:
