@@ -1,5 +1,7 @@
 """Training sets of any kind train alike, and what a trainer is made with has an effect or is refused."""
 
+from types import SimpleNamespace
+
 import datasets
 import pytest
 import torch
@@ -9,16 +11,22 @@ from trainer_parts import arguments, make  # noqa: F401
 from class_hf import (
     CurriculumPlan,
     CurriculumTrainer,
+    Encoder,
     IntensitySchedule,
+    LexicalConfig,
     LexicalTokenizer,
     MoleculeFingerprintFeatureExtractor,
+    MoleculeFusedConfig,
+    MoleculeFusedFeatureExtractor,
     RetrievalEvaluator,
     TextMoleculeCollator,
+    TextMoleculeDualEncoderModel,
     TextMoleculeProcessor,
     prepare_molecules,
     prepare_pairs,
 )
 from class_hf.evaluation.embedding import _distinct
+from class_hf.hub.loading import check_buckets
 from class_hf.training.passed_parts import check_precision
 
 # ruff: noqa: F811 (fixtures)
@@ -144,3 +152,47 @@ def test_long_arrays_are_told_apart():
     rows = datasets.Dataset.from_dict({"ids": [[0] * 2000, [0] * 999 + [1] + [0] * 1000]})
     for kind in (None, "numpy", "torch"):
         assert _distinct(rows.with_format(kind))[1].tolist() == [0, 1]
+
+
+def test_a_tokenizer_with_another_number_of_ids_is_refused(processor, tmp_path):
+    wrong = TextMoleculeProcessor(LexicalTokenizer(num_buckets=64), processor.feature_extractor)
+    with pytest.raises(
+        ValueError, match=r"the tokenizer hashes to 64 ids \(num_buckets\), but its tower has 512 rows"
+    ):
+        check_buckets(tiny_model(), wrong)
+    tiny_model().save_pretrained(tmp_path), wrong.save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match="cannot be loaded: the tokenizer hashes to 64 ids"):
+        Encoder.from_pretrained(str(tmp_path))
+    fused = MoleculeFusedConfig(fingerprint_config={"num_buckets": 100})
+    model = SimpleNamespace(config=SimpleNamespace(molecule_config=fused))
+    with pytest.raises(ValueError, match="the feature extractor hashes to 65,536 ids .* has 100 rows"):
+        check_buckets(model, SimpleNamespace(feature_extractor=MoleculeFusedFeatureExtractor()))
+
+
+def test_a_folder_has_no_revision(saved_model):
+    with pytest.raises(ValueError, match="is a folder, which has no revision 'v9'. Leave it out"):
+        Encoder.from_pretrained(str(saved_model), revision="v9")
+
+
+@pytest.mark.parametrize("logging_strategy", ("steps", "no"))
+def test_a_training_that_diverges_ends_in_one_line(make, logging_strategy):
+    """The Trainer would log a loss of 0, and save a model of NaN."""
+    model = tiny_model()
+    model.text_projection.weight.data[:] = float("nan")
+    trainer = make(given={"model": model, "evaluator": None}, logging_strategy=logging_strategy)
+    with pytest.raises(ValueError, match=r"has diverged: after step \d+ the loss and .* are not finite. Lower"):
+        trainer.train()
+    assert trainer.state.global_step == (1 if logging_strategy == "steps" else trainer.plan.total_steps)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"text_kwargs": {"hiden_size": 3}}, "the tower 'lexical' has no field 'hiden_size'; did you mean 'hidden_si"),
+        ({"projection_dims": 3}, "Config has no field 'projection_dims'; did you mean 'projection_dim'"),
+        ({"text": LexicalConfig(), "text_kwargs": {"dropout": 0.5}}, "a LexicalConfig, whose configuration is fixed"),
+    ],
+)
+def test_fields_without_effect_are_refused(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        TextMoleculeDualEncoderModel.from_towers(**arguments)

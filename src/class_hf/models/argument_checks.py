@@ -1,6 +1,8 @@
 """Checks of arguments that users set in configuration files and on the command line."""
 
+import difflib
 import math
+from collections.abc import Iterable
 from numbers import Integral, Real
 from typing import Any
 
@@ -8,6 +10,32 @@ from typing import Any
 def _is_integer(value: Any) -> bool:
     """Whether a value is an integer, NumPy's included, and not a truth value."""
     return isinstance(value, Integral) and not isinstance(value, bool)
+
+
+def check_fields(place: str, fields: Iterable[str], known: Iterable[str]) -> None:
+    """Checks the names of fields. Configurations keep unknown ones, so that a misspelt field would have no effect.
+
+    Args:
+        place: what the fields belong to, for the error.
+        fields: the names.
+        known: the names that exist.
+
+    Raises:
+        ValueError: with the first unknown field.
+
+    Example:
+
+    >>> check_fields("lexical", ["hiden_size"], ["hidden_size", "dropout"])
+    Traceback (most recent call last):
+    ...
+    ValueError: lexical has no field 'hiden_size'; did you mean 'hidden_size'?
+    """
+    known = list(known)
+    for field in fields:
+        if field not in known:
+            near = difflib.get_close_matches(field, known, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"expected one of {', '.join(sorted(known))}."
+            raise ValueError(f"{place} has no field {field!r}; {hint}")
 
 
 def check_integer(name: str, value: Any, least: int) -> int:

@@ -12,6 +12,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from transformers import initialization as init
 from transformers.utils import ModelOutput
 
+from .argument_checks import check_fields
 from .configuration_text_molecule import (
     MOLECULE_PREFIX,
     NAMED_INPUT_NAMES,
@@ -236,6 +237,7 @@ class TextMoleculeDualEncoderModel(PreTrainedModel):
         text_model = resolve_tower(text, **(text_kwargs or {}))
         molecule_model = resolve_tower(molecule, **(molecule_kwargs or {}))
         config_class: Any = cls.config_class
+        check_fields(config_class.__name__, kwargs, config_class().to_dict())
         config = config_class(text_config=text_model.config, molecule_config=molecule_model.config, **kwargs)
         return cls(config, text_model=text_model, molecule_model=molecule_model)
 

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel
 
+from .argument_checks import check_fields
 from .configuration_graph import MoleculeGraphConfig
 from .configuration_text_molecule import (
     SHORT_NAMES,
@@ -57,22 +58,32 @@ def resolve_tower(tower: str | PreTrainedConfig | PreTrainedModel, **config_kwar
     Args:
         tower: a short name (`"lexical"`, `"fingerprint"`, `"graph"`, `"fused"`), a folder or a Hub id, a
             configuration, or a model, which is returned itself.
-        **config_kwargs: fields of the tower's configuration; only used with a name, a folder or a Hub id.
+        **config_kwargs: fields of the tower's configuration; only with a name, a folder or a Hub id.
 
     Returns:
         The tower. It keeps the weights of a folder, a Hub id or a model, and has random weights otherwise.
+
+    Raises:
+        ValueError: if a field does not exist, or the configuration is fixed.
 
     Example:
 
     >>> resolve_tower("lexical", num_buckets=10, hidden_size=4).config.hidden_size
     4
     """
+    if config_kwargs and not isinstance(tower, str):
+        raise ValueError(
+            f"the tower is a {type(tower).__name__}, whose configuration is fixed: {', '.join(config_kwargs)} has no "
+            "effect. Pass the name of a tower, or leave the fields out."
+        )
     if isinstance(tower, PreTrainedModel):
         return tower.float()
     if isinstance(tower, PreTrainedConfig):
         return build_tower(tower)
     if tower in SHORT_NAMES:
-        return build_tower(TOWER_CONFIGS[SHORT_NAMES[tower]](**config_kwargs))
+        config_class = TOWER_CONFIGS[SHORT_NAMES[tower]]
+        check_fields(f"the tower {tower!r}", config_kwargs, [*config_class().to_dict(), "attn_implementation"])
+        return build_tower(config_class(**config_kwargs))
     config = AutoConfig.from_pretrained(tower, **config_kwargs)
     model_class = TOWER_MODELS.get(config.model_type)
     if model_class is not None:

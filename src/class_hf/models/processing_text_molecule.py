@@ -250,6 +250,9 @@ class TextMoleculeProcessor(ProcessorMixin):
         """
         if text is None and smiles is None:
             raise ValueError("neither `text` nor `smiles` was passed; pass at least one.")
+        for name, rows in (("text", text), ("smiles", smiles)):
+            if rows is not None and len(rows) == 0:
+                raise ValueError(f"`{name}` is empty; pass at least one.")
         batch: dict[str, torch.Tensor] = {}
         if text is not None:
             batch |= self.collate_text(self.encode_text([text] if isinstance(text, str) else list(text)))

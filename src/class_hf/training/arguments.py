@@ -274,7 +274,7 @@ class CurriculumTrainingArguments(TrainingArguments):
             return None
         try:
             share = float(self.curriculum_end)
-        except ValueError:
+        except (TypeError, ValueError):
             share = math.nan
         if not 0.0 < share <= 1.0:
             raise ValueError(f"curriculum_end is {self.curriculum_end!r}; expected a share in (0, 1], or auto.")

@@ -99,6 +99,27 @@ def check_precision(model: Any, *, uses_deepspeed: bool) -> None:
             )
 
 
+def refuse_divergence(loss: torch.Tensor | None, model: Any, step: int) -> None:
+    """Ends a training whose weights are lost. The Trainer logs a loss of 0 in place of NaN.
+
+    Args:
+        loss: of the last step, (); None before the first step.
+        model: the model.
+        step: number of the step, for the error.
+
+    Raises:
+        ValueError: if the loss and a weight are not finite.
+    """
+    if loss is None or torch.isfinite(loss):
+        return
+    for name, parameter in model.named_parameters():
+        if not torch.isfinite(parameter).all():
+            raise ValueError(
+                f"the training has diverged: after step {step} the loss and {name} are not finite. Lower "
+                "learning_rate."
+            )
+
+
 def weigh_pairs(loss: Any, takes_weights: bool, pair_weights: Any) -> dict[str, Any]:
     """The argument of the loss that `suspect_weights` adds.
 

@@ -17,6 +17,7 @@ from class_hf.curriculum.plan import CurriculumPlan
 from class_hf.curriculum.sampler import CurriculumSampler
 from class_hf.data.collator import ChunkedCollator, TextMoleculeCollator
 from class_hf.evaluation.retrieval_evaluator import RetrievalEvaluator
+from class_hf.hub.loading import check_buckets
 from class_hf.losses.contrastive import ContrastiveLoss
 from class_hf.losses.grad_cache import cached_gradient_loss
 from class_hf.training.arguments import CurriculumTrainingArguments
@@ -26,7 +27,7 @@ from class_hf.training.gradient_compression import compress_gradients
 from class_hf.training.loaders import staged_loader
 from class_hf.training.optimizers import split_text_rate, unwrapped_optimizer
 from class_hf.training.output_folder import run_lock
-from class_hf.training.passed_parts import check_passed, check_precision, training_rows, weigh_pairs
+from class_hf.training.passed_parts import check_passed, check_precision, refuse_divergence, training_rows, weigh_pairs
 from class_hf.training.planning import plan_from_arguments
 from class_hf.training.ranking import processor_of
 from class_hf.training.resuming import ResumingTrainer
@@ -275,6 +276,7 @@ class CurriculumTrainer(ResumingTrainer):
             with lock, self._interrupt:
                 self._follow_arguments()
                 check_precision(self.model, uses_deepspeed=self.is_deepspeed_enabled)
+                check_buckets(self.model, self.processing_class)
                 checkpoint, state = self.restore(resume_from_checkpoint or None)
                 if checkpoint is not None:
                     self.curriculum.intensity.load_state_dict(state["intensity"])
@@ -283,6 +285,7 @@ class CurriculumTrainer(ResumingTrainer):
                 if self.is_world_process_zero():
                     warn_of_plan(self.plan, self._rows, self.args)
                 output = super().train(checkpoint, *args, **kwargs)
+                refuse_divergence(self.curriculum.step_means.get("loss"), self.model, self.state.global_step)
                 self.train_costs = self.training_costs()
                 return output
         finally:
@@ -383,6 +386,7 @@ class CurriculumTrainer(ResumingTrainer):
         training have the costs so far: `wall_seconds`, `cpu_seconds`, `pairs_seen` and `tokens_seen`.
         """
         if "loss" in logs and self.curriculum is not None and self.state.global_step > 0:
+            refuse_divergence(self.curriculum.step_means.get("loss"), self.model, self.state.global_step)
             logs.update(self.curriculum.log_values(self.state.global_step - 1))
             if hasattr(self.loss, "log_values"):
                 logs.update(self.loss.log_values())
