@@ -25,9 +25,11 @@ from class_hf import (
     prepare_molecules,
     prepare_pairs,
 )
+from class_hf.curriculum.settings import PlanSettings
 from class_hf.evaluation.embedding import _distinct
 from class_hf.hub.loading import check_buckets
 from class_hf.training.passed_parts import check_precision
+from class_hf.training.streams import PlannedStream
 
 # ruff: noqa: F811 (fixtures)
 
@@ -147,7 +149,7 @@ def test_a_pool_in_which_an_id_is_another_molecule_is_warned_of(pairs, processor
     assert "24 of the 24 pairs of 'validation' have another molecule than the candidate with their id" in caplog.text
 
 
-def test_long_arrays_are_told_apart():
+def test_long_arrays_with_equal_ends_are_distinct():
     """`repr` of an array of more than 1,000 numbers shows its ends only."""
     rows = datasets.Dataset.from_dict({"ids": [[0] * 2000, [0] * 999 + [1] + [0] * 1000]})
     for kind in (None, "numpy", "torch"):
@@ -196,3 +198,51 @@ def test_a_training_that_diverges_ends_in_one_line(make, logging_strategy):
 def test_fields_without_effect_are_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
         TextMoleculeDualEncoderModel.from_towers(**arguments)
+
+
+def test_a_stream_with_more_rows_than_the_plan_is_warned_of(prepared, caplog):
+    plan = CurriculumPlan(num_pairs=10, epochs=3, batch_size=4, order="none")
+    assert len(list(PlannedStream(prepared, plan))) == 24
+    assert caplog.text.count("The stream has more than the 10 pairs of the plan") == 1
+    caplog.clear()
+    list(PlannedStream(prepared.select(range(10)), plan))
+    assert not caplog.text
+
+
+def test_a_generator_is_no_training_set(make, prepared):
+    with pytest.raises(ValueError, match="train_dataset is a generator; expected a Dataset, a list of rows"):
+        make(row for row in prepared)
+
+
+@pytest.mark.parametrize("name", ("seed", "max_steps", "curriculum_stages", "per_device_train_batch_size"))
+def test_fractions_of_whole_numbers_are_not_cut(tmp_path, name):
+    with pytest.raises(ValueError, match=f"{name} is 2.5; expected a whole number"):
+        arguments(tmp_path, **{name: 2.5})
+
+
+@pytest.mark.parametrize("name", ("epochs", "batch_size", "seed", "stages", "group_size", "max_steps"))
+def test_a_plan_cuts_no_fractions(name):
+    with pytest.raises(ValueError, match="is 2.5; expected a whole number"):
+        PlanSettings(**{"epochs": 2, "batch_size": 2, name: 2.5})
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"batch_size": 0}, "batch_size is 0"),
+        ({"block_size": 0}, "block_size is 0"),
+        ({"bootstrap_samples": -1}, "bootstrap_samples is -1"),
+        ({"bank_method": "mean"}, "bank_method is 'mean'; expected one of softmax, nearest"),
+    ],
+)
+def test_settings_of_an_evaluation_are_checked(prepared, processor, options, message):
+    with pytest.raises(ValueError, match=message):
+        RetrievalEvaluator(prepared, processor=processor, **options)
+    with pytest.raises(ValueError, match="num_pairs is -3; expected an integer of at least 1"):
+        RetrievalEvaluator.sample(prepared, prepared, num_pairs=-3, processor=processor)
+
+
+@pytest.mark.parametrize("kind", (LexicalTokenizer, MoleculeFingerprintFeatureExtractor))
+def test_misspelt_arguments_of_a_processor_are_refused(kind):
+    with pytest.raises(ValueError, match=f"{kind.__name__} has no argument 'num_bucket'; did you mean 'num_buckets'"):
+        kind(num_bucket=3)

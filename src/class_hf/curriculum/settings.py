@@ -80,8 +80,8 @@ class PlanSettings:
             )
         if self.batch_size < 1:
             raise ValueError(f"the global batch size is {self.batch_size}; expected at least 1.")
-        if self.max_steps is not None and self.max_steps < 1:
-            raise ValueError(f"max_steps is {self.max_steps}; expected at least 1, or None.")
+        if self.max_steps is not None and not (self.max_steps >= 1 and float(self.max_steps).is_integer()):
+            raise ValueError(f"max_steps is {self.max_steps}; expected a whole number, at least 1, or None.")
         if self.group_size < 1:
             raise ValueError(f"the group size is {self.group_size}; expected at least 1 pair.")
         if not 0.0 <= self.group_from <= 1.0:
@@ -89,6 +89,8 @@ class PlanSettings:
         check_stages(self)
         # Whole numbers that arrive as floats, as num_train_epochs does.
         for name in ("epochs", "batch_size", "stages", "seed", "group_size"):
+            if not float(getattr(self, name)).is_integer():
+                raise ValueError(f"{name} is {getattr(self, name)}; expected a whole number.")
             object.__setattr__(self, name, int(getattr(self, name)))
         for name in ("start", "end", "power", "span", "group_from"):
             object.__setattr__(self, name, float(getattr(self, name)))

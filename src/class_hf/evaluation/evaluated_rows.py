@@ -13,6 +13,7 @@ from class_hf.utils.protocols import Processor
 
 logger = logging.getLogger(__name__)
 _FEATURES = {"text": TEXT_FEATURES, "molecule": MOLECULE_FEATURES}
+_FUNCTIONS = {"text": "prepare_captions", "molecule": "prepare_molecules"}
 
 
 def prepared_rows(rows: Any, name: str, sides: tuple[str, ...], processor: Processor) -> Dataset:
@@ -33,9 +34,10 @@ def prepared_rows(rows: Any, name: str, sides: tuple[str, ...], processor: Proce
     table = as_table(rows, f"the {name}")
     for side in sides:
         if not {_FEATURES[side], POOLED[side]} & set(table.column_names):
+            function = "prepare_pairs" if len(sides) > 1 else _FUNCTIONS[side]
             raise ValueError(
                 f"the {name} have no column {_FEATURES[side]!r}; they have {table.column_names}. Prepare them with "
-                f"prepare_{'molecules' if sides == ('molecule',) else 'pairs'}."
+                f"{function}."
             )
     check_prepared(table, processor, name)
     return table

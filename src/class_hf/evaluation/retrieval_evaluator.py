@@ -17,6 +17,7 @@ from class_hf.evaluation.ranks import rank_in_pools
 from class_hf.evaluation.rescoring import Pool, States, check_rescoring, rescore, score_pairs
 from class_hf.evaluation.settings import EvaluationSettings
 from class_hf.utils.model_output import output_fields
+from class_hf.utils.numbers import positive_integer
 from class_hf.utils.protocols import Processor, RetrievalModel
 
 DIRECTIONS = ("text_to_molecule", "molecule_to_text")
@@ -91,6 +92,7 @@ class RetrievalEvaluator:
         if processor is not None:
             pairs = prepared_rows(pairs, "pairs", ("text", "molecule"), processor)
             pool = None if pool is None else prepared_rows(pool, "pool", ("molecule",), processor)
+            captions = None if captions is None else prepared_rows(captions, "captions", ("text",), processor)
         self.pairs = pairs
         self.pool = pairs if pool is None else pool
         self.captions = captions
@@ -144,6 +146,8 @@ class RetrievalEvaluator:
         Returns:
             The evaluator. Its `pool_name` is `full` with the complete pool, and `sample` otherwise.
         """
+        positive_integer.check("num_pairs", num_pairs)
+        positive_integer.check("num_candidates", num_candidates)
         generator = np.random.default_rng(seed)
         drawn = pairs.select(np.sort(generator.permutation(len(pairs))[:num_pairs]))
         wanted, ids = set(drawn["id"][:]), pool["id"][:]

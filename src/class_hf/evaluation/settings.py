@@ -2,10 +2,11 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
-from typing import Any
+from typing import Any, get_args
 
 from class_hf.evaluation.query_bank import BankMethod
-from class_hf.utils.suggestions import did_you_mean
+from class_hf.utils.numbers import non_negative_integer, positive_integer
+from class_hf.utils.suggestions import check_choice, did_you_mean
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class EvaluationSettings:
             [`~class_hf.evaluation.query_bank.bank_penalties`]. Only used with a query bank.
 
     Raises:
-        ValueError: if `rescore_top_k` is negative.
+        ValueError: if a value is out of range.
 
     >>> EvaluationSettings(rescore_top_k=0).rescore_top_k is None
     True
@@ -41,8 +42,11 @@ class EvaluationSettings:
     bank_method: BankMethod = "softmax"
 
     def __post_init__(self) -> None:
-        if self.rescore_top_k is not None and self.rescore_top_k < 0:
-            raise ValueError(f"rescore_top_k is {self.rescore_top_k}; expected a number of candidates, or None.")
+        positive_integer.check("batch_size", self.batch_size)
+        positive_integer.check("block_size", self.block_size)
+        non_negative_integer.check("bootstrap_samples", self.bootstrap_samples)
+        non_negative_integer.check("rescore_top_k", self.rescore_top_k)
+        check_choice("bank_method", self.bank_method, get_args(BankMethod))
         object.__setattr__(self, "rescore_top_k", self.rescore_top_k or None)
 
     def with_options(self, options: Mapping[str, Any]) -> "EvaluationSettings":

@@ -1,8 +1,9 @@
 """Checks of arguments that users set in configuration files and on the command line."""
 
 import difflib
+import inspect
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from numbers import Integral, Real
 from typing import Any
 
@@ -36,6 +37,31 @@ def check_fields(place: str, fields: Iterable[str], known: Iterable[str]) -> Non
             near = difflib.get_close_matches(field, known, n=1)
             hint = f"did you mean {near[0]!r}?" if near else f"expected one of {', '.join(sorted(known))}."
             raise ValueError(f"{place} has no field {field!r}; {hint}")
+
+
+def check_misspelt(function: Callable[..., Any], names: Iterable[str]) -> None:
+    """Refuses further arguments whose names are almost those of a parameter. Such an argument would have no effect.
+
+    Args:
+        function: a class or function that keeps further arguments.
+        names: the further arguments.
+
+    Raises:
+        ValueError: with the first such argument, and the parameter.
+
+    Example:
+
+    >>> def tokenizer(num_buckets, **kwargs): pass
+    >>> check_misspelt(tokenizer, ["num_bucket"])
+    Traceback (most recent call last):
+    ...
+    ValueError: tokenizer has no argument 'num_bucket'; did you mean 'num_buckets'?
+    """
+    known = list(inspect.signature(function).parameters)
+    for name in names:
+        near = difflib.get_close_matches(name, known, n=1, cutoff=0.8)
+        if near and name not in known:
+            raise ValueError(f"{function.__name__} has no argument {name!r}; did you mean {near[0]!r}?")
 
 
 def check_integer(name: str, value: Any, least: int) -> int:

@@ -1,15 +1,22 @@
 """The base of all feature extractors: each molecule is encoded as one blob, and blobs are joined to a batch."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from transformers import BatchFeature, FeatureExtractionMixin
+
+from .argument_checks import check_misspelt
 
 
 class MoleculeFeatureExtractor(FeatureExtractionMixin):
     """Base of the feature extractors. A subclass defines `encode`, `collate` and `model_input_names`."""
 
     model_input_names: list[str]
+
+    def __init__(self, **kwargs: Any):
+        check_misspelt(type(self), kwargs)
+        super().__init__(**kwargs)
 
     def encode(self, smiles: str) -> bytes:
         """Encodes one molecule. Raises ValueError if the SMILES is invalid or too large."""

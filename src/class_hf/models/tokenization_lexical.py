@@ -9,7 +9,7 @@ import numpy as np
 from transformers import PreTrainedTokenizer
 from transformers.tokenization_utils_base import BatchEncoding
 
-from .argument_checks import check_integer, check_integers, has_word
+from .argument_checks import check_integer, check_integers, check_misspelt, has_word
 
 # Largest number of characters in a caption. The tokenizer makes about five tokens per character, and a word of 10 MB
 # took 3.5 GB of memory. The longest caption of ChEBI-20 has 979 characters.
@@ -99,6 +99,7 @@ class LexicalTokenizer(PreTrainedTokenizer):
         line_ngrams: Sequence[int] = (6,),
         **kwargs: Any,
     ):
+        check_misspelt(type(self), kwargs)
         lengths = check_integers("char_ngrams", char_ngrams, 0)
         if len(lengths) != 2 or lengths[0] > lengths[1]:
             raise ValueError(

@@ -74,6 +74,12 @@ RANGES = {
     "contrastive_label_smoothing": Range(0, 1, open_high=True),
     "forward_chunk_size": _COUNT,
 }
+# Of these only whole numbers are accepted; a fraction would be cut.
+_INTEGERS = {
+    *("per_device_train_batch_size", "per_device_eval_batch_size", "gradient_accumulation_steps", "save_total_limit"),
+    *("seed", "data_seed", "torch_empty_cache_steps", "dataloader_num_workers", "dataloader_prefetch_factor"),
+    *("ddp_bucket_cap_mb", "ddp_timeout", "curriculum_stages", "curriculum_group_size", "forward_chunk_size"),
+}
 # Arguments of transformers that have no effect here, with what to do instead.
 UNUSED = {
     "label_smoothing_factor": "use contrastive_label_smoothing",
@@ -132,6 +138,10 @@ def check_numbers(args: Any) -> None:
             raise ValueError(f"{name} is {value!r}; expected a number in {allowed}.")
         if not allowed.holds(float(value)):
             raise ValueError(f"{name} is {value}; expected a number in {allowed}.")
+        if name in _INTEGERS and not float(value).is_integer():
+            raise ValueError(f"{name} is {value}; expected a whole number in {allowed}.")
+    if isinstance(args.max_steps, Real) and not float(args.max_steps).is_integer():
+        raise ValueError(f"max_steps is {args.max_steps}; expected a whole number.")
     if args.max_steps != -1 and not (isinstance(args.max_steps, Real) and _COUNT.holds(float(args.max_steps))):
         raise ValueError(f"max_steps is {args.max_steps}; expected a number in {_COUNT}, or -1 for num_train_epochs.")
 

@@ -30,9 +30,17 @@ def training_rows(rows: Any, processor: Any, collator: Any) -> Any:
         The rows; a prepared data set without its format, which can cut features.
 
     Raises:
-        ValueError: if nothing can collate prepared rows, or another processor has prepared them.
+        ValueError: if the rows are no data set, nothing can collate prepared rows, or another processor has prepared
+            them.
     """
-    names = [] if is_stream(rows) else column_names(rows)
+    if rows is None or is_stream(rows):
+        return rows
+    if not hasattr(rows, "__len__") or not hasattr(rows, "__getitem__"):
+        raise ValueError(
+            f"train_dataset is a {type(rows).__name__}; expected a Dataset, a list of rows, a torch data set, or a "
+            "stream (an IterableDataset)."
+        )
+    names = column_names(rows)
     if TEXT_FEATURES not in names and MOLECULE_FEATURES not in names:
         return rows
     if collator is None:

@@ -1,5 +1,6 @@
 """Training on rows that come as a stream, without random access."""
 
+import logging
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -7,6 +8,8 @@ import datasets
 from torch.utils.data import IterableDataset
 
 from class_hf.curriculum.plan import CurriculumPlan
+
+logger = logging.getLogger(__name__)
 
 
 def is_stream(rows: object) -> bool:
@@ -46,6 +49,7 @@ class PlannedStream(IterableDataset):
             )
         self.rows = rows
         self.plan = plan
+        self._has_warned = False
 
     def __len__(self) -> int:
         return self.plan.total_pairs
@@ -55,13 +59,27 @@ class PlannedStream(IterableDataset):
             if hasattr(self.rows, "set_epoch"):
                 self.rows.set_epoch(epoch)
             expected, count = steps * self.plan.batch_size, 0
+            # An epoch of all pairs leaves out less than a batch. These rows are counted.
+            end = self.plan.num_pairs if self.plan.pool_sizes[epoch] == self.plan.num_pairs else expected
             for row in self.rows:
-                if count == expected:
+                if count == end:
+                    self._warn_of_more(end)
                     break
-                yield row
+                if count < expected:
+                    yield row
                 count += 1
             if count < expected:
                 raise ValueError(
                     f"the stream ended after {count:,} rows in epoch {epoch}; the plan has {expected:,}. Make the "
                     "plan with the true number of pairs (num_pairs)."
                 )
+
+    def _warn_of_more(self, count: int) -> None:
+        """Warns once of rows beyond the number of pairs of the plan. They are never read."""
+        if count == self.plan.num_pairs and not self._has_warned:
+            self._has_warned = True
+            logger.warning(
+                "The stream has more than the %s pairs of the plan; its other rows are not trained on. Make the plan "
+                "with the true number of pairs (num_pairs).",
+                f"{count:,}",
+            )
