@@ -183,8 +183,8 @@ def test_several_molecules_at_once_are_each_alone(tower, request):
 @pytest.mark.parametrize(
     ("smiles", "queries", "message"),
     [
-        ("CCO", {}, "not neither"),
-        ("CCO", {"text": "an alcohol", "like": "CC"}, "not both"),
+        ("CCO", {}, "neither was passed"),
+        ("CCO", {"text": "an alcohol", "like": "CC"}, "both were passed"),
         ("C1CC", {"text": "an alcohol"}, "cannot parse"),
         ("C" * (MAX_ATOMS + 1), {"text": "an alcohol"}, f"at most {MAX_ATOMS}"),
     ],

@@ -262,5 +262,5 @@ def test_stereo_and_columns_on_the_page(call):
     assert "No molecule passes" in find(call, substructure="[C@H](N)(C)CC")
     assert "stereo marks inside" in find(call, substructure="[$([C@H](N)(C)CC)]")
     html = find(call, where="number >= 20 and number < 24", k=50)
-    assert "4 of 28" in html and sorted(re.findall(r" · number: (\d+)</div>", html)) == ["20", "21", "22", "23"]
+    assert "4 of 28" in html and sorted(re.findall(r" · number:&nbsp;(\d+)</div>", html)) == ["20", "21", "22", "23"]
     assert "did you mean &#x27;number&#x27;?" in find(call, where="numbers = 3")

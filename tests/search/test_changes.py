@@ -97,7 +97,7 @@ def test_wrong_changes_leave_the_index_as_it_is(molecules, indexed_model, proces
     row = molecules.select([0])
     renamed = row.remove_columns("id").add_column("id", ["new"])
     cases = [
-        (index.add, row, "'m00' is in the index; update them"),
+        (index.add, row, "'m00' is already in the index; update them"),
         (index.add, row.remove_columns("id"), "lack the column 'id'"),
         (index.add, row.remove_columns("id").add_column("id", [None]), "molecules row 0: the id is empty"),
         (index.update, row.remove_columns("id").add_column("id", [""]), "molecules row 0: the id is empty"),

@@ -135,7 +135,7 @@ def test_query_bank_penalties_are_subtracted_by_default(index, indexed_model, pr
     )
     scale = pytest.approx(indexed_model.logit_scale().item())
     assert index.config["query_bank"] == {"captions": 12, "method": "softmax", "scale": scale}
-    with pytest.raises(ValueError, match="query_bank is for text queries"):
+    with pytest.raises(ValueError, match="query_bank is for queries by text"):
         index.search(smiles="CCO", query_bank=True)
 
 
@@ -229,7 +229,7 @@ def test_bad_rows_stop_the_build_or_are_dropped(indexed_model, processor, tmp_pa
     index = MoleculeIndex.build(table, indexed_model, processor, tmp_path / "index", on_error="drop")
     assert index.config["dropped"]["rows"] == 4 and "C1CC(" in index.config["dropped"]["first"][0]
     assert [(hit.id, hit.smiles) for hit in index.search(smiles="CC=CC")] == [("11", r"C/C=C\C"), ("7", "CCO")]
-    with pytest.raises(ValueError, match="no molecule of 4 is usable"):
+    with pytest.raises(ValueError, match="none of the 4 molecules is usable; the first: molecules row 0"):
         MoleculeIndex.build(table.select([1, 2, 3, 5]), indexed_model, processor, tmp_path / "b", on_error="drop")
     with pytest.raises(ValueError, match="holds no captions"):
         index.search_captions("CCO")

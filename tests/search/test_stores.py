@@ -148,7 +148,7 @@ def test_changes_equal_a_rebuild(name, table, changed, stages, indexed_model, pr
         loaded.add(table.select([1]))
         assert_same(loaded, stages["again"].expected)
         for change, rows, message in (
-            (loaded.add, table.select([1]), "'m01' is in the index; update them"),
+            (loaded.add, table.select([1]), "'m01' is already in the index; update them"),
             (loaded.update, table.select([3]), "'m03' is not in the index; add them"),
             (loaded.delete, ["m03"], "'m03' is not in the index"),
         ):

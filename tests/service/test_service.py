@@ -344,7 +344,7 @@ def test_errors_name_the_field(client):
         ({"text": TEXT, "k": 0}, "k is 0; expected a whole number"),
         ({"text": TEXT, "k": "5"}, "k: input should be a valid integer"),
         ({"text": 5}, "text: input should be a valid string or a valid list."),
-        ({}, "give either a text or a smiles"),
+        ({}, "pass either text or smiles; neither was passed"),
         ({"smiles": "C1CC"}, "'C1CC'"),
         ({"text": TEXT, "filters": {"where": "nothing > 3"}}, "'nothing', which the index does not have"),
         ({"text": TEXT, "filters": {"weight": 3}}, "filters.weight is not a field"),

@@ -83,7 +83,9 @@ def atom_contributions(
     (3,)
     """
     if (text is None) == (like is None):
-        raise ValueError("give either a text or a molecule (like=), not both and not neither.")
+        raise ValueError(
+            f"pass either text or like, a molecule; {'neither was' if text is None else 'both were'} passed."
+        )
     names = [smiles] if isinstance(smiles, str) else list(smiles)
     molecules = [parse_smiles(name) for name in names]
     for molecule in molecules:

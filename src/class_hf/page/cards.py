@@ -188,7 +188,7 @@ def _card(hit: Hit, contributions: np.ndarray | None, options: CardOptions) -> s
     else:
         facts, pubchem = _facts(molecule), _pubchem_link(molecule) if options.link_pubchem else ""
     values = [
-        f"{escape(_shorten(name, 40))}: {escape(_shorten(format_value(hit.fields[name]), 80))}"
+        f"{escape(_shorten(name, 40))}:&nbsp;{escape(_shorten(format_value(hit.fields[name]), 80))}"
         for name in options.columns
         if name in hit.fields and name != "description"
     ]

@@ -70,10 +70,15 @@ def export_space(
         ValueError: If an index is not a folder, or the indexes name several models.
         FileExistsError: If the folder is not empty.
     """
-    if any(not Path(location).is_dir() for location in locations):
-        raise ValueError(f"a Space contains its indexes; expected folders, got {list(locations)}.")
+    for location in locations:
+        if not Path(location).is_dir():
+            raise ValueError(
+                f"the index {location!r} is not a folder. A Space contains its indexes, so each must be a folder."
+            )
     names = {model or MoleculeIndex.load(location).config["model"] for location in locations}
-    if len(names) != 1 or None in names:
+    if None in names:
+        raise ValueError("an index does not name its model; name the model of the Space with --model.")
+    if len(names) != 1:
         raise ValueError(
             f"a Space has one model, but the indexes name {sorted(map(str, names))}. Write one Space for each model."
         )

@@ -173,7 +173,7 @@ def write_index(encoded: EncodedMolecules, location: str | Path, settings: Index
                 start += len(vectors)
                 bar.update(len(vectors))
         if start != len(table):
-            raise ValueError(f"{start:,} vectors were given for {len(table):,} molecules.")
+            raise ValueError(f"there are {start:,} vectors for {len(table):,} molecules; expected one for each.")
         for start in _shards(len(captions), "Indexing captions"):
             texts = captions[start : start + SHARD]
             writer.add_captions(start, encoded.open_encoder().embed_captions(texts, settings.batch_size))

@@ -63,7 +63,7 @@ class IndexChange:
         """
         ids = new["id"][:]
         if known := self.store.numbers(ids):
-            listed = _listed([row_id for row_id in ids if row_id in known])
+            listed = _listed([row_id for row_id in ids if row_id in known], "already")
             raise ValueError(f"{listed} in the index; update them, or give them other ids.")
         start = self.store.config.get("next_number", self.store.config["molecules"])
         self._apply(np.empty(0, np.int64), new, np.arange(start, start + len(new)), vectors)
@@ -238,12 +238,12 @@ def _first_rows(rows: dict[int, list[str]]) -> dict[str, int]:
     return first
 
 
-def _listed(ids: Sequence[str], negation: str = "") -> str:
+def _listed(ids: Sequence[str], adverb: str) -> str:
     """`"'a', 'b' are not"`: the first ids, and how many more there are."""
     shown = ", ".join(repr(row_id[:60]) for row_id in ids[:_SHOWN])
     more = f" and {len(ids) - _SHOWN:,} more" if len(ids) > _SHOWN else ""
     verb = "is" if len(ids) == 1 else "are"
-    return f"{shown}{more} {verb} {negation}".rstrip()
+    return f"{shown}{more} {verb} {adverb}"
 
 
 def require_changeable(store: Any) -> ChangeableStore:

@@ -110,5 +110,8 @@ class IndexEncoder:
 
 def _normalise(vectors: torch.Tensor) -> torch.Tensor:
     if not torch.isfinite(vectors).all():
-        raise ValueError("the model's vectors are not all finite: it has diverged.")
+        raise ValueError(
+            "the model's vectors are not all finite, because its training diverged. Train it again with a smaller "
+            "learning rate, or use another checkpoint."
+        )
     return F.normalize(vectors.float(), dim=-1)

@@ -127,7 +127,7 @@ class MoleculeIndex:
         from class_hf.search.building import IndexSettings, build_index
 
         if (output_dir is None) == (store is None):
-            raise ValueError("give either output_dir, the folder of the index, or store, the URL of a database.")
+            raise ValueError("pass either output_dir, the folder of the index, or store, the location of a database.")
         fields = IndexSettings.__dataclass_fields__
         for name in options:
             if name not in fields:
@@ -226,14 +226,14 @@ class MoleculeIndex:
             ValueError: As for [`search`].
         """
         if (text is None) == (smiles is None):
-            raise ValueError("give either a text or a smiles, not both and not neither.")
+            raise ValueError(f"pass either text or smiles; {'neither was' if text is None else 'both were'} passed.")
         check_k(k)
         if filters is not None and not isinstance(filters, MoleculeFilter):
             raise ValueError(f"filters is a {type(filters).__name__}; expected a MoleculeFilter.")
         if query_bank and self.config["query_bank"] is None:
             raise ValueError("the index has no query bank; build it with query_bank=, the training captions.")
         if query_bank and text is None:
-            raise ValueError("query_bank is for text queries: the bank holds captions.")
+            raise ValueError("query_bank is for queries by text, because the bank holds captions; leave it out.")
         if filters and filters.conditions:
             check_conditions(filters.conditions, self.columns)
         use_penalties = text is not None and self.config["query_bank"] is not None and query_bank is not False

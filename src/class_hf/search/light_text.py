@@ -132,5 +132,8 @@ class LightTextEncoder:
         pooled = bags @ weights["shortcut"].T + hidden @ weights["dense_out"].T + weights["dense_out_bias"]
         vectors = pooled @ weights["projection"].T
         if not np.isfinite(vectors).all():
-            raise ValueError("the model's vectors are not all finite: it has diverged.")
+            raise ValueError(
+                "the model's vectors are not all finite, because its training diverged. Train it again with a smaller "
+                "learning rate, or use another checkpoint."
+            )
         return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)

@@ -91,7 +91,7 @@ def describe(
     if dropped:
         table = table.select(np.flatnonzero(~is_bad))
     if not len(table):
-        raise ValueError(f"no molecule of {len(is_bad):,} is usable.")
+        raise ValueError(f"none of the {len(is_bad):,} molecules is usable; the first: {dropped[0]}")
     table, report, _ = remove_repeats(table)
     return table, {"dropped": report_dropped(len(dropped), dropped), **report}
 

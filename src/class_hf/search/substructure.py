@@ -144,7 +144,9 @@ def _ask(question: dict[str, Any], name: str, value: str, time_limit: float) -> 
             "search by other filters, or raise the limit."
         ) from None
     if process.returncode != 0:
-        raise ValueError(f"{name} {_shorten(value)} cannot be used: RDKit fails on it (status {process.returncode}).")
+        raise ValueError(
+            f"{name} {_shorten(value)} cannot be used: RDKit crashed on it (status {process.returncode}). Simplify it."
+        )
     answer = json.loads(process.stdout)
     if "error" in answer:
         raise ValueError(answer["error"])

@@ -54,7 +54,7 @@ def index_vectors(
         OSError: If the disk is full. Nothing stays behind.
     """
     if (output_dir is None) == (store is None):
-        raise ValueError("give either output_dir, the folder of the index, or store, the URL of a database.")
+        raise ValueError("pass either output_dir, the folder of the index, or store, the location of a database.")
     location = check_store(store) if store is not None else str(output_dir)
     settings = settings or IndexSettings()
     check_free(location, settings)

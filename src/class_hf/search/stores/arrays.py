@@ -68,21 +68,22 @@ def open_array(path: str | Path, dtype: "np.typing.DTypeLike", shape: tuple[int,
     """
     path = Path(path)
     if not path.is_file():
-        raise ValueError(f"the file {str(path)!r} is missing.")
+        raise ValueError(f"the file {str(path)!r} is missing. Build the index again.")
     try:
         array = np.lib.format.open_memmap(path, mode="r")
     except Exception as error:  # the header is parsed as Python, and fails in many ways
         reason = one_line(error, limit=120)
-        raise ValueError(f"the file {str(path)!r} is damaged: {reason}.") from error
+        raise ValueError(f"the file {str(path)!r} is damaged: {reason}. Build the index again.") from error
     if array.dtype != np.dtype(dtype) or array.shape != shape or not array.flags.c_contiguous:
         order = "" if array.flags.c_contiguous else " in Fortran order"
         raise ValueError(
             f"the file {str(path)!r} is damaged: it has the type {array.dtype} and the shape {array.shape}{order}; "
-            f"expected {np.dtype(dtype)} and {shape}."
+            f"expected {np.dtype(dtype)} and {shape}. Build the index again."
         )
     expected_size = array.offset + array.nbytes
     if path.stat().st_size != expected_size:
         raise ValueError(
-            f"the file {str(path)!r} is damaged: it has {path.stat().st_size:,} bytes; expected {expected_size:,}."
+            f"the file {str(path)!r} is damaged: it has {path.stat().st_size:,} bytes; expected {expected_size:,}. "
+            "Build the index again."
         )
     return array

@@ -297,7 +297,9 @@ def store_class(location: str | Path) -> tuple[type[VectorStore], str]:
         store = load_object(name)
         missing = [method for method in ("create", "nearest", "close") if not callable(getattr(store, method, None))]
         if missing:
-            raise ValueError(f"{name!r} is no vector store: it has no {', '.join(missing)}. See VectorStore.")
+            raise ValueError(
+                f"{name!r} is no vector store: it has no {', '.join(missing)}. Add what VectorStore lists."
+            )
         return cast(type[VectorStore], store), rest
     from class_hf.search.stores.folder import FolderStore
 

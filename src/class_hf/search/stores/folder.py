@@ -127,7 +127,10 @@ class FolderStore:
                 f"{self.config['molecules']:,}. Build the index again."
             )
         if not {"id", "smiles"} <= set(table.column_names):
-            raise ValueError(f"the table {str(folder)!r} is damaged: it has the columns {table.column_names}.")
+            raise ValueError(
+                f"the table {str(folder)!r} is damaged: it has the columns {table.column_names}; expected 'id' and "
+                "'smiles' among them. Build the index again."
+            )
         return table
 
     def array(self, name: str) -> np.ndarray:
@@ -295,7 +298,8 @@ class FolderStore:
     def _caption_rows(self) -> np.ndarray:
         rows = self.array("caption_rows")
         if len(rows) and not 0 <= rows.min() <= rows.max() < self.config["molecules"]:
-            raise ValueError(f"{str(self.folder / 'caption_rows.npy')!r} is damaged: a row is out of range.")
+            path = str(self.folder / "caption_rows.npy")
+            raise ValueError(f"the file {path!r} is damaged: a row is out of range. Build the index again.")
         return rows
 
     def _records(self, scores: np.ndarray, numbers: np.ndarray, rows: np.ndarray) -> list[Found]:
@@ -314,7 +318,8 @@ class FolderStore:
         if filters.min_weight is not None or filters.max_weight is not None:
             weights = self.array("weights")
             if not np.isfinite(weights).all():
-                raise ValueError(f"{str(self.folder / 'weights.npy')!r} is damaged: a value is not finite.")
+                path = str(self.folder / "weights.npy")
+                raise ValueError(f"the file {path!r} is damaged: a value is not finite. Build the index again.")
             keep &= (weights >= (filters.min_weight or 0.0)) & (weights <= upper_bound(filters))
         if filters.elements:
             keep &= contains(self.array("elements"), element_bits([filters.elements])[0])

@@ -332,14 +332,14 @@ def _connect(location: str) -> tuple["lancedb.DBConnection", Path | None]:
     try:
         import lancedb
     except ImportError as error:
-        raise ImportError('an index in LanceDB needs it: pip install "class-hf[lance]".') from error
+        raise ImportError('an index in LanceDB needs the package lancedb: pip install "class-hf[lance]".') from error
     place = location.removeprefix(SCHEME)
     if not place.strip():
         raise ValueError(f"the index {location!r} has no folder; expected lance:FOLDER or lance:s3://BUCKET/index.")
     folder = None if "://" in place else Path(place)
     try:
         if folder is not None and folder.is_file():
-            raise ValueError("it is a file")
+            raise ValueError("it is a file; expected a folder")
         return lancedb.connect(place), folder
     except Exception as error:  # of the storage
         reason = one_line(error, limit=200)
