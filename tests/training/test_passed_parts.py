@@ -1,5 +1,6 @@
 """Training sets of any kind train alike, and what a trainer is made with has an effect or is refused."""
 
+import json
 from types import SimpleNamespace
 
 import datasets
@@ -32,6 +33,9 @@ from class_hf.training.passed_parts import check_precision
 from class_hf.training.streams import PlannedStream
 
 # ruff: noqa: F811 (fixtures)
+
+
+SMALL = {"text_kwargs": {"num_buckets": 8}, "molecule_kwargs": {"num_buckets": 8}}
 
 
 class TorchRows(torch.utils.data.Dataset):
@@ -191,7 +195,7 @@ def test_a_training_that_diverges_ends_in_one_line(make, logging_strategy):
     ("arguments", "message"),
     [
         ({"text_kwargs": {"hiden_size": 3}}, "the tower 'lexical' has no field 'hiden_size'; did you mean 'hidden_si"),
-        ({"projection_dims": 3}, "Config has no field 'projection_dims'; did you mean 'projection_dim'"),
+        ({**SMALL, "projection_dims": 3}, "Config has no field 'projection_dims'; did you mean 'projection_dim'"),
         ({"text": LexicalConfig(), "text_kwargs": {"dropout": 0.5}}, "a LexicalConfig, whose configuration is fixed"),
     ],
 )
@@ -246,3 +250,18 @@ def test_settings_of_an_evaluation_are_checked(prepared, processor, options, mes
 def test_misspelt_arguments_of_a_processor_are_refused(kind):
     with pytest.raises(ValueError, match=f"{kind.__name__} has no argument 'num_bucket'; did you mean 'num_buckets'"):
         kind(num_bucket=3)
+
+
+def test_a_run_is_resumed_with_its_own_pairs(make, pairs, processor, tmp_path):
+    kwargs = {"save_strategy": "steps", "save_steps": 8, "curriculum_order": "none"}
+    make(given={"evaluator": None}, **kwargs).train()
+    checkpoint = tmp_path / "checkpoint-8"
+    make(given={"evaluator": None}, **kwargs).check_resume(checkpoint)
+    texts = [f"{text} It is old." for text in pairs["description"][:]]
+    others = prepare_pairs(pairs.remove_columns("description").add_column("description", texts), processor)
+    with pytest.raises(ValueError, match=r"was made with other settings \(training pairs \(hash\) '\w+' -> '\w+'\)"):
+        make(others, {"evaluator": None}, **kwargs).train(resume_from_checkpoint="true")
+    state = json.loads((checkpoint / "curriculum_state.json").read_text())
+    del state["settings"]["training pairs (hash)"]  # of an earlier version
+    (checkpoint / "curriculum_state.json").write_text(json.dumps(state))
+    make(others, {"evaluator": None}, **kwargs).check_resume(checkpoint)

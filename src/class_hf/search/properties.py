@@ -43,8 +43,8 @@ def describe(
     Rows that repeat an earlier row in every column are left out. Rows that repeat an id only are kept.
 
     Args:
-        molecules: a table with the column `smiles`: a `Dataset`, or what
-            [`~class_hf.utils.in_memory.as_table`] takes. Without a column `id`, the ids are the row numbers.
+        molecules: a `Dataset`, a data frame or rows as mappings, with the column `smiles`. Without a column `id`, the
+            ids are the row numbers.
         num_proc (`int`, *optional*): number of processes.
         on_error (`str`, defaults to `"raise"`): `"raise"` an error for a row without a readable SMILES, or `"drop"`
             it.

@@ -120,7 +120,7 @@ def choose_checkpoint(resume: str | bool | None, output_dir: str | Path) -> str 
         return None
     message: list[Any] = [None, None]
     if rank() == 0:
-        if resume is True:
+        if resume is True or str(resume).lower() == "true":
             try:
                 message[0] = last_complete_checkpoint(str(output_dir))
             except ValueError:

@@ -1,17 +1,22 @@
 """Checkpoints of a trainer: complete or not there, and resumed only by the settings they were made with."""
 
+import hashlib
 import json
 import shutil
 from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch.distributed as dist
+from datasets import Dataset
 from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers.trainer import TRAINING_ARGS_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, rotate_checkpoints
 
+from class_hf.data.prepare import PAIR_KEYS
 from class_hf.training.callbacks import CurriculumCallback
 from class_hf.training.checkpoints import (
     CURRICULUM_STATE_NAME,
@@ -51,6 +56,7 @@ _KEPT_ARGUMENTS = (
     "gradient_accumulation_steps",
     "ddp_gradient_compression",
 )
+_PAIRS = "training pairs (hash)"
 # Fields of a model's configuration that do not change what it computes.
 _VOLATILE = {"transformers_version", "_name_or_path", "name_or_path", "architectures", "dtype", "torch_dtype"}
 _VOLATILE |= {"use_cache", "auto_map"}
@@ -88,7 +94,17 @@ class ResumingTrainer(RankingTrainer):
         if hasattr(processor, "content_key"):
             settings["features"] = processor.content_key()
         settings |= self.resume_settings
+        settings[_PAIRS] = self._pairs_digest
         return json.loads(json.dumps(settings, default=str, sort_keys=True))
+
+    @cached_property
+    def _pairs_digest(self) -> str | None:
+        """Hash of the captions and molecules of the training set. None if its rows have no keys."""
+        rows = self.train_dataset
+        if not isinstance(rows, Dataset) or not set(PAIR_KEYS) <= set(rows.column_names):
+            return None
+        keys = np.array([rows[name][:] for name in PAIR_KEYS], "<i8")
+        return hashlib.blake2b(keys.tobytes(), digest_size=8).hexdigest()
 
     def intensity_settings(self) -> dict[str, JsonValue]:
         """The settings of the intensity schedule."""
@@ -128,6 +144,8 @@ class ResumingTrainer(RankingTrainer):
                 "model, and start a new run in another output_dir."
             )
         current, saved = self.kept_settings(), state["settings"]
+        if None in (saved.get(_PAIRS), current[_PAIRS]):  # of an earlier version, or of rows without keys
+            current.pop(_PAIRS), saved.pop(_PAIRS, None)
         if is_outline:
             current["group_size"] = self.args.curriculum_group_size
             current["end"] = current.get("end") if self.args.end_share is not None else saved.get("end")
