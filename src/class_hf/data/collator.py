@@ -10,8 +10,6 @@ from class_hf.data.prepare import MOLECULE_FEATURES, PAIR_KEYS, POOLED, TEXT_FEA
 from class_hf.utils.column_names import WRONG_PROBABILITY
 from class_hf.utils.protocols import Processor
 
-# The column of the suspects, see `difficulty/scorer.py`.
-
 
 class TextMoleculeCollator:
     """Collates rows of [`prepare_pairs`] or [`prepare_molecules`] into a batch of tensors.
