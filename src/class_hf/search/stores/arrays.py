@@ -64,7 +64,7 @@ def open_array(path: str | Path, dtype: "np.typing.DTypeLike", shape: tuple[int,
 
     >>> open_array("nowhere.npy", np.float32, (2, 3))
     Traceback (most recent call last):
-    ValueError: the file 'nowhere.npy' is missing.
+    ValueError: the file 'nowhere.npy' is missing. Build the index again.
     """
     path = Path(path)
     if not path.is_file():
