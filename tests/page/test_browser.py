@@ -1,4 +1,4 @@
-"""The page in a real browser, also when the server or the browser is slow."""
+"""The page in a real browser, also when the server is slow."""
 
 import pytest
 
@@ -183,43 +183,4 @@ def test_another_pool_and_what_its_table_holds_does_not_run(browser, address):
     page.get_by_text("1 of 1 molecules").wait_for()
     assert page.locator("#results .caption").inner_text() == NASTY
     assert page.evaluate("window.hacked") is None
-    page.close()
-
-
-# A browser that reads the stream of answers late, and searches again as soon as the server has ended the stream.
-SLOW = """
-const plain = window.fetch;
-window.fetch = async (request, ...options) => {
-  const response = await plain(request, ...options);
-  if (!String(request.url ?? request).includes('queue/data')) return response;
-  const late = response.body.pipeThrough(new TextDecoderStream()).pipeThrough(new TransformStream({
-    async transform(text, controller) {
-      if (text.includes('close_stream') && window.again) {
-        window.again = false;
-        document.querySelector('#find').click();
-      }
-      await new Promise((resolve) => setTimeout(resolve, 100));
-      controller.enqueue(text);
-    },
-  })).pipeThrough(new TextEncoderStream());
-  return new Response(late, response);
-};
-"""
-
-
-def test_a_search_as_the_stream_of_answers_ends_is_answered(browser, address):
-    page = browser.new_page()
-    page.set_default_timeout(60_000)
-    page.add_init_script(SLOW)
-    page.goto(address)
-    page.locator("#text textarea").fill(TEXT)
-    page.get_by_role("button", name="Find molecules").click()
-    page.get_by_text("12 of 28 molecules").wait_for()
-    # The colours come in a stream of their own.
-    page.get_by_text("Settings and filters").click()
-    page.get_by_label("With the elements").fill("N")
-    page.evaluate("window.again = true")
-    page.get_by_label("Colour the atoms").check()
-    page.wait_for_function("window.again === false")
-    page.get_by_text("6 of 28 molecules").wait_for()
     page.close()

@@ -3,6 +3,7 @@
 CLASS_HF_LONG_TESTS=1 sends 300 requests in place of 60.
 """
 
+import asyncio
 import json
 import os
 import random
@@ -13,6 +14,8 @@ import pytest
 
 # ruff: noqa: F811 (fixtures)
 from page_fixtures import saved, server  # noqa: F401
+
+from class_hf.page import guard
 
 httpx = pytest.importorskip("httpx", reason="needs the extra `app`, whose Gradio brings httpx")
 
@@ -160,3 +163,39 @@ def test_a_full_queue_says_so(client, label):
     served = [answer for answer in answers if answer.startswith('<p class="note">3 of 28')]
     refused = [answer for answer in answers if "Queue is full" in answer]
     assert len(served) >= 32 and len(served) + len(refused) == 50
+
+
+def test_a_call_waits_until_the_browser_has_read_the_end_of_its_stream(monkeypatch):
+    waited = []
+
+    async def sleep(seconds):
+        waited.append(seconds)
+
+    monkeypatch.setattr(guard, "PAUSE", 60.0)
+    monkeypatch.setattr(guard.asyncio, "sleep", sleep)
+
+    async def gradio(scope, receive, send):
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b'data: {"msg": "close_stream", "event_id": null}'})
+
+    app = guard.RequestGuard(gradio, guard.Calls({0: 0}, {}))
+
+    def request(method, path, session):
+        body = json.dumps({"data": [], "fn_index": 0, "session_hash": session}).encode()
+        scope = {"type": "http", "method": method, "path": f"/gradio_api/queue/{path}", "headers": []}
+        scope["query_string"] = f"session_hash={session}".encode()
+
+        async def receive():
+            return {"type": "http.request", "body": body, "more_body": False}
+
+        async def send(message):
+            pass
+
+        asyncio.run(app(scope, receive, send))
+
+    request("POST", "join", "mine")
+    request("GET", "data", "mine")
+    request("POST", "join", "other")
+    assert waited == []
+    request("POST", "join", "mine")
+    assert len(waited) == 1 and 0 < waited[0] <= 60

@@ -26,7 +26,7 @@ _STREAM = "/gradio_api/queue/data"
 # Gradio sends the answers of a session in a stream, and ends it when none is pending. A browser that gets the receipt
 # of its next call before it has read that end opens no new stream, and waits for ever. So a call waits this many
 # seconds after the end of its session's stream.
-PAUSE = 0.5
+PAUSE = 1.0
 _OTHER_POST = re.compile(r"/gradio_api/(cancel|reset/?)")
 # The fields of a body, with their types.
 _FIELDS: dict[str, tuple[type, ...]] = {
