@@ -2,7 +2,6 @@
 
 # ruff: noqa: F811 (fixtures)
 import json
-import os
 import sys
 import zipfile
 from pathlib import Path
@@ -16,7 +15,6 @@ from train_parts import ROOT
 
 from class_hf.studies import runner
 from class_hf.studies.definition import Planned, read_study
-from class_hf.training import output_folder
 from class_hf.training.checkpoints import write_manifest
 
 # No test here looks at a picture, except those with the mark `pictures`.
@@ -235,36 +233,6 @@ def test_data_and_launcher_are_those_of_the_study(place):
     (place.output / "study.json").unlink()
     with pytest.raises(ValueError, match="no study.json, .*Choose another --output_dir"):
         place.run("--arms", "none", "--seeds", "0")
-
-
-def test_another_study_does_not_replace_the_report(quick):
-    quick.run("--arms", "none", "--seeds", "0")
-    other = quick.folder / "other.yaml"
-    other.write_text((quick.folder / "small.yaml").read_text())
-    words = ["--data_dir", str(quick.folder), "--output_dir", str(quick.output)]
-    for more in ([], ["--report_only"]):
-        with pytest.raises(ValueError, match="holds the study 'small', whose report 'other' would replace"):
-            ABLATE.main([str(other), *words, *more])
-    with pytest.raises(ValueError, match="have data .*Pass the same value"):
-        quick.run("--report_only", "--data_dir", "another/data_set")
-
-
-def test_a_run_that_another_process_trains_is_left_alone(quick, capsys):
-    quick.run("--arms", "none", "--seeds", "0")
-    folder = quick.output / "none" / "seed_0"
-    (folder / "train_summary.json").unlink()
-    identity = output_folder._identity(os.getppid())  # it lives
-    (folder / "run.lock").write_text(json.dumps({**identity, "started": 0.0}))
-    with pytest.raises(ValueError, match="is finished"):
-        quick.run("--arms", "none", "--seeds", "0")
-    assert "none seed 0: FAILED" in capsys.readouterr().out and (folder / "metrics.json").is_file()
-
-
-def test_arms_without_a_finished_run_are_named(quick):
-    quick.run("--arms", "none", "random", "--seeds", "0")
-    text = (quick.output / "report.md").read_text()
-    assert "**Missing runs:** none seed 1; random seed 1." in text
-    assert "**Arms without a finished run:** easy, equal." in text
 
 
 def test_the_source_in_common_replaces_that_of_the_recipe(quick):
