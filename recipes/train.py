@@ -50,6 +50,7 @@ if not asks_for_help():  # these imports take seconds, and the help needs none o
     from class_hf.training.records import evaluate_run, write_plan, write_records
     from class_hf.training.scoring import DIFFICULTY_FILE, add_difficulty, add_suspects
     from class_hf.training.trainer_checks import check_selection, warn_of_plan
+    from class_hf.training.without_effect import unused_without_order
     from class_hf.utils.column_names import WRONG_PROBABILITY
     from class_hf.utils.files import write_json
 
@@ -92,7 +93,7 @@ def check_run(data_args: DataArguments, model_args: ModelArguments, args: Curric
     args.push_to_hub = False  # the trainer would create the repository
     data, _ = load_splits(args, **data_args.source(), **table_options(data_args))
     plan = outline_plan(args, len(data["train"]))
-    check_scoring(args, data["train"], data_args.difficulty_definition)
+    check_scoring(args, data["train"], **data_args.scoring(), data_dir=data_args.data_dir)
     model, processor = build_model(model_args)
     loss = build_loss(model_args, label_smoothing=args.contrastive_label_smoothing, seed=args.seed)
     few, pool, _ = prepare_splits(first_pairs(data), model, processor, args)
@@ -104,7 +105,7 @@ def check_run(data_args: DataArguments, model_args: ModelArguments, args: Curric
         check_same_adapter(model, checkpoint)
     rehearse(trainer, TextMoleculeCollator(processor), few["train"], plan.total_steps)
     if args.should_save:
-        print(plan_table(plan))
+        print("\n".join([plan_table(plan), *unused_without_order(args)]))
         warn_of_plan(plan, data["train"], args)
         if args.end_share != 1.0:
             print(f"curriculum_end is {args.curriculum_end}: the run finds suspects first, and leaves pairs out")
@@ -124,7 +125,7 @@ def train(
     checkpoint = choose_checkpoint(resume, output)
     data, load_report = load_splits(args, **data_args.source(), **table_options(data_args))
     outline_plan(args, len(data["train"]))  # wrong settings fail here, before any pair is scored
-    check_scoring(args, data["train"], data_args.difficulty_definition)
+    check_scoring(args, data["train"], **data_args.scoring(), data_dir=data_args.data_dir)
     set_seed(args.seed)
     model, processor = build_model(model_args)
     prepared, pool, preparation_seconds = prepare_splits(
@@ -147,7 +148,7 @@ def train(
     if checkpoint is not None:
         trainer.check_resume(checkpoint)
         check_same_adapter(model, checkpoint)
-    print_once(args, f"{trainer.plan}")
+    print_once(args, "\n".join([f"{trainer.plan}", *unused_without_order(args)]))
     if args.should_save:
         if checkpoint is None:
             remove_earlier_run(output)

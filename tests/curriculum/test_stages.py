@@ -58,7 +58,10 @@ def test_stages_of_equal_settings_have_the_fingerprint_of_none():
 
 
 BAD_STAGES = {
-    "pacing": ({"pacing": "root"}, "stage_epochs is set, but the pacing is 'root'; set the pacing to 'stages'"),
+    "pacing": (
+        {"pacing": "root", "stages": 4},
+        "stage_epochs is set, but the pacing is 'root'; set the pacing to 'stages'",
+    ),
     "too few": (
         {"stage_sharpness": (1, 1)},
         "stage_sharpness has 2 values; expected 3: one for each of 2 stages",

@@ -8,6 +8,9 @@ from class_hf.utils.json_text import JsonValue
 
 IntensityMode = Literal["constant", "scheduled", "adaptive"]
 IntensityAction = Literal["sharpness", "focus", "step_size"]
+_START = 0.5
+_GAMMA = 1.0
+_MOMENTUM = 0.95
 
 
 class Intensity(NamedTuple):
@@ -46,7 +49,7 @@ class IntensitySchedule:
         momentum: share of the old value in the running accuracy of `adaptive`, in [0, 1).
 
     Raises:
-        ValueError: if an argument is not known or out of range.
+        ValueError: if an argument is not known or out of range, or is set and neither the mode nor an action reads it.
 
     Example:
 
@@ -60,9 +63,9 @@ class IntensitySchedule:
         mode: IntensityMode | Callable[[float], float] = "constant",
         *,
         actions: Sequence[IntensityAction] = (),
-        start: float = 0.5,
-        gamma: float = 1.0,
-        momentum: float = 0.95,
+        start: float = _START,
+        gamma: float = _GAMMA,
+        momentum: float = _MOMENTUM,
     ):
         if not callable(mode) and mode not in get_args(IntensityMode):
             raise ValueError(f"intensity {mode!r} is not known; choose one of {', '.join(get_args(IntensityMode))}.")
@@ -77,6 +80,18 @@ class IntensitySchedule:
             raise ValueError(f"the focus exponent gamma is {gamma}; expected 0 or more.")
         if not 0.0 <= momentum < 1.0:
             raise ValueError(f"the momentum of the running accuracy is {momentum}; expected a share in [0, 1).")
+        # Without actions nothing is refused, so that a command line can switch the intensity of a recipe off.
+        unread = [
+            ("start", start, _START, mode in ("scheduled", "adaptive"), "the intensity to 'scheduled' or 'adaptive'"),
+            ("gamma", gamma, _GAMMA, "focus" in actions, "the action 'focus'"),
+            ("momentum", momentum, _MOMENTUM, mode == "adaptive", "the intensity to 'adaptive'"),
+        ]
+        for name, value, default, is_read, remedy in unread:
+            if actions and value != default and not is_read:
+                raise ValueError(
+                    f"{name} is {value:g}, which has no effect with the intensity {rule_name(mode)!r} and the actions "
+                    f"{', '.join(actions)}. Leave it out (it is {default:g}), or set {remedy}."
+                )
         self.mode = mode
         self.actions = tuple(sorted(set(actions)))
         self.start = float(start)

@@ -6,6 +6,13 @@ from typing import Literal, get_args
 
 PacingName = Literal["root", "linear", "geometric", "stages"]
 Pacing = PacingName | Callable[[float], float]
+# The default of each setting, and the pacings that read it.
+_READERS: dict[str, tuple[float, tuple[str, ...]]] = {
+    "start share": (0.3, get_args(PacingName)),
+    "end share": (1.0, get_args(PacingName)),
+    "power": (2.0, ("root",)),
+    "number of stages": (4, ("stages",)),
+}
 
 
 def competence(
@@ -27,7 +34,7 @@ def competence(
     - `geometric`: c(t) = c0^(1 - t) c1^t. The log of the share grows linearly, so most pairs are admitted late (the
       geometric progression of Penha & Hauff, 2020).
     - `stages`: c(t) = c0 + (c1 - c0) floor(t k) / k for k stages, the baby steps of Spitkovsky et al. (2010).
-    - a function: c(t) is its value, in (0, 1]. The other arguments have no effect.
+    - a function: c(t) is its value, in (0, 1]. The other arguments are refused.
 
     Args:
         progress: position t in the pacing span, 0 at its start and 1 at its end. Larger values count as 1.
@@ -42,7 +49,7 @@ def competence(
         c(t) in [start, end]. For the named rules it never decreases with t.
 
     Raises:
-        ValueError: if an argument is out of range.
+        ValueError: if an argument is out of range, or is set and the pacing does not read it.
 
     >>> [round(competence(t), 2) for t in (0, 0.5, 1)]
     [0.3, 0.74, 1.0]
@@ -90,7 +97,7 @@ def check_pacing(pacing: Pacing, start: float, power: float, stages: int, end: f
     """Checks the settings of [`competence`].
 
     Raises:
-        ValueError: if a setting is out of range; names the value.
+        ValueError: if a setting is out of range, or is set and the pacing does not read it; names the value.
 
     >>> check_pacing("root", start=0.3, power=2.0, stages=0)
     Traceback (most recent call last):
@@ -106,3 +113,11 @@ def check_pacing(pacing: Pacing, start: float, power: float, stages: int, end: f
         raise ValueError(f"the end share is {end}; expected a share in (0, 1], for instance 1 to admit all pairs.")
     if stages < 1:
         raise ValueError(f"the number of stages is {stages}; expected at least 1.")
+    values = {"start share": start, "end share": end, "power": power, "number of stages": stages}
+    for name, (default, readers) in _READERS.items():
+        if values[name] != default and (callable(pacing) or pacing not in readers):
+            names = " or ".join(map(repr, readers))
+            raise ValueError(
+                f"the {name} is {values[name]:g}, which has no effect with the pacing {rule_name(pacing)!r}. Leave it "
+                f"out (it is {default:g}), or set the pacing to {names}."
+            )

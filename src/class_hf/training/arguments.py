@@ -28,12 +28,15 @@ class CurriculumTrainingArguments(TrainingArguments):
 
     Args:
         curriculum_order (`str`, *optional*, defaults to `"easy_first"`): which pairs are admitted first: `easy_first`;
-            the controls `random` (the same growing pool) and `hard_first`; `none` (training without a curriculum).
+            the controls `random` (the same growing pool) and `hard_first`; `none` (training without a curriculum,
+            which does not read pacing, start, power and span; it reads stages that have settings of their own).
         curriculum_pacing (`str`, *optional*, defaults to `"root"`): growth of the pool: `root`, `linear`, `geometric`
             or `stages`, see [`~class_hf.curriculum.pacing.competence`].
         curriculum_start (`float`, *optional*, defaults to 0.3): share of the pairs in the first epoch, in (0, 1].
-        curriculum_power (`float`, *optional*, defaults to 2.0): exponent of `root` pacing, 1 or more.
-        curriculum_stages (`int`, *optional*, defaults to 4): number of stages of `stages` pacing.
+        curriculum_power (`float`, *optional*, defaults to 2.0): exponent of `root` pacing, 1 or more. Another pacing
+            refuses it.
+        curriculum_stages (`int`, *optional*, defaults to 4): number of stages of `stages` pacing. Another pacing
+            refuses it.
         curriculum_span (`float`, *optional*): share of the run after which all pairs are admitted, in (0, 1]. Default:
             0.75, and with 2 or 3 epochs 0.5 or 2/3, so that the last epoch admits all pairs.
         curriculum_end (`str`, *optional*, defaults to `"1"`): share of the pairs that is admitted at the end, a number

@@ -1,6 +1,9 @@
 """Makes the trainer of a run, and tries it on a few pairs, so that a dry run finds what the run would refuse."""
 
+import json
+import logging
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,6 +22,8 @@ from class_hf.training.arguments import CurriculumTrainingArguments
 from class_hf.training.trainer import CurriculumTrainer
 from class_hf.utils.column_names import WRONG_PROBABILITY
 from class_hf.utils.protocols import Processor
+
+logger = logging.getLogger(__name__)
 
 # Of each split. Batch normalisation and in-batch negatives need several pairs.
 FEW = 8
@@ -100,24 +105,59 @@ def first_pairs(data: Mapping[str, Dataset]) -> dict[str, Dataset]:
     return {**few, "pool": data["pool"].select(rows)}
 
 
-def check_scoring(args: CurriculumTrainingArguments, pairs: Dataset, definitions: Sequence[str]) -> None:
+def check_scoring(
+    args: CurriculumTrainingArguments,
+    pairs: Dataset,
+    *,
+    definition: Sequence[str],
+    combination: str = "mean",
+    text_weight: float = 0.5,
+    data_dir: str | None = None,
+) -> None:
     """Checks that there are enough pairs for what the run computes from them: difficulty and suspects.
+
+    Warns if the pairs are scored already, and the run asks for another difficulty than the default.
 
     Args:
         args: the arguments of the run.
         pairs: the training pairs.
-        definitions: the difficulty definitions.
+        definition: the difficulty definitions.
+        combination: *optional*, defaults to `"mean"`; how the two modalities are combined.
+        text_weight: *optional*, defaults to 0.5; weight of the text in the mean, in [0, 1].
+        data_dir: *optional*; folder of the pairs. `class-hf score` writes there how it scored them.
 
     Raises:
         ValueError: if there are too few.
         ImportError: if faiss is needed and not installed.
     """
-    if args.curriculum_order in ("easy_first", "hard_first") and "difficulty" not in pairs.column_names:
-        settings = DifficultyScorer(list(definitions), seed=args.seed).settings
-        for name in definitions:
-            check_size(name, len(pairs), settings)
+    if args.curriculum_order in ("easy_first", "hard_first"):
+        scorer = DifficultyScorer(definition, combination, text_weight, seed=args.seed)
+        if "difficulty" in pairs.column_names:
+            _warn_of_scores(scorer.describe(), data_dir)
+        else:
+            for name in scorer.definition:
+                check_size(name, len(pairs), scorer.settings)
     if args.needs_suspects and WRONG_PROBABILITY not in pairs.column_names and len(pairs) < MIN_PAIRS:
         raise ValueError(f"finding suspects needs at least {MIN_PAIRS} pairs, got {len(pairs)}.")
+
+
+def _warn_of_scores(asked: Mapping[str, Any], data_dir: str | None) -> None:
+    """Warns of settings of the difficulty that are neither the defaults nor those of the pairs' scores."""
+    summary = Path(data_dir or "") / "summary.json"
+    scored = json.loads(summary.read_text(encoding="utf-8")) if data_dir and summary.is_file() else {}
+    default = DifficultyScorer().describe()
+    unused = [
+        f"difficulty_{name} {asked[name]}"
+        for name in ("definition", "combination", "text_weight")
+        if asked[name] not in (default[name], scored.get(name))
+    ]
+    if unused:
+        logger.warning(
+            "The run reads the column 'difficulty' of the training pairs, so %s %s no effect. Remove the column, or "
+            "score the pairs so with class-hf score.",
+            ", ".join(unused),
+            "has" if len(unused) == 1 else "have",
+        )
 
 
 def rehearse(

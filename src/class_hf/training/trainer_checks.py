@@ -14,6 +14,7 @@ from class_hf.training.argument_checks import METRICS
 from class_hf.training.arguments import CurriculumTrainingArguments
 from class_hf.training.planning import column, column_names
 from class_hf.training.streams import is_stream
+from class_hf.training.without_effect import unused_settings, unused_without_order
 from class_hf.utils.suggestions import did_you_mean
 
 logger = logging.getLogger(__name__)
@@ -280,14 +281,18 @@ def _warn_of_batch(plan: CurriculumPlan, args: CurriculumTrainingArguments) -> N
 
 
 def warn_of_plan(plan: CurriculumPlan, rows: Any, args: CurriculumTrainingArguments) -> None:
-    """Warns of a plan that never admits or draws some pairs or is short, and of captions or molecules that are all
-    equal.
+    """Warns of arguments without effect, of a plan that never admits or draws some pairs or is short, and of captions
+    or molecules that are all equal.
 
     Args:
         plan: the plan of the run.
         rows: the training set.
         args: the arguments of the run.
     """
+    for sentence in unused_without_order(args):
+        logger.info("%s", sentence)
+    for sentence in unused_settings(args, plan):
+        logger.warning("%s", sentence)
     _warn_of_batch(plan, args)
     missing = plan.num_pairs - plan.num_left_out - max(plan.pool_sizes)
     if missing > 0:
