@@ -43,7 +43,13 @@ if not asks_for_help():  # these imports take seconds, and the help needs none o
     from class_hf.training.building import check_scoring, first_pairs, make_trainer, rehearse
     from class_hf.training.checkpoints import choose_checkpoint
     from class_hf.training.launch import print_once
-    from class_hf.training.output_folder import check_run_folder, refuse_inputs, remove_earlier_run, run_lock
+    from class_hf.training.output_folder import (
+        check_lock,
+        check_run_folder,
+        refuse_inputs,
+        remove_earlier_run,
+        run_lock,
+    )
     from class_hf.training.planning import outline_plan
     from class_hf.training.preparation import load_splits, prepare_splits
     from class_hf.training.progress import TrainingTable
@@ -77,9 +83,10 @@ def main(argv: list[str]) -> None:
     launch.set_up_cpu(args)
     launch.limit_progress_bars(args)
     refuse_inputs(output, [data_args.data_dir, data_args.dataset_name, *model_args.names()])
-    check_run_folder(output, resume=resume is not None, overwrite=run_args.overwrite or run_args.dry_run)
+    check_run_folder(output, resume=resume is not None, overwrite=run_args.overwrite)
     build_loss(model_args)  # a wrong backbone or loss fails before the data is loaded
     if run_args.dry_run:
+        check_lock(output)
         check_run(data_args, model_args, args)
         return
     with run_lock(output) if args.process_index == 0 else nullcontext(), host_watch.watching_hosts(args):

@@ -115,15 +115,26 @@ def test_the_cards_snippet_runs(trained, monkeypatch):
 
 
 def test_a_finished_run_is_not_overwritten(trained, recipe, data_dir):
-    with pytest.raises(ValueError, match="already holds a finished run"):
-        train(recipe, data_dir=data_dir, output_dir=trained)
+    names = sorted(trained.rglob("*"))
+    for words in ((), ("--dry_run",)):
+        with pytest.raises(ValueError, match="already holds a finished run"):
+            train(recipe, *words, data_dir=data_dir, output_dir=trained)
+    assert sorted(trained.rglob("*")) == names
 
 
 def test_dry_run_shows_the_plan_and_trains_nothing(recipe, data_dir, tmp_path, capsys):
-    train(recipe, "--dry_run", data_dir=data_dir, output_dir=tmp_path)
+    for _ in range(2):  # its picture is no obstacle to the next one
+        train(recipe, "--dry_run", data_dir=data_dir, output_dir=tmp_path)
     printed = capsys.readouterr().out
     assert "competence" in printed and "without the curriculum" in printed
     assert [path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.*")] == ["plots/dry_run_plan.png"]
+
+
+def test_a_dry_run_refuses_a_folder_that_another_process_writes(recipe, data_dir, tmp_path):
+    (tmp_path / "run.lock").write_text(json.dumps({"pid": 7, "host": "elsewhere"}))
+    for words in ((), ("--dry_run",), ("--dry_run", "--overwrite")):
+        with pytest.raises(ValueError, match="is written by process 7 on host elsewhere"):
+            train(recipe, *words, data_dir=data_dir, output_dir=tmp_path)
 
 
 REFUSED = {

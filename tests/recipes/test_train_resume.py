@@ -35,8 +35,9 @@ def test_resume_on_the_command_line(recipe, data_dir, tmp_path):
     assert (tmp_path / "plan.json").read_text() == plan and sorted(tmp_path.rglob("*")) == names
     train(recipe, "--dry_run", **given, resume_from_checkpoint="true")
     (tmp_path / "train_summary.json").unlink()
-    with pytest.raises(ValueError, match="holds an unfinished run"):
-        train(recipe, **given)
+    for words in ((), ("--dry_run",)):
+        with pytest.raises(ValueError, match="holds an unfinished run"):
+            train(recipe, *words, **given)
     with pytest.raises(ValueError, match="holds an unfinished run"):
         train(recipe, **given, resume_from_checkpoint="false")
 
@@ -45,8 +46,9 @@ def test_a_folder_with_other_files_needs_overwrite(recipe, data_dir, tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
     (tmp_path / "model.safetensors").write_text("another model")
     given = {"data_dir": data_dir, "output_dir": tmp_path, "max_steps": 2}
-    with pytest.raises(ValueError, match="holds other files"):
-        train(recipe, **given)
+    for words in ((), ("--dry_run",)):
+        with pytest.raises(ValueError, match="holds other files"):
+            train(recipe, *words, **given)
     assert (tmp_path / "model.safetensors").read_text() == "another model"
     train(recipe, "--overwrite", **given)
     assert (tmp_path / "notes.txt").read_text() == "mine" and (tmp_path / "train_summary.json").is_file()

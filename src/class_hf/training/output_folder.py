@@ -138,6 +138,35 @@ def remove_earlier_run(folder: Path) -> None:
             path.unlink(missing_ok=True)
 
 
+def check_lock(folder: Path) -> bool:
+    """Refuses a folder into which another process trains.
+
+    Args:
+        folder: the output folder; it need not exist.
+
+    Returns:
+        Whether this process holds the lock.
+
+    Raises:
+        OutputFolderError: if a living process holds the lock, or a process of another host.
+    """
+    path = folder / LOCK_NAME
+    holder = _read(path)
+    if holder is None:
+        return False
+    if all(holder.get(key) == value for key, value in _identity(os.getpid()).items()):
+        return True
+    if _lives(holder):
+        started = holder.get("started")
+        if isinstance(started, int | float):
+            started = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(started))
+        raise OutputFolderError(
+            f"{folder} is written by process {holder.get('pid')} on host {holder.get('host')} (since {started}). "
+            f"Wait for it, stop it, or choose another --output_dir. If it is dead, remove {path}."
+        )
+    return False
+
+
 @contextmanager
 def run_lock(folder: Path) -> Iterator[None]:
     """Keeps other processes from training into the same folder.
@@ -162,24 +191,12 @@ def run_lock(folder: Path) -> Iterator[None]:
     created = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / LOCK_NAME
-    identity = _identity(os.getpid())
     with _alone(folder):
-        holder = _read(path)
-        nested = holder is not None and all(
-            holder.get(key) == identity[key] for key in ("pid", "host", "process_start")
-        )
-        if holder is not None and not nested and _lives(holder):
-            started = holder.get("started")
-            if isinstance(started, int | float):
-                started = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(started))
-            raise OutputFolderError(
-                f"{folder} is written by process {holder.get('pid')} on host {holder.get('host')} (since {started}). "
-                f"Wait for it, stop it, or choose another --output_dir. If it is dead, remove {path}."
-            )
+        nested = check_lock(folder)
         if path.exists() and not nested:
             _remove_half_written(folder)
         if not nested:
-            path.write_text(json.dumps({**identity, "started": time.time()}), encoding="utf-8")
+            path.write_text(json.dumps({**_identity(os.getpid()), "started": time.time()}), encoding="utf-8")
     try:
         yield
     finally:
