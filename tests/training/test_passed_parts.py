@@ -28,7 +28,7 @@ from class_hf import (
 )
 from class_hf.curriculum.settings import PlanSettings
 from class_hf.evaluation.embedding import _distinct
-from class_hf.hub.loading import check_buckets
+from class_hf.hub.matching import check_parts
 from class_hf.training.passed_parts import check_precision
 from class_hf.training.streams import PlannedStream
 
@@ -165,14 +165,14 @@ def test_a_tokenizer_with_another_number_of_ids_is_refused(processor, tmp_path):
     with pytest.raises(
         ValueError, match=r"the tokenizer hashes to 64 ids \(num_buckets\), but its tower has 512 rows"
     ):
-        check_buckets(tiny_model(), wrong)
+        check_parts(tiny_model(), wrong)
     tiny_model().save_pretrained(tmp_path), wrong.save_pretrained(tmp_path)
     with pytest.raises(ValueError, match="cannot be loaded: the tokenizer hashes to 64 ids"):
         Encoder.from_pretrained(str(tmp_path))
     fused = MoleculeFusedConfig(fingerprint_config={"num_buckets": 100})
     model = SimpleNamespace(config=SimpleNamespace(molecule_config=fused))
     with pytest.raises(ValueError, match="the feature extractor hashes to 65,536 ids .* has 100 rows"):
-        check_buckets(model, SimpleNamespace(feature_extractor=MoleculeFusedFeatureExtractor()))
+        check_parts(model, SimpleNamespace(feature_extractor=MoleculeFusedFeatureExtractor()))
 
 
 def test_a_folder_has_no_revision(saved_model):
@@ -227,7 +227,7 @@ def test_fractions_of_whole_numbers_are_not_cut(tmp_path, name):
 @pytest.mark.parametrize("name", ("epochs", "batch_size", "seed", "stages", "group_size", "max_steps"))
 def test_a_plan_cuts_no_fractions(name):
     with pytest.raises(ValueError, match="is 2.5; expected a whole number"):
-        PlanSettings(**{"epochs": 2, "batch_size": 2, name: 2.5})
+        PlanSettings(**{"epochs": 2, "batch_size": 2, "pacing": "stages", name: 2.5})
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from safetensors import safe_open
 from transformers import AutoModel, AutoProcessor, PreTrainedModel
 from transformers.utils import SAFE_WEIGHTS_NAME, cached_file
 
+from class_hf.hub.matching import check_parts
 from class_hf.utils.messages import one_line
 from class_hf.utils.plugins import load_remembered_modules
 from class_hf.utils.protocols import Processor
@@ -230,34 +231,7 @@ def _check_kind(model: PreTrainedModel, processor: Any) -> None:
             f"it holds {type(model).__name__} with {type(processor).__name__}, which is no text-molecule model. Give "
             "the output folder of a training."
         )
-    check_buckets(model, processor)
-
-
-def check_buckets(model: Any, processor: Any) -> None:
-    """Checks that tokenizer and featurizer hash to as many ids as the towers have rows.
-
-    Args:
-        model: the model. Models without such towers pass.
-        processor: its processor.
-
-    Raises:
-        ValueError: if they hash to another number of ids: the features of the one have no meaning for the other.
-    """
-    config, extractor = getattr(model, "config", None), getattr(processor, "feature_extractor", None)
-    molecule = getattr(config, "molecule_config", None)
-    fused = getattr(extractor, "names_extractor", None), getattr(molecule, "fingerprint_config", None)
-    sides = (
-        ("tokenizer", getattr(processor, "tokenizer", None), getattr(config, "text_config", None)),
-        ("feature extractor", extractor, molecule),
-        ("feature extractor", *fused),
-    )
-    for part_name, part, tower in sides:
-        own, rows = getattr(part, "num_buckets", None), getattr(tower, "num_buckets", None)
-        if own is not None and rows is not None and own != rows:
-            raise ValueError(
-                f"the {part_name} hashes to {own:,} ids (num_buckets), but its tower has {rows:,} rows. Make both "
-                "with the same num_buckets."
-            )
+    check_parts(model, processor)
 
 
 def short_message(error: BaseException | str) -> str:

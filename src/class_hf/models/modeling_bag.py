@@ -167,6 +167,7 @@ class LexicalModel(BagPreTrainedModel):
 
     config_class = LexicalConfig
     main_input_name = "input_ids"
+    input_names = ("input_ids", "text_offsets")
 
     def forward(self, input_ids: torch.Tensor, text_offsets: torch.Tensor) -> BaseModelOutputWithPooling:
         """Encodes captions.
@@ -194,6 +195,7 @@ class MoleculeFingerprintModel(BagPreTrainedModel):
 
     config_class = MoleculeFingerprintConfig
     main_input_name = "fragment_ids"
+    input_names = ("fragment_ids", "fragment_offsets")
 
     def forward(self, fragment_ids: torch.Tensor, fragment_offsets: torch.Tensor) -> BaseModelOutputWithPooling:
         """Encodes molecules.

@@ -37,6 +37,8 @@ class MoleculeFusedModel(PreTrainedModel):
     config_class = MoleculeFusedConfig
     base_model_prefix = "molecule_fused"
     main_input_name = "fragment_ids"
+    input_names = MoleculeFingerprintModel.input_names
+    optional_input_names = (*MoleculeGraphModel.input_names, "minimol_features")  # named structures have none of them
     supports_gradient_checkpointing = True  # of the graph's layers
     _no_split_modules = ["MoleculeGraphLayer"]
 

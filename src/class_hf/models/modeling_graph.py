@@ -269,6 +269,7 @@ class MoleculeGraphModel(PreTrainedModel):
     config_class = MoleculeGraphConfig
     base_model_prefix = "molecule_graph"
     main_input_name = "atom_features"
+    input_names: tuple[str, ...] = ("atom_features", "atom_counts", "bond_index", "bond_features")
     supports_gradient_checkpointing = True
     _no_split_modules = ["MoleculeGraphLayer"]
 

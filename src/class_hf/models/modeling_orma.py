@@ -23,7 +23,7 @@ from .configuration_text_molecule import MOLECULE_PREFIX
 from .graph_environments import MoleculeGraph
 from .modeling_graph import MoleculeGraphModel, multi_hot
 from .modeling_text_molecule import TextMoleculeDualEncoderModel, split_inputs
-from .modeling_towers import resolve_tower
+from .modeling_towers import check_tower_inputs, resolve_tower
 from .ragged_text import check_length, mean_pool, padded_chunks
 from .token_alignment import MoleculeStates, TextStates, pair_scores
 
@@ -68,6 +68,7 @@ class OrmaGraphModel(MoleculeGraphModel):
 
     config_class = OrmaGraphConfig
     base_model_prefix = "orma_graph"
+    input_names = (*MoleculeGraphModel.input_names, "motif_atoms", "motif_sizes", "motif_counts")
 
     def __init__(self, config: OrmaGraphConfig) -> None:
         super().__init__(config)
@@ -231,6 +232,7 @@ class OrmaModel(TextMoleculeDualEncoderModel):
         """The graph tower's [`OrmaGraphOutput`]."""
         if "pooled" in inputs:
             raise ValueError("molecule_pooled holds one vector per molecule; ORMA needs its atoms and motifs.")
+        check_tower_inputs(self.molecule_model, inputs)
         return self.molecule_model(**inputs)
 
     def _embed(self, projection: nn.Module, states: torch.Tensor) -> torch.Tensor:

@@ -15,6 +15,7 @@ from .configuration_text2mol import Text2MolConfig, Text2MolMoleculeConfig
 from .modeling_bag import sum_bags
 from .modeling_graph import degree_scale, segment_mean, sum_over_neighbours
 from .modeling_text_molecule import TextMoleculeDualEncoderModel, TextMoleculeDualEncoderOutput, split_inputs
+from .modeling_towers import check_tower_inputs
 
 
 class GraphConvolution(nn.Module):
@@ -59,6 +60,7 @@ class Text2MolMoleculeModel(PreTrainedModel):
     config_class = Text2MolMoleculeConfig
     base_model_prefix = "text2mol_molecule"
     main_input_name = "fragment_ids"
+    input_names = ("fragment_ids", "fragment_counts", "atom_counts", "bond_index")
 
     def __init__(self, config: Text2MolMoleculeConfig):
         super().__init__(config)
@@ -234,6 +236,7 @@ class Text2MolModel(TextMoleculeDualEncoderModel):
         """One vector per caption or molecule, (B, H)."""
         if tower is not self.molecule_model:
             return super()._pooled(tower, inputs, frozen)
+        check_tower_inputs(tower, inputs)
         with torch.set_grad_enabled(torch.is_grad_enabled() and not frozen):
             return tower(**inputs).pooler_output
 

@@ -21,7 +21,7 @@ from .configuration_text_molecule import (
 )
 from .dropout import FastDropout
 from .modeling_bag import embed_bags
-from .modeling_towers import TOWER_MODELS, build_tower, resolve_tower
+from .modeling_towers import TOWER_MODELS, build_tower, check_tower_inputs, resolve_tower
 from .ragged_text import encode_ragged, mean_pool
 
 _CONTEXT_SIZE = 128  # width of the embeddings of the tokens around a name
@@ -300,12 +300,12 @@ class TextMoleculeDualEncoderModel(PreTrainedModel):
 
     def _pooled(self, tower: PreTrainedModel, inputs: dict[str, Any], frozen: bool) -> torch.Tensor:
         """One vector per caption or molecule, (B, H), from a tower of any kind."""
+        check_tower_inputs(tower, inputs)
         with torch.set_grad_enabled(torch.is_grad_enabled() and not frozen):
             if tower.config.model_type in TOWER_MODELS:
                 return tower(**inputs).pooler_output
             if "text_offsets" in inputs:
-                chunk_size = self.config.tower_chunk_size
-                return encode_ragged(tower, inputs["input_ids"], inputs["text_offsets"], chunk_size)
+                return encode_ragged(tower, inputs["input_ids"], inputs["text_offsets"], self.config.tower_chunk_size)
             return mean_pool(tower(**inputs).last_hidden_state, inputs.get("attention_mask"))
 
     def pooled_text(self, **text_inputs: torch.Tensor) -> torch.Tensor:

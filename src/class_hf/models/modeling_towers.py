@@ -1,6 +1,7 @@
 """Builds the text tower and the molecule tower of a dual encoder."""
 
 import inspect
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -26,6 +27,8 @@ TOWER_MODELS: dict[str, type[PreTrainedModel]] = {
     MoleculeGraphConfig.model_type: MoleculeGraphModel,
     MoleculeFusedConfig.model_type: MoleculeFusedModel,
 }
+# What a transformer reads of a ragged batch.
+TEXT_INPUTS = ("input_ids", "text_offsets")
 
 
 def build_tower(config: PreTrainedConfig) -> PreTrainedModel:
@@ -90,6 +93,39 @@ def resolve_tower(tower: str | PreTrainedConfig | PreTrainedModel, **config_kwar
         return model_class.from_pretrained(tower, config=config, dtype=torch.float32)
     options = {**_attention_argument(config), **_pooler_argument(config)}
     return AutoModel.from_pretrained(tower, config=config, dtype=torch.float32, **options)
+
+
+def check_tower_inputs(tower: Any, inputs: Iterable[str]) -> None:
+    """Refuses inputs that a tower does not read, such as those of the processor of another model.
+
+    Args:
+        tower: one of this package's towers, or a transformer.
+        inputs: names of the tensors, without a prefix.
+
+    Raises:
+        ValueError: if a name is missing or not read.
+
+    Example:
+
+    >>> tower = build_tower(LexicalConfig(num_buckets=10, hidden_size=4))
+    >>> check_tower_inputs(tower, ["input_ids", "attention_mask"])  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    ...
+    ValueError: LexicalModel reads input_ids, text_offsets, but the batch has input_ids, attention_mask. Prepare ...
+    """
+    names, optional = list(inputs), getattr(tower, "optional_input_names", ())
+    reads = getattr(tower, "input_names", None)
+    if reads is None:  # a transformer; it checks further names itself
+        if "input_ids" in names or "inputs_embeds" in names:
+            return
+        reads = TEXT_INPUTS
+    elif not [name for name in reads if name not in names]:
+        if not [name for name in names if name not in reads and name not in optional]:
+            return
+    raise ValueError(
+        f"{type(tower).__name__} reads {', '.join([*reads, *optional])}, but the batch has {', '.join(names)}. "
+        "Prepare it with the model's own processor."
+    )
 
 
 def _attention_argument(config: PreTrainedConfig) -> dict[str, str]:

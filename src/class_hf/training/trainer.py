@@ -17,7 +17,7 @@ from class_hf.curriculum.plan import CurriculumPlan
 from class_hf.curriculum.sampler import CurriculumSampler
 from class_hf.data.collator import ChunkedCollator, TextMoleculeCollator
 from class_hf.evaluation.retrieval_evaluator import RetrievalEvaluator
-from class_hf.hub.loading import check_buckets
+from class_hf.hub.matching import check_parts
 from class_hf.losses.contrastive import ContrastiveLoss
 from class_hf.losses.grad_cache import cached_gradient_loss
 from class_hf.training.arguments import CurriculumTrainingArguments
@@ -276,7 +276,7 @@ class CurriculumTrainer(ResumingTrainer):
             with lock, self._interrupt:
                 self._follow_arguments()
                 check_precision(self.model, uses_deepspeed=self.is_deepspeed_enabled)
-                check_buckets(self.model, self.processing_class)
+                check_parts(self.model, self.processing_class)
                 checkpoint, state = self.restore(resume_from_checkpoint or None)
                 if checkpoint is not None:
                     self.curriculum.intensity.load_state_dict(state["intensity"])
