@@ -1,6 +1,7 @@
 """What a trainer is given has an effect, or is refused by name: arguments, data, metrics, callbacks, functions."""
 
 # ruff: noqa: F811 (fixtures)
+import json
 import math
 
 import datasets
@@ -133,6 +134,18 @@ def test_compute_metrics_is_called_with_the_embeddings(make):
     trainer.train()
     logged = [entry for entry in trainer.state.log_history if "eval_mrr" in entry]
     assert len(logged) == 4 and all(entry["eval_accuracy"] == entry["eval_hits@1"] for entry in logged)
+
+
+@pytest.mark.parametrize("returned", (None, 0.5, np.float32(0.5), [("accuracy", 0.5)], {1: 0.5}), ids=repr)
+def test_compute_metrics_returns_metrics_by_name(make, returned):
+    with pytest.raises(ValueError, match=r"^compute_metrics returned .*; expected a dict of names and numbers"):
+        make(given={"compute_metrics": lambda prediction: returned}).evaluate()
+
+
+def test_metrics_of_numpy_and_torch_are_numbers(make):
+    returned = {"mean": np.float32(0.5), "best": torch.tensor(2)}
+    metrics = make(given={"compute_metrics": lambda prediction: returned}).evaluate()
+    assert json.loads(json.dumps(metrics))["eval_mean"] == 0.5 and metrics["eval_best"] == 2
 
 
 @pytest.mark.parametrize(

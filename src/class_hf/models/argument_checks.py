@@ -1,5 +1,6 @@
 """Checks of arguments that users set in configuration files and on the command line."""
 
+import dataclasses
 import difflib
 import inspect
 import math
@@ -62,6 +63,34 @@ def check_misspelt(function: Callable[..., Any], names: Iterable[str]) -> None:
         near = difflib.get_close_matches(name, known, n=1, cutoff=0.8)
         if near and name not in known:
             raise ValueError(f"{function.__name__} has no argument {name!r}; did you mean {near[0]!r}?")
+
+
+def check_misspelt_fields(config: Any, names: Iterable[str]) -> None:
+    """Refuses further fields of a configuration whose names are almost those of its own fields.
+
+    transformers keeps every further field, so a saved configuration may have any. A misspelt one would have no effect.
+
+    Args:
+        config: the configuration.
+        names: the further fields.
+
+    Raises:
+        ValueError: with the first such field, and the field of the configuration.
+
+    Example:
+
+    >>> from class_hf import LexicalConfig
+    >>> LexicalConfig(hiden_size=64)
+    Traceback (most recent call last):
+    ...
+    ValueError: LexicalConfig has no field 'hiden_size'; did you mean 'hidden_size'?
+    """
+    kind = type(config)
+    known = [field.name for field in dataclasses.fields(kind)]
+    for name in names:
+        near = difflib.get_close_matches(name, known, n=1, cutoff=0.8)
+        if near and name not in known and name not in kind.attribute_map and not hasattr(kind, name):
+            raise ValueError(f"{kind.__name__} has no field {name!r}; did you mean {near[0]!r}?")
 
 
 def check_integer(name: str, value: Any, least: int) -> int:

@@ -3,7 +3,7 @@
 from huggingface_hub.dataclasses import strict
 from transformers import PreTrainedConfig
 
-from .argument_checks import check_integer, check_number
+from .argument_checks import check_integer, check_misspelt_fields, check_number
 
 # Name and number of categories of each column, in column order. The layout is defined here and not with the feature
 # extractor, so that loading a configuration needs no RDKit. A change makes old checkpoints and cached features
@@ -83,6 +83,7 @@ class MoleculeGraphConfig(PreTrainedConfig):
     layer_norm_eps: float = 1e-5
 
     def __post_init__(self, **kwargs):
+        check_misspelt_fields(self, kwargs)
         # JSON has no tuples, and a loaded configuration must equal the saved one.
         self.atom_feature_sizes = tuple(self.atom_feature_sizes)
         self.bond_feature_sizes = tuple(self.bond_feature_sizes)

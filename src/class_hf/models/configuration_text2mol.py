@@ -1,9 +1,11 @@
 """Configuration of Text2Mol and of its molecule tower."""
 
+from typing import Any
+
 from huggingface_hub.dataclasses import strict
 from transformers import PreTrainedConfig
 
-from .argument_checks import check_integer, check_number
+from .argument_checks import check_integer, check_misspelt_fields, check_number
 from .configuration_text_molecule import TextMoleculeDualEncoderConfig
 
 MOLECULE_TYPES = ("mlp", "gcn")
@@ -42,6 +44,10 @@ class Text2MolMoleculeConfig(PreTrainedConfig):
     num_convolutions: int = 3
     train_embeddings: bool = True
     initializer_range: float = 0.1
+
+    def __post_init__(self, **kwargs: Any) -> None:
+        check_misspelt_fields(self, kwargs)
+        super().__post_init__(**kwargs)
 
     def validate_architecture(self) -> None:
         """Checks the ranges of all values; called by `@strict`."""

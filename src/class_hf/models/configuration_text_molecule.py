@@ -6,7 +6,7 @@ from typing import Any
 from huggingface_hub.dataclasses import strict
 from transformers import AutoConfig, PreTrainedConfig
 
-from .argument_checks import check_integer, check_number
+from .argument_checks import check_integer, check_misspelt_fields, check_number
 from .configuration_graph import MoleculeGraphConfig
 
 # Names of a batch. An input with this prefix goes to the molecule tower, which receives it without the prefix.
@@ -47,6 +47,10 @@ class BagConfig(PreTrainedConfig):
     dropout: float | int = 0.1
     token_dropout: float | int = 0.0
     initializer_range: float = 0.02
+
+    def __post_init__(self, **kwargs: Any) -> None:
+        check_misspelt_fields(self, kwargs)
+        super().__post_init__(**kwargs)
 
     def validate_ranges(self):
         """Checks the ranges of all values; called by `@strict`."""
@@ -118,6 +122,7 @@ class MoleculeFusedConfig(PreTrainedConfig):
     minimol_dropout: float | int = 0.2
 
     def __post_init__(self, **kwargs: Any) -> None:
+        check_misspelt_fields(self, kwargs)
         for name, config in (("fingerprint_config", MoleculeFingerprintConfig), ("graph_config", MoleculeGraphConfig)):
             value = getattr(self, name)
             if not isinstance(value, PreTrainedConfig):
@@ -233,6 +238,7 @@ class TextMoleculeDualEncoderConfig(PreTrainedConfig):
     initializer_range: float = 0.02
 
     def __post_init__(self, **kwargs):
+        check_misspelt_fields(self, kwargs)
         self.text_config = tower_config(self.text_config or LexicalConfig(), "text_config")
         self.molecule_config = tower_config(self.molecule_config or MoleculeFingerprintConfig(), "molecule_config")
         super().__post_init__(**kwargs)

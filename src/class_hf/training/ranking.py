@@ -5,12 +5,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from transformers import EvalPrediction
+from transformers.trainer_utils import denumpify_detensorize
 
 from class_hf.evaluation.retrieval_evaluator import RetrievalEvaluator
 from class_hf.training.argument_checks import METRICS
 from class_hf.training.costs import cpu_seconds
 from class_hf.training.publishing import PublishingTrainer
 from class_hf.utils.in_memory import as_table
+from class_hf.utils.messages import one_line
 
 
 class RankingTrainer(PublishingTrainer):
@@ -109,13 +111,19 @@ class RankingTrainer(PublishingTrainer):
         )
 
     def _own_metrics(self, evaluator: RetrievalEvaluator, prefix: str) -> dict[str, float]:
-        """The metrics of `compute_metrics`, with the prefix."""
+        """The metrics of `compute_metrics`, with the prefix. Raises ValueError if it returns no metrics by name."""
         assert self.model is not None
         arrays = {name: tensor.float().cpu().numpy() for name, tensor in evaluator.embeddings(self.model).items()}
         labels = arrays.pop("gold").astype(int)
         assert self.compute_metrics is not None
         prediction = EvalPrediction(predictions=arrays, label_ids=labels)  # type: ignore[arg-type]  # a mapping
         values = self.compute_metrics(prediction)
+        if not isinstance(values, Mapping) or not all(isinstance(name, str) for name in values):
+            raise ValueError(
+                f"compute_metrics returned {one_line(repr(values), 60)}, a {type(values).__name__}; expected a dict "
+                'of names and numbers, such as {"accuracy": 0.5}.'
+            )
+        values = denumpify_detensorize(values)  # numbers that JSON can hold, as the Trainer does
         return {name if name.startswith(f"{prefix}_") else f"{prefix}_{name}": value for name, value in values.items()}
 
 
