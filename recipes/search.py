@@ -159,9 +159,14 @@ def search(
     """The hits of one query, or a list of hits for each of several."""
     if args.captions:
         return index.search_captions(queries, args.k)
-    if args.smiles is not None:
-        return index.search(smiles=args.smiles, k=args.k, filters=filters)
-    return index.search(queries, k=args.k, filters=filters, query_bank=bank)
+    try:
+        if args.smiles is not None:
+            return index.search(smiles=args.smiles, k=args.k, filters=filters)
+        return index.search(queries, k=args.k, filters=filters, query_bank=bank)
+    except TimeoutError as error:
+        if filters.substructure is None:
+            raise
+        raise TimeoutError(f"{error} --time_limit sets the limit.") from error
 
 
 if __name__ == "__main__":

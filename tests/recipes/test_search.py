@@ -190,6 +190,12 @@ def test_filters_by_column_score_and_stereo(search):
     search("a thiol", "--substructure", "[$([C@H](N)(C)CCC)]", "--ignore_stereo")
 
 
+def test_the_time_limit_of_a_substructure_is_named(search):
+    words = ("--substructure", "C", "--time_limit", "0.001")
+    with pytest.raises(TimeoutError, match="limit of 0.001 s. .* other filters. --time_limit sets the limit.$"):
+        search("a thiol", *words)
+
+
 def test_an_index_is_verified_and_changed(saved_model, molecules, tmp_path, capsys):
     molecules.select(range(20)).to_csv(tmp_path / "a.csv")
     molecules.select(range(20, 28)).to_csv(tmp_path / "b.csv")

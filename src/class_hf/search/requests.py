@@ -9,7 +9,7 @@ import numpy as np
 
 from class_hf.search.query import MAX_SMILES, Hit, MoleculeFilter, check_description, check_notation
 from class_hf.search.stores.base import Found, VectorStore
-from class_hf.search.substructure import check_smiles, first_matches, has_stereo, requirements
+from class_hf.search.substructure import check_smiles, first_matches, has_stereo, out_of_time, requirements
 
 
 class QueryEncoder(Protocol):
@@ -148,7 +148,10 @@ def _with_substructure(store: VectorStore, vector: np.ndarray, request: SearchRe
         if fresh:
             remaining = max(end - monotonic(), 0.001)
             smiles = [found.smiles for found in fresh]
-            places = first_matches(smarts, smiles, k - len(matching), remaining, filters.use_stereo)
+            try:
+                places = first_matches(smarts, smiles, k - len(matching), remaining, filters.use_stereo)
+            except TimeoutError:
+                raise out_of_time("substructure", smarts, filters.time_limit) from None  # not what remained of it
             matching += [fresh[place] for place in places]
         if len(matching) >= k or len(ranked) < count:
             return matching

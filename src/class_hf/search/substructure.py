@@ -139,10 +139,7 @@ def _ask(question: dict[str, Any], name: str, value: str, time_limit: float) -> 
             check=False,
         )
     except subprocess.TimeoutExpired:
-        raise TimeoutError(
-            f"{name} {_shorten(value)} takes longer than the time limit of {time_limit:g} s. Simplify it, narrow the "
-            "search by other filters, or raise the limit."
-        ) from None
+        raise out_of_time(name, value, time_limit) from None
     if process.returncode != 0:
         raise ValueError(
             f"{name} {_shorten(value)} cannot be used: RDKit crashed on it (status {process.returncode}). Simplify it."
@@ -151,6 +148,21 @@ def _ask(question: dict[str, Any], name: str, value: str, time_limit: float) -> 
     if "error" in answer:
         raise ValueError(answer["error"])
     return answer["answer"]
+
+
+def out_of_time(name: str, value: str, time_limit: float) -> TimeoutError:
+    """The error of an input that takes too long. Its readers may be unable to raise the limit.
+
+    Args:
+        name: `substructure` or `smiles`.
+        value: the input.
+        time_limit: seconds.
+
+    >>> str(out_of_time("smiles", "CCO", 10.0))
+    "smiles 'CCO' takes longer than the time limit of 10 s. Simplify it."
+    """
+    advice = "Simplify it, or narrow the search by other filters." if name == "substructure" else "Simplify it."
+    return TimeoutError(f"{name} {_shorten(value)} takes longer than the time limit of {time_limit:g} s. {advice}")
 
 
 def _shorten(text: str) -> str:

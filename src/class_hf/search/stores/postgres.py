@@ -36,6 +36,7 @@ from class_hf.search.stores.postgres_tables import (
     sql_of,
 )
 from class_hf.search.stores.stored_columns import query_vectors, with_penalties
+from class_hf.search.substructure import out_of_time
 
 _PAGE = 10_000  # rows that are read at a time
 
@@ -166,10 +167,7 @@ class PostgresStore:
             except psycopg.errors.QueryCanceled:
                 if filters is None or not has_limit:
                     raise
-                raise TimeoutError(
-                    f"substructure {filters.substructure!r} takes longer than the time limit of "
-                    f"{filters.time_limit:g} s. Simplify it, narrow the search by other filters, or raise the limit."
-                ) from None
+                raise out_of_time("substructure", str(filters.substructure), filters.time_limit) from None
 
     @contextmanager
     def _reconnected(self) -> Iterator[None]:
