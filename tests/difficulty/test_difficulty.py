@@ -5,6 +5,7 @@ import pickle
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -281,6 +282,15 @@ def test_a_definition_of_the_users_own_scores_like_the_packages(users_module):
     mapped = Dataset.from_dict(NEW).map(scorer, batched=True)
     assert mapped["difficulty"][:] == scorer(NEW)["difficulty"]
     assert DifficultyScorer(["users_definitions:Length", "complexity"]).fit(TRAIN).is_fitted
+
+
+def test_scores_in_the_cache_depend_on_the_code_of_a_definition(users_module):
+    """`datasets` keeps the result of `map` under a hash of the scorer, in which a class is only a name."""
+    definition = ["users_definitions:Length", "complexity"]
+    before, same = (Hasher.hash(DifficultyScorer(definition).fit(TRAIN)) for _ in range(2))
+    file = Path(sys.modules["users_definitions"].__file__)
+    file.write_text(file.read_text() + "# another way to count\n")
+    assert before == same != Hasher.hash(DifficultyScorer(definition).fit(TRAIN))
 
 
 @pytest.mark.parametrize(

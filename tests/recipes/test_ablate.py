@@ -135,6 +135,29 @@ def test_alignment_is_scored_by_seed(place):
     assert runner.score_for_run(values, place.output).name == "alignment+complexity-mean-text_0.25-seed_3"
 
 
+def test_the_code_of_a_definition_belongs_to_its_scores(quick, monkeypatch):
+    module = quick.folder / "mine_of_study.py"
+    module.write_text("class Mine:\n    fit = score = staticmethod(len)\n")
+    monkeypatch.syspath_prepend(quick.folder)
+    study = read_study(
+        quick.write(arms={"own": {"difficulty_definition": ["mine_of_study:Mine"]}, "none": ARMS["none"]})
+    )
+    runs = [Planned(arm, 0) for arm in ("own", "none")]
+    for run in runs:
+        runner.train(study, run, quick.output, [sys.executable, str(quick.folder / "stub.py")])
+        runner.check_unchanged(study, run, quick.output)
+    module.write_text(module.read_text().replace("len", "sum"))
+    with pytest.raises(
+        ValueError, match=r"other settings \(other code of difficulty_definition \['mine_of_study:Mine'"
+    ):
+        runner.check_unchanged(study, runs[0], quick.output)
+    runner.check_unchanged(study, runs[1], quick.output)
+    runner.train(study, runs[0], quick.output, [sys.executable, str(quick.folder / "stub.py")])
+    runner.check_unchanged(study, runs[0], quick.output)
+    names = sorted(path.name for path in (quick.output / "difficulty").glob("mine*"))
+    assert len(names) == 2 and all("mine_of_study:Mine-mean-code_" in name for name in names)
+
+
 def test_finished_runs_are_skipped(place):
     place.run("--arms", "none", "random", "--seeds", "1", "--keep_models")
     assert place.calls() == ["none/seed_1", "random/seed_1"]

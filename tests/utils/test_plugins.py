@@ -1,10 +1,11 @@
 """Objects named as package.module:Name are loaded, and each mistake has one line that says what to do."""
 
 import sys
+from pathlib import Path
 
 import pytest
 
-from class_hf.utils.plugins import is_object_path, load_object
+from class_hf.utils.plugins import code_digest, is_object_path, load_object
 
 
 @pytest.fixture
@@ -19,6 +20,14 @@ def module(tmp_path, monkeypatch):
 def test_objects_and_their_attributes_are_loaded(module):
     assert load_object("users_module:Length").__name__ == "Length"
     assert load_object("users_module:Length.fit").__name__ == "fit"
+
+
+def test_the_digest_of_code_follows_the_file(module):
+    before = code_digest("users_module:Length")
+    assert before == code_digest(["alignment", "users_module:Length"]) == code_digest(["users_module:Length.fit"])
+    assert code_digest("sys:path") and code_digest("alignment") == code_digest([]) == ""
+    Path(sys.modules["users_module"].__file__).write_text("class Length: ...\n")
+    assert code_digest("users_module:Length") != before
 
 
 def test_a_module_of_the_current_folder_is_loaded(tmp_path, monkeypatch):

@@ -23,6 +23,7 @@ from class_hf.difficulty.ranks import rank_among
 from class_hf.difficulty.suspects import Suspects, find_suspects
 from class_hf.utils.json_text import JsonValue
 from class_hf.utils.numbers import share
+from class_hf.utils.plugins import code_digest
 from class_hf.utils.suggestions import check_choice
 
 __all__ = ["COLUMNS", "DEFINITIONS", "DIFFICULTY_COLUMNS", "DifficultyScorer", "score_dataset"]
@@ -191,6 +192,8 @@ class DifficultyScorer:
         ids = name_pairs(ids, smiles, descriptions, self._repeated)
         for name in self.definition:
             check_size(name, len(ids), self.settings)
+        # `datasets` caches scores by the pickle of this object, which names the user's own classes and not their code.
+        self._code = code_digest(self.definition)
         # In the order of their ids, so that shuffled rows give the same state, bit for bit.
         order = sorted(range(len(ids)), key=ids.__getitem__)
         ids, smiles, descriptions = ([column[row] for row in order] for column in (ids, smiles, descriptions))

@@ -26,8 +26,12 @@ from class_hf.studies.results import REFERENCE
 from class_hf.training.checkpoints import last_complete_checkpoint
 from class_hf.training.output_folder import OutputFolderError, run_lock
 from class_hf.utils.files import write_json, write_text
+from class_hf.utils.plugins import code_digest
 
 TRAIN, SCORE = (recipes_folder() / name for name in ("train.py", "score.py"))
+
+# In the name of a folder with scores, before the hash of the code of a definition of the user's own.
+_CODE = "-code_"
 
 
 class RunFailed(ValueError):
@@ -166,7 +170,11 @@ def list_differences(file: Path, values: dict[str, Any]) -> str:
     old = read_mapping(file, "the settings") if file.is_file() else {}
     # The path of the scored data depends on the other settings and on the folder of the study.
     keys = [key for key in {**old, **values} if key not in DATA_SOURCES and old.get(key) != values.get(key)]
-    return ", ".join(f"{key} {old.get(key)!r} -> {values.get(key)!r}" for key in keys)
+    changes = [f"{key} {old.get(key)!r} -> {values.get(key)!r}" for key in keys]
+    code = str(old.get("data_dir")).partition(_CODE)[2]  # of the definition with which its data were scored
+    if code and not changes and code != code_digest(values["difficulty_definition"]):
+        changes = [f"other code of difficulty_definition {values['difficulty_definition']!r}"]
+    return ", ".join(changes)
 
 
 def _settings_file(folder: Path) -> Path:
@@ -343,6 +351,8 @@ def score_for_run(values: dict[str, Any], output: Path) -> Path:
     if "alignment" in definition or suspects:  # only these are random
         name += f"-seed_{values['seed']}"
         options += ["--seed", str(values["seed"])]
+    if code := code_digest(definition):
+        name += f"{_CODE}{code}"
     folder = output / "difficulty" / name
     # The rows of the reference are checked already. The new columns replace its own.
     score(folder, ["--data_dir", str(reference), *options])

@@ -14,6 +14,7 @@ from class_hf.difficulty.scorer import COLUMNS, DIFFICULTY_COLUMNS, DifficultySc
 from class_hf.training.launch import print_once
 from class_hf.utils.column_names import WRONG_PROBABILITY
 from class_hf.utils.distributed import world_size
+from class_hf.utils.plugins import is_object_path
 
 SPLITS = ("train", "validation")
 DIFFICULTY_FILE = "difficulty.npz"
@@ -96,12 +97,16 @@ def add_difficulty(
         Both splits with `text_difficulty`, `molecule_difficulty` and `difficulty`.
     """
     message: list[Any] = [None]
+    definitions = [definition] if isinstance(definition, str) else list(definition)
     if args.process_index == 0:
         if saved is not None and saved.is_file():
             with np.load(saved) as arrays:
                 message = [dict(arrays)]
+            if own := [name for name in definitions if is_object_path(name)]:
+                print_once(
+                    args, f"difficulty of {saved}: later changes of the code of {', '.join(own)} have no effect"
+                )
         else:
-            definitions = [definition] if isinstance(definition, str) else list(definition)
             print_once(args, f"scoring difficulty: {', '.join(definitions)}")
             started = time.perf_counter()
             scorer = DifficultyScorer(

@@ -1,8 +1,11 @@
 """Loads an object that a user names as `package.module:Name`."""
 
+import hashlib
 import importlib
 import os
 import sys
+from collections.abc import Iterable
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -55,6 +58,32 @@ def load_module(name: str, path: str | None = None) -> ModuleType:
         raise ImportError(
             f"{path!r}: importing {name} raised {type(error).__name__}: {one_line(error)}. Check that module."
         ) from error
+
+
+def code_digest(names: str | Iterable[str]) -> str:
+    """A hash of the modules that define objects of the user's own. It changes if one of these files changes.
+
+    Args:
+        names: `package.module:Name`, one or several. Other names, such as `alignment`, are ignored.
+
+    Returns:
+        Eight hexadecimal digits; empty if no name has this form.
+
+    Raises:
+        ImportError: as for [`load_module`].
+
+    >>> code_digest(["alignment"]), len(code_digest(["alignment", "json:JSONDecoder"]))
+    ('', 8)
+    """
+    names = [names] if isinstance(names, str) else names
+    modules = dict.fromkeys(name.partition(":")[0] for name in names if is_object_path(name))
+    if not modules:
+        return ""
+    digest = hashlib.sha256()
+    for name in modules:
+        file = Path(getattr(load_module(name), "__file__", None) or "")
+        digest.update(file.read_bytes() if file.is_file() else b"")  # a built-in module has no file
+    return digest.hexdigest()[:8]
 
 
 def remember_module(name: str) -> None:
