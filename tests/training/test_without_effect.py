@@ -101,3 +101,7 @@ def test_a_difficulty_other_than_that_of_scored_pairs_is_named(tmp_path, prepare
     check_scoring(args, prepared, definition=["alignment"])
     check_scoring(arguments(tmp_path, curriculum_order="random"), prepared, **asked)
     assert not caplog.text
+    for content in ("{", "[]"):  # a file of another program
+        (tmp_path / "summary.json").write_text(content)
+        check_scoring(args, prepared, **asked, data_dir=str(tmp_path))
+    assert caplog.text.count(message) == 2

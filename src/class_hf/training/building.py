@@ -141,10 +141,18 @@ def check_scoring(
         raise ValueError(f"finding suspects needs at least {MIN_PAIRS} pairs, got {len(pairs)}.")
 
 
+def _read_summary(file: Path) -> dict[str, Any]:
+    """What `class-hf score` wrote about its scores; empty if the file is missing or of another program."""
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
 def _warn_of_scores(asked: Mapping[str, Any], data_dir: str | None) -> None:
     """Warns of settings of the difficulty that are neither the defaults nor those of the pairs' scores."""
-    summary = Path(data_dir or "") / "summary.json"
-    scored = json.loads(summary.read_text(encoding="utf-8")) if data_dir and summary.is_file() else {}
+    scored = _read_summary(Path(data_dir) / "summary.json") if data_dir else {}
     default = DifficultyScorer().describe()
     unused = [
         f"difficulty_{name} {asked[name]}"
