@@ -189,7 +189,7 @@ CHUNKED = {
 def test_chunked_batches_train_as_complete_ones(case, tmp_path):
     """Cached gradients through the Trainer, ragged molecules included; one all-reduce per step, not one per chunk."""
     processes, args = CHUNKED[case]
-    same = {"save_strategy": "no", "logging_steps": 1, "intensity_mode": "scheduled"}
+    same = {"save_strategy": "no", "logging_steps": 1, "intensity_mode": "scheduled", "intensity_momentum": 0.95}
     settings = {"dropout": 0.0}
     whole = dict(args, per_device_train_batch_size=args["per_device_train_batch_size"] * processes)
     whole.pop("forward_chunk_size")
