@@ -28,6 +28,7 @@ _numbers = itertools.count()
 @pytest.fixture(scope="module")
 def new_location(tmp_path_factory, request):
     """Gives a new location in a store by the name of the store."""
+
     def location(name):
         if name == "postgres":
             return request.getfixturevalue("postgres_server").location(f"tiny_{next(_numbers)}")
