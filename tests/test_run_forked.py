@@ -71,4 +71,5 @@ def fail_on_the_second() -> None:
 def test_a_launcher_ends_as_its_processes_end():
     options = ["--quiet", "--config_file", "recipes/accelerate/cpu_2_processes.yaml", "--main_process_port", 0]
     done = run_launched(options, fail_on_the_second)
-    assert done.returncode == 1 and {"rank 0", "rank 1"} <= set(done.stdout.splitlines()), done
+    # The launcher may end rank 0 before it prints, because rank 1 has failed.
+    assert done.returncode == 1 and "rank 1" in done.stdout.splitlines(), done
