@@ -1,6 +1,7 @@
 """A processor of another kind than its model is refused in one line: at loading, in training, and by the model."""
 
 from itertools import permutations
+from types import SimpleNamespace
 
 import pytest
 from transformers import BertConfig, BertTokenizerFast
@@ -75,7 +76,8 @@ def processor_of(kind, tokenizer, text="lexical"):
 def test_a_model_takes_its_own_processor(kind, models, tokenizer):
     processor = processor_of(kind, tokenizer, text="bert" if kind == "orma" else "lexical")
     check_parts(models[kind], processor)
-    models[kind](**processor(text=["an acid"], smiles=["CO"]))
+    output = models[kind](**processor(text=["an acid"], smiles=["CO"]))
+    assert len(output.text_embeds) == len(output.molecule_embeds) == 1
 
 
 @pytest.mark.parametrize(("tower", "features"), [*permutations(KINDS, 2)])
@@ -107,6 +109,8 @@ def test_a_saved_folder_with_another_processor(models, tokenizer, tmp_path):
 
 
 def test_models_and_processors_of_others_pass(models, tokenizer):
-    check_parts(object(), processor_of("graph", tokenizer))
-    check_parts(models["graph"], tokenizer)
+    for model, processor in ((object(), processor_of("graph", tokenizer)), (models["graph"], tokenizer)):
+        check_parts(model, processor)
     check_parts(models["graph"], None)
+    with pytest.raises(ValueError, match="num_buckets"):  # what is refused is a part that both have
+        check_parts(models["graph"], SimpleNamespace(tokenizer=LexicalTokenizer(num_buckets=7)))

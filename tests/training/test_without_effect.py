@@ -62,8 +62,9 @@ def test_a_function_reads_no_setting_of_the_named_pacings(name):
 def test_defaults_of_a_schedule_are_refused_by_no_mode():
     for mode in ("constant", "scheduled", "adaptive", abs):
         for action in ("sharpness", "focus", "step_size"):
-            IntensitySchedule(mode, actions=[action])
-        IntensitySchedule(mode, start=0.1, gamma=2.0, momentum=0.1)  # switched off
+            assert IntensitySchedule(mode, actions=[action]).actions == (action,)
+        switched_off = IntensitySchedule(mode, start=0.1, gamma=2.0, momentum=0.1)
+        assert switched_off.actions == () and switched_off.start == 0.1
 
 
 @pytest.mark.parametrize("case", NAMED)
